@@ -1,0 +1,233 @@
+"""Chunk files and their names, folders of pictures, and the split into training, validation and test."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import os
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+from .config import PictureConfig
+from .errors import DatasetError
+from .files import printable, read_json
+
+DATASET_JSON = "dataset.json"
+SETS = ("training", "validation", "testing")
+
+_CHUNK_NAME = re.compile(r"(?P<recording>.+)_nohash_(?P<index>\d+)", re.DOTALL)
+_LONGEST_NAME = 200  # bytes; file systems allow 255, and the chunk's number and ending come on top
+
+
+def recording_name(relative: str) -> str:
+    """The name a recording's chunks begin with, one to one with its path inside the label's folder.
+
+    The ending stays (``a.mp3`` and ``a.wav`` are two recordings), slashes and control characters are
+    percent-encoded (``day 1/a.mp3`` becomes ``day 1%2Fa.mp3``), and a name too long for a file system ends
+    in a hash instead.
+    """
+    name = re.sub(r"[%/\\\x00-\x1f\x7f]", lambda char: f"%{ord(char[0]):02X}", relative)
+    encoded = os.fsencode(name)
+    if len(encoded) <= _LONGEST_NAME:
+        return name
+    digest = hashlib.blake2b(encoded, digest_size=16).hexdigest()
+    return encoded[: _LONGEST_NAME - 40].decode("utf-8", "ignore") + "~" + digest
+
+
+def chunk_name(recording: str, index: int, suffix: str) -> str:
+    """File name of a chunk: ``<recording>_nohash_<index><suffix>``."""
+    return f"{recording}_nohash_{index:04d}{suffix}"
+
+
+def parse_chunk_name(stem: str) -> tuple[str, int]:
+    """Recording and index of a chunk file's name without its ending; a foreign name is a recording of its own."""
+    match = _CHUNK_NAME.fullmatch(stem)
+    return (match["recording"], int(match["index"])) if match else (stem, 0)
+
+
+def label_folders(folder: Path, error: type[DatasetError] = DatasetError) -> list[str]:
+    """Names of the label folders, exactly as on disk, sorted by code point; hidden ones are passed over.
+
+    Raises
+    ------
+    DatasetError
+        If the folder does not exist.
+    """
+    try:
+        with os.scandir(folder) as entries:
+            return sorted(entry.name for entry in entries if entry.is_dir() and not entry.name.startswith("."))
+    except (FileNotFoundError, NotADirectoryError):
+        raise error(f"{printable(folder)} is not a folder: make it, with one folder of recordings per label") from None
+
+
+def fits_labels_file(label: str) -> bool:
+    """Whether a label can stand on one line of retrained_labels.txt."""
+    return label.splitlines() == [label]
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One picture of one chunk."""
+
+    label: str
+    recording: str
+    index: int
+    path: Path
+
+
+def find_pictures(image_dir: Path) -> list[Picture]:
+    """All JPG pictures under the label folders, in order of label, recording and index.
+
+    Raises
+    ------
+    DatasetError
+        If the folder does not exist, a label cannot be written on one line, or fewer than two labels have pictures.
+    """
+    remedy = "make pictures with data_maker.py first"
+    if not image_dir.is_dir():
+        raise DatasetError(f"{printable(image_dir)} is not a folder: {remedy}")
+    pictures = []
+    empty = []
+    for label in label_folders(image_dir):
+        with os.scandir(image_dir / label) as entries:
+            names = [e.name for e in entries if e.name.lower().endswith((".jpg", ".jpeg")) and e.name[0] != "."]
+        if not names:
+            empty.append(label)
+        elif not fits_labels_file(label):
+            raise DatasetError(f"{printable(image_dir / label)}: a label cannot hold a line break; rename the folder")
+        for name in names:
+            recording, index = parse_chunk_name(os.path.splitext(name)[0])
+            pictures.append(Picture(label, recording, index, image_dir / label / name))
+    labels = {picture.label for picture in pictures}
+    if len(labels) < 2:
+        found = f"only '{printable(*labels)}' has pictures" if labels else "it holds no pictures in label folders"
+        also = f" (nothing in {', '.join(map(printable, empty))})" if empty else ""
+        raise DatasetError(f"{printable(image_dir)}: {found}{also}; telling labels apart takes two or more: {remedy}")
+    return sorted(pictures, key=lambda p: (p.label, p.recording, p.index, p.path.name))
+
+
+@dataclass(frozen=True)
+class Split:
+    """Which set each picture is in.
+
+    Attributes
+    ----------
+    sets : dict of str to list of Picture
+        Under each name in SETS, its pictures.
+    heard_in_training : list of str
+        Labels with fewer than three recordings: their test pictures come from recordings that training heard too.
+    dropped : int
+        Pictures in the gaps between the sets of such labels, used nowhere.
+    """
+
+    sets: dict[str, list[Picture]]
+    heard_in_training: list[str]
+    dropped: int
+
+
+def split_pictures(pictures: Sequence[Picture], validation_percentage: float, testing_percentage: float) -> Split:
+    """Split by recording, so that no recording is in two sets.
+
+    Within a label, recordings are ordered by a hash of label and recording name (moving or copying the folder
+    changes nothing) and fill the test set, then the validation set, to the asked shares of the label's pictures.
+    Each set that was asked for gets a recording where the label has three. A label with fewer is cut in time.
+
+    Parameters
+    ----------
+    pictures : sequence of Picture
+    validation_percentage, testing_percentage : float
+        0 or more, together below 100.
+    """
+    shares = {"testing": testing_percentage / 100, "validation": validation_percentage / 100}
+    sets: dict[str, list[Picture]] = {name: [] for name in SETS}
+    heard: list[str] = []
+    dropped = 0
+    for label, group in groupby(sorted(pictures, key=lambda p: p.label), key=lambda p: p.label):
+        ordered = sorted(group, key=lambda p: (_order(p.label, p.recording), p.recording, p.index))
+        recordings = [list(chunks) for _, chunks in groupby(ordered, key=lambda p: p.recording)]
+        if len(recordings) >= 3:
+            parts = _by_recording(recordings, shares)
+        else:
+            parts = _by_time(ordered, shares)
+            if parts["testing"] or parts["validation"]:
+                heard.append(label)
+            dropped += len(ordered) - sum(map(len, parts.values()))
+        for name in SETS:
+            sets[name] += parts[name]
+    return Split(sets, heard, dropped)
+
+
+def _order(label: str, recording: str) -> bytes:
+    return hashlib.blake2b(os.fsencode(f"{label}\0{recording}"), digest_size=8).digest()
+
+
+def _by_recording(recordings: Sequence[Sequence[Picture]], shares: dict[str, float]) -> dict[str, list[Picture]]:
+    total = sum(map(len, recordings))
+    waiting = list(recordings)
+    parts: dict[str, list[Picture]] = {name: [] for name in SETS}
+    # Training keeps one recording, and so does each set still to be filled.
+    reserved = 1 + sum(share > 0 for share in shares.values())
+    for name, share in shares.items():
+        if share == 0:
+            continue
+        reserved -= 1
+        while len(waiting) > reserved and (not parts[name] or len(parts[name]) + len(waiting[0]) / 2 <= share * total):
+            parts[name] += waiting.pop(0)
+    parts["training"] = [picture for recording in waiting for picture in recording]
+    return parts
+
+
+def _by_time(ordered: Sequence[Picture], shares: dict[str, float]) -> dict[str, list[Picture]]:
+    """Contiguous blocks with one picture left out between them: training, validation, testing."""
+    wanted = {name: max(1, round(share * len(ordered))) if share > 0 else 0 for name, share in shares.items()}
+    gaps = sum(count > 0 for count in wanted.values())
+    training = len(ordered) - sum(wanted.values()) - gaps
+    if training < 1:
+        return {"training": list(ordered), "validation": [], "testing": []}
+    parts = {"training": list(ordered[:training])}
+    place = training
+    for name in ("validation", "testing"):
+        place += wanted[name] > 0
+        parts[name] = list(ordered[place : place + wanted[name]])
+        place += wanted[name]
+    return parts
+
+
+def dataset_json(picture: PictureConfig, labels: dict[str, Any], complete: bool) -> dict[str, Any]:
+    """What dataset.json says: how the pictures were made, and of what."""
+    return {"format": 1, "complete": complete, "picture": dataclasses.asdict(picture), "labels": labels}
+
+
+def read_picture_config(image_dir: Path) -> PictureConfig | None:
+    """How a folder's pictures were made, or None where data_maker.py did not make them.
+
+    Raises
+    ------
+    DatasetError
+        If dataset.json is damaged, of another version, or says that data_maker.py did not finish.
+    """
+    path = image_dir / DATASET_JSON
+    if not path.exists():
+        return None
+    remedy = "run data_maker.py again"
+    content = read_json(path, DatasetError, remedy)
+    if not content.get("complete"):
+        raise DatasetError(f"{printable(path)}: data_maker.py was stopped before it had finished: {remedy}")
+    return picture_config_from(content.get("picture"), path, remedy)
+
+
+def picture_config_from(settings: Any, path: Path, remedy: str, error: type[Exception] = DatasetError) -> PictureConfig:
+    """Picture settings out of a JSON file; raise `error`, naming the file, if they are not this version's."""
+    try:
+        return PictureConfig(**settings)
+    except Exception as why:
+        raise error(f"{printable(path)}: its picture settings are not usable ({why}): {remedy}") from None
+
+
+def recordings_in(pictures: Iterable[Picture]) -> int:
+    """How many recordings the pictures come from."""
+    return len({(picture.label, picture.recording) for picture in pictures})

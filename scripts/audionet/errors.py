@@ -1,0 +1,29 @@
+"""What can go wrong, in the user's terms. Every message names the file and the way out."""
+
+
+class AudioNetError(Exception):
+    """Root of all errors AudioNet raises on purpose; its message is one line for the user."""
+
+    exit_code = 1
+
+
+class UsageError(AudioNetError):
+    """A flag or setting has a value that makes no sense."""
+
+    exit_code = 2
+
+
+class RecordingError(AudioNetError):
+    """A recording cannot be decoded, or holds nothing to hear."""
+
+
+class DatasetError(AudioNetError):
+    """A folder of recordings or pictures cannot be trained on."""
+
+
+class BackboneError(AudioNetError):
+    """A pretrained network cannot be found, fetched or converted."""
+
+
+class ModelError(AudioNetError):
+    """A retrained model's files are missing, damaged or do not belong together."""

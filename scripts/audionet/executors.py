@@ -1,0 +1,66 @@
+"""Work spread over local processes, a bounded amount in flight at a time."""
+
+from __future__ import annotations
+
+import itertools
+import multiprocessing
+import os
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from typing import TypeVar
+
+from .errors import AudioNetError
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+_IN_FLIGHT_PER_WORKER = 4
+
+
+def local_processes(workers: int) -> ProcessPoolExecutor:
+    """A pool of fresh Python processes.
+
+    Spawned, not forked: a fork of a process that has threads (progress bars, TensorFlow) can deadlock.
+    """
+    return ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _mute_native_stderr)
+
+
+def _mute_native_stderr() -> None:
+    # Workers hand their words back as results; what C libraries write there concerns nobody.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+
+
+def map_unordered(
+    pool: Executor, function: Callable[[Item], Result], items: Iterable[Item], workers: int
+) -> Iterator[tuple[Item, Result]]:
+    """Apply a function to items in a pool; yield each item with its result as soon as it is there.
+
+    Items are drawn only as work finishes, so memory does not grow with their number.
+
+    Raises
+    ------
+    AudioNetError
+        If a worker process dies.
+    Exception
+        Whatever `function` raises.
+    """
+    source = iter(items)
+    pending: dict[Future[Result], Item] = {}
+    try:
+        for item in itertools.islice(source, workers * _IN_FLIGHT_PER_WORKER):
+            pending[pool.submit(function, item)] = item
+        while pending:
+            done, _ = wait(pending, return_when=FIRST_COMPLETED)
+            for future in done:
+                yield pending.pop(future), future.result()
+                for item in itertools.islice(source, 1):
+                    pending[pool.submit(function, item)] = item
+    except BrokenProcessPool:
+        raise AudioNetError(
+            "a worker process was killed, perhaps for want of memory: run it again with fewer --workers; "
+            "finished work is kept"
+        ) from None
+    finally:
+        for future in pending:
+            future.cancel()

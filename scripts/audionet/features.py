@@ -1,0 +1,80 @@
+"""What a picture says: the network's input, and statistics that need no network."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from .spectrogram import FloatArray, UInt8Array, decode, level_of
+
+BANDS = 128
+"""Bands that statistics are taken over; pictures of another height are resized."""
+
+BAND_STATISTICS_WIDTH = 2 * BANDS
+COEFFICIENTS = 20
+MFCC_STATISTICS_WIDTH = 2 * COEFFICIENTS
+
+
+class PictureFeatures(NamedTuple):
+    """One picture, ready for a backbone.
+
+    Attributes
+    ----------
+    pixels : ndarray of uint8, shape (1, height, width, 3)
+        The picture at the backbone's input size, RGB.
+    band_statistics : ndarray of float32, shape (256,)
+        Mean, then standard deviation, over time of the level (0 to 1) in each band.
+    mfcc_statistics : ndarray of float32, shape (40,)
+        Mean, then standard deviation, over time of 20 mel-frequency cepstral coefficients.
+    """
+
+    pixels: UInt8Array
+    band_statistics: FloatArray
+    mfcc_statistics: FloatArray
+
+
+def picture_features(jpg: bytes, input_size: tuple[int, int]) -> PictureFeatures:
+    """Everything a model is shown of a picture.
+
+    Parameters
+    ----------
+    jpg : bytes
+        A JPG spectrogram, low frequency at the bottom.
+    input_size : (int, int)
+        Height and width of the backbone's input, pixels.
+
+    Raises
+    ------
+    DatasetError
+        If the bytes are no picture.
+    """
+    picture = decode(jpg)
+    height, width = input_size
+    pixels = np.asarray(picture.resize((width, height), Image.Resampling.BILINEAR))[None]
+    if picture.height != BANDS:
+        picture = picture.resize((picture.width, BANDS), Image.Resampling.BILINEAR)
+    level = level_of(picture)
+    return PictureFeatures(pixels, _mean_and_deviation(level), _mean_and_deviation(_cosine_transform() @ level))
+
+
+def model_inputs(features: PictureFeatures, band_statistics: bool) -> tuple[NDArray[Any], ...]:
+    """The inputs of an exported model, in its order."""
+    return (features.pixels, features.band_statistics[None]) if band_statistics else (features.pixels,)
+
+
+def _mean_and_deviation(rows: FloatArray) -> FloatArray:
+    statistics: FloatArray = np.concatenate([rows.mean(axis=1), rows.std(axis=1)])
+    return statistics
+
+
+@functools.lru_cache(maxsize=1)
+def _cosine_transform() -> FloatArray:
+    """The orthonormal DCT-II that turns band levels into MFCCs, shape (20, 128) (Davis & Mermelstein, 1980)."""
+    angles = np.pi * np.outer(np.arange(COEFFICIENTS), np.arange(BANDS) + 0.5) / BANDS
+    basis: FloatArray = (np.cos(angles) * np.sqrt(2 / BANDS)).astype(np.float32)
+    basis[0] /= np.sqrt(2)
+    return basis

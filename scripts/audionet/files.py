@@ -1,0 +1,95 @@
+"""Files that appear whole or not at all, and names that are safe to print."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import itertools
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from .errors import AudioNetError
+
+TEMPORARY_PREFIX = ".audionet-tmp-"
+_serial = itertools.count()
+
+
+@contextlib.contextmanager
+def atomic_path(path: Path) -> Iterator[Path]:
+    """A temporary path in the target's folder, renamed to the target when the block succeeds.
+
+    Raises
+    ------
+    OSError
+        As writing does; it carries the target's name, and the temporary file is gone.
+    """
+    temporary = path.parent / f"{TEMPORARY_PREFIX}{os.getpid()}-{next(_serial)}"
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    except BaseException as error:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        # A full disk reports no file name at all, a missing folder reports the temporary one.
+        if isinstance(error, OSError):
+            error.filename = str(path)
+        raise
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write a whole file atomically."""
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(data)
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write readable JSON atomically. ASCII only: file names may hold bytes that are not UTF-8."""
+    write_bytes(path, (json.dumps(content, indent=2) + "\n").encode("ascii"))
+
+
+def read_json(path: Path, error: type[AudioNetError], remedy: str) -> dict[str, Any]:
+    """Read a JSON object; raise `error`, saying `remedy`, if it is missing or damaged."""
+    try:
+        content = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        raise error(f"{printable(path)} is missing: {remedy}") from None
+    except (ValueError, OSError) as why:
+        raise error(f"{printable(path)} cannot be read ({why}): {remedy}") from None
+    if not isinstance(content, dict):
+        raise error(f"{printable(path)} holds no JSON object: {remedy}")
+    return content
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder and its parents, and clear what a killed run left half-written in it."""
+    path.mkdir(parents=True, exist_ok=True)
+    with os.scandir(path) as entries:
+        for entry in entries:
+            if entry.name.startswith(TEMPORARY_PREFIX):
+                os.unlink(entry.path)
+
+
+def sha256(path: Path) -> str:
+    """SHA-256 of a file's content, in hexadecimal."""
+    digest = hashlib.sha256()
+    with path.open("rb") as stream:
+        while block := stream.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def printable(name: str | os.PathLike[str]) -> str:
+    """A name for one line of output: control characters and broken UTF-8 are escaped."""
+    text = os.fspath(name)
+    return "".join(
+        char if char.isprintable() else char.encode("unicode_escape", "surrogatepass").decode("ascii") for char in text
+    )
+
+
+def first_line(error: BaseException) -> str:
+    """What another library's error says, short enough for a line of ours."""
+    lines = str(error).strip().splitlines()
+    return printable(lines[0])[:200] if lines else type(error).__name__

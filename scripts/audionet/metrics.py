@@ -1,0 +1,97 @@
+"""How often the answers are right, and how sure one can be of that."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+_Z = 1.959963984540054  # two-sided 95 % of the normal distribution
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """A share of right answers with its counts and 95 % interval.
+
+    Attributes
+    ----------
+    right, total : int
+    low, high : float
+        Bounds of the interval, 0 to 1.
+    """
+
+    right: int
+    total: int
+    low: float
+    high: float
+
+    @property
+    def share(self) -> float:
+        """Right answers over all; NaN where there are none."""
+        return self.right / self.total if self.total else float("nan")
+
+    def __str__(self) -> str:
+        if not self.total:
+            return "nothing to test on"
+        return f"{self.share:6.1%}  ({self.right} of {self.total}, 95 % interval {self.low:.1%} to {self.high:.1%})"
+
+
+def accuracy(right: NDArray[np.bool_], groups: Sequence[object] | None = None) -> Accuracy:
+    """Share of right answers with Wilson's interval (Wilson, 1927).
+
+    Parameters
+    ----------
+    right : ndarray of bool, shape (n,)
+    groups : sequence of n hashable, optional
+        What each answer belongs to. Chunks of one recording tend to be right or wrong together, so n chunks
+        are worth fewer than n independent answers; the interval widens by Kish's design effect
+        (Kish, Survey Sampling, 1965).
+    """
+    total, count = len(right), int(np.sum(right))
+    if not total:
+        return Accuracy(0, 0, 0.0, 1.0)
+    n = total if groups is None else effective_sample_size(right, groups)
+    share = count / total
+    centre = (share + _Z**2 / (2 * n)) / (1 + _Z**2 / n)
+    half = _Z * np.sqrt(share * (1 - share) / n + _Z**2 / (4 * n**2)) / (1 + _Z**2 / n)
+    return Accuracy(count, total, max(0.0, float(centre - half)), min(1.0, float(centre + half)))
+
+
+def effective_sample_size(right: NDArray[np.bool_], groups: Sequence[object]) -> float:
+    """How many independent answers grouped ones are worth: between the number of groups and of answers.
+
+    Parameters
+    ----------
+    right : ndarray of bool, shape (n,), n > 0
+    groups : sequence of n hashable
+    """
+    _, member = np.unique([str(group) for group in groups], return_inverse=True)
+    sizes = np.bincount(member).astype(float)
+    n, k = len(right), len(sizes)
+    if k == n:
+        return float(n)
+    mean_size = float((sizes**2).sum() / n)
+    if right.all() or not right.any() or k == 1:
+        correlation = 1.0  # nothing to estimate it from: assume the worst
+    else:
+        # Intraclass correlation from a one-way analysis of variance (Fisher, 1925).
+        means = np.bincount(member, weights=right) / sizes
+        between = float((sizes * (means - right.mean()) ** 2).sum() / (k - 1))
+        within = float(((right - means[member]) ** 2).sum() / (n - k))
+        typical = (n - (sizes**2).sum() / n) / (k - 1)
+        correlation = float(np.clip((between - within) / (between + (typical - 1) * within), 0, 1))
+    return max(float(k), n / (1 + (mean_size - 1) * correlation))
+
+
+def mean_by_group(
+    values: NDArray[np.float32], groups: Sequence[tuple[str, str]]
+) -> tuple[list[tuple[str, str]], NDArray[np.float32]]:
+    """Average rows that share a group, groups in order of first appearance: chunks to recordings."""
+    names = list(dict.fromkeys(groups))
+    place = {name: i for i, name in enumerate(names)}
+    member = np.array([place[group] for group in groups])
+    sums = np.zeros((len(names), values.shape[1]))
+    np.add.at(sums, member, values)
+    return names, (sums / np.bincount(member)[:, None]).astype(np.float32)

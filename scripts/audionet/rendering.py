@@ -1,0 +1,306 @@
+"""Folders of recordings to folders of chunks and pictures, doing only what is missing."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from .audio import AUDIO_SUFFIXES, Recording, is_silent, wav_bytes
+from .config import DataConfig, PictureConfig
+from .console import progress, warn
+from .dataset import DATASET_JSON, chunk_name, dataset_json, fits_labels_file, label_folders, recording_name
+from .errors import DatasetError, RecordingError, UsageError
+from .executors import local_processes, map_unordered
+from .files import make_folder, printable, write_bytes, write_json
+from .journal import JOURNAL, Outcome, Source, fingerprint, journal_line, read_journal, write_journal
+from .spectrogram import render
+
+_BATCH_BYTES = 2 << 20
+_BATCH_RECORDINGS = 64
+
+
+class Task(NamedTuple):
+    """Recordings for one worker to render."""
+
+    sources: list[Source]
+    wav_dir: Path
+    image_dir: Path
+    config: PictureConfig
+
+
+@dataclass
+class Summary:
+    """What a label came to."""
+
+    recordings: int = 0
+    chunks: int = 0
+    seconds: float = 0.0
+    skipped: list[dict[str, str]] = dataclasses.field(default_factory=list)
+    remarks: list[dict[str, str]] = dataclasses.field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a run of `render_folder` did: summaries by label, and counts of recordings and removed files."""
+
+    labels: dict[str, Summary]
+    rendered: int
+    unchanged: int
+    removed: int
+
+
+def render_folder(data: DataConfig, config: PictureConfig) -> Result:
+    """Render every recording under ``data.audio_dir`` that has not been rendered yet with these settings.
+
+    Chunks and pictures of recordings that are gone are removed. Killed and run again, the result is the same.
+
+    Raises
+    ------
+    UsageError
+        If the folders overlap, or an output folder holds what this program did not make.
+    DatasetError
+        If there are no recordings.
+    OSError
+        If an output cannot be written.
+    """
+    _check_folders(data)
+    sources, skipped = find_recordings(data.audio_dir)
+    if not sources:
+        raise DatasetError(
+            f"{printable(data.audio_dir)} holds no recordings: put them into one folder per label, "
+            f"such as {printable(data.audio_dir / 'ann' / 'talk.mp3')}"
+        )
+    for folder in (data.wav_dir, data.image_dir):
+        make_folder(folder)
+    settings = fingerprint(config)
+    journal = {} if data.force else read_journal(data.image_dir / JOURNAL)
+    present = {folder: _files_present(folder) for folder in (data.wav_dir, data.image_dir)}
+    finished: dict[tuple[str, str], Outcome] = {}
+    missing = []
+    for source in sources:
+        outcome = journal.get((source.label, source.file, source.size, source.mtime_ns, settings))
+        if outcome is not None and _is_present(source, outcome, data, present):
+            finished[source.label, source.file] = outcome
+        else:
+            missing.append(source)
+    unchanged = len(finished)
+
+    removed = 0
+    stale = any(present[folder] - _expected(sources, finished, folder == data.wav_dir) for folder in present)
+    if missing or stale or not (data.image_dir / DATASET_JSON).exists():
+        for folder in present:
+            write_json(folder / DATASET_JSON, dataset_json(config, {}, complete=False))
+        write_journal(data.image_dir / JOURNAL, sources, finished, settings)
+        finished |= _render_missing(missing, data, config, settings)
+        for folder in present:
+            removed += _remove_others(folder, _expected(sources, finished, folder == data.wav_dir))
+        write_journal(data.image_dir / JOURNAL, sources, finished, settings)
+    labels = _summarise(sources, finished, skipped)
+    described = {label: dataclasses.asdict(summary) for label, summary in labels.items()}
+    if missing or stale or _described(data.image_dir) != described:
+        for folder in present:
+            write_json(folder / DATASET_JSON, dataset_json(config, described, complete=True))
+    return Result(labels, len(missing), unchanged, removed)
+
+
+def find_recordings(audio_dir: Path) -> tuple[list[Source], list[tuple[str, str, str]]]:
+    """Every recording under the label folders, and what is left out: label, file and reason.
+
+    Links are followed, but never in a circle. Hidden files are passed over in silence.
+    """
+    sources: list[Source] = []
+    skipped: list[tuple[str, str, str]] = []
+    for label in label_folders(audio_dir):
+        if not fits_labels_file(label):
+            skipped.append((label, "", "a label cannot hold a line break: rename the folder"))
+            continue
+        for file, path in sorted(_walk(audio_dir / label, "", frozenset())):
+            if path.suffix.lower() not in AUDIO_SUFFIXES:
+                skipped.append((label, file, f"'{path.suffix or path.name}' is not a kind of recording that is read"))
+                continue
+            try:
+                state = path.stat()
+            except OSError as error:
+                skipped.append((label, file, f"cannot be read: {error.strerror}"))
+                continue
+            sources.append(Source(label, file, path, state.st_size, state.st_mtime_ns))
+    return sources, skipped
+
+
+def _walk(folder: Path, inside: str, above: frozenset[str]) -> Iterator[tuple[str, Path]]:
+    real = os.path.realpath(folder)
+    if real in above:
+        return
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.name.startswith("."):
+                continue
+            if entry.is_dir():
+                yield from _walk(folder / entry.name, f"{inside}{entry.name}/", above | {real})
+            else:
+                yield inside + entry.name, folder / entry.name
+
+
+def render_recordings(task: Task) -> list[Outcome]:
+    """Write the chunks and pictures of some recordings; what cannot be decoded is said in the outcome."""
+    return [_render_recording(source, task) for source in task.sources]
+
+
+def _render_recording(source: Source, task: Task) -> Outcome:
+    recording = Recording(source.path, task.config)
+    name = recording_name(source.file)
+    silent: list[int] = []
+    chunks = 0
+    note = None
+    try:
+        for chunk in recording:
+            chunks += 1
+            if is_silent(chunk.samples):
+                silent.append(chunk.index)
+                continue
+            wav, jpg = (chunk_name(name, chunk.index, suffix) for suffix in (".wav", ".jpg"))
+            write_bytes(task.wav_dir / source.label / wav, wav_bytes(chunk.samples, task.config.sample_rate))
+            write_bytes(task.image_dir / source.label / jpg, render(chunk.samples, task.config))
+    except RecordingError as error:
+        note = str(error)
+    if chunks and len(silent) == chunks and note is None:
+        note = "is silent from beginning to end"
+    return Outcome(recording.seconds, chunks, silent, note)
+
+
+def _check_folders(data: DataConfig) -> None:
+    folders = {flag: Path(os.path.realpath(getattr(data, flag))) for flag in ("audio_dir", "wav_dir", "image_dir")}
+    for one, path in folders.items():
+        for other, place in folders.items():
+            if one != other and (path == place or place in path.parents):
+                raise UsageError(
+                    f"--{one} is inside --{other} ({printable(place)}): chunks would be taken for recordings; "
+                    "give each its own folder"
+                )
+    for flag in ("wav_dir", "image_dir"):
+        folder = folders[flag]
+        if folder.is_dir() and not (folder / DATASET_JSON).exists() and any(_files_present(folder)):
+            raise UsageError(
+                f"--{flag} {printable(folder)} holds files that data_maker.py did not make, and it would remove them: "
+                "name an empty folder"
+            )
+
+
+def _files_present(folder: Path) -> set[tuple[str, str]]:
+    """Label and name of every file in the label folders, half-written ones of a killed run cleared away."""
+    present = set()
+    for label in label_folders(folder):
+        make_folder(folder / label)
+        present |= {(label, name) for name in os.listdir(folder / label)}
+    return present
+
+
+def _files_of(source: Source, outcome: Outcome, suffix: str) -> set[tuple[str, str]]:
+    name, silent = recording_name(source.file), set(outcome.silent)
+    return {(source.label, chunk_name(name, i, suffix)) for i in range(outcome.chunks) if i not in silent}
+
+
+def _is_present(source: Source, outcome: Outcome, data: DataConfig, present: dict[Path, set[tuple[str, str]]]) -> bool:
+    return (
+        _files_of(source, outcome, ".wav") <= present[data.wav_dir]
+        and _files_of(source, outcome, ".jpg") <= present[data.image_dir]
+    )
+
+
+def _expected(sources: Iterable[Source], finished: dict[tuple[str, str], Outcome], wav: bool) -> set[tuple[str, str]]:
+    expected: set[tuple[str, str]] = set()
+    for source in sources:
+        if outcome := finished.get((source.label, source.file)):
+            expected |= _files_of(source, outcome, ".wav" if wav else ".jpg")
+    return expected
+
+
+def _remove_others(folder: Path, expected: set[tuple[str, str]]) -> int:
+    others = _files_present(folder) - expected
+    for label, name in others:
+        os.unlink(folder / label / name)
+    for label in label_folders(folder):
+        if not os.listdir(folder / label):
+            os.rmdir(folder / label)
+    return len(others)
+
+
+def _render_missing(
+    missing: list[Source], data: DataConfig, config: PictureConfig, settings: str
+) -> dict[tuple[str, str], Outcome]:
+    if not missing:
+        return {}
+    finished: dict[tuple[str, str], Outcome] = {}
+    for folder in (data.wav_dir, data.image_dir):
+        for label in {source.label for source in missing}:
+            make_folder(folder / label)
+    tasks = [Task(batch, data.wav_dir, data.image_dir, config) for batch in _batches(missing)]
+    workers = min(data.workers, len(tasks))
+    pool = local_processes(workers)
+    try:
+        with (data.image_dir / JOURNAL).open("a", encoding="ascii") as journal:
+            results = map_unordered(pool, render_recordings, tasks, workers)
+            steps = (
+                (source, outcome) for task, done in results for source, outcome in zip(task.sources, done, strict=True)
+            )
+            for source, outcome in progress(steps, "Rendering", "recordings", len(missing)):
+                finished[source.label, source.file] = outcome
+                journal.write(journal_line(source, outcome, settings))
+                journal.flush()
+                if outcome.note:
+                    warn(f"{source.label}/{source.file}: {outcome.note}; {_consequence(outcome)}")
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+    return finished
+
+
+def _batches(sources: list[Source]) -> Iterator[list[Source]]:
+    """Recordings in the order found, big ones alone: a task takes long enough to be worth sending."""
+    batch: list[Source] = []
+    size = 0
+    for source in sources:
+        if batch and (size + source.size > _BATCH_BYTES or len(batch) == _BATCH_RECORDINGS):
+            yield batch
+            batch, size = [], 0
+        batch.append(source)
+        size += source.size
+    if batch:
+        yield batch
+
+
+def _consequence(outcome: Outcome) -> str:
+    heard = outcome.chunks - len(outcome.silent)
+    return f"kept the {heard} chunks before that" if heard else "skipped"
+
+
+def _summarise(
+    sources: Iterable[Source], finished: dict[tuple[str, str], Outcome], skipped: Iterable[tuple[str, str, str]]
+) -> dict[str, Summary]:
+    labels: dict[str, Summary] = {}
+    for label, file, reason in skipped:
+        labels.setdefault(label, Summary()).skipped.append({"file": file, "reason": reason})
+    for source in sources:
+        summary = labels.setdefault(source.label, Summary())
+        outcome = finished[source.label, source.file]
+        heard = outcome.chunks - len(outcome.silent)
+        if outcome.note:
+            remark = {"file": source.file, "reason": outcome.note}
+            (summary.remarks if heard else summary.skipped).append(remark)
+        if heard:
+            summary.recordings += 1
+            summary.chunks += heard
+            summary.seconds += outcome.seconds
+    return dict(sorted(labels.items()))
+
+
+def _described(image_dir: Path) -> Any:
+    try:
+        content = json.loads((image_dir / DATASET_JSON).read_bytes())
+    except (OSError, ValueError):
+        return None
+    return content.get("labels") if isinstance(content, dict) and content.get("complete") else None

@@ -1,0 +1,55 @@
+"""Turn recordings into WAV chunks and JPG spectrograms, one folder per label.
+
+Put MP3, WAV, FLAC or OGG files into tf_files/data_audio/<label>/ and run it; run it again after adding or
+deleting recordings, and it does only what is missing.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+
+from audionet.config import DataConfig, PictureConfig, add_flags, from_flags
+from audionet.console import Parser, run, table
+from audionet.files import printable
+from audionet.rendering import Result, render_folder
+
+
+def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = Parser(__doc__.partition("\n")[0])
+    add_flags(parser, DataConfig)
+    add_flags(parser, PictureConfig)
+    return parser.parse_args(argv)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    flags = parse_args(argv)
+    data, picture = from_flags(DataConfig, flags), from_flags(PictureConfig, flags)
+    print(f"Recordings in {printable(data.audio_dir)}, {picture.chunk_seconds:g} s a chunk, {data.workers} workers")
+    result = render_folder(data, picture)
+    report(result, data)
+
+
+def report(result: Result, data: DataConfig) -> None:
+    rows = [
+        [label, str(s.recordings), str(s.chunks), f"{s.seconds / 60:.1f}", str(len(s.skipped))]
+        for label, s in result.labels.items()
+    ]
+    print(table(["label", "recordings", "chunks", "minutes", "skipped"], rows))
+    for label, summary in result.labels.items():
+        for item in summary.skipped:
+            print(f"skipped {printable(label)}/{printable(item['file'])}: {item['reason']}")
+        for item in summary.remarks:
+            print(f"kept in part {printable(label)}/{printable(item['file'])}: {item['reason']}")
+    if result.rendered or result.removed:
+        print(
+            f"Rendered {result.rendered} recordings, {result.unchanged} were up to date, "
+            f"removed {result.removed} files of recordings or settings that are gone."
+        )
+    else:
+        print("Nothing to do: every recording is rendered with these settings.")
+    print(f"Chunks: {printable(data.wav_dir)}\nPictures: {printable(data.image_dir)}")
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,61 @@
+"""Train a new top layer on a pretrained network, for the labels that the folders of pictures are named after.
+
+Reads what data_maker.py made, keeps bottlenecks and converted networks for the next run, and writes the model
+that label_image.py loads.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+
+from audionet.config import RetrainConfig, add_flags, from_flags
+from audionet.console import Parser, run
+from audionet.files import printable
+from audionet.training import Trained, publish, train
+
+
+def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = Parser(__doc__.partition("\n")[0])
+    add_flags(parser, RetrainConfig)
+    return parser.parse_args(argv)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    config = from_flags(RetrainConfig, parse_args(argv))
+    trained = train(config)
+    report(trained, config)
+    publish(trained, config)
+    print(f"Model:  {printable(config.output_graph)}\n        {printable(config.output_model)}")
+    print(f"Labels: {printable(config.output_labels)}")
+    print(f"Ask it: python scripts/label_image.py --graph {printable(config.output_graph)} CLIP")
+
+
+def report(trained: Trained, config: RetrainConfig) -> None:
+    print()
+    test = trained.test
+    if test is None:
+        print("No test: no label has enough chunks to keep some aside.")
+    else:
+        unseen = "none of them heard in training" if not trained.split.heard_in_training else "see the note below"
+        print(f"Test on {test.network.chunks.total} chunks of {test.network.recordings.total} recordings, {unseen}:")
+        for name, result in (("network", test.network), ("MFCC statistics", test.baseline)):
+            if result is not None:
+                print(f"  {name:<16} per chunk     {result.chunks}")
+                print(f"  {'':<16} per recording {result.recordings}")
+        if test.baseline is None:
+            print("  MFCC statistics  not measured: the pictures were not made by data_maker.py")
+    if heard := trained.split.heard_in_training:
+        print(
+            f"Note: {len(heard)} labels have fewer than three recordings ({', '.join(map(printable, heard[:5]))}"
+            f"{', ...' if len(heard) > 5 else ''}), so their test chunks come from recordings also heard in training, "
+            "from another stretch of time. Expect less on new recordings; record more to know."
+        )
+    if config.print_misclassified_test_images and test is not None:
+        print(f"Misclassified test pictures: {len(test.misclassified)}")
+        for picture, given in test.misclassified:
+            print(f"  {printable(picture.path)} taken for {printable(given)}")
+
+
+if __name__ == "__main__":
+    run(main)
