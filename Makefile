@@ -1,0 +1,82 @@
+# AudioNet's commands. `make` alone lists them; everything installs into .venv on first use.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+RUN := $(BIN)/python
+SAMPLES := tf_files/sample_audio
+DEMO := tf_files/demo
+ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help demo data retrain label test check format bench clean
+
+help: ## list the targets
+	@echo "AudioNet: who is speaking, told from pictures of sound"
+	@echo
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@echo
+	@echo "Flags go in ARGS: make data ARGS='--chunk_seconds 2'"
+
+$(VENV)/.runs: requirements.txt
+	@echo "Setting up $(VENV) (once, some minutes) ..."
+	@test -x $(RUN) || $(PYTHON) -m venv $(VENV)
+	@$(RUN) -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	@touch $@
+
+$(VENV)/.tests: requirements.txt requirements-dev.txt $(VENV)/.runs
+	@echo "Adding the test tools to $(VENV) ..."
+	@$(RUN) -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	@touch $@
+
+demo: $(VENV)/.runs ## the whole way on the bundled voices: pictures, training, and labels for unseen clips
+	@echo "== 1 of 3: pictures of three recordings of each voice (the fourth is kept for the end)"
+	@rm -rf $(DEMO)/data_audio
+	@for voice in $(SAMPLES)/*/; do \
+	    folder="$(DEMO)/data_audio/$$(basename "$$voice")"; mkdir -p "$$folder"; \
+	    for file in "$$voice"*.mp3; do case "$$file" in */unseen.mp3) ;; *) cp -p "$$file" "$$folder";; esac; done; \
+	done
+	@$(RUN) scripts/data_maker.py --audio_dir $(DEMO)/data_audio --wav_dir $(DEMO)/data_wav --image_dir $(DEMO)/data_image
+	@echo
+	@echo "== 2 of 3: a new top layer on the bundled Inception-v3"
+	@$(RUN) scripts/retrain.py --image_dir $(DEMO)/data_image --bottleneck_dir $(DEMO)/bottlenecks \
+	    --summaries_dir $(DEMO)/training_summaries --output_graph $(DEMO)/retrained_graph.tflite \
+	    --output_labels $(DEMO)/retrained_labels.txt
+	@echo
+	@echo "== 3 of 3: whose voice is this? (recordings that took no part in training)"
+	@$(RUN) scripts/label_image.py --graph $(DEMO)/retrained_graph.tflite --top_k 3 $(SAMPLES)/*/unseen.mp3
+	@echo
+	@echo "Your own recordings: put MP3, WAV, FLAC or OGG files into one folder per speaker,"
+	@echo "  tf_files/data_audio/ann/*.mp3  tf_files/data_audio/bob/*.mp3  ..."
+	@echo "three recordings or more of each, then type"
+	@echo "  make data"
+	@echo "  make retrain"
+	@echo "  make label CLIP=some_clip.mp3"
+
+data: $(VENV)/.runs ## recordings in tf_files/data_audio/<label>/ to WAV chunks and pictures
+	@$(RUN) scripts/data_maker.py $(ARGS)
+
+retrain: $(VENV)/.runs ## train a new top layer on the pictures and test it
+	@$(RUN) scripts/retrain.py $(ARGS)
+
+label: $(VENV)/.runs ## say who is heard: make label CLIP=clip.wav
+	@test -n "$(CLIP)" || { echo "name a clip: make label CLIP=clip.wav" >&2; exit 2; }
+	@$(RUN) scripts/label_image.py $(ARGS) "$(CLIP)"
+
+test: $(VENV)/.tests ## run the tests
+	@$(RUN) -m pytest $(ARGS)
+
+check: $(VENV)/.tests ## style and types; changes nothing
+	@$(RUN) -m ruff check .
+	@$(RUN) -m ruff format --check .
+	@$(RUN) -m mypy
+
+format: $(VENV)/.tests ## put the code into the project's style
+	@$(RUN) -m ruff check --fix .
+	@$(RUN) -m ruff format .
+
+bench: $(VENV)/.tests ## measure speed and quality; DATA=folder with fsdd/ adds real voices
+	@for bench in tests/bench_*.py; do echo "== $$bench"; $(RUN) "$$bench" $(if $(DATA),--data "$(DATA)"); done
+
+clean: ## remove what data, retrain and the demo made; recordings and downloaded backbones stay
+	@rm -rf $(DEMO) tf_files/data_wav tf_files/data_image tf_files/bottlenecks tf_files/training_summaries \
+	    tf_files/models/converted tf_files/retrained_*
