@@ -147,13 +147,24 @@ class Recording:
             )
 
 
+class _Stream(soundfile.SoundFile):  # type: ignore[misc]
+    """A sound file read from beginning to end.
+
+    soundfile seeks to where it already is after every read of a seekable file, and an MP3 decoder that seeks
+    starts afresh: every block would begin with a glitch.
+    """
+
+    def seekable(self) -> bool:
+        return False
+
+
 def _open(path: Path) -> soundfile.SoundFile:
     try:
         if path.stat().st_size == 0:
             raise RecordingError("the file is empty")
         # As bytes, because a name need not be UTF-8.
         with native_stderr_muted():
-            sound = soundfile.SoundFile(os.fsencode(path))
+            sound = _Stream(os.fsencode(path))
     except soundfile.LibsndfileError:
         raise RecordingError("cannot be decoded: damaged, or not the kind of file its name says") from None
     except OSError as error:
