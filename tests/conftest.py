@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
+from numpy.typing import NDArray
+
 from audionet.config import PictureConfig, RetrainConfig
 from audionet.spectrogram import render
-from numpy.typing import NDArray
 
 ROOT = Path(__file__).resolve().parents[1]
 SAMPLE_AUDIO = ROOT / "tf_files" / "sample_audio"
@@ -30,7 +31,9 @@ def write_tone(path: Path, frequency: float = 440, seconds: float = 1.0, rate: i
     return path
 
 
-def run_script(name: str, *arguments: object, cwd: Path | None = None, **options: Any) -> subprocess.CompletedProcess[str]:
+def run_script(
+    name: str, *arguments: object, cwd: Path | None = None, **options: Any
+) -> subprocess.CompletedProcess[str]:
     """A script as a user runs it: its own process, no environment of ours."""
     command = [sys.executable, str(ROOT / "scripts" / name), *map(str, arguments)]
     return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=300, check=False, **options)

@@ -10,12 +10,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from audionet.audio import Chunk, Recording, is_silent, resample, to_int16, wav_bytes
-from audionet.config import PictureConfig
-from audionet.errors import RecordingError
 from conftest import SAMPLE_AUDIO, tone, write_tone
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+from audionet.audio import Chunk, Recording, is_silent, resample, to_int16, wav_bytes
+from audionet.config import PictureConfig
+from audionet.errors import RecordingError
 
 SECOND = PictureConfig(chunk_seconds=1.0)
 

@@ -5,6 +5,9 @@ import random
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from audionet.config import PictureConfig
 from audionet.dataset import (
     SETS,
@@ -19,8 +22,6 @@ from audionet.dataset import (
 )
 from audionet.errors import DatasetError
 from audionet.files import write_json
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 file_paths = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), min_size=1, max_size=300)
 
@@ -72,7 +73,9 @@ def pictures_of(shape: dict[str, list[int]], folder: Path = Path("x")) -> list[P
 
 
 shapes = st.dictionaries(
-    st.sampled_from(["ann", "Ann", "bob", "ünï", "c c"]), st.lists(st.integers(1, 30), min_size=1, max_size=25), min_size=1
+    st.sampled_from(["ann", "Ann", "bob", "ünï", "c c"]),
+    st.lists(st.integers(1, 30), min_size=1, max_size=25),
+    min_size=1,
 )
 shares = st.sampled_from([(10.0, 10.0), (0.0, 33.0), (0.0, 0.0), (20.0, 40.0), (10.0, 0.0), (1.0, 1.0)])
 
@@ -140,7 +143,14 @@ def make_pictures(folder: Path, *names: str) -> None:
 
 
 def test_labels_are_folders_exactly_as_on_disk(tmp_path: Path) -> None:
-    names = ("Ann/x_nohash_0001.jpg", "ann/x_nohash_0000.jpg", "Dr. Ö  /y.JPEG", ".hidden/z.jpg", "stray.jpg", "ann/.t.jpg")
+    names = (
+        "Ann/x_nohash_0001.jpg",
+        "ann/x_nohash_0000.jpg",
+        "Dr. Ö  /y.JPEG",
+        ".hidden/z.jpg",
+        "stray.jpg",
+        "ann/.t.jpg",
+    )
     make_pictures(tmp_path, *names)
     found = find_pictures(tmp_path)
     assert [(p.label, p.recording, p.index) for p in found] == [("Ann", "x", 1), ("Dr. Ö  ", "y", 0), ("ann", "x", 0)]

@@ -5,13 +5,14 @@ import io
 import librosa
 import numpy as np
 import pytest
+from conftest import SAMPLE_AUDIO
+from PIL import Image
+
 from audionet.audio import Recording
 from audionet.config import PictureConfig
 from audionet.errors import DatasetError
 from audionet.features import picture_features
 from audionet.spectrogram import mel_power, relative_level, render
-from conftest import SAMPLE_AUDIO
-from PIL import Image
 
 CONFIG = PictureConfig()
 

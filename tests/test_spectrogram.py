@@ -3,6 +3,11 @@ from __future__ import annotations
 import librosa
 import numpy as np
 import pytest
+from conftest import tone
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from matplotlib import colormaps
+
 from audionet.config import PictureConfig
 from audionet.errors import DatasetError
 from audionet.spectrogram import (
@@ -17,10 +22,6 @@ from audionet.spectrogram import (
     relative_level,
     render,
 )
-from conftest import tone
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from matplotlib import colormaps
 
 CONFIG = PictureConfig()
 
@@ -36,7 +37,9 @@ def test_a_tone_lights_its_band(frequency: float) -> None:
     band = int(level.mean(axis=1).argmax())
     # Below some 200 Hz a band is narrower than the window's main lobe.
     assert edges[band] - 32 <= frequency <= edges[band + 2] + 32
-    assert np.asarray(decode(render(int16(tone(frequency, 3)), CONFIG)).convert("L")).mean(axis=1).argmax() == 127 - band
+    assert (
+        np.asarray(decode(render(int16(tone(frequency, 3)), CONFIG)).convert("L")).mean(axis=1).argmax() == 127 - band
+    )
 
 
 @settings(max_examples=30, deadline=None)

@@ -6,7 +6,7 @@ import dataclasses
 import hashlib
 import os
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -195,6 +195,33 @@ def _by_time(ordered: Sequence[Picture], shares: dict[str, float]) -> dict[str, 
         parts[name] = list(ordered[place : place + wanted[name]])
         place += wanted[name]
     return parts
+
+
+def without_copies(split: Split, content: Mapping[Path, bytes]) -> tuple[Split, int]:
+    """Take exact copies out of the split, so that no test picture is also learned from.
+
+    People copy recordings from folder to folder, and a copy has another name.
+
+    Parameters
+    ----------
+    split : Split
+    content : mapping of Path to bytes
+        What stands for each picture's content.
+
+    Returns
+    -------
+    split : Split
+        Without test pictures that are in validation or training, and validation pictures that are in training.
+    copies : int
+        How many were taken out.
+    """
+    seen = {content[picture.path] for picture in split.sets["training"]}
+    sets = {"training": split.sets["training"]}
+    for name in ("validation", "testing"):
+        sets[name] = [picture for picture in split.sets[name] if content[picture.path] not in seen]
+        seen |= {content[picture.path] for picture in sets[name]}
+    copies = sum(len(split.sets[name]) - len(sets[name]) for name in SETS)
+    return dataclasses.replace(split, sets=sets), copies
 
 
 def dataset_json(picture: PictureConfig, labels: dict[str, Any], complete: bool) -> dict[str, Any]:

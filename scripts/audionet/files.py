@@ -56,8 +56,8 @@ def read_json(path: Path, error: type[AudioNetError], remedy: str) -> dict[str, 
         content = json.loads(path.read_bytes())
     except FileNotFoundError:
         raise error(f"{printable(path)} is missing: {remedy}") from None
-    except (ValueError, OSError) as why:
-        raise error(f"{printable(path)} cannot be read ({why}): {remedy}") from None
+    except (ValueError, OSError, RecursionError) as why:
+        raise error(f"{printable(path)} cannot be read ({first_line(why)}): {remedy}") from None
     if not isinstance(content, dict):
         raise error(f"{printable(path)} holds no JSON object: {remedy}")
     return content

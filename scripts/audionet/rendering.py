@@ -174,7 +174,7 @@ def _render_recording(source: Source, task: Task) -> Outcome:
 
 
 def _check_folders(data: DataConfig) -> None:
-    folders = {flag: Path(os.path.realpath(getattr(data, flag))) for flag in ("audio_dir", "wav_dir", "image_dir")}
+    folders = {flag: Path(os.path.realpath(getattr(data, flag))) for flag in ("wav_dir", "image_dir", "audio_dir")}
     for one, path in folders.items():
         for other, place in folders.items():
             if one != other and (path == place or place in path.parents):

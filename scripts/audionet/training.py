@@ -16,7 +16,16 @@ from .backbones import Backbone, description, prepare
 from .bottlenecks import Bottlenecks, bottlenecks_of
 from .config import PictureConfig, RetrainConfig, available_cores
 from .console import table
-from .dataset import SETS, Picture, Split, find_pictures, read_picture_config, recordings_in, split_pictures
+from .dataset import (
+    SETS,
+    Picture,
+    Split,
+    find_pictures,
+    read_picture_config,
+    recordings_in,
+    split_pictures,
+    without_copies,
+)
 from .errors import DatasetError, ModelError
 from .export import join, largest_difference
 from .features import BAND_STATISTICS_WIDTH, MFCC_STATISTICS_WIDTH, picture_features
@@ -86,7 +95,11 @@ def train(config: RetrainConfig) -> Trained:
     if len(labels) < 2:
         raise DatasetError(f"{printable(config.image_dir)}: only '{printable(labels[0])}' has readable pictures")
     split = split_pictures(bottlenecks.pictures, config.validation_percentage, config.testing_percentage)
+    keys = [key.tobytes() for key in bottlenecks.records["key"]]
+    split, copies = without_copies(split, dict(zip((p.path for p in bottlenecks.pictures), keys, strict=True)))
     print(_split_table(labels, split))
+    if copies:
+        print(f"Left out {copies} pictures that are copies of pictures in another set: they would prove nothing.")
     row = {picture.path: i for i, picture in enumerate(bottlenecks.pictures)}
     rows = {name: np.array([row[picture.path] for picture in split.sets[name]], int) for name in SETS}
     targets = np.array([labels.index(picture.label) for picture in bottlenecks.pictures])

@@ -1,0 +1,128 @@
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from audionet.backbones import Backbone, prepare
+from audionet.bottlenecks import Bottleneck, Cache, bottlenecks_of, content_key
+from audionet.dataset import find_pictures
+from audionet.errors import DatasetError
+from audionet.features import picture_features
+from audionet.litert import Runner
+
+
+@pytest.fixture(scope="session")
+def backbone(averaging_backbone: Path, model_dir: Path) -> Backbone:
+    samples = np.random.default_rng(0).integers(0, 256, (4, 64, 48, 3)).astype(np.uint8)
+    return prepare(str(averaging_backbone), model_dir, None, lambda size: samples)
+
+
+@pytest.fixture
+def compute(backbone: Backbone, tmp_path: Path) -> Callable[..., object]:
+    return lambda folder, workers=2: bottlenecks_of(find_pictures(folder), backbone, tmp_path / "cache", workers)
+
+
+def test_features_are_the_networks_for_that_picture(picture_folder, compute, backbone: Backbone) -> None:
+    found = compute(picture_folder())
+    runner = Runner(backbone.path)
+    for row in (0, 7, 44):
+        features = picture_features(found.pictures[row].path.read_bytes(), (64, 48))
+        np.testing.assert_allclose(found.records["network"][row], runner(features.pixels), rtol=1e-3)
+        np.testing.assert_array_equal(found.records["bands"][row], features.band_statistics)
+        np.testing.assert_array_equal(found.records["mfcc"][row], features.mfcc_statistics)
+
+
+def test_each_picture_is_computed_once(picture_folder, compute) -> None:
+    folder = picture_folder()
+    first, again = compute(folder), compute(folder)
+    assert (first.computed, again.computed) == (45, 0)
+    np.testing.assert_array_equal(first.records, again.records)
+
+
+def test_ten_new_pictures_are_ten_computed(picture_folder, compute) -> None:
+    folder = picture_folder()
+    extra = sorted((folder / "low").glob("*.jpg"))[:10]
+    aside = folder.parent / "aside"
+    aside.mkdir()
+    for path in extra:
+        shutil.move(path, aside / path.name)
+    assert compute(folder).computed == 35
+    for path in extra:
+        shutil.move(aside / path.name, path)
+    assert compute(folder).computed == 10
+
+
+def test_the_key_is_the_content_not_the_name(picture_folder, compute) -> None:
+    folder = picture_folder()
+    compute(folder)
+    (folder / "low").rename(folder / "deep")
+    assert compute(folder).computed == 0
+
+
+def test_the_cache_is_few_files_after_many_runs(picture_folder, compute, tmp_path: Path) -> None:
+    folder = picture_folder()
+    pictures = sorted(folder.rglob("*.jpg"))
+    hidden = [path.with_suffix(".hidden") for path in pictures]
+    for path, aside in zip(pictures[2:], hidden[2:], strict=True):
+        if path.parent.name != "middle":
+            path.rename(aside)
+    for path, aside in zip(pictures, hidden, strict=True):
+        if aside.exists():
+            aside.rename(path)
+        compute(folder) if path.name.startswith("3") else None
+    compute(folder)
+    assert len(list((tmp_path / "cache").rglob("part-*.npy"))) == 1
+    assert compute(folder).computed == 0
+
+
+def test_a_damaged_cache_file_costs_only_time(picture_folder, compute, tmp_path: Path) -> None:
+    folder = picture_folder()
+    first = compute(folder)
+    (part,) = (tmp_path / "cache").rglob("part-*.npy")
+    part.write_bytes(part.read_bytes()[:5000])
+    (part.parent / "part-0.npy").write_bytes(b"")
+    again = compute(folder)
+    assert again.computed == 45
+    np.testing.assert_array_equal(first.records, again.records)
+
+
+def test_saved_parts_survive_a_kill_in_the_middle(picture_folder, compute, backbone: Backbone, tmp_path: Path) -> None:
+    folder = picture_folder()
+    whole = compute(folder)
+    shutil.rmtree(tmp_path / "cache")
+    name = f"{backbone.name}-{backbone.identity[:12]}-v1"
+    cache = Cache(tmp_path / "cache" / name, backbone.width)
+    rows = [
+        (content_key(p.path.read_bytes()), Bottleneck(r["network"], r["bands"], r["mfcc"]))
+        for p, r in zip(whole.pictures, whole.records, strict=True)
+    ]
+    cache.add(rows[:20])
+    cache.add(rows[10:30])  # the same picture twice, as after a kill between joining files and removing them
+    (tmp_path / "cache" / name / f".audionet-tmp-{os.getpid()}-9").write_bytes(b"half")
+    resumed = compute(folder)
+    assert resumed.computed == 15
+    np.testing.assert_array_equal(resumed.records, whole.records)
+
+
+def test_an_unreadable_picture_is_named_and_left_out(picture_folder, compute, capsys) -> None:
+    folder = picture_folder()
+    (folder / "low" / "bad.jpg").write_bytes(b"no picture")
+    (folder / "low" / "gone.jpg").symlink_to("nowhere")
+    found = compute(folder)
+    assert len(found.pictures) == len(found.records) == 45
+    errors = capsys.readouterr().err
+    assert "low/bad.jpg: is not a picture" in errors
+    assert "low/gone.jpg: cannot be read" in errors
+
+
+def test_nothing_readable_is_an_error(tmp_path: Path, compute) -> None:
+    for label in ("a", "b"):
+        (tmp_path / "pictures" / label).mkdir(parents=True)
+        (tmp_path / "pictures" / label / "x.jpg").write_bytes(label.encode())
+    with pytest.raises(DatasetError, match="none of the pictures can be read"):
+        compute(tmp_path / "pictures")

@@ -1,0 +1,84 @@
+from __future__ import annotations
+
+import argparse
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from audionet.config import (
+    DataConfig,
+    LabelConfig,
+    PictureConfig,
+    RetrainConfig,
+    add_flags,
+    from_flags,
+    model_json_path,
+)
+from audionet.errors import UsageError
+
+
+@pytest.mark.parametrize("config", [PictureConfig, DataConfig, RetrainConfig, LabelConfig])
+def test_flags_are_the_fields_with_their_defaults(config: type) -> None:
+    parser = argparse.ArgumentParser()
+    add_flags(parser, config)
+    assert from_flags(config, parser.parse_args([])) == config()
+    parser.format_help()
+    assert {action.dest for action in parser._actions} - {"help"} == {f.name for f in dataclasses.fields(config)}
+
+
+def test_flags_have_the_fields_types() -> None:
+    parser = argparse.ArgumentParser()
+    add_flags(parser, RetrainConfig)
+    flags = parser.parse_args(
+        ["--image_dir", "a", "--learning_rate", "0.5", "--input_size", "96", "--print_misclassified_test_images"]
+    )
+    config = from_flags(RetrainConfig, flags)
+    assert (config.image_dir, config.learning_rate, config.input_size) == (Path("a"), 0.5, 96)
+    assert config.print_misclassified_test_images
+
+
+def test_the_default_picture_is_the_one_the_backbone_knows() -> None:
+    config = PictureConfig()
+    assert (config.window_length, config.hop_length, config.fft_length) == (400, 160, 512)
+    assert (config.chunk_length, config.frames) == (48_000, 297)
+
+
+@pytest.mark.parametrize(
+    ("config", "values"),
+    [
+        (PictureConfig, {"chunk_seconds": 0}),
+        (PictureConfig, {"chunk_seconds": float("nan")}),
+        (PictureConfig, {"sample_rate": -1}),
+        (PictureConfig, {"hop_ms": 30.0}),
+        (PictureConfig, {"min_frequency": 8000.0}),
+        (PictureConfig, {"jpeg_quality": 101}),
+        (DataConfig, {"workers": 0}),
+        (RetrainConfig, {"testing_percentage": 60.0, "validation_percentage": 40.0}),
+        (RetrainConfig, {"testing_percentage": -1.0}),
+        (RetrainConfig, {"learning_rate": float("nan")}),
+        (RetrainConfig, {"how_many_training_steps": 0}),
+        (RetrainConfig, {"output_graph": Path("graph.docx")}),
+        (LabelConfig, {"top_k": -1}),
+    ],
+)
+def test_nonsense_is_refused_by_flag_and_value(config: type, values: dict[str, object]) -> None:
+    with pytest.raises(UsageError) as error:
+        config(**values)
+    name, value = next(iter(values.items()))
+    assert f"--{name}" in str(error.value)
+    assert "must be" in str(error.value)
+    if name != "testing_percentage":
+        assert str(value) in str(error.value)
+
+
+def test_the_band_edge_follows_a_low_sample_rate() -> None:
+    assert PictureConfig(sample_rate=8_000).top_frequency == 4_000
+
+
+@pytest.mark.parametrize(
+    ("graph", "card"),
+    [("retrained_graph.tflite", "retrained_model.json"), ("a/speakers.tflite", "a/speakers_model.json")],
+)
+def test_every_model_has_its_own_json(graph: str, card: str) -> None:
+    assert model_json_path(Path(graph)) == Path(card)

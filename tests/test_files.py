@@ -1,0 +1,78 @@
+from __future__ import annotations
+
+import errno
+import hashlib
+from pathlib import Path
+
+import pytest
+
+from audionet.errors import ModelError
+from audionet.files import (
+    TEMPORARY_PREFIX,
+    atomic_path,
+    first_line,
+    make_folder,
+    printable,
+    read_json,
+    sha256,
+    write_bytes,
+    write_json,
+)
+
+
+def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
+    target = tmp_path / "x"
+    target.write_text("old")
+    with pytest.raises(OSError, match="No space") as error, atomic_path(target) as temporary:
+        temporary.write_text("half")
+        raise OSError(errno.ENOSPC, "No space left on device")
+    assert target.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [target]
+    assert error.value.filename == str(target)  # a full disk alone does not say which file
+
+
+def test_a_missing_folder_is_reported_by_the_targets_name(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError) as error:
+        write_bytes(tmp_path / "none" / "x", b"")
+    assert error.value.filename == str(tmp_path / "none" / "x")
+
+
+def test_what_a_killed_run_left_is_cleared(tmp_path: Path) -> None:
+    (tmp_path / f"{TEMPORARY_PREFIX}1-0").touch()
+    (tmp_path / "kept").touch()
+    make_folder(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["kept"]
+
+
+def test_json_takes_any_file_name(tmp_path: Path) -> None:
+    content = {"file": "caf\udce9 ünï\n.wav"}
+    write_json(tmp_path / "x.json", content)
+    assert read_json(tmp_path / "x.json", ModelError, "") == content
+
+
+@pytest.mark.parametrize("damage", [b"", b"{", b"\xff\xfe", b"3", b"[" * 100_000])
+def test_damaged_json_is_one_line_with_a_remedy(tmp_path: Path, damage: bytes) -> None:
+    (tmp_path / "x.json").write_bytes(damage)
+    with pytest.raises(ModelError, match="do this") as error:
+        read_json(tmp_path / "x.json", ModelError, "do this")
+    assert len(str(error.value).splitlines()) == 1
+
+
+def test_sha256(tmp_path: Path) -> None:
+    data = bytes(range(256)) * 10_000
+    (tmp_path / "x").write_bytes(data)
+    assert sha256(tmp_path / "x") == hashlib.sha256(data).hexdigest()
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [("a b'c\"", "a b'c\""), ("x\ny", "x\\ny"), ("\x1b[2J", "\\x1b[2J"), ("caf\udce9", "caf\\udce9"), ("анна", "анна")],
+)
+def test_printable(name: str, shown: str) -> None:
+    assert printable(name) == shown
+    printable(name).encode("utf-8")
+
+
+def test_first_line() -> None:
+    assert first_line(ValueError("one\ntwo")) == "one"
+    assert first_line(ValueError()) == "ValueError"

@@ -1,0 +1,58 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.stats import binomtest
+
+from audionet.metrics import accuracy, effective_sample_size, mean_by_group
+
+
+@pytest.mark.parametrize(("right", "total"), [(9, 10), (10, 10), (0, 10), (295, 300), (1, 1)])
+def test_wilsons_interval(right: int, total: int) -> None:
+    result = accuracy(np.arange(total) < right)
+    expected = binomtest(right, total).proportion_ci(0.95, method="wilson")
+    assert (result.right, result.total) == (right, total)
+    assert result.low == pytest.approx(expected.low, abs=1e-9)
+    assert result.high == pytest.approx(expected.high, abs=1e-9)
+
+
+def test_no_answers_are_no_number() -> None:
+    result = accuracy(np.zeros(0, bool))
+    assert str(result) == "nothing to test on"
+    assert np.isnan(result.share)
+
+
+def test_chunks_that_go_together_count_as_one() -> None:
+    right = np.repeat([True, True, True, False, True, False], 10)
+    recordings = np.repeat(np.arange(6), 10)
+    assert effective_sample_size(right, list(recordings)) == pytest.approx(6)
+    wide, narrow = accuracy(right, list(recordings)), accuracy(right)
+    assert wide.high - wide.low > 2 * (narrow.high - narrow.low)
+
+
+def test_independent_chunks_keep_their_number() -> None:
+    right = np.random.default_rng(0).random(4000) < 0.8
+    assert effective_sample_size(right, list(np.repeat(np.arange(400), 10))) == pytest.approx(4000, rel=0.1)
+
+
+def test_all_right_proves_no_more_than_the_recordings_do() -> None:
+    assert effective_sample_size(np.ones(70, bool), list(np.repeat(np.arange(7), 10))) == pytest.approx(7)
+
+
+@given(st.lists(st.tuples(st.booleans(), st.integers(0, 5)), min_size=1, max_size=60))
+def test_the_interval_holds_the_share(answers: list[tuple[bool, int]]) -> None:
+    right = np.array([answer for answer, _ in answers])
+    groups = [group for _, group in answers]
+    result = accuracy(right, groups)
+    assert 0 <= result.low <= result.share + 1e-12
+    assert result.share - 1e-12 <= result.high <= 1
+    assert len(set(groups)) - 1e-9 <= effective_sample_size(right, groups) <= len(right) + 1e-9
+
+
+def test_mean_by_group() -> None:
+    values = np.array([[1, 0], [0, 1], [0, 1], [1, 1]], np.float32)
+    names, means = mean_by_group(values, [("a", "x"), ("b", "y"), ("a", "x"), ("a", "z")])
+    assert names == [("a", "x"), ("b", "y"), ("a", "z")]
+    np.testing.assert_allclose(means, [[0.5, 0.5], [0, 1], [1, 1]])

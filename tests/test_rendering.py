@@ -1,0 +1,272 @@
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from conftest import ROOT, SAMPLE_AUDIO, write_tone
+
+from audionet.config import DataConfig, PictureConfig
+from audionet.errors import DatasetError, UsageError
+from audionet.rendering import Result, render_folder
+
+SECOND = PictureConfig(chunk_seconds=1.0)
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> DataConfig:
+    return DataConfig(tmp_path / "audio", tmp_path / "wav", tmp_path / "image", workers=2)
+
+
+def files_of(*folders: Path) -> dict[str, bytes]:
+    return {
+        str(path.relative_to(folder.parent)): path.read_bytes()
+        for folder in folders
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
+
+
+def chunks_of(result: Result) -> dict[str, tuple[int, int]]:
+    return {label: (summary.recordings, summary.chunks) for label, summary in result.labels.items()}
+
+
+def test_recordings_become_chunks_and_pictures(data: DataConfig) -> None:
+    write_tone(data.audio_dir / "ann" / "a.wav", seconds=2.7)
+    write_tone(data.audio_dir / "bob" / "day 1" / "b.flac", seconds=0.3, rate=44_100)
+    result = render_folder(data, SECOND)
+    assert chunks_of(result) == {"ann": (1, 3), "bob": (1, 1)}
+    names = {f"ann/a.wav_nohash_{i:04d}" for i in range(3)} | {"bob/day 1%2Fb.flac_nohash_0000"}
+    assert set(files_of(data.wav_dir)) == {f"wav/{name}.wav" for name in names} | {"wav/dataset.json"}
+    assert set(files_of(data.image_dir)) == {f"image/{name}.jpg" for name in names} | {
+        "image/dataset.json",
+        "image/recordings.jsonl",
+    }
+    info = soundfile.info(data.wav_dir / "ann" / "a.wav_nohash_0000.wav")
+    assert (info.samplerate, info.channels, info.subtype, info.frames) == (16_000, 1, "PCM_16", 16_000)
+    described = json.loads((data.image_dir / "dataset.json").read_text())
+    assert described["complete"]
+    assert described["picture"]["chunk_seconds"] == 1.0
+    assert described["labels"]["ann"]["seconds"] == pytest.approx(2.7)
+
+
+@pytest.fixture
+def rendered(data: DataConfig) -> DataConfig:
+    for label in ("ann", "bob"):
+        for number in range(3):
+            write_tone(data.audio_dir / label / f"{number}.wav", 300 + 100 * number, seconds=2)
+    render_folder(data, SECOND)
+    return data
+
+
+def touched(data: DataConfig) -> dict[str, int]:
+    return {str(path): path.stat().st_mtime_ns for path in data.image_dir.rglob("*.jpg")}
+
+
+def test_a_second_run_does_nothing(rendered: DataConfig) -> None:
+    before = {path: path.stat().st_mtime_ns for path in rendered.image_dir.rglob("*")}
+    result = render_folder(rendered, SECOND)
+    assert (result.rendered, result.unchanged, result.removed) == (0, 6, 0)
+    assert {path: path.stat().st_mtime_ns for path in rendered.image_dir.rglob("*")} == before
+
+
+def test_only_what_is_new_or_changed_or_lost_is_rendered(rendered: DataConfig) -> None:
+    before = touched(rendered)
+    write_tone(rendered.audio_dir / "ann" / "new.wav")
+    write_tone(rendered.audio_dir / "ann" / "0.wav", 999, seconds=3)
+    next((rendered.image_dir / "bob").glob("1.wav*")).unlink()
+    result = render_folder(rendered, SECOND)
+    assert (result.rendered, result.unchanged) == (3, 4)
+    after = touched(rendered)
+    assert sum(after.get(path) == time for path, time in before.items()) == 8
+    assert chunks_of(result) == {"ann": (4, 8), "bob": (3, 6)}
+
+
+def test_a_setting_renders_all_again(rendered: DataConfig) -> None:
+    old = files_of(rendered.image_dir)
+    result = render_folder(rendered, PictureConfig(chunk_seconds=1.0, n_mels=64))
+    assert (result.rendered, result.unchanged) == (6, 0)
+    assert all(files_of(rendered.image_dir)[name] != data for name, data in old.items() if name.endswith(".jpg"))
+
+
+def test_longer_chunks_leave_no_short_ones_behind(rendered: DataConfig) -> None:
+    render_folder(rendered, PictureConfig(chunk_seconds=2.0))
+    assert len(list(rendered.image_dir.rglob("*.jpg"))) == len(list(rendered.wav_dir.rglob("*.wav"))) == 6
+
+
+def test_a_deleted_recording_takes_its_chunks_along(rendered: DataConfig) -> None:
+    (rendered.audio_dir / "ann" / "1.wav").unlink()
+    shutil.rmtree(rendered.audio_dir / "bob")
+    result = render_folder(rendered, SECOND)
+    assert (result.rendered, result.removed) == (0, 16)
+    assert {path.name for path in rendered.image_dir.iterdir() if path.is_dir()} == {"ann"}
+    assert len(list(rendered.image_dir.rglob("*.jpg"))) == len(list(rendered.wav_dir.rglob("*.wav"))) == 4
+
+
+def test_force_renders_all_again(rendered: DataConfig) -> None:
+    before = files_of(rendered.wav_dir, rendered.image_dir)
+    forced = DataConfig(rendered.audio_dir, rendered.wav_dir, rendered.image_dir, workers=1, force=True)
+    assert render_folder(forced, SECOND).rendered == 6
+    assert files_of(rendered.wav_dir, rendered.image_dir) == before  # and with one worker, not two
+
+
+def test_killed_and_run_again_is_the_same_as_undisturbed(tmp_path: Path) -> None:
+    audio = tmp_path / "audio"
+    for voice in ("flite-slt", "flite-awb"):
+        shutil.copytree(SAMPLE_AUDIO / voice, audio / voice)
+    undisturbed, killed = tmp_path / "undisturbed", tmp_path / "killed"
+
+    def command(out: Path) -> list[str]:
+        flags = ["--audio_dir", str(audio), "--wav_dir", str(out / "wav"), "--image_dir", str(out / "image")]
+        return [
+            sys.executable,
+            str(ROOT / "scripts" / "data_maker.py"),
+            *flags,
+            "--chunk_seconds",
+            "0.5",
+            "--workers",
+            "2",
+        ]
+
+    subprocess.run(command(undisturbed), check=True, capture_output=True)
+    wanted = len(list(undisturbed.rglob("*.jpg")))
+    for share in (0.1, 0.5):
+        process = subprocess.Popen(command(killed), start_new_session=True, stderr=subprocess.DEVNULL)
+        until = time.monotonic() + 60
+        while len(list(killed.rglob("*.jpg"))) < share * wanted and time.monotonic() < until:
+            time.sleep(0.01)
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+    (killed / "image" / "flite-slt" / ".audionet-tmp-1-1").write_bytes(b"half a picture")
+    subprocess.run(command(killed), check=True, capture_output=True)
+
+    def content(folder: Path) -> dict[str, bytes]:
+        return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+    assert content(killed) == content(undisturbed)
+
+
+AWKWARD = [
+    "dr.smith",
+    "two words",
+    'it\'s "quoted"',
+    "-rf",
+    "--help",
+    "анна",
+    "Ann",
+    "ann",
+    "..dots..",
+    "$(id)",
+    "a;b",
+    "%2F",
+]
+
+
+def test_awkward_names_of_labels_and_recordings(data: DataConfig) -> None:
+    for name in AWKWARD:
+        if not name.startswith("."):
+            write_tone(data.audio_dir / name / "x.wav")
+        write_tone(data.audio_dir / "all" / f"{name}.wav".lstrip("."))
+    write_tone(data.audio_dir / "all" / "new\nline.wav")
+    write_tone(data.audio_dir / "all" / "x.wav")
+    write_tone(data.audio_dir / "all" / "x.flac")
+    write_tone(data.audio_dir / "all" / "sub" / "x.wav")
+    result = render_folder(data, SECOND)
+    assert set(result.labels) == {name for name in AWKWARD if not name.startswith(".")} | {"all"}
+    assert chunks_of(result)["all"] == (len(AWKWARD) + 4, len(AWKWARD) + 4)
+    assert render_folder(data, SECOND).rendered == 0
+
+
+def test_bad_recordings_are_named_and_the_rest_goes_on(data: DataConfig, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = data.audio_dir / "ann"
+    write_tone(folder / "good.wav")
+    (folder / "empty.mp3").touch()
+    (folder / "text.mp3").write_text("words\n" * 50)
+    (folder / "notes.txt").write_text("words")
+    (folder / "cover").write_bytes(b"\x89PNG")
+    soundfile.write(folder / "silent.wav", np.zeros(48_000), 16_000)
+    write_tone(data.audio_dir / "bob" / "good.wav")
+    (data.audio_dir / "nobody").mkdir()
+    (data.audio_dir / "nobody" / "x.wav").touch()
+    (data.audio_dir / "two\nlines").mkdir()
+    write_tone(data.audio_dir / "two\nlines" / "x.wav")
+    (folder / "dangling.wav").symlink_to("nowhere")
+    (folder / "loop").symlink_to(folder)
+    result = render_folder(data, SECOND)
+    assert chunks_of(result) == {"ann": (1, 1), "bob": (1, 1), "nobody": (0, 0), "two\nlines": (0, 0)}
+    reasons = {item["file"]: item["reason"] for item in result.labels["ann"].skipped}
+    assert reasons["empty.mp3"] == "the file is empty"
+    assert "cannot be decoded" in reasons["text.mp3"]
+    assert "'.txt' is not a kind of recording" in reasons["notes.txt"]
+    assert "cover" in reasons["cover"]
+    assert reasons["silent.wav"] == "is silent from beginning to end"
+    assert "No such file" in reasons["dangling.wav"]
+    assert len(reasons) == 6
+    lines = capsys.readouterr().err.replace("\r", "\n").splitlines()
+    assert sum("ann/empty.mp3: the file is empty; skipped" in line for line in lines) == 1
+
+
+def test_silence_inside_a_recording_is_left_out_and_time_kept(data: DataConfig) -> None:
+    sound = np.concatenate([np.full(16_000, 0.1), np.zeros(16_000), np.full(16_000, 0.1)])
+    data.audio_dir.joinpath("ann").mkdir(parents=True)
+    soundfile.write(data.audio_dir / "ann" / "x.wav", sound, 16_000)
+    assert chunks_of(render_folder(data, SECOND)) == {"ann": (1, 2)}
+    assert sorted(path.name[-8:] for path in data.image_dir.rglob("*.jpg")) == ["0000.jpg", "0002.jpg"]
+    assert render_folder(data, SECOND).rendered == 0
+
+
+def test_a_link_to_recordings_elsewhere_is_followed(data: DataConfig, tmp_path: Path) -> None:
+    write_tone(tmp_path / "elsewhere" / "x.wav")
+    data.audio_dir.mkdir()
+    (data.audio_dir / "ann").symlink_to(tmp_path / "elsewhere")
+    assert chunks_of(render_folder(data, SECOND)) == {"ann": (1, 1)}
+
+
+@pytest.mark.parametrize(
+    ("prepare", "error", "message"),
+    [
+        (lambda d: None, DatasetError, "is not a folder"),
+        (lambda d: d.audio_dir.mkdir(), DatasetError, "holds no recordings"),
+        (lambda d: write_tone(d.audio_dir / "stray.wav"), DatasetError, "one folder per label"),
+        (
+            lambda d: (write_tone(d.audio_dir / "a" / "x.wav"), write_tone(d.wav_dir / "mine" / "precious.wav")),
+            UsageError,
+            "did not make",
+        ),
+    ],
+)
+def test_what_cannot_be_rendered_is_refused(
+    data: DataConfig, prepare: Callable[[DataConfig], object], error: type[Exception], message: str
+) -> None:
+    prepare(data)
+    before = files_of(data.audio_dir.parent)
+    with pytest.raises(error, match=message):
+        render_folder(data, SECOND)
+    assert files_of(data.audio_dir.parent) == before
+
+
+@pytest.mark.parametrize("inside", ["wav_dir", "image_dir"])
+def test_chunks_never_land_among_the_recordings(data: DataConfig, inside: str) -> None:
+    write_tone(data.audio_dir / "ann" / "x.wav")
+    folders = {"audio_dir": data.audio_dir, "wav_dir": data.wav_dir, "image_dir": data.image_dir}
+    for folder in (data.audio_dir, data.audio_dir / "ann"):
+        with pytest.raises(UsageError, match=f"--{inside} is inside --audio_dir"):
+            render_folder(DataConfig(**(folders | {inside: folder})), SECOND)
+
+
+def test_a_damaged_journal_costs_only_time(rendered: DataConfig) -> None:
+    before = files_of(rendered.wav_dir, rendered.image_dir)
+    journal = rendered.image_dir / "recordings.jsonl"
+    lines = journal.read_text().splitlines(keepends=True)
+    journal.write_text("".join(lines[:3]) + '{"label": 3}\n' + lines[4][:20])
+    assert render_folder(rendered, SECOND).rendered == 3
+    assert files_of(rendered.wav_dir, rendered.image_dir) == before

@@ -1,0 +1,215 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from audionet import training
+from audionet.dataset import SETS, dataset_json
+from audionet.errors import DatasetError, ModelError
+from audionet.features import model_inputs, picture_features
+from audionet.files import write_json
+from audionet.litert import Runner
+from audionet.prediction import Predictor
+from audionet.training import publish, train
+
+
+def made_by_data_maker(folder: Path) -> Path:
+    from audionet.config import PictureConfig
+
+    write_json(folder / "dataset.json", dataset_json(PictureConfig(chunk_seconds=0.5), {}, complete=True))
+    return folder
+
+
+def test_trains_tests_and_publishes(picture_folder, retrain_config) -> None:
+    folder = made_by_data_maker(picture_folder())
+    config = retrain_config(folder)
+    trained = train(config)
+    assert trained.test is not None
+    assert trained.test.network.chunks.share == 1
+    assert trained.test.network.recordings.total == 3
+    assert trained.test.baseline is not None
+    assert trained.test.baseline.chunks.total == trained.test.network.chunks.total == 9
+    publish(trained, config)
+
+    card = json.loads(config.output_model.read_text())
+    assert card["labels"] == ["high", "low", "middle"]
+    assert config.output_labels.read_text() == "high\nlow\nmiddle\n"
+    assert card["picture"]["chunk_seconds"] == 0.5
+    assert card["split"]["testing"] == {"chunks": 9, "recordings": 3}
+    assert card["test"]["network"]["chunks"]["right"] == 9
+    assert card["export_difference"] < 0.01
+    assert {path.name for path in config.output_graph.parent.iterdir()} == {
+        "retrained_graph.tflite",
+        "retrained_labels.txt",
+        "retrained_model.json",
+    }
+
+
+def test_the_exported_file_is_the_trained_model(picture_folder, retrain_config) -> None:
+    config = retrain_config(picture_folder())
+    trained = train(config)
+    publish(trained, config)
+    runner = Runner(config.output_graph)
+    assert runner._outputs[0]["name"] == "final_result"
+    network = trained.bottlenecks.records["network"].astype(np.float32)
+    for row, picture in enumerate(trained.bottlenecks.pictures):
+        features = picture_features(picture.path.read_bytes(), trained.backbone.input_size)
+        answer = runner(*model_inputs(features, trained.backbone.band_statistics))
+        np.testing.assert_allclose(answer, trained.head.probabilities(network[row : row + 1])[0], atol=0.01)
+
+
+def test_no_recording_is_in_two_sets(picture_folder, retrain_config) -> None:
+    trained = train(retrain_config(picture_folder(recordings=7)))
+    heard = [{(p.label, p.recording) for p in trained.split.sets[name]} for name in SETS]
+    assert heard[0].isdisjoint(heard[1])
+    assert heard[0].isdisjoint(heard[2])
+    assert heard[1].isdisjoint(heard[2])
+
+
+def test_labels_that_mean_nothing_cannot_be_told_apart(picture_folder, retrain_config, tmp_path: Path) -> None:
+    """The leak test: three labels with the same sounds must come out at chance, not above."""
+    folder = picture_folder(recordings=20, chunks=2)
+    generator = np.random.default_rng(0)
+    noise = tmp_path / "noise"
+    contents = [path.read_bytes() for path in sorted(folder.rglob("*.jpg"))]
+    for label in ("a", "b", "c"):
+        (noise / label).mkdir(parents=True)
+        for recording in range(20):
+            jpg = contents[generator.integers(len(contents))]
+            for chunk in range(4):  # a recording's chunks resemble each other: what a leaky split would exploit
+                (noise / label / f"{recording}_nohash_{chunk:04d}.jpg").write_bytes(jpg)
+    trained = train(retrain_config(noise, testing_percentage=40.0))
+    assert trained.test is not None
+    assert trained.test.network.recordings.low < 1 / 3 < trained.test.network.recordings.high
+
+
+def test_a_copy_of_a_training_recording_is_no_test(
+    picture_folder, retrain_config, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = picture_folder(recordings=6, chunks=2)
+    for path in sorted((folder / "low").glob("*.jpg")):
+        path.with_name(f"copy of {path.name}").write_bytes(path.read_bytes())
+    trained = train(retrain_config(folder, testing_percentage=30.0))
+    content = {name: {p.path.read_bytes() for p in trained.split.sets[name]} for name in SETS}
+    assert not content["training"] & content["testing"]
+    assert not content["training"] & content["validation"]
+    assert not content["validation"] & content["testing"]
+    assert "copies of pictures in another set" in capsys.readouterr().out
+
+
+def test_pictures_of_unknown_making_have_no_baseline(picture_folder, retrain_config) -> None:
+    config = retrain_config(picture_folder())
+    trained = train(config)
+    assert trained.picture is None
+    assert trained.test is not None
+    assert trained.test.baseline is None
+
+
+def test_labels_with_one_recording_are_said(picture_folder, retrain_config) -> None:
+    trained = train(retrain_config(picture_folder(recordings=1, chunks=12)))
+    assert trained.split.heard_in_training == ["high", "low", "middle"]
+    assert trained.test is not None
+
+
+def test_too_little_for_a_test_still_trains(picture_folder, retrain_config) -> None:
+    config = retrain_config(picture_folder(recordings=1, chunks=2))
+    trained = train(config)
+    assert trained.test is None
+    publish(trained, config)
+    assert json.loads(config.output_model.read_text())["test"] is None
+
+
+def test_misclassified_pictures_are_listed(picture_folder, retrain_config) -> None:
+    folder = picture_folder()
+    for path in (folder / "low").glob("*.jpg"):  # the same sound under two names, a little differently packed
+        path.write_bytes((folder / "high" / path.name).read_bytes() + b"\0")
+    trained = train(retrain_config(folder))
+    assert trained.test is not None
+    wrong = trained.test.misclassified
+    assert len(wrong) == trained.test.network.chunks.total - trained.test.network.chunks.right > 0
+    assert all(picture.label != given for picture, given in wrong)
+
+
+def test_one_label_is_refused(picture_folder, retrain_config) -> None:
+    with pytest.raises(DatasetError, match="only 'high' has pictures"):
+        train(retrain_config(picture_folder(labels=("high",))))
+
+
+def test_a_label_whose_pictures_are_all_damaged(picture_folder, retrain_config) -> None:
+    folder = picture_folder(labels=("high", "low"))
+    for path in (folder / "low").glob("*.jpg"):
+        path.write_bytes(path.name.encode())
+    with pytest.raises(DatasetError, match="only 'high' has readable pictures"):
+        train(retrain_config(folder))
+
+
+def test_unfinished_pictures_are_refused(picture_folder, retrain_config) -> None:
+    folder = picture_folder()
+    (folder / "dataset.json").write_text('{"complete": false}')
+    with pytest.raises(DatasetError, match=r"run data_maker\.py again"):
+        train(retrain_config(folder))
+
+
+def test_a_model_that_answers_otherwise_is_not_published(
+    picture_folder, retrain_config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = retrain_config(picture_folder())
+    trained = train(config)
+    publish(trained, config)
+    before = config.output_graph.read_bytes(), config.output_model.read_bytes()
+
+    join = training.join
+    other = train(retrain_config(config.image_dir, seed=7))
+    wrong = training.Trained(
+        **{**vars(other), "head": type(other.head)(-other.head.weights, other.head.biases, 1, None)}
+    )
+    monkeypatch.setattr(training, "join", lambda b, h, n: join(b, other.head, n))
+    with pytest.raises(ModelError, match="nothing was published"):
+        publish(wrong, config)
+    assert (config.output_graph.read_bytes(), config.output_model.read_bytes()) == before
+
+
+@pytest.fixture
+def published(picture_folder, retrain_config):
+    config = retrain_config(made_by_data_maker(picture_folder()))
+    publish(train(config), config)
+    return config
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda c: c.output_graph.unlink(), r"is missing: run retrain\.py first"),
+        (lambda c: c.output_model.unlink(), "model.json is missing"),
+        (lambda c: c.output_model.write_text("{"), "cannot be read"),
+        (lambda c: c.output_model.write_text('{"format": 99}'), "not of this version"),
+        (lambda c: c.output_graph.write_bytes(c.output_graph.read_bytes()[:-1] + b"x"), "describes another model"),
+        (lambda c: c.output_labels.write_text("high\nlow\n"), "lists other labels"),
+        (lambda c: c.output_labels.unlink(), "cannot be read"),
+    ],
+)
+def test_model_files_that_do_not_belong_together(published, damage, message: str) -> None:
+    Predictor(published.output_graph, published.output_labels)
+    damage(published)
+    with pytest.raises(ModelError, match=message) as error:
+        Predictor(published.output_graph, published.output_labels)
+    assert len(str(error.value).splitlines()) == 1
+
+
+def test_a_picture_of_another_making_is_refused(published, tmp_path: Path) -> None:
+    from PIL import Image
+
+    Image.new("RGB", (640, 480)).save(tmp_path / "x.jpg")
+    predictor = Predictor(published.output_graph)
+    with pytest.raises(DatasetError, match=r"640 x 480, this model's are 47 x 128: give the recording"):
+        predictor.answer(tmp_path / "x.jpg")
+
+
+def test_labelling_a_training_picture(published) -> None:
+    predictor = Predictor(published.output_graph)
+    for label in predictor.labels:
+        path = next((published.image_dir / label).glob("*.jpg"))
+        assert predictor.ranked(predictor.answer(path).probabilities, 1)[0]["label"] == label
