@@ -115,9 +115,8 @@ def main() -> None:
     print(f"Keras, float32, batches of 32         {PICTURES / statistics.median(their_seconds):7.0f} pictures/s")
     print(f"ratio of speeds {ratio(their_seconds, our_seconds)}   bar 2.5, aim 4")
     print(f"mean cosine {cosine:.5f}   bar 0.99")
-    print(
-        f"share of time around the network {statistics.median(shares):.1%} ({min(shares):.1%} to {max(shares):.1%})   bar 10 %"
-    )
+    print(f"share of time around the network {statistics.median(shares):.1%}", end=" ")
+    print(f"({min(shares):.1%} to {max(shares):.1%})   bar 10 %")
 
 
 def spread(pool: ProcessPoolExecutor, function: Any, network: Path, items: list[Any], cores: int) -> float:
