@@ -204,8 +204,8 @@ def _split_table(labels: Sequence[str], split: Split) -> str:
     rows = []
     for label in labels:
         of_label = {name: [p for p in split.sets[name] if p.label == label] for name in SETS}
-        rows.append([label, *(f"{len(p)} of {recordings_in(p)}" for p in of_label.values())])
-    return table(["chunks of recordings", *SETS], rows)
+        rows.append([label, *(f"{len(p)} ({recordings_in(p)})" for p in of_label.values())])
+    return table(["chunks (recordings)", *SETS], rows)
 
 
 def _card(trained: Trained, config: RetrainConfig, fingerprint: str, difference: float) -> dict[str, Any]:
