@@ -112,6 +112,17 @@ def test_a_deleted_recording_takes_its_chunks_along(rendered: DataConfig) -> Non
     assert len(list(rendered.image_dir.rglob("*.jpg"))) == len(list(rendered.wav_dir.rglob("*.wav"))) == 4
 
 
+def test_what_the_user_put_among_the_pictures_stays(rendered: DataConfig) -> None:
+    note = rendered.image_dir / "bob" / "look at this.txt"
+    picture = rendered.image_dir / "bob" / "holiday.jpg"
+    for path in (note, picture):
+        path.write_text("mine")
+    shutil.rmtree(rendered.audio_dir / "bob")
+    render_folder(rendered, SECOND)
+    assert note.read_text() == picture.read_text() == "mine"
+    assert {path.name for path in (rendered.image_dir / "bob").iterdir()} == {note.name, picture.name}
+
+
 def test_force_renders_all_again(rendered: DataConfig) -> None:
     before = files_of(rendered.wav_dir, rendered.image_dir)
     forced = DataConfig(rendered.audio_dir, rendered.wav_dir, rendered.image_dir, workers=1, force=True)

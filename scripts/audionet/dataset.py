@@ -49,6 +49,11 @@ def parse_chunk_name(stem: str) -> tuple[str, int]:
     return (match["recording"], int(match["index"])) if match else (stem, 0)
 
 
+def is_chunk_name(name: str, suffix: str) -> bool:
+    """Whether a file is named as `chunk_name` names them."""
+    return name.endswith(suffix) and _CHUNK_NAME.fullmatch(name[: -len(suffix)]) is not None
+
+
 def label_folders(folder: Path, error: type[DatasetError] = DatasetError) -> list[str]:
     """Names of the label folders, exactly as on disk, sorted by code point; hidden ones are passed over.
 

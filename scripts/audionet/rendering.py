@@ -13,7 +13,15 @@ from typing import Any, NamedTuple
 from .audio import AUDIO_SUFFIXES, Recording, is_silent, wav_bytes
 from .config import DataConfig, PictureConfig
 from .console import progress, warn
-from .dataset import DATASET_JSON, chunk_name, dataset_json, fits_labels_file, label_folders, recording_name
+from .dataset import (
+    DATASET_JSON,
+    chunk_name,
+    dataset_json,
+    fits_labels_file,
+    is_chunk_name,
+    label_folders,
+    recording_name,
+)
 from .errors import DatasetError, RecordingError, UsageError
 from .executors import local_processes, map_unordered
 from .files import make_folder, printable, write_bytes, write_json
@@ -75,35 +83,36 @@ def render_folder(data: DataConfig, config: PictureConfig) -> Result:
             f"{printable(data.audio_dir)} holds no recordings: put them into one folder per label, "
             f"such as {printable(data.audio_dir / 'ann' / 'talk.mp3')}"
         )
-    for folder in (data.wav_dir, data.image_dir):
+    outputs = _outputs(data)
+    for folder in outputs:
         make_folder(folder)
     settings = fingerprint(config)
     journal = {} if data.force else read_journal(data.image_dir / JOURNAL)
-    present = {folder: _files_present(folder) for folder in (data.wav_dir, data.image_dir)}
+    present = {folder: _chunks_present(folder, suffix) for folder, suffix in outputs.items()}
     finished: dict[tuple[str, str], Outcome] = {}
     missing = []
     for source in sources:
         outcome = journal.get((source.label, source.file, source.size, source.mtime_ns, settings))
-        if outcome is not None and _is_present(source, outcome, data, present):
+        if outcome and all(_chunks_of(source, outcome, outputs[folder]) <= present[folder] for folder in outputs):
             finished[source.label, source.file] = outcome
         else:
             missing.append(source)
     unchanged = len(finished)
 
     removed = 0
-    stale = any(present[folder] - _expected(sources, finished, folder == data.wav_dir) for folder in present)
+    stale = any(present[folder] - _expected(sources, finished, outputs[folder]) for folder in outputs)
     if missing or stale or not (data.image_dir / DATASET_JSON).exists():
-        for folder in present:
+        for folder in outputs:
             write_json(folder / DATASET_JSON, dataset_json(config, {}, complete=False))
         write_journal(data.image_dir / JOURNAL, sources, finished, settings)
         finished |= _render_missing(missing, data, config, settings)
-        for folder in present:
-            removed += _remove_others(folder, _expected(sources, finished, folder == data.wav_dir))
+        for folder, suffix in outputs.items():
+            removed += _remove_chunks(folder, _chunks_present(folder, suffix) - _expected(sources, finished, suffix))
         write_journal(data.image_dir / JOURNAL, sources, finished, settings)
     labels = _summarise(sources, finished, skipped)
     described = {label: dataclasses.asdict(summary) for label, summary in labels.items()}
     if missing or stale or _described(data.image_dir) != described:
-        for folder in present:
+        for folder in outputs:
             write_json(folder / DATASET_JSON, dataset_json(config, described, complete=True))
     return Result(labels, len(missing), unchanged, removed)
 
@@ -186,48 +195,49 @@ def _check_folders(data: DataConfig) -> None:
         folder = folders[flag]
         if folder.is_dir() and not (folder / DATASET_JSON).exists() and any(_files_present(folder)):
             raise UsageError(
-                f"--{flag} {printable(folder)} holds files that data_maker.py did not make, and it would remove them: "
-                "name an empty folder"
+                f"--{flag} {printable(folder)} holds files that data_maker.py did not make: name an empty folder"
             )
 
 
-def _files_present(folder: Path) -> set[tuple[str, str]]:
-    """Label and name of every file in the label folders, half-written ones of a killed run cleared away."""
-    present = set()
+def _outputs(data: DataConfig) -> dict[Path, str]:
+    """The folders that chunks are written to, with their files' ending."""
+    return {data.wav_dir: ".wav", data.image_dir: ".jpg"}
+
+
+def _files_present(folder: Path) -> Iterator[tuple[str, str]]:
+    """Label and name of every file in the label folders."""
+    for label in label_folders(folder):
+        yield from ((label, name) for name in os.listdir(folder / label))
+
+
+def _chunks_present(folder: Path, suffix: str) -> set[tuple[str, str]]:
+    """Label and name of every chunk; half-written files of a killed run are cleared away."""
     for label in label_folders(folder):
         make_folder(folder / label)
-        present |= {(label, name) for name in os.listdir(folder / label)}
-    return present
+    return {(label, name) for label, name in _files_present(folder) if is_chunk_name(name, suffix)}
 
 
-def _files_of(source: Source, outcome: Outcome, suffix: str) -> set[tuple[str, str]]:
+def _chunks_of(source: Source, outcome: Outcome, suffix: str) -> set[tuple[str, str]]:
     name, silent = recording_name(source.file), set(outcome.silent)
     return {(source.label, chunk_name(name, i, suffix)) for i in range(outcome.chunks) if i not in silent}
 
 
-def _is_present(source: Source, outcome: Outcome, data: DataConfig, present: dict[Path, set[tuple[str, str]]]) -> bool:
-    return (
-        _files_of(source, outcome, ".wav") <= present[data.wav_dir]
-        and _files_of(source, outcome, ".jpg") <= present[data.image_dir]
-    )
-
-
-def _expected(sources: Iterable[Source], finished: dict[tuple[str, str], Outcome], wav: bool) -> set[tuple[str, str]]:
+def _expected(sources: Iterable[Source], finished: dict[tuple[str, str], Outcome], suffix: str) -> set[tuple[str, str]]:
     expected: set[tuple[str, str]] = set()
     for source in sources:
         if outcome := finished.get((source.label, source.file)):
-            expected |= _files_of(source, outcome, ".wav" if wav else ".jpg")
+            expected |= _chunks_of(source, outcome, suffix)
     return expected
 
 
-def _remove_others(folder: Path, expected: set[tuple[str, str]]) -> int:
-    others = _files_present(folder) - expected
-    for label, name in others:
+def _remove_chunks(folder: Path, chunks: set[tuple[str, str]]) -> int:
+    """Remove chunks, and the label folders that are empty then; whatever else lies there stays."""
+    for label, name in chunks:
         os.unlink(folder / label / name)
     for label in label_folders(folder):
         if not os.listdir(folder / label):
             os.rmdir(folder / label)
-    return len(others)
+    return len(chunks)
 
 
 def _render_missing(
@@ -236,7 +246,7 @@ def _render_missing(
     if not missing:
         return {}
     finished: dict[tuple[str, str], Outcome] = {}
-    for folder in (data.wav_dir, data.image_dir):
+    for folder in _outputs(data):
         for label in {source.label for source in missing}:
             make_folder(folder / label)
     tasks = [Task(batch, data.wav_dir, data.image_dir, config) for batch in _batches(missing)]
