@@ -6,6 +6,8 @@ RUN := $(BIN)/python
 SAMPLES := tf_files/sample_audio
 DEMO := tf_files/demo
 ARGS ?=
+# Through the environment and unexpanded: a clip's name may hold quotes, dollars and spaces.
+override export CLIP := $(value CLIP)
 
 .DEFAULT_GOAL := help
 .PHONY: help demo data retrain label test check format bench clean
@@ -59,8 +61,8 @@ retrain: $(VENV)/.runs ## train a new top layer on the pictures and test it
 	@$(RUN) scripts/retrain.py $(ARGS)
 
 label: $(VENV)/.runs ## say who is heard: make label CLIP=clip.wav
-	@test -n "$(CLIP)" || { echo "name a clip: make label CLIP=clip.wav" >&2; exit 2; }
-	@$(RUN) scripts/label_image.py $(ARGS) "$(CLIP)"
+	@test -n "$$CLIP" || { echo "name a clip: make label CLIP=clip.wav" >&2; exit 2; }
+	@$(RUN) scripts/label_image.py $(ARGS) -- "$$CLIP"
 
 test: $(VENV)/.tests ## run the tests
 	@$(RUN) -m pytest $(ARGS)
