@@ -11,6 +11,7 @@ from importlib import metadata
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from .backbones import Backbone, description, prepare
 from .bottlenecks import Bottlenecks, bottlenecks_of
@@ -101,41 +102,33 @@ def train(config: RetrainConfig) -> Trained:
     if copies:
         print(f"Left out {copies} pictures that are copies of pictures in another set: they would prove nothing.")
     row = {picture.path: i for i, picture in enumerate(bottlenecks.pictures)}
+    number = {label: i for i, label in enumerate(labels)}
     rows = {name: np.array([row[picture.path] for picture in split.sets[name]], int) for name in SETS}
-    targets = np.array([labels.index(picture.label) for picture in bottlenecks.pictures])
+    targets = np.array([number[picture.label] for picture in bottlenecks.pictures])
 
-    network = bottlenecks.records["network"].astype(np.float32)
-    widths = [backbone.width]
-    if backbone.band_statistics:
-        network = np.concatenate([network, bottlenecks.records["bands"]], axis=1)
-        widths.append(BAND_STATISTICS_WIDTH)
-
-    def sets_of(features: FloatArray) -> dict[str, Examples]:
+    def examples(features: FloatArray) -> dict[str, Examples]:
         return {name: Examples(features[rows[name]], targets[rows[name]]) for name in SETS}
 
-    examples = sets_of(network)
+    widths = [backbone.width, BAND_STATISTICS_WIDTH] if backbone.band_statistics else [backbone.width]
+    network = examples(joined(bottlenecks.records, backbone))
     summaries = config.summaries_dir / time.strftime("%Y%m%d-%H%M%S")
-    head = train_head(examples["training"], examples["validation"], len(labels), widths, config, summaries)
+    head = train_head(network["training"], network["validation"], len(labels), widths, config, summaries)
     if head.validation_accuracy is not None:
         print(f"Best validation: {head.validation_accuracy:.1%} of chunks at step {head.best_step}")
-    test = None
-    if len(rows["testing"]):
-        baseline = None
-        if picture_config is not None:
-            mfcc = sets_of(bottlenecks.records["mfcc"])
-            other = train_head(mfcc["training"], mfcc["validation"], len(labels), [MFCC_STATISTICS_WIDTH], config)
-            baseline = _measure(other.probabilities(mfcc["testing"].features), split.sets["testing"], labels)
-        probabilities = head.probabilities(examples["testing"].features)
-        test = Test(
-            _measure(probabilities, split.sets["testing"], labels),
-            baseline,
-            [
-                (picture, labels[given])
-                for picture, given in zip(split.sets["testing"], probabilities.argmax(axis=1), strict=True)
-                if picture.label != labels[given]
-            ],
-        )
+    baseline = None
+    if picture_config is not None and len(rows["testing"]):
+        mfcc = examples(bottlenecks.records["mfcc"])
+        other = train_head(mfcc["training"], mfcc["validation"], len(labels), [MFCC_STATISTICS_WIDTH], config)
+        baseline = other.probabilities(mfcc["testing"].features)
+    probabilities = head.probabilities(network["testing"].features)
+    test = _test(probabilities, baseline, split.sets["testing"], labels) if len(rows["testing"]) else None
     return Trained(labels, picture_config, backbone, split, head, test, bottlenecks)
+
+
+def joined(records: NDArray[Any], backbone: Backbone) -> FloatArray:
+    """The bottleneck: the network's features and, where the backbone wants them, the band statistics."""
+    network: FloatArray = records["network"].astype(np.float32)
+    return np.concatenate([network, records["bands"]], axis=1) if backbone.band_statistics else network
 
 
 def publish(trained: Trained, config: RetrainConfig) -> None:
@@ -164,11 +157,8 @@ def _check(trained: Trained, path: Any) -> float:
     pictures = trained.bottlenecks.pictures
     chosen = np.unique(np.linspace(0, len(pictures) - 1, _SAMPLES).astype(int))
     records = trained.bottlenecks.records[chosen]
-    features = records["network"].astype(np.float32)
-    if trained.backbone.band_statistics:
-        features = np.concatenate([features, records["bands"]], axis=1)
     inputs = [picture_features(pictures[i].path.read_bytes(), trained.backbone.input_size) for i in chosen]
-    expected = trained.head.probabilities(features)
+    expected = trained.head.probabilities(joined(records, trained.backbone))
     difference = largest_difference(path, inputs, trained.backbone.band_statistics, expected)
     if not difference <= _TOLERANCE:
         raise ModelError(
@@ -189,6 +179,17 @@ def _sample_pixels(pictures: Sequence[Picture], size: tuple[int, int]) -> UInt8A
     if not pixels:
         raise DatasetError("the pictures cannot be read: make them again with data_maker.py --force")
     return np.stack(pixels)
+
+
+def _test(
+    probabilities: FloatArray, baseline: FloatArray | None, pictures: Sequence[Picture], labels: Sequence[str]
+) -> Test:
+    given = [labels[place] for place in probabilities.argmax(axis=1)]
+    return Test(
+        _measure(probabilities, pictures, labels),
+        None if baseline is None else _measure(baseline, pictures, labels),
+        [(picture, label) for picture, label in zip(pictures, given, strict=True) if picture.label != label],
+    )
 
 
 def _measure(probabilities: FloatArray, pictures: Sequence[Picture], labels: Sequence[str]) -> Measured:
