@@ -185,7 +185,9 @@ def test_an_unsaid_input_size_is_asked_for(tmp_path: Path) -> None:
     [
         (lambda tf, x: x, "is no feature-vector backbone"),
         (lambda tf, x: tf.reduce_mean(x), "is no feature-vector backbone"),
-        (lambda tf, x: {"a": tf.reduce_mean(x, [1, 2]), "b": x}, None),
+        (lambda tf, x: {"a": tf.reduce_mean(x, [1, 2]), "b": x}, "is no feature-vector backbone"),
+        (lambda tf, x: {"only": tf.reduce_mean(x, [1, 2])}, None),
+        (lambda tf, x: {"default": tf.reduce_mean(x, [1, 2]), "a_layer": x}, None),
     ],
 )
 def test_the_wrong_output_rank_is_refused(tmp_path: Path, function, message: str | None) -> None:

@@ -259,9 +259,8 @@ def _load_saved_model(folder: Path, source: str, input_side: int | None) -> tupl
         else:
             name = next(iter(signature.structured_input_signature[1]))
             output = signature(**{name: scaled})
-        if isinstance(output, dict):
-            output = output.get("default", next(iter(output.values())))
-        return output
+        # TF1 hub modules call their feature vector so, beside every layer's output.
+        return output["default"] if isinstance(output, dict) and "default" in output else output
 
     return features, input_size
 
