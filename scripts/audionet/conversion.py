@@ -56,7 +56,7 @@ def convert(
     from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
     spec = tf.TensorSpec([1, *input_size, 3], tf.uint8)
-    traced = tf.function(lambda pixels: function(tf.cast(pixels, tf.float32)))
+    traced = tf.function(lambda pixels: function(tf.cast(pixels, tf.float32)), autograph=False)
     try:
         with native_stderr_muted():
             concrete = traced.get_concrete_function(spec)
@@ -68,7 +68,7 @@ def convert(
     if len(shapes) != 1 or shapes[0].rank != 2 or shapes[0][1] is None:
         given = ", ".join(map(str, shapes))
         raise BackboneError(f"{name} is no feature-vector backbone: it gives {given}, not one (pictures, width)")
-    reference = np.concatenate([concrete(tf.constant(sample[None])).numpy() for sample in samples])
+    reference = np.concatenate([tf.nest.flatten(concrete(tf.constant(sample[None])))[0].numpy() for sample in samples])
     frozen = convert_variables_to_constants_v2(concrete)
     best: tuple[bytes, str, float] | None = None
     for arithmetic in ("int8", "float32"):

@@ -135,18 +135,25 @@ def train_head(
         right = tf.reduce_mean(tf.cast(tf.argmax(logits, 1) == wanted, tf.float32))
         return loss, right
 
-    # A whole interval in one call: a call a step would spend more time in Python than in arithmetic.
-    @tf.function(reduce_retracing=True)  # type: ignore[untyped-decorator]
-    def train(batches: Any) -> tuple[Any, Any]:
-        loss = right = tf.constant(0.0)
-        for batch in batches:
-            with tf.GradientTape() as tape:
-                loss, right = measured(tf.gather(x, batch), tf.gather(y, batch))
-            gradients = tape.gradient(loss, layer.trainable_variables)
-            optimizer.apply_gradients(zip(gradients, layer.trainable_variables, strict=True))
+    def train_step(batch: Any) -> tuple[Any, Any]:
+        with tf.GradientTape() as tape:
+            loss, right = measured(tf.gather(x, batch), tf.gather(y, batch))
+        gradients = tape.gradient(loss, layer.trainable_variables)
+        optimizer.apply_gradients(zip(gradients, layer.trainable_variables, strict=True))
         return loss, right
 
-    evaluate = tf.function(measured)
+    # A whole interval in one call: a call a step would spend more time in Python than in arithmetic.
+    def train_steps(batches: Any) -> tuple[Any, Any]:
+        _, loss, right = tf.while_loop(
+            lambda step, *_: step < tf.shape(batches)[0],
+            lambda step, *_: (step + 1, *train_step(batches[step])),
+            (tf.constant(0), tf.constant(0.0), tf.constant(0.0)),
+        )
+        return loss, right
+
+    # Without autograph, which fails under Python 3.13.
+    train = tf.function(train_steps, autograph=False, reduce_retracing=True)
+    evaluate = tf.function(measured, autograph=False)
     writers = _writers(tf, summaries)
     order = _batches(len(training.labels), steps, config.train_batch_size, config.seed)
     best: tuple[tuple[float, float], int, list[Any]] | None = None
