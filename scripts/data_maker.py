@@ -10,7 +10,8 @@ import argparse
 from collections.abc import Sequence
 
 from audionet.config import DataConfig, PictureConfig, add_flags, from_flags
-from audionet.console import Parser, run, table
+from audionet.console import Parser, count, run, table
+from audionet.errors import DatasetError
 from audionet.files import printable
 from audionet.rendering import Result, render_folder
 
@@ -28,6 +29,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     print(f"Recordings in {printable(data.audio_dir)}, {picture.chunk_seconds:g} s a chunk, {data.workers} workers")
     result = render_folder(data, picture)
     report(result, data)
+    if not any(summary.chunks for summary in result.labels.values()):
+        raise DatasetError("no recording could be used: the reasons are above")
 
 
 def report(result: Result, data: DataConfig) -> None:
@@ -42,10 +45,8 @@ def report(result: Result, data: DataConfig) -> None:
         for item in summary.remarks:
             print(f"kept in part {printable(label)}/{printable(item['file'])}: {item['reason']}")
     if result.rendered or result.removed:
-        print(
-            f"Rendered {result.rendered} recordings, {result.unchanged} were up to date, "
-            f"removed {result.removed} files of recordings or settings that are gone."
-        )
+        print(f"Rendered {count(result.rendered, 'recording')}, {result.unchanged} were up to date.", end=" ")
+        print(f"Removed {count(result.removed, 'chunk')} of recordings or settings that are gone.")
     else:
         print("Nothing to do: every recording is rendered with these settings.")
     print(f"Chunks: {printable(data.wav_dir)}\nPictures: {printable(data.image_dir)}")

@@ -12,19 +12,19 @@ from pathlib import Path
 from typing import Any
 
 from audionet.audio import AUDIO_SUFFIXES
-from audionet.config import LabelConfig, add_flags, from_flags
-from audionet.console import Parser, run, warn
+from audionet.config import LabelConfig, add_flags, from_flags, path_flag
+from audionet.console import Parser, count, run, warn
 from audionet.errors import AudioNetError, DatasetError, RecordingError, UsageError
-from audionet.files import printable
-from audionet.prediction import PICTURE_SUFFIXES, Answer, Predictor, clips_in
+from audionet.files import printable, walk
+from audionet.prediction import PICTURE_SUFFIXES, Answer, Predictor
 
 
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = Parser(__doc__.partition("\n")[0])
     parser.add_argument(
-        "clips", nargs="*", type=Path, metavar="CLIP", help="a recording, a spectrogram JPG or a folder"
+        "clips", nargs="*", type=path_flag, metavar="CLIP", help="a recording, a spectrogram JPG or a folder"
     )
-    parser.add_argument("--image", action="append", type=Path, default=[], help="a spectrogram JPG, as a flag")
+    parser.add_argument("--image", action="append", type=path_flag, default=[], help="a spectrogram JPG, as a flag")
     add_flags(parser, LabelConfig)
     return parser.parse_args(argv)
 
@@ -52,19 +52,14 @@ def main(argv: Sequence[str] | None = None) -> None:
         else:
             print(as_text(path, answer, predictor, config), flush=True)
     if failed:
-        raise AudioNetError(f"{failed} of {clips} clips could not be judged")
+        raise AudioNetError(f"{failed} of {count(clips, 'clip')} could not be judged")
 
 
 def expand(paths: Sequence[Path]) -> Iterator[Path]:
-    """Folders become the clips in them; a folder without any is an error, as it cannot be meant."""
+    """Folders become the clips in them; one without any stays, to be answered as what it is: no clip."""
     for path in paths:
-        if not path.is_dir():
-            yield path
-            continue
-        found = list(clips_in(path, AUDIO_SUFFIXES | PICTURE_SUFFIXES))
-        if not found:
-            raise UsageError(f"{printable(path)} holds no clips")
-        yield from found
+        inside = (file for _, file in walk(path)) if path.is_dir() else iter(())
+        yield from [file for file in inside if file.suffix.lower() in AUDIO_SUFFIXES | PICTURE_SUFFIXES] or [path]
 
 
 def as_json(path: Path, answer: Answer, predictor: Predictor, config: LabelConfig) -> dict[str, Any]:
@@ -82,7 +77,7 @@ def as_json(path: Path, answer: Answer, predictor: Predictor, config: LabelConfi
 
 
 def as_text(path: Path, answer: Answer, predictor: Predictor, config: LabelConfig) -> str:
-    length = "a picture" if answer.seconds is None else f"{answer.seconds:.1f} s, {len(answer.chunks)} chunks"
+    length = "a picture" if answer.seconds is None else f"{answer.seconds:.1f} s, {count(len(answer.chunks), 'chunk')}"
     lines = [f"{printable(path)} ({length})"]
     if answer.remark:
         lines.append(f"  only in part: {answer.remark}")

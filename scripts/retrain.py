@@ -10,7 +10,7 @@ import argparse
 from collections.abc import Sequence
 
 from audionet.config import RetrainConfig, add_flags, from_flags
-from audionet.console import Parser, run
+from audionet.console import Parser, count, run
 from audionet.files import printable
 from audionet.training import Trained, publish, train
 
@@ -38,18 +38,25 @@ def report(trained: Trained, config: RetrainConfig) -> None:
         print("No test: no label has enough chunks to keep some aside.")
     else:
         unseen = "none of them heard in training" if not trained.split.heard_in_training else "see the note below"
-        print(f"Test on {test.network.chunks.total} chunks of {test.network.recordings.total} recordings, {unseen}:")
+        print(
+            f"Test on {count(test.network.chunks.total, 'chunk')} of "
+            f"{count(test.network.recordings.total, 'recording')}, {unseen}:"
+        )
         for name, result in (("network", test.network), ("MFCC statistics", test.baseline)):
             if result is not None:
                 print(f"  {name:<16} per chunk     {result.chunks}")
                 print(f"  {'':<16} per recording {result.recordings}")
         if test.baseline is None:
             print("  MFCC statistics  not measured: the pictures were not made by data_maker.py")
+    tested = {picture.label for picture in trained.split.sets["testing"]}
+    if test is not None and (untested := len(trained.labels) - len(tested)):
+        print(f"Note: {count(untested, 'label')} of {len(trained.labels)} had too few chunks to be in this test.")
     if heard := trained.split.heard_in_training:
+        names = ", ".join(map(printable, heard[:5])) + (", ..." if len(heard) > 5 else "")
         print(
-            f"Note: {len(heard)} labels have fewer than three recordings ({', '.join(map(printable, heard[:5]))}"
-            f"{', ...' if len(heard) > 5 else ''}), so their test chunks come from recordings also heard in training, "
-            "from another stretch of time. Expect less on new recordings; record more to know."
+            f"Note: of {count(len(heard), 'label')} with fewer than three recordings ({names}) the test chunks come "
+            "from recordings also heard in training, from another stretch of time. Expect less on new recordings; "
+            "record more to know."
         )
     if config.print_misclassified_test_images and test is not None:
         print(f"Misclassified test pictures: {len(test.misclassified)}")

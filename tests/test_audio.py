@@ -108,6 +108,13 @@ def test_too_loud_is_clipped_not_wrapped() -> None:
     np.testing.assert_array_equal(to_int16(np.array([2.0, -2.0, 0.5], np.float32)), [32767, -32768, 16384])
 
 
+def test_absurdly_loud_samples_are_clipped_without_a_word(tmp_path: Path) -> None:
+    loud = np.full((16_000, 2), 3e38, np.float32) * np.array([1, 0.5], np.float32)
+    soundfile.write(tmp_path / "x.wav", loud, 44_100, subtype="FLOAT")
+    (chunk,) = Recording(tmp_path / "x.wav", PictureConfig(chunk_seconds=0.3))
+    assert chunk.samples[2000] == 32_767
+
+
 def test_silence_is_three_bits_or_less() -> None:
     assert is_silent(np.array([8, -8, 0], np.int16))
     assert not is_silent(np.array([9, 0, 0], np.int16))
@@ -142,6 +149,12 @@ def lying_wav(path: Path) -> None:
     path.write_bytes(data)
 
 
+def cut_aiff(path: Path) -> None:
+    write_tone(path, seconds=4.0, format="AIFF")
+    data = path.read_bytes()
+    path.write_bytes(data[: len(data) // 4])
+
+
 def piped_wav(path: Path) -> None:
     lying_wav(path)
     data = bytearray(path.read_bytes())
@@ -163,7 +176,9 @@ def nan_wav(path: Path) -> None:
         (lambda path: path.write_text("not sound\n" * 100), 0, "cannot be decoded"),
         (lambda path: path.write_bytes(wav_bytes(np.zeros(0, np.int16), 16_000)), 0, "its length is zero"),
         (lambda path: None, 0, "cannot be read: No such file"),
-        (lambda path: path.mkdir(), 0, "cannot be decoded"),
+        (lambda path: path.mkdir(), 0, "is a folder"),
+        (lambda path: os.mkfifo(path), 0, "is a pipe"),
+        (cut_aiff, 1, r"cut short: its header promises 4\.0 s, it holds 1\.0 s"),
         (damaged_flac, 3, r"damaged after 2\.\d s"),
         (cut_mp3, 14, r"cut short: its header promises 29\.\d s, it holds 14\.\d s"),
         (lying_wav, 2, r"cut short: its header promises 10\.0 s, it holds 2\.0 s"),

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -35,6 +37,19 @@ def test_chunks_that_go_together_count_as_one() -> None:
 def test_independent_chunks_keep_their_number() -> None:
     right = np.random.default_rng(0).random(4000) < 0.8
     assert effective_sample_size(right, list(np.repeat(np.arange(400), 10))) == pytest.approx(4000, rel=0.1)
+
+
+def test_one_mistake_more_never_makes_the_interval_much_narrower() -> None:
+    recordings = list(np.repeat(np.arange(8), 9))
+    generator = np.random.default_rng(0)
+    places = generator.permutation(72)
+    widths = []
+    for mistakes in range(6):
+        right = np.ones(72, bool)
+        right[places[:mistakes]] = False
+        result = accuracy(right, recordings)
+        widths.append(result.high - result.low)
+    assert all(later > 0.6 * earlier for earlier, later in itertools.pairwise(widths))
 
 
 def test_all_right_proves_no_more_than_the_recordings_do() -> None:

@@ -27,6 +27,10 @@ def data(tmp_path: Path) -> DataConfig:
     return DataConfig(tmp_path / "audio", tmp_path / "wav", tmp_path / "image", workers=2)
 
 
+def put(path: Path, text: str = "mine") -> None:
+    path.write_text(text)
+
+
 def files_of(*folders: Path) -> dict[str, bytes]:
     return {
         str(path.relative_to(folder.parent)): path.read_bytes()
@@ -113,14 +117,17 @@ def test_a_deleted_recording_takes_its_chunks_along(rendered: DataConfig) -> Non
 
 
 def test_what_the_user_put_among_the_pictures_stays(rendered: DataConfig) -> None:
-    note = rendered.image_dir / "bob" / "look at this.txt"
-    picture = rendered.image_dir / "bob" / "holiday.jpg"
-    for path in (note, picture):
+    names = ("bob/look at this.txt", "bob/holiday.jpg", "bob/theirs.wav_nohash_0000.jpg", "new/x_nohash_0000.jpg")
+    mine = {rendered.image_dir / name for name in names}
+    for path in mine:
+        path.parent.mkdir(exist_ok=True)
         path.write_text("mine")
     shutil.rmtree(rendered.audio_dir / "bob")
     render_folder(rendered, SECOND)
-    assert note.read_text() == picture.read_text() == "mine"
-    assert {path.name for path in (rendered.image_dir / "bob").iterdir()} == {note.name, picture.name}
+    render_folder(rendered, PictureConfig(chunk_seconds=2.0))
+    left = {path for path in rendered.image_dir.rglob("*") if path.is_file() and path.parts[-2] in ("bob", "new")}
+    assert left == mine
+    assert {path.read_text() for path in mine} == {"mine"}
 
 
 def test_force_renders_all_again(rendered: DataConfig) -> None:
@@ -212,18 +219,31 @@ def test_bad_recordings_are_named_and_the_rest_goes_on(data: DataConfig, capsys:
     write_tone(data.audio_dir / "two\nlines" / "x.wav")
     (folder / "dangling.wav").symlink_to("nowhere")
     (folder / "loop").symlink_to(folder)
+    (folder / "self.wav").symlink_to("self.wav")
+    write_tone(data.audio_dir / "stray.wav")
+    write_tone(data.audio_dir / "dataset.json" / "x.wav")
     result = render_folder(data, SECOND)
-    assert chunks_of(result) == {"ann": (1, 1), "bob": (1, 1), "nobody": (0, 0), "two\nlines": (0, 0)}
+    assert chunks_of(result) == {
+        "ann": (1, 1),
+        "bob": (1, 1),
+        "nobody": (0, 0),
+        "two\nlines": (0, 0),
+        "dataset.json": (0, 0),
+    }
     reasons = {item["file"]: item["reason"] for item in result.labels["ann"].skipped}
     assert reasons["empty.mp3"] == "the file is empty"
     assert "cannot be decoded" in reasons["text.mp3"]
-    assert "'.txt' is not a kind of recording" in reasons["notes.txt"]
-    assert "cover" in reasons["cover"]
+    assert reasons["notes.txt"] == "not a kind that is read (.txt): convert it to WAV, FLAC or MP3"
+    assert "no ending" in reasons["cover"]
     assert reasons["silent.wav"] == "is silent from beginning to end"
     assert "No such file" in reasons["dangling.wav"]
-    assert len(reasons) == 6
+    assert "symbolic links" in reasons["self.wav"]
+    assert len(reasons) == 7
+    for label in ("two\nlines", "dataset.json"):
+        assert "rename the folder" in result.labels[label].skipped[0]["reason"]
     lines = capsys.readouterr().err.replace("\r", "\n").splitlines()
     assert sum("ann/empty.mp3: the file is empty; skipped" in line for line in lines) == 1
+    assert sum("stray.wav: lies in no label's folder" in line for line in lines) == 1
 
 
 def test_silence_inside_a_recording_is_left_out_and_time_kept(data: DataConfig) -> None:
@@ -253,6 +273,11 @@ def test_a_link_to_recordings_elsewhere_is_followed(data: DataConfig, tmp_path: 
             UsageError,
             "did not make",
         ),
+        (
+            lambda d: (write_tone(d.audio_dir / "a" / "x.wav"), d.image_dir.mkdir(), put(d.image_dir / "dataset.json")),
+            UsageError,
+            "did not make",
+        ),
     ],
 )
 def test_what_cannot_be_rendered_is_refused(
@@ -278,6 +303,35 @@ def test_a_damaged_journal_costs_only_time(rendered: DataConfig) -> None:
     before = files_of(rendered.wav_dir, rendered.image_dir)
     journal = rendered.image_dir / "recordings.jsonl"
     lines = journal.read_text().splitlines(keepends=True)
-    journal.write_text("".join(lines[:3]) + '{"label": 3}\n' + lines[4][:20])
+    odd = lines[3].replace('"chunks": 2', '"chunks": "x"')
+    journal.write_text("".join(lines[:3]) + odd + '{"label": 3}\n[]\n' + lines[4][:20])
     assert render_folder(rendered, SECOND).rendered == 3
     assert files_of(rendered.wav_dir, rendered.image_dir) == before
+
+
+def test_workers_do_not_outlive_a_killed_parent(tmp_path: Path) -> None:
+    for number in range(40):
+        write_tone(tmp_path / "audio" / "ann" / f"{number}.wav", seconds=30)
+    flags = [f"--{name}_dir={tmp_path / name}" for name in ("audio", "wav", "image")]
+    process = subprocess.Popen(
+        [sys.executable, str(ROOT / "scripts" / "data_maker.py"), *flags, "--workers=2"],
+        start_new_session=True,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    until = time.monotonic() + 60
+    while not list((tmp_path / "image").rglob("*.jpg")) and time.monotonic() < until:
+        time.sleep(0.01)
+    process.kill()
+    process.wait()
+    while group_lives(process.pid) and time.monotonic() < until:
+        time.sleep(0.05)
+    assert not group_lives(process.pid)
+
+
+def group_lives(group: int) -> bool:
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return False
+    return True

@@ -99,7 +99,9 @@ def test_a_folder_is_all_its_clips(place: Workplace, tmp_path: Path) -> None:
     assert [Path(json.loads(line)["file"]).name for line in done.stdout.splitlines()] == ["b.flac", "a.wav"]
     empty = tmp_path / "empty"
     empty.mkdir()
-    assert run_script("label_image.py", "--graph", place.graph, empty).stderr.endswith("empty holds no clips\n")
+    done = run_script("label_image.py", "--graph", place.graph, "--json", empty, tmp_path / "b.flac")
+    assert ["error" in json.loads(line) for line in done.stdout.splitlines()] == [True, False]
+    assert "empty: is a folder that holds no clips" in done.stderr
 
 
 def test_clips_that_cannot_be_read_do_not_stop_the_others(place: Workplace, tmp_path: Path) -> None:
@@ -150,7 +152,9 @@ def test_labels_of_any_script_survive_the_whole_way(tmp_path: Path, averaging_ba
         ("retrain.py", ["--image_dir", "/nowhere"], 1, "/nowhere is not a folder"),
         ("retrain.py", ["--testing_percentage", "100"], 2, "--testing_percentage is 100.0"),
         ("retrain.py", ["--output_graph", "graph.txt"], 2, "ends in .tflite"),
+        ("retrain.py", ["--seed", "-1"], 2, "--seed is -1"),
         ("label_image.py", [], 2, "name a clip"),
+        ("label_image.py", [""], 2, "the path is empty"),
         ("label_image.py", ["--graph", "/nowhere.tflite", "x.wav"], 1, "run retrain.py first"),
     ],
 )

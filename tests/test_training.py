@@ -8,7 +8,7 @@ import pytest
 
 from audionet import training
 from audionet.dataset import SETS, dataset_json
-from audionet.errors import DatasetError, ModelError
+from audionet.errors import DatasetError, ModelError, UsageError
 from audionet.features import model_inputs, picture_features
 from audionet.files import write_json
 from audionet.litert import Runner
@@ -97,7 +97,28 @@ def test_a_copy_of_a_training_recording_is_no_test(
     assert not content["training"] & content["testing"]
     assert not content["training"] & content["validation"]
     assert not content["validation"] & content["testing"]
-    assert "copies of pictures in another set" in capsys.readouterr().out
+    assert "with copies in another set" in capsys.readouterr().out
+
+
+def test_one_recording_under_two_labels_is_said(
+    picture_folder, retrain_config, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = picture_folder()
+    for path in (folder / "high").glob("0.wav*"):
+        (folder / "low" / path.name.replace("0.wav", "again.wav")).write_bytes(path.read_bytes())
+    train(retrain_config(folder))
+    assert capsys.readouterr().err.count("high/0.wav: lies under low/again.wav too") == 1
+
+
+@pytest.mark.parametrize("output", ["output_graph", "output_labels", "summaries_dir"])
+def test_outputs_that_cannot_be_written_are_found_before_the_work(
+    picture_folder, retrain_config, tmp_path: Path, output: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    place = tmp_path / "taken.tflite"
+    place.touch() if output == "summaries_dir" else place.mkdir()
+    with pytest.raises((UsageError, FileExistsError), match=r"taken|exists"):
+        train(retrain_config(picture_folder(), **{output: place}))
+    assert capsys.readouterr().out == ""
 
 
 def test_pictures_of_unknown_making_have_no_baseline(picture_folder, retrain_config) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import re
+import stat
 import wave
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -29,6 +30,7 @@ SILENCE_PEAK = 8
 """Highest 16-bit sample that still counts as silence: -72 dBFS, where three bits are left to hear."""
 
 _BLOCK_FRAMES = 8192
+_LOUDEST = np.float32(1000)  # 60 dB above full scale: no recording, and sums of it do not overflow
 _STREAMED_LENGTHS = range(0x7FFFF000, 0x1_0000_0000)
 """Data sizes that programs writing WAV to a pipe put in the header because they cannot know better."""
 
@@ -134,12 +136,14 @@ class Recording:
                 break
             if can_hold_nan and not np.isfinite(block).all():
                 raise RecordingError(f"has samples that are not numbers (NaN or infinite) after {self.seconds:.1f} s")
+            if can_hold_nan:
+                block = np.clip(block, -_LOUDEST, _LOUDEST)
             decoded += len(block)
             self.seconds = decoded / sound.samplerate
             yield block.mean(axis=1, dtype=np.float32)
         if not decoded:
             raise RecordingError("holds no audio: its length is zero")
-        promised = max(sound.frames, _frames_in_header(sound))
+        promised = max(sound.frames, decoded * _promise(sound))
         # An MP3's promise is an estimate; a file cut short misses far more than five percent.
         if decoded < 0.95 * promised:
             raise RecordingError(
@@ -160,13 +164,18 @@ class _Stream(soundfile.SoundFile):  # type: ignore[misc]
 
 def _open(path: Path) -> soundfile.SoundFile:
     try:
-        if path.stat().st_size == 0:
-            raise RecordingError("the file is empty")
+        if stat.S_ISFIFO(path.stat().st_mode):
+            raise RecordingError("is a pipe, not a file")  # opening it would wait for ever
+        with path.open("rb") as file:  # says why it cannot be opened, which libsndfile does not
+            if not file.read(1):
+                raise RecordingError("the file is empty")
         # As bytes, because a name need not be UTF-8.
         with native_stderr_muted():
             sound = _Stream(os.fsencode(path))
     except soundfile.LibsndfileError:
         raise RecordingError("cannot be decoded: damaged, or not the kind of file its name says") from None
+    except IsADirectoryError:
+        raise RecordingError("is a folder that holds no clips") from None
     except OSError as error:
         raise RecordingError(f"cannot be read: {error.strerror}") from None
     if not 1_000 <= sound.samplerate <= 1_000_000:
@@ -174,13 +183,12 @@ def _open(path: Path) -> soundfile.SoundFile:
     return sound
 
 
-def _frames_in_header(sound: soundfile.SoundFile) -> int:
-    """Frames a WAV header promises; libsndfile quietly corrects a promise the file does not keep."""
-    lie = re.search(r"^data : (\d+) \(should be \d+\)", sound.extra_info, re.MULTILINE)
-    width = re.search(r"Block Align +: (\d+)", sound.extra_info)
-    if lie is None or width is None or int(lie[1]) in _STREAMED_LENGTHS:
-        return 0
-    return int(lie[1]) // max(1, int(width[1]))
+def _promise(sound: soundfile.SoundFile) -> float:
+    """How many times more sound a header promises than there is; libsndfile quietly corrects what it says."""
+    lie = re.search(r"^ *(?:data|SSND) : (\d+) \(should be (\d+)\)", sound.extra_info, re.MULTILINE)
+    if lie is None or int(lie[1]) in _STREAMED_LENGTHS:
+        return 1
+    return int(lie[1]) / max(1, int(lie[2]))
 
 
 def resample(blocks: Iterable[Float32Array], from_rate: int, to_rate: int) -> Iterator[Float32Array]:
@@ -208,8 +216,8 @@ def resample(blocks: Iterable[Float32Array], from_rate: int, to_rate: int) -> It
 
 def to_int16(samples: Float32Array) -> Int16Array:
     """Samples of -1 to 1 as 16-bit integers; what is louder is clipped. Undoes libsndfile's own scaling exactly."""
-    scaled: Float32Array = np.rint(samples * np.float32(32768))
-    return np.clip(scaled, -32768, 32767).astype(np.int16)
+    scaled: Float32Array = np.rint(np.clip(samples, -1, 1) * np.float32(32768))
+    return np.minimum(scaled, 32767).astype(np.int16)
 
 
 def is_silent(samples: Int16Array) -> bool:

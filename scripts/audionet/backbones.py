@@ -78,6 +78,7 @@ class _Origin:
     source: str
     source_hash: str
     band_statistics: bool
+    says_size: bool
     load: Callable[[], tuple[FeatureFunction, tuple[int, int]]]
 
 
@@ -106,7 +107,7 @@ def prepare(
     origin = _resolve(architecture, model_dir, input_side)
     folder = model_dir / "converted"
     make_folder(folder)
-    side = f"-{input_side}" if input_side else ""
+    side = f"-{input_side}" if input_side and not origin.says_size else ""
     path = folder / f"{origin.name}-{origin.source_hash[:12]}{side}.tflite"
     card_path = path.with_suffix(".json")
     card = _read_card(path, card_path)
@@ -182,7 +183,7 @@ def _bundled(card_path: Path) -> _Origin:
         model = inception_v3(weights, tuple(card["input_size"]))
         return lambda pixels: model(pixels / 127.5 - 1, training=False), tuple(card["input_size"])
 
-    return _Origin(card["name"], card["name"], card["sha256"], card["band_statistics"], load)
+    return _Origin(card["name"], card["name"], card["sha256"], card["band_statistics"], True, load)
 
 
 def inception_v3(weights: Path, input_size: tuple[int, int]) -> Any:
@@ -198,7 +199,9 @@ def inception_v3(weights: Path, input_size: tuple[int, int]) -> Any:
 
 def _saved_model(folder: Path, source: str, input_side: int | None) -> _Origin:
     name = re.sub(r"\W+", "_", source.partition("?")[0].removesuffix(".tar.gz")).strip("_")[-60:]
-    return _Origin(name, source, _folder_hash(folder), False, lambda: _load_saved_model(folder, source, input_side))
+    return _Origin(
+        name, source, _folder_hash(folder), False, False, lambda: _load_saved_model(folder, source, input_side)
+    )
 
 
 def _folder_hash(folder: Path) -> str:

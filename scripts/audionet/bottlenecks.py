@@ -55,8 +55,8 @@ class Bottlenecks:
         Those that could be read.
     records : structured ndarray, shape (len(pictures),)
         Fields ``network`` (fp16), ``bands`` and ``mfcc`` (fp32).
-    computed : int
-        How many were not in the cache.
+    computed, cached : int
+        How many different pictures were computed, and how many were in the cache.
     seconds : float
         Time spent computing them.
     """
@@ -64,6 +64,7 @@ class Bottlenecks:
     pictures: list[Picture]
     records: NDArray[Any]
     computed: int
+    cached: int
     seconds: float
 
 
@@ -104,7 +105,8 @@ def bottlenecks_of(pictures: Sequence[Picture], backbone: Backbone, cache_dir: P
     if not kept:
         raise DatasetError("none of the pictures can be read: make them again with data_maker.py --force")
     records = cache.rows([key for _, key in kept])
-    return Bottlenecks([picture for picture, _ in kept], records, len(missing), time.perf_counter() - started)
+    seconds = time.perf_counter() - started
+    return Bottlenecks([p for p, _ in kept], records, len(missing), len(set(keys)) - len(missing), seconds)
 
 
 def content_key(jpg: bytes) -> bytes:

@@ -54,9 +54,21 @@ class PictureConfig:
     def __post_init__(self) -> None:
         _require(1_000 <= self.sample_rate <= 384_000, "sample_rate", self.sample_rate, "1000 to 384000")
         _require(0.1 <= self.chunk_seconds <= 600, "chunk_seconds", self.chunk_seconds, "0.1 to 600")
-        _require(2 <= self.window_ms <= 1000 * self.chunk_seconds, "window_ms", self.window_ms, "2 to a chunk")
-        _require(0.5 <= self.hop_ms <= self.window_ms, "hop_ms", self.hop_ms, "0.5 to window_ms")
+        _require(2 <= self.window_ms <= 1000, "window_ms", self.window_ms, "2 to 1000")
+        _require(
+            0.5 <= self.hop_ms <= self.window_ms,
+            "hop_ms",
+            self.hop_ms,
+            f"0.5 to the window's length, {self.window_ms:g}",
+        )
+        _require(
+            self.fft_length <= self.chunk_length,
+            "chunk_seconds",
+            self.chunk_seconds,
+            f"{self.fft_length / self.sample_rate:g} or more, the length of one FFT",
+        )
         _require(8 <= self.n_mels <= 512, "n_mels", self.n_mels, "8 to 512")
+        _require(0 < self.max_frequency <= 1e6, "max_frequency", self.max_frequency, "above 0, to 1000000")
         _require(
             0 <= self.min_frequency < self.top_frequency,
             "min_frequency",
@@ -144,6 +156,9 @@ class RetrainConfig:
         _require(0 < self.learning_rate < 10, "learning_rate", self.learning_rate, "above 0 and below 10")
         _require(self.train_batch_size >= 1, "train_batch_size", self.train_batch_size, "1 or more")
         _require(self.eval_step_interval >= 1, "eval_step_interval", self.eval_step_interval, "1 or more")
+        _require(0 <= self.seed < 2**32, "seed", self.seed, "0 to 4294967295")
+        side = self.input_size
+        _require(side is None or 8 <= side <= 4096, "input_size", side, "8 to 4096")
         for flag in ("testing_percentage", "validation_percentage"):
             _require(0 <= getattr(self, flag) < 100, flag, getattr(self, flag), "0 or more and below 100")
         kept = self.testing_percentage + self.validation_percentage
@@ -153,6 +168,12 @@ class RetrainConfig:
             "output_graph",
             self.output_graph,
             "a file name that ends in .tflite",
+        )
+        _require(
+            self.output_labels not in (self.output_graph, self.output_model),
+            "output_labels",
+            self.output_labels,
+            "another file than the model and its JSON",
         )
 
     @property
@@ -180,6 +201,13 @@ def model_json_path(graph: Path) -> Path:
     return graph.with_name(graph.stem.removesuffix("_graph") + "_model.json")
 
 
+def path_flag(text: str) -> Path:
+    """A path from the command line; an empty one, as an unset shell variable gives, is a mistake."""
+    if not text:
+        raise argparse.ArgumentTypeError("the path is empty")
+    return Path(text)
+
+
 def add_flags(parser: argparse.ArgumentParser, config: type) -> None:
     """Give a parser one flag for each field of a config dataclass, with its default and help."""
     types = typing.get_type_hints(config)
@@ -190,6 +218,7 @@ def add_flags(parser: argparse.ArgumentParser, config: type) -> None:
             continue
         # `X | None` is given as an X.
         kind = next(option for option in typing.get_args(kind) or (kind,) if option is not type(None))
+        kind = path_flag if kind is Path else kind
         shown = "" if item.default is None else f" (default: {item.default})"
         parser.add_argument(f"--{item.name}", type=kind, default=item.default, help=(text + shown).replace("%", "%%"))
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import io
 import os
+import signal
 import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -29,9 +31,13 @@ class Parser(argparse.ArgumentParser):
 def run(main: Callable[[], None]) -> NoReturn:
     """Run a script's main; known errors end it with one line on stderr and the right exit code."""
     script = os.path.basename(sys.argv[0])
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a terminal that cannot show a name still shows the rest
+    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     try:
         main()
-        sys.stdout.flush()
+        print(end="", flush=True)
     except AudioNetError as error:
         _fail(script, printable(str(error)), error.exit_code)
     except BrokenPipeError:
@@ -40,7 +46,8 @@ def run(main: Callable[[], None]) -> NoReturn:
         raise SystemExit(1) from None
     except OSError as error:
         where = f"{printable(os.fsdecode(error.filename))}: " if error.filename else ""
-        _fail(script, f"{where}{error.strerror or error}", 1)
+        # NumPy reports a full disk with neither errno nor strerror.
+        _fail(script, f"{where}{error.strerror or (error.args[0] if error.args else 'input or output error')}", 1)
     except KeyboardInterrupt:
         _fail(script, "interrupted; run it again to go on, finished work is kept", 130)
     raise SystemExit(0)
@@ -67,6 +74,11 @@ def progress(items: Iterable[Item], what: str, unit: str, total: int) -> Iterato
     yield from tqdm(
         items, desc=what, unit=f" {unit}", total=total, dynamic_ncols=True, file=sys.stderr, mininterval=refresh
     )
+
+
+def count(number: int, noun: str) -> str:
+    """``1 chunk``, ``2 chunks``."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

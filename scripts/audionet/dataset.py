@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from .config import PictureConfig
-from .errors import DatasetError
+from .errors import DatasetError, UsageError
 from .files import printable, read_json
 
 DATASET_JSON = "dataset.json"
+JOURNAL = "recordings.jsonl"
 SETS = ("training", "validation", "testing")
 
 _CHUNK_NAME = re.compile(r"(?P<recording>.+)_nohash_(?P<index>\d+)", re.DOTALL)
@@ -49,11 +50,6 @@ def parse_chunk_name(stem: str) -> tuple[str, int]:
     return (match["recording"], int(match["index"])) if match else (stem, 0)
 
 
-def is_chunk_name(name: str, suffix: str) -> bool:
-    """Whether a file is named as `chunk_name` names them."""
-    return name.endswith(suffix) and _CHUNK_NAME.fullmatch(name[: -len(suffix)]) is not None
-
-
 def label_folders(folder: Path, error: type[DatasetError] = DatasetError) -> list[str]:
     """Names of the label folders, exactly as on disk, sorted by code point; hidden ones are passed over.
 
@@ -69,9 +65,13 @@ def label_folders(folder: Path, error: type[DatasetError] = DatasetError) -> lis
         raise error(f"{printable(folder)} is not a folder: make it, with one folder of recordings per label") from None
 
 
-def fits_labels_file(label: str) -> bool:
-    """Whether a label can stand on one line of retrained_labels.txt."""
-    return label.splitlines() == [label]
+def label_problem(label: str) -> str | None:
+    """Why a folder's name cannot be a label, or None: it has to fit on one line of retrained_labels.txt."""
+    if label.splitlines() != [label]:
+        return "a label cannot hold a line break: rename the folder"
+    if label in (DATASET_JSON, JOURNAL):
+        return "a label cannot have the name of a file that is written beside it: rename the folder"
+    return None
 
 
 @dataclass(frozen=True)
@@ -102,8 +102,8 @@ def find_pictures(image_dir: Path) -> list[Picture]:
             names = [e.name for e in entries if e.name.lower().endswith((".jpg", ".jpeg")) and e.name[0] != "."]
         if not names:
             empty.append(label)
-        elif not fits_labels_file(label):
-            raise DatasetError(f"{printable(image_dir / label)}: a label cannot hold a line break; rename the folder")
+        elif problem := label_problem(label):
+            raise DatasetError(f"{printable(image_dir / label)}: {problem}")
         for name in names:
             recording, index = parse_chunk_name(os.path.splitext(name)[0])
             pictures.append(Picture(label, recording, index, image_dir / label / name))
@@ -254,9 +254,14 @@ def read_picture_config(image_dir: Path) -> PictureConfig | None:
 
 def picture_config_from(settings: Any, path: Path, remedy: str, error: type[Exception] = DatasetError) -> PictureConfig:
     """Picture settings out of a JSON file; raise `error`, naming the file, if they are not this version's."""
+    fields = {field.name for field in dataclasses.fields(PictureConfig)}
     try:
+        if not isinstance(settings, dict) or set(settings) != fields:
+            raise UsageError("they are those of another version")
+        if not all(isinstance(value, int | float) for value in settings.values()):
+            raise UsageError("not all are numbers")
         return PictureConfig(**settings)
-    except Exception as why:
+    except UsageError as why:
         raise error(f"{printable(path)}: its picture settings are not usable ({why}): {remedy}") from None
 
 

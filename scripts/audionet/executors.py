@@ -5,6 +5,8 @@ from __future__ import annotations
 import itertools
 import multiprocessing
 import os
+import signal
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -23,12 +25,22 @@ def local_processes(workers: int) -> ProcessPoolExecutor:
 
     Spawned, not forked: a fork of a process that has threads (progress bars, TensorFlow) can deadlock.
     """
-    return ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _mute_native_stderr)
+    return ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _start_worker)
 
 
-def _mute_native_stderr() -> None:
+def _start_worker() -> None:
     # Workers hand their words back as results; what C libraries write there concerns nobody.
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides what an interruption means
+    threading.Thread(target=_leave_with_parent, daemon=True).start()
+
+
+def _leave_with_parent() -> None:
+    """End this worker when its parent is gone, however suddenly; a pool's worker would wait for ever."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 def map_unordered(

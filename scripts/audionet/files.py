@@ -93,3 +93,32 @@ def first_line(error: BaseException) -> str:
     """What another library's error says, short enough for a line of ours."""
     lines = str(error).strip().splitlines()
     return printable(lines[0])[:200] if lines else type(error).__name__
+
+
+def walk(folder: Path, inside: str = "", above: frozenset[str] = frozenset()) -> Iterator[tuple[str, Path]]:
+    """Every file in a folder and below: its path from there, and its path; hidden ones are passed over.
+
+    Links are followed, but never in a circle. A folder that cannot be opened comes as if it were a file, so that
+    whoever opens it gets to say why.
+    """
+    real = os.path.realpath(folder)
+    if real in above:
+        return
+    try:
+        with os.scandir(folder) as entries:
+            found = sorted((entry.name, _is_folder(entry)) for entry in entries if not entry.name.startswith("."))
+    except OSError:
+        yield inside.removesuffix("/"), folder
+        return
+    for name, is_folder in found:
+        if is_folder:
+            yield from walk(folder / name, f"{inside}{name}/", above | {real})
+        else:
+            yield inside + name, folder / name
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself
+        return False

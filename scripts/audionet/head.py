@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -155,11 +156,11 @@ def train_head(
     train = tf.function(train_steps, autograph=False, reduce_retracing=True)
     evaluate = tf.function(measured, autograph=False)
     writers = _writers(tf, summaries)
-    order = _batches(len(training.labels), steps, config.train_batch_size, config.seed)
+    order = _batches(len(training.labels), config.train_batch_size, config.seed)
     best: tuple[tuple[float, float], int, list[Any]] | None = None
     starts = range(0, steps, config.eval_step_interval)
     for start in progress(starts, "Training", "evaluations", len(starts)) if summaries else starts:
-        batches = order[start : start + config.eval_step_interval]
+        batches = np.stack(list(itertools.islice(order, min(config.eval_step_interval, steps - start))))
         step = start + len(batches)
         loss, right = train(tf.constant(batches))
         _summarise(tf, writers, "training", step, loss, right)
@@ -178,13 +179,16 @@ def train_head(
     return Head(weights, bias - offset @ weights, step, accuracy if len(validation.labels) else None)
 
 
-def _batches(examples: int, steps: int, size: int, seed: int) -> IntArray:
-    """Rows of example indices, shape (steps, batch), every example once before any comes again."""
+def _batches(examples: int, size: int, seed: int) -> Iterator[IntArray]:
+    """Example indices for one step after another, without end, every example once before any comes again."""
     generator = np.random.default_rng(seed)
     size = min(size, examples)
-    needed = steps * size
-    epochs = [generator.permutation(examples) for _ in range(-(-needed // examples))]
-    return np.concatenate(epochs)[:needed].reshape(steps, size)
+    waiting = np.zeros(0, np.int64)
+    while True:
+        if len(waiting) < size:
+            waiting = np.concatenate([waiting, generator.permutation(examples)])
+        yield waiting[:size]
+        waiting = waiting[size:]
 
 
 def _writers(tf: Any, summaries: Path | None) -> dict[str, Any]:

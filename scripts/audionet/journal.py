@@ -12,8 +12,6 @@ from typing import NamedTuple
 from .config import PictureConfig
 from .files import write_bytes
 
-JOURNAL = "recordings.jsonl"
-
 
 class Source(NamedTuple):
     """A recording as it lies on disk."""
@@ -40,36 +38,50 @@ def fingerprint(config: PictureConfig) -> str:
     return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
 
 
-def journal_line(source: Source, outcome: Outcome, settings: str) -> str:
-    """The line that keeps an outcome."""
+def journal_line(source: Source, settings: str, outcome: Outcome | None) -> str:
+    """The line that keeps an outcome or, without one, says that the recording's chunks are about to be written."""
     identity = {"label": source.label, "file": source.file, "size": source.size, "mtime_ns": source.mtime_ns}
-    return json.dumps({**identity, "settings": settings, **outcome._asdict()}) + "\n"
+    return json.dumps({**identity, "settings": settings, **(outcome._asdict() if outcome else {})}) + "\n"
 
 
-def read_journal(path: Path) -> dict[tuple[str, str, int, int, str], Outcome]:
-    """Outcomes by label, file, size, time of change and settings; damaged lines are passed over."""
+def read_journal(path: Path) -> tuple[dict[tuple[str, str, int, int, str], Outcome], set[tuple[str, str]]]:
+    """What earlier runs did.
+
+    Returns
+    -------
+    outcomes : dict
+        By label, file, size, time of change and settings. Damaged lines are passed over: their recordings are
+        rendered again.
+    begun : set of (str, str)
+        Label and file of all recordings whose chunks may have been written, finished or not.
+    """
     outcomes = {}
+    begun = set()
     try:
         lines = path.read_text("ascii").splitlines()
     except (OSError, UnicodeDecodeError):
-        return {}
+        lines = []
     for line in lines:
         try:
             entry = json.loads(line)
+            begun.add((str(entry["label"]), str(entry["file"])))
             key = (entry["label"], entry["file"], entry["size"], entry["mtime_ns"], entry["settings"])
-            outcomes[key] = Outcome(entry["seconds"], entry["chunks"], entry["silent"], entry["note"])
+            outcomes[key] = Outcome(
+                float(entry["seconds"]), int(entry["chunks"]), list(map(int, entry["silent"])), entry["note"]
+            )
         except (ValueError, KeyError, TypeError):
-            continue  # a line cut off when the program was killed: its recording is rendered again
-    return outcomes
+            continue
+    return outcomes, begun
 
 
 def write_journal(
-    path: Path, sources: Iterable[Source], finished: dict[tuple[str, str], Outcome], settings: str
+    path: Path,
+    sources: Iterable[Source],
+    finished: dict[tuple[str, str], Outcome],
+    settings: str,
+    gone: Iterable[tuple[str, str]] = (),
 ) -> None:
-    """Write the journal anew, with the outcomes of these recordings alone."""
-    lines = [
-        journal_line(source, finished[source.label, source.file], settings)
-        for source in sources
-        if (source.label, source.file) in finished
-    ]
+    """Write the journal anew: what is finished, what is about to begin, and what is gone but not yet removed."""
+    lines = [journal_line(source, settings, finished.get((source.label, source.file))) for source in sources]
+    lines += [json.dumps({"label": label, "file": file}) + "\n" for label, file in gone]
     write_bytes(path, "".join(lines).encode("ascii"))

@@ -73,15 +73,17 @@ def effective_sample_size(right: NDArray[np.bool_], groups: Sequence[object]) ->
     if k == n:
         return float(n)
     mean_size = float((sizes**2).sum() / n)
-    if right.all() or not right.any() or k == 1:
-        correlation = 1.0  # nothing to estimate it from: assume the worst
-    else:
+    rarer = min(int(right.sum()), n - int(right.sum()))
+    # Few mistakes say little about how they cluster: assume the worst of none, and half, a third ... of it at least.
+    correlation = 1 / (1 + rarer)
+    if rarer and k > 1:
         # Intraclass correlation from a one-way analysis of variance (Fisher, 1925).
         means = np.bincount(member, weights=right) / sizes
         between = float((sizes * (means - right.mean()) ** 2).sum() / (k - 1))
         within = float(((right - means[member]) ** 2).sum() / (n - k))
         typical = (n - (sizes**2).sum() / n) / (k - 1)
-        correlation = float(np.clip((between - within) / (between + (typical - 1) * within), 0, 1))
+        estimate = (between - within) / (between + (typical - 1) * within)
+        correlation = float(np.clip(estimate, correlation, 1))
     return max(float(k), n / (1 + (mean_size - 1) * correlation))
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -154,13 +153,6 @@ def read_labels(path: Path) -> list[str]:
         return path.read_bytes().decode("utf-8", "surrogateescape").split("\n")[:-1]
     except OSError as error:
         raise ModelError(f"{printable(path)} cannot be read ({error.strerror}): run retrain.py again") from None
-
-
-def clips_in(folder: Path, suffixes: frozenset[str]) -> Iterator[Path]:
-    """Files with these endings in a folder and below, in order; hidden ones are passed over."""
-    for path in sorted(folder.rglob("*")):
-        if path.suffix.lower() in suffixes and not any(part.startswith(".") for part in path.relative_to(folder).parts):
-            yield path
 
 
 def _mean(chunks: list[ChunkAnswer]) -> FloatArray:

@@ -12,20 +12,21 @@ from typing import Any, NamedTuple
 
 from .audio import AUDIO_SUFFIXES, Recording, is_silent, wav_bytes
 from .config import DataConfig, PictureConfig
-from .console import progress, warn
+from .console import count, progress, warn
 from .dataset import (
     DATASET_JSON,
+    JOURNAL,
     chunk_name,
     dataset_json,
-    fits_labels_file,
-    is_chunk_name,
     label_folders,
+    label_problem,
+    parse_chunk_name,
     recording_name,
 )
 from .errors import DatasetError, RecordingError, UsageError
 from .executors import local_processes, map_unordered
-from .files import make_folder, printable, write_bytes, write_json
-from .journal import JOURNAL, Outcome, Source, fingerprint, journal_line, read_journal, write_journal
+from .files import make_folder, printable, walk, write_bytes, write_json
+from .journal import Outcome, Source, fingerprint, journal_line, read_journal, write_journal
 from .spectrogram import render
 
 _BATCH_BYTES = 2 << 20
@@ -87,13 +88,16 @@ def render_folder(data: DataConfig, config: PictureConfig) -> Result:
     for folder in outputs:
         make_folder(folder)
     settings = fingerprint(config)
-    journal = {} if data.force else read_journal(data.image_dir / JOURNAL)
-    present = {folder: _chunks_present(folder, suffix) for folder, suffix in outputs.items()}
+    outcomes, begun = read_journal(data.image_dir / JOURNAL)
+    present = {folder: _chunks_present(folder, suffix, begun) for folder, suffix in outputs.items()}
     finished: dict[tuple[str, str], Outcome] = {}
     missing = []
     for source in sources:
-        outcome = journal.get((source.label, source.file, source.size, source.mtime_ns, settings))
-        if outcome and all(_chunks_of(source, outcome, outputs[folder]) <= present[folder] for folder in outputs):
+        outcome = outcomes.get((source.label, source.file, source.size, source.mtime_ns, settings))
+        complete = outcome and all(
+            _chunks_of(source, outcome, outputs[folder]) <= present[folder] for folder in outputs
+        )
+        if outcome and complete and not data.force:
             finished[source.label, source.file] = outcome
         else:
             missing.append(source)
@@ -104,10 +108,13 @@ def render_folder(data: DataConfig, config: PictureConfig) -> Result:
     if missing or stale or not (data.image_dir / DATASET_JSON).exists():
         for folder in outputs:
             write_json(folder / DATASET_JSON, dataset_json(config, {}, complete=False))
-        write_journal(data.image_dir / JOURNAL, sources, finished, settings)
+        gone = begun - {(source.label, source.file) for source in sources}
+        write_journal(data.image_dir / JOURNAL, sources, finished, settings, gone)
         finished |= _render_missing(missing, data, config, settings)
+        begun |= set(finished)
         for folder, suffix in outputs.items():
-            removed += _remove_chunks(folder, _chunks_present(folder, suffix) - _expected(sources, finished, suffix))
+            others = _chunks_present(folder, suffix, begun) - _expected(sources, finished, suffix)
+            removed += _remove_chunks(folder, others)
         write_journal(data.image_dir / JOURNAL, sources, finished, settings)
     labels = _summarise(sources, finished, skipped)
     described = {label: dataclasses.asdict(summary) for label, summary in labels.items()}
@@ -118,41 +125,30 @@ def render_folder(data: DataConfig, config: PictureConfig) -> Result:
 
 
 def find_recordings(audio_dir: Path) -> tuple[list[Source], list[tuple[str, str, str]]]:
-    """Every recording under the label folders, and what is left out: label, file and reason.
-
-    Links are followed, but never in a circle. Hidden files are passed over in silence.
-    """
+    """Every recording under the label folders, and what is left out: label, file and reason."""
     sources: list[Source] = []
     skipped: list[tuple[str, str, str]] = []
+    for path in sorted(audio_dir.iterdir()) if audio_dir.is_dir() else []:
+        if path.is_file() and path.suffix.lower() in AUDIO_SUFFIXES and not path.name.startswith("."):
+            warn(f"{path}: lies in no label's folder; skipped: move it into one")
     for label in label_folders(audio_dir):
-        if not fits_labels_file(label):
-            skipped.append((label, "", "a label cannot hold a line break: rename the folder"))
+        if problem := label_problem(label):
+            skipped.append((label, "", problem))
             continue
-        for file, path in sorted(_walk(audio_dir / label, "", frozenset())):
-            if path.suffix.lower() not in AUDIO_SUFFIXES:
-                skipped.append((label, file, f"'{path.suffix or path.name}' is not a kind of recording that is read"))
-                continue
+        for file, path in walk(audio_dir / label):
             try:
                 state = path.stat()
+                if path.is_dir():
+                    os.scandir(path).close()  # a folder that could not be looked into: says why
             except OSError as error:
                 skipped.append((label, file, f"cannot be read: {error.strerror}"))
                 continue
-            sources.append(Source(label, file, path, state.st_size, state.st_mtime_ns))
-    return sources, skipped
-
-
-def _walk(folder: Path, inside: str, above: frozenset[str]) -> Iterator[tuple[str, Path]]:
-    real = os.path.realpath(folder)
-    if real in above:
-        return
-    with os.scandir(folder) as entries:
-        for entry in entries:
-            if entry.name.startswith("."):
-                continue
-            if entry.is_dir():
-                yield from _walk(folder / entry.name, f"{inside}{entry.name}/", above | {real})
+            if path.suffix.lower() in AUDIO_SUFFIXES:
+                sources.append(Source(label, file, path, state.st_size, state.st_mtime_ns))
             else:
-                yield inside + entry.name, folder / entry.name
+                kind = path.suffix or "no ending"
+                skipped.append((label, file, f"not a kind that is read ({kind}): convert it to WAV, FLAC or MP3"))
+    return sources, skipped
 
 
 def render_recordings(task: Task) -> list[Outcome]:
@@ -193,7 +189,8 @@ def _check_folders(data: DataConfig) -> None:
                 )
     for flag in ("wav_dir", "image_dir"):
         folder = folders[flag]
-        if folder.is_dir() and not (folder / DATASET_JSON).exists() and any(_files_present(folder)):
+        ours = _described(folder) is not None
+        if folder.is_dir() and not ours and ((folder / DATASET_JSON).exists() or any(_files_present(folder))):
             raise UsageError(
                 f"--{flag} {printable(folder)} holds files that data_maker.py did not make: name an empty folder"
             )
@@ -210,11 +207,19 @@ def _files_present(folder: Path) -> Iterator[tuple[str, str]]:
         yield from ((label, name) for name in os.listdir(folder / label))
 
 
-def _chunks_present(folder: Path, suffix: str) -> set[tuple[str, str]]:
-    """Label and name of every chunk; half-written files of a killed run are cleared away."""
+def _chunks_present(folder: Path, suffix: str, begun: set[tuple[str, str]]) -> set[tuple[str, str]]:
+    """Label and name of every chunk that was made here; half-written files of a killed run are cleared away.
+
+    What the user put among them, chunks of other makings too, is not counted and so never removed.
+    """
     for label in label_folders(folder):
         make_folder(folder / label)
-    return {(label, name) for label, name in _files_present(folder) if is_chunk_name(name, suffix)}
+    made = {(label, recording_name(file)) for label, file in begun}
+    return {
+        (label, name)
+        for label, name in _files_present(folder)
+        if name.endswith(suffix) and (label, parse_chunk_name(name.removesuffix(suffix))[0]) in made
+    }
 
 
 def _chunks_of(source: Source, outcome: Outcome, suffix: str) -> set[tuple[str, str]]:
@@ -260,7 +265,7 @@ def _render_missing(
             )
             for source, outcome in progress(steps, "Rendering", "recordings", len(missing)):
                 finished[source.label, source.file] = outcome
-                journal.write(journal_line(source, outcome, settings))
+                journal.write(journal_line(source, settings, outcome))
                 journal.flush()
                 if outcome.note:
                     warn(f"{source.label}/{source.file}: {outcome.note}; {_consequence(outcome)}")
@@ -285,7 +290,7 @@ def _batches(sources: list[Source]) -> Iterator[list[Source]]:
 
 def _consequence(outcome: Outcome) -> str:
     heard = outcome.chunks - len(outcome.silent)
-    return f"kept the {heard} chunks before that" if heard else "skipped"
+    return f"kept {count(heard, 'chunk')} before that" if heard else "skipped"
 
 
 def _summarise(
@@ -308,9 +313,10 @@ def _summarise(
     return dict(sorted(labels.items()))
 
 
-def _described(image_dir: Path) -> Any:
+def _described(folder: Path) -> Any:
+    """What a finished run said of the labels, an empty dict from an unfinished one, None from anybody else."""
     try:
-        content = json.loads((image_dir / DATASET_JSON).read_bytes())
+        content = json.loads((folder / DATASET_JSON).read_bytes())
     except (OSError, ValueError):
         return None
-    return content.get("labels") if isinstance(content, dict) and content.get("complete") else None
+    return content.get("labels") if isinstance(content, dict) and "picture" in content else None

@@ -130,10 +130,8 @@ def decode(jpg: bytes) -> Image.Image:
         with Image.open(io.BytesIO(jpg)) as picture:
             picture.load()
             return picture if picture.mode == "RGB" else picture.convert("RGB")
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise DatasetError(
-            f"is not a picture that can be read ({type(error).__name__}): render or copy it again"
-        ) from None
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+        raise DatasetError("is not a picture that can be read: data_maker.py --force makes it again") from None
 
 
 # Viridis grows lighter all along its scale (but for rounding), so a pixel's luma alone tells its level.

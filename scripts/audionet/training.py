@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from .backbones import Backbone, description, prepare
 from .bottlenecks import Bottlenecks, bottlenecks_of
 from .config import PictureConfig, RetrainConfig, available_cores
-from .console import table
+from .console import count, table, warn
 from .dataset import (
     SETS,
     Picture,
@@ -27,7 +27,7 @@ from .dataset import (
     split_pictures,
     without_copies,
 )
-from .errors import DatasetError, ModelError
+from .errors import DatasetError, ModelError, UsageError
 from .export import join, largest_difference
 from .features import BAND_STATISTICS_WIDTH, MFCC_STATISTICS_WIDTH, picture_features
 from .files import atomic_path, make_folder, printable, sha256, write_bytes, write_json
@@ -81,17 +81,16 @@ def train(config: RetrainConfig) -> Trained:
     BackboneError
         If the backbone cannot be had.
     """
+    _check_outputs(config)
     picture_config = read_picture_config(config.image_dir)
     pictures = find_pictures(config.image_dir)
     backbone = prepare(
         config.architecture, config.model_dir, config.input_size, lambda size: _sample_pixels(pictures, size)
     )
     bottlenecks = bottlenecks_of(pictures, backbone, config.bottleneck_dir, available_cores())
-    cached = len(bottlenecks.pictures) - bottlenecks.computed
     rate = f" at {bottlenecks.computed / bottlenecks.seconds:.0f} a second" if bottlenecks.computed else ""
-    print(
-        f"Bottlenecks: {bottlenecks.computed} computed{rate}, {max(0, cached)} from {printable(config.bottleneck_dir)}"
-    )
+    made = f"{bottlenecks.computed} computed{rate}, {bottlenecks.cached} from {printable(config.bottleneck_dir)}"
+    print(f"Bottlenecks: {made}")
     labels = sorted({picture.label for picture in bottlenecks.pictures})
     if len(labels) < 2:
         raise DatasetError(f"{printable(config.image_dir)}: only '{printable(labels[0])}' has readable pictures")
@@ -100,7 +99,9 @@ def train(config: RetrainConfig) -> Trained:
     split, copies = without_copies(split, dict(zip((p.path for p in bottlenecks.pictures), keys, strict=True)))
     print(_split_table(labels, split))
     if copies:
-        print(f"Left out {copies} pictures that are copies of pictures in another set: they would prove nothing.")
+        print(f"Left out {count(copies, 'picture')} with copies in another set: they would prove nothing.")
+    for here, there in sorted(_contradictions(bottlenecks.pictures, keys)):
+        warn(f"{here}: lies under {there} too, so one of the two labels is wrong: remove it there")
     row = {picture.path: i for i, picture in enumerate(bottlenecks.pictures)}
     number = {label: i for i, label in enumerate(labels)}
     rows = {name: np.array([row[picture.path] for picture in split.sets[name]], int) for name in SETS}
@@ -125,6 +126,26 @@ def train(config: RetrainConfig) -> Trained:
     return Trained(labels, picture_config, backbone, split, head, test, bottlenecks)
 
 
+def _check_outputs(config: RetrainConfig) -> None:
+    """Find out before the work, not after it, that its result cannot be written."""
+    for path in (config.output_graph, config.output_model, config.output_labels):
+        make_folder(path.parent)
+        if path.is_dir():
+            raise UsageError(f"{printable(path)} is a folder: name a file to write to")
+    make_folder(config.summaries_dir)
+
+
+def _contradictions(pictures: Sequence[Picture], keys: Sequence[bytes]) -> set[tuple[str, str]]:
+    """Pairs of recordings, by label and name, that lie under two labels and share a picture."""
+    first: dict[bytes, Picture] = {}
+    pairs = set()
+    for picture, key in zip(pictures, keys, strict=True):
+        other = first.setdefault(key, picture)
+        if other.label != picture.label:
+            pairs.add((f"{other.label}/{other.recording}", f"{picture.label}/{picture.recording}"))
+    return pairs
+
+
 def joined(records: NDArray[Any], backbone: Backbone) -> FloatArray:
     """The bottleneck: the network's features and, where the backbone wants them, the band statistics."""
     network: FloatArray = records["network"].astype(np.float32)
@@ -141,8 +162,6 @@ def publish(trained: Trained, config: RetrainConfig) -> None:
     OSError
         If a file cannot be written.
     """
-    for path in (config.output_graph, config.output_labels):
-        make_folder(path.parent)
     with atomic_path(config.output_graph) as temporary:
         temporary.write_bytes(join(trained.backbone, trained.head, config.final_tensor_name))
         difference = _check(trained, temporary)
