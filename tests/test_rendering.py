@@ -309,24 +309,31 @@ def test_a_damaged_journal_costs_only_time(rendered: DataConfig) -> None:
     assert files_of(rendered.wav_dir, rendered.image_dir) == before
 
 
-def test_workers_do_not_outlive_a_killed_parent(tmp_path: Path) -> None:
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_workers_do_not_outlive_their_parent(tmp_path: Path, how: signal.Signals) -> None:
     for number in range(40):
-        write_tone(tmp_path / "audio" / "ann" / f"{number}.wav", seconds=30)
+        write_tone(tmp_path / "audio" / "ann" / f"{number}.wav", seconds=60)
     flags = [f"--{name}_dir={tmp_path / name}" for name in ("audio", "wav", "image")]
     process = subprocess.Popen(
         [sys.executable, str(ROOT / "scripts" / "data_maker.py"), *flags, "--workers=2"],
         start_new_session=True,
         stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
     until = time.monotonic() + 60
     while not list((tmp_path / "image").rglob("*.jpg")) and time.monotonic() < until:
         time.sleep(0.01)
-    process.kill()
-    process.wait()
+    process.send_signal(how)
+    _, errors = process.communicate()
     while group_lives(process.pid) and time.monotonic() < until:
         time.sleep(0.05)
     assert not group_lives(process.pid)
+    if how != signal.SIGKILL:
+        assert process.returncode == 130
+        assert errors.splitlines()[-1].startswith("data_maker.py: interrupted; run it again to go on")
+        assert "Traceback" not in errors
 
 
 def group_lives(group: int) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import multiprocessing
 import os
@@ -20,18 +21,28 @@ Result = TypeVar("Result")
 _IN_FLIGHT_PER_WORKER = 4
 
 
-def local_processes(workers: int) -> ProcessPoolExecutor:
-    """A pool of fresh Python processes.
+@contextlib.contextmanager
+def local_processes(workers: int) -> Iterator[ProcessPoolExecutor]:
+    """A pool of fresh Python processes; an error or an interruption in the block ends them at once.
 
     Spawned, not forked: a fork of a process that has threads (progress bars, TensorFlow) can deadlock.
     """
-    return ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _start_worker)
+    pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _start_worker)
+    try:
+        yield pool
+    except BaseException:
+        # Nobody waits for the rest of a long recording; files appear whole or not at all, so none is left half-made.
+        for child in multiprocessing.active_children():
+            child.terminate()
+        raise
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
 
 
 def _start_worker() -> None:
     # Workers hand their words back as results; what C libraries write there concerns nobody.
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides what an interruption means
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # no traceback from here: the parent says that it was interrupted
     threading.Thread(target=_leave_with_parent, daemon=True).start()
 
 

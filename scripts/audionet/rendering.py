@@ -256,21 +256,17 @@ def _render_missing(
             make_folder(folder / label)
     tasks = [Task(batch, data.wav_dir, data.image_dir, config) for batch in _batches(missing)]
     workers = min(data.workers, len(tasks))
-    pool = local_processes(workers)
-    try:
-        with (data.image_dir / JOURNAL).open("a", encoding="ascii") as journal:
-            results = map_unordered(pool, render_recordings, tasks, workers)
-            steps = (
-                (source, outcome) for task, done in results for source, outcome in zip(task.sources, done, strict=True)
-            )
-            for source, outcome in progress(steps, "Rendering", "recordings", len(missing)):
-                finished[source.label, source.file] = outcome
-                journal.write(journal_line(source, settings, outcome))
-                journal.flush()
-                if outcome.note:
-                    warn(f"{source.label}/{source.file}: {outcome.note}; {_consequence(outcome)}")
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
+    with local_processes(workers) as pool, (data.image_dir / JOURNAL).open("a", encoding="ascii") as journal:
+        results = map_unordered(pool, render_recordings, tasks, workers)
+        steps = (
+            (source, outcome) for task, done in results for source, outcome in zip(task.sources, done, strict=True)
+        )
+        for source, outcome in progress(steps, "Rendering", "recordings", len(missing)):
+            finished[source.label, source.file] = outcome
+            journal.write(journal_line(source, settings, outcome))
+            journal.flush()
+            if outcome.note:
+                warn(f"{source.label}/{source.file}: {outcome.note}; {_consequence(outcome)}")
     return finished
 
 
