@@ -2,16 +2,19 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import os
+import subprocess
 from pathlib import Path
 
 import pytest
 
-from audionet.errors import ModelError
+from audionet.errors import AudioNetError, ModelError
 from audionet.files import (
     TEMPORARY_PREFIX,
     atomic_path,
     first_line,
     make_folder,
+    only_run_in,
     printable,
     read_json,
     sha256,
@@ -38,10 +41,24 @@ def test_a_missing_folder_is_reported_by_the_targets_name(tmp_path: Path) -> Non
 
 
 def test_what_a_killed_run_left_is_cleared(tmp_path: Path) -> None:
-    (tmp_path / f"{TEMPORARY_PREFIX}1-0").touch()
-    (tmp_path / "kept").touch()
+    dead = subprocess.Popen(["true"])
+    dead.wait()
+    other = f"{TEMPORARY_PREFIX}{os.getppid()}-0"  # of a run that is still at work
+    for name in (f"{TEMPORARY_PREFIX}{dead.pid}-0", f"{TEMPORARY_PREFIX}odd", "kept", other):
+        (tmp_path / name).touch()
     make_folder(tmp_path)
-    assert [path.name for path in tmp_path.iterdir()] == ["kept"]
+    assert {path.name for path in tmp_path.iterdir()} == {"kept", other}
+
+
+def test_two_runs_keep_out_of_each_others_way(tmp_path: Path) -> None:
+    with (
+        only_run_in(tmp_path),
+        pytest.raises(AudioNetError, match="another run is at work there"),
+        only_run_in(tmp_path),
+    ):
+        pytest.fail("both got in")
+    with only_run_in(tmp_path):
+        pass
 
 
 def test_json_takes_any_file_name(tmp_path: Path) -> None:

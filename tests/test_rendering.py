@@ -164,7 +164,7 @@ def test_killed_and_run_again_is_the_same_as_undisturbed(tmp_path: Path) -> None
             time.sleep(0.01)
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
-    (killed / "image" / "flite-slt" / ".audionet-tmp-1-1").write_bytes(b"half a picture")
+    (killed / "image" / "flite-slt" / ".audionet-tmp-999999999-1").write_bytes(b"half a picture")
     subprocess.run(command(killed), check=True, capture_output=True)
 
     def content(folder: Path) -> dict[str, bytes]:

@@ -67,9 +67,46 @@ def make_folder(path: Path) -> None:
     """Make a folder and its parents, and clear what a killed run left half-written in it."""
     path.mkdir(parents=True, exist_ok=True)
     with os.scandir(path) as entries:
-        for entry in entries:
-            if entry.name.startswith(TEMPORARY_PREFIX):
-                os.unlink(entry.path)
+        left = [entry for entry in entries if entry.name.startswith(TEMPORARY_PREFIX) and not _writer_lives(entry.name)]
+    for entry in left:
+        os.unlink(entry.path)
+
+
+def _writer_lives(temporary: str) -> bool:
+    """Whether the process that a temporary file is named after still runs, as another run's may."""
+    number = temporary.removeprefix(TEMPORARY_PREFIX).partition("-")[0]
+    try:
+        os.kill(int(number), 0)
+    except (ValueError, ProcessLookupError):
+        return False
+    except OSError:  # somebody else's process
+        return True
+    return int(number) != os.getpid()
+
+
+@contextlib.contextmanager
+def only_run_in(folder: Path) -> Iterator[None]:
+    """Keep other runs out of a folder while the block lasts; a killed run keeps nobody out.
+
+    Raises
+    ------
+    AudioNetError
+        If another run is there.
+    """
+    try:
+        import fcntl
+    except ImportError:  # Windows, where a folder cannot be locked
+        yield
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise AudioNetError(f"{printable(folder)}: another run is at work there; wait until it has ended") from None
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def sha256(path: Path) -> str:

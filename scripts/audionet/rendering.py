@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -25,7 +26,7 @@ from .dataset import (
 )
 from .errors import DatasetError, RecordingError, UsageError
 from .executors import local_processes, map_unordered
-from .files import make_folder, printable, walk, write_bytes, write_json
+from .files import make_folder, only_run_in, printable, walk, write_bytes, write_json
 from .journal import Outcome, Source, fingerprint, journal_line, read_journal, write_journal
 from .spectrogram import render
 
@@ -74,6 +75,8 @@ def render_folder(data: DataConfig, config: PictureConfig) -> Result:
         If the folders overlap, or an output folder holds what this program did not make.
     DatasetError
         If there are no recordings.
+    AudioNetError
+        If another run is at work in an output folder.
     OSError
         If an output cannot be written.
     """
@@ -84,9 +87,17 @@ def render_folder(data: DataConfig, config: PictureConfig) -> Result:
             f"{printable(data.audio_dir)} holds no recordings: put them into one folder per label, "
             f"such as {printable(data.audio_dir / 'ann' / 'talk.mp3')}"
         )
+    with contextlib.ExitStack() as locks:
+        for folder in _outputs(data):
+            make_folder(folder)
+            locks.enter_context(only_run_in(folder))
+        return _render_sources(sources, skipped, data, config)
+
+
+def _render_sources(
+    sources: list[Source], skipped: list[tuple[str, str, str]], data: DataConfig, config: PictureConfig
+) -> Result:
     outputs = _outputs(data)
-    for folder in outputs:
-        make_folder(folder)
     settings = fingerprint(config)
     outcomes, begun = read_journal(data.image_dir / JOURNAL)
     present = {folder: _chunks_present(folder, suffix, begun) for folder, suffix in outputs.items()}
