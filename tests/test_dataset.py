@@ -115,6 +115,16 @@ def test_moving_or_shuffling_changes_nothing(shape: dict[str, list[int]], shuffl
         ]
 
 
+def test_the_order_is_by_hash_not_by_name_and_differs_between_labels() -> None:
+    """Names often follow time, and neighbours in time resemble each other."""
+    split = split_pictures(pictures_of({"a": [1] * 40, "b": [1] * 40}), 0, 25)
+    tested = {label: {p.recording for p in split.sets["testing"] if p.label == label} for label in ("a", "b")}
+    by_name = sorted(f"r{number}.wav" for number in range(40))
+    assert tested["a"] != tested["b"]
+    assert len(tested["a"] & set(by_name[:10])) < 7
+    assert len(tested["a"] & set(by_name[-10:])) < 7
+
+
 def test_the_asked_shares_are_met_by_duration() -> None:
     split = split_pictures(pictures_of({"a": [10] * 100, "b": [1, 30, 5, 4] * 50}), 10, 20)
     for label, total in (("a", 1000), ("b", 2000)):

@@ -49,7 +49,7 @@ def test_trains_tests_and_publishes(picture_folder, retrain_config) -> None:
 
 
 def test_the_exported_file_is_the_trained_model(picture_folder, retrain_config) -> None:
-    config = retrain_config(picture_folder())
+    config = retrain_config(picture_folder(), how_many_training_steps=3, learning_rate=0.1)
     trained = train(config)
     publish(trained, config)
     runner = Runner(config.output_graph)
@@ -58,7 +58,9 @@ def test_the_exported_file_is_the_trained_model(picture_folder, retrain_config) 
     for row, picture in enumerate(trained.bottlenecks.pictures):
         features = picture_features(picture.path.read_bytes(), trained.backbone.input_size)
         answer = runner(*model_inputs(features, trained.backbone.band_statistics))
-        np.testing.assert_allclose(answer, trained.head.probabilities(network[row : row + 1])[0], atol=0.01)
+        expected = trained.head.probabilities(network[row : row + 1])[0]
+        assert expected.max() < 0.95  # where all answers are sure, a wrong slope does not show
+        np.testing.assert_allclose(answer, expected, atol=0.005)
 
 
 def test_no_recording_is_in_two_sets(picture_folder, retrain_config) -> None:
