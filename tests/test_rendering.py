@@ -309,6 +309,13 @@ def test_a_damaged_journal_costs_only_time(rendered: DataConfig) -> None:
     assert files_of(rendered.wav_dir, rendered.image_dir) == before
 
 
+def test_a_closed_stderr_is_no_error(tmp_path: Path) -> None:
+    write_tone(tmp_path / "audio" / "ann" / "x.wav")
+    flags = " ".join(f"'--{name}_dir={tmp_path / name}'" for name in ("audio", "wav", "image"))
+    command = f"'{sys.executable}' '{ROOT / 'scripts' / 'data_maker.py'}' {flags} 2>&-"
+    subprocess.run(command, shell=True, check=True, capture_output=True)
+
+
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_workers_do_not_outlive_their_parent(tmp_path: Path, how: signal.Signals) -> None:
     for number in range(40):

@@ -206,6 +206,15 @@ def test_a_reader_that_goes_away_is_no_error(place: Workplace) -> None:
     assert done.stderr == ""
 
 
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_closed_streams_are_no_error(place: Workplace, closed: str) -> None:
+    script, clip = ROOT / "scripts" / "label_image.py", SAMPLE_AUDIO / VOICES[0] / "unseen.mp3"
+    command = f"'{sys.executable}' '{script}' --graph '{place.graph}' '{clip}' {closed}"
+    done = subprocess.run(command, shell=True, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert (VOICES[0] in done.stdout) == (">&-" not in closed.replace("2>&-", ""))
+
+
 @pytest.fixture
 def make(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
     if shutil.which("make") is None:

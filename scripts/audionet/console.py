@@ -31,6 +31,7 @@ class Parser(argparse.ArgumentParser):
 def run(main: Callable[[], None]) -> NoReturn:
     """Run a script's main; known errors end it with one line on stderr and the right exit code."""
     script = os.path.basename(sys.argv[0])
+    _open_closed_streams()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a terminal that cannot show a name still shows the rest
@@ -51,6 +52,17 @@ def run(main: Callable[[], None]) -> NoReturn:
     except KeyboardInterrupt:
         _fail(script, "interrupted; run it again to go on, finished work is kept", 130)
     raise SystemExit(0)
+
+
+def _open_closed_streams() -> None:
+    """Give a caller's closed streams (``2>&-``) somewhere to go, before a data file gets their numbers."""
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # the lowest free number: this one
+            os.set_inheritable(number, True)  # worker processes need it as well
+            setattr(sys, name, os.fdopen(number, "r" if number == 0 else "w", closefd=False))
 
 
 def _fail(script: str, line: str, code: int) -> NoReturn:
