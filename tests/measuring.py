@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import platform
 import statistics
 import subprocess
@@ -42,7 +43,7 @@ def ratio(ours: Sequence[float], theirs: Sequence[float]) -> str:
     return f"{statistics.median(ratios):.3f} ({ratios[0]:.3f} to {ratios[-1]:.3f})"
 
 
-def script(name: str, *flags: object, quiet: bool = True) -> str:
+def script(name: str, *flags: object) -> str:
     """Run one of the scripts as a process of its own; returns what it prints."""
     command = [sys.executable, str(ROOT / "scripts" / name), *map(str, flags)]
     return subprocess.run(command, check=True, text=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL).stdout
@@ -70,6 +71,4 @@ def demo_model(folder: Path) -> Path:
 
 def machine() -> str:
     """This machine in a few words."""
-    import os
-
     return f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}"

@@ -31,6 +31,11 @@ class Outcome(NamedTuple):
     silent: list[int]
     note: str | None
 
+    @property
+    def heard(self) -> int:
+        """Chunks that are not silent, and so have a WAV and a picture."""
+        return self.chunks - len(self.silent)
+
 
 def fingerprint(config: PictureConfig) -> str:
     """Sixteen digits that stand for all the settings."""

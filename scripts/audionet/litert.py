@@ -67,10 +67,11 @@ class Runner:
 
     def __call__(self, *inputs: NDArray[Any]) -> NDArray[np.float32]:
         """The first output, shape (width,), for inputs of batch one."""
-        result: NDArray[np.float32] = self._run(*inputs).reshape(-1)
+        result: NDArray[np.float32] = self.run(*inputs).reshape(-1)
         return result
 
-    def _run(self, *inputs: NDArray[Any]) -> NDArray[np.float32]:
+    def run(self, *inputs: NDArray[Any]) -> NDArray[np.float32]:
+        """The first output as it comes, shape (batch, width)."""
         for item, value in zip(self._inputs, inputs, strict=True):
             self._interpreter.set_tensor(item["index"], value)
         self._interpreter.invoke()
@@ -105,5 +106,5 @@ class BatchRunner:
         padded = np.concatenate([pixels, pixels[:1].repeat(-len(pixels) % self._batch, axis=0)])
         for start in range(0, len(pixels), self._batch):
             part = features[start : start + self._batch]
-            part[:] = self._runner._run(padded[start : start + self._batch])[: len(part)]
+            part[:] = self._runner.run(padded[start : start + self._batch])[: len(part)]
         return features

@@ -106,7 +106,7 @@ def _render_sources(
     for source in sources:
         outcome = outcomes.get((source.label, source.file, source.size, source.mtime_ns, settings))
         complete = outcome and all(
-            _chunks_of(source, outcome, outputs[folder]) <= present[folder] for folder in outputs
+            _chunks_of(source, outcome, suffix) <= present[folder] for folder, suffix in outputs.items()
         )
         if outcome and complete and not data.force:
             finished[source.label, source.file] = outcome
@@ -115,7 +115,7 @@ def _render_sources(
     unchanged = len(finished)
 
     removed = 0
-    stale = any(present[folder] - _expected(sources, finished, outputs[folder]) for folder in outputs)
+    stale = any(present[folder] - _expected(sources, finished, suffix) for folder, suffix in outputs.items())
     if missing or stale or not (data.image_dir / DATASET_JSON).exists():
         for folder in outputs:
             write_json(folder / DATASET_JSON, dataset_json(config, {}, complete=False))
@@ -296,8 +296,7 @@ def _batches(sources: list[Source]) -> Iterator[list[Source]]:
 
 
 def _consequence(outcome: Outcome) -> str:
-    heard = outcome.chunks - len(outcome.silent)
-    return f"kept {count(heard, 'chunk')} before that" if heard else "skipped"
+    return f"kept {count(outcome.heard, 'chunk')} before that" if outcome.heard else "skipped"
 
 
 def _summarise(
@@ -309,13 +308,12 @@ def _summarise(
     for source in sources:
         summary = labels.setdefault(source.label, Summary())
         outcome = finished[source.label, source.file]
-        heard = outcome.chunks - len(outcome.silent)
         if outcome.note:
             remark = {"file": source.file, "reason": outcome.note}
-            (summary.remarks if heard else summary.skipped).append(remark)
-        if heard:
+            (summary.remarks if outcome.heard else summary.skipped).append(remark)
+        if outcome.heard:
             summary.recordings += 1
-            summary.chunks += heard
+            summary.chunks += outcome.heard
             summary.seconds += outcome.seconds
     return dict(sorted(labels.items()))
 

@@ -8,6 +8,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import metadata
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -172,9 +173,9 @@ def publish(trained: Trained, config: RetrainConfig) -> None:
     )
 
 
-def _check(trained: Trained, path: Any) -> float:
+def _check(trained: Trained, path: Path) -> float:
     pictures = trained.bottlenecks.pictures
-    chosen = np.unique(np.linspace(0, len(pictures) - 1, _SAMPLES).astype(int))
+    chosen = _spread(len(pictures))
     records = trained.bottlenecks.records[chosen]
     inputs = [picture_features(pictures[i].path.read_bytes(), trained.backbone.input_size) for i in chosen]
     expected = trained.head.probabilities(joined(records, trained.backbone))
@@ -187,10 +188,15 @@ def _check(trained: Trained, path: Any) -> float:
     return difference
 
 
+def _spread(total: int) -> NDArray[np.int64]:
+    """A few places among `total`, evenly from the first to the last."""
+    return np.unique(np.linspace(0, total - 1, _SAMPLES).astype(np.int64))
+
+
 def _sample_pixels(pictures: Sequence[Picture], size: tuple[int, int]) -> UInt8Array:
     """A few of the user's pictures, spread over the labels."""
     pixels = []
-    for i in np.unique(np.linspace(0, len(pictures) - 1, _SAMPLES).astype(int)):
+    for i in _spread(len(pictures)):
         try:
             pixels.append(picture_features(pictures[i].path.read_bytes(), size).pixels[0])
         except (OSError, DatasetError):
