@@ -11,9 +11,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from audionet.audio import AUDIO_SUFFIXES
 from audionet.config import LabelConfig, add_flags, from_flags, path_flag
 from audionet.console import Parser, count, run, warn
+from audionet.decoding import AUDIO_SUFFIXES
 from audionet.errors import AudioNetError, DatasetError, RecordingError, UsageError
 from audionet.files import printable, walk
 from audionet.prediction import PICTURE_SUFFIXES, Answer, Predictor

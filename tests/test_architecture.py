@@ -13,7 +13,19 @@ from conftest import ROOT
 PACKAGE = ROOT / "scripts" / "audionet"
 LEVELS = [
     {"errors", "config", "files", "console"},
-    {"audio", "spectrogram", "features", "dataset", "journal", "rendering", "metrics", "executors", "litert"},
+    {
+        "decoding",
+        "audio",
+        "spectrogram",
+        "features",
+        "dataset",
+        "ledger",
+        "rendering",
+        "executors",
+        "cluster",
+        "metrics",
+        "litert",
+    },
     {"tensorflow_runtime", "conversion", "backbones", "bottlenecks", "head", "export"},
     {"prediction", "training"},
 ]

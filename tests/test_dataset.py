@@ -39,7 +39,8 @@ def test_two_recordings_never_share_a_name(paths: list[str]) -> None:
 @given(file_paths, st.integers(0, 10**6))
 def test_a_chunk_name_says_its_recording_and_index(path: str, index: int) -> None:
     name = recording_name(path)
-    assert parse_chunk_name(chunk_name(name, index, "")) == (name, index)
+    for variant in (0, 1, 12):
+        assert parse_chunk_name(chunk_name(name, index, "", variant)) == (name, index, variant)
 
 
 @pytest.mark.parametrize(
@@ -56,11 +57,12 @@ def test_a_chunk_name_says_its_recording_and_index(path: str, index: int) -> Non
 )
 def test_recording_names(path: str, name: str) -> None:
     assert recording_name(path) == name
-    assert parse_chunk_name(chunk_name(name, 7, "")) == (name, 7)
+    assert parse_chunk_name(chunk_name(name, 7, "")) == (name, 7, 0)
+    assert parse_chunk_name(chunk_name(name, 7, "", 2)) == (name, 7, 2)
 
 
 def test_a_foreign_picture_is_a_recording_of_its_own() -> None:
-    assert parse_chunk_name("holiday") == ("holiday", 0)
+    assert parse_chunk_name("holiday") == ("holiday", 0, 0)
 
 
 def pictures_of(shape: dict[str, list[int]], folder: Path = Path("x")) -> list[Picture]:
@@ -189,7 +191,7 @@ def test_a_missing_folder_is_named(tmp_path: Path) -> None:
 def test_dataset_json_round_trip(tmp_path: Path) -> None:
     config = PictureConfig(chunk_seconds=1.5, n_mels=64)
     assert read_picture_config(tmp_path) is None
-    write_json(tmp_path / "dataset.json", dataset_json(config, {}, complete=True))
+    write_json(tmp_path / "dataset.json", dataset_json(config, {}, None, complete=True))
     assert read_picture_config(tmp_path) == config
 
 

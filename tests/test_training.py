@@ -19,7 +19,7 @@ from audionet.training import publish, train
 def made_by_data_maker(folder: Path) -> Path:
     from audionet.config import PictureConfig
 
-    write_json(folder / "dataset.json", dataset_json(PictureConfig(chunk_seconds=0.5), {}, complete=True))
+    write_json(folder / "dataset.json", dataset_json(PictureConfig(chunk_seconds=0.5), {}, None, complete=True))
     return folder
 
 

@@ -1,38 +1,35 @@
-"""Recordings to chunks: decode, mix to mono, resample, cut, all of it streaming."""
+"""Recordings to chunks: mix to mono, resample, level, cut, all of it streaming."""
 
 from __future__ import annotations
 
+import dataclasses
 import io
-import os
-import re
-import stat
+import math
 import wave
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import soundfile
 import soxr
 from numpy.typing import NDArray
 
 from .config import PictureConfig
-from .console import native_stderr_muted
+from .decoding import Float32Array, Sound, open_sound
 from .errors import RecordingError
 
 Int16Array = NDArray[np.int16]
-Float32Array = NDArray[np.float32]
-
-AUDIO_SUFFIXES = frozenset({".mp3", ".wav", ".flac", ".ogg", ".oga", ".opus", ".aif", ".aiff", ".au", ".caf", ".w64"})
-"""File name endings, lower case, of what libsndfile decodes."""
 
 SILENCE_PEAK = 8
 """Highest 16-bit sample that still counts as silence: -72 dBFS, where three bits are left to hear."""
 
-_BLOCK_FRAMES = 8192
-_LOUDEST = np.float32(1000)  # 60 dB above full scale: no recording, and sums of it do not overflow
-_STREAMED_LENGTHS = range(0x7FFFF000, 0x1_0000_0000)
-"""Data sizes that programs writing WAV to a pipe put in the header because they cannot know better."""
+SECTION_SECONDS = 10
+"""A recording is resampled in sections of this length, so that reading may begin at any of them."""
+
+LEVELS_A_SECOND = 25
+
+_PEAK_LIMIT = 10 ** (-1 / 20)  # loudness may raise a recording's peak to 1 dB below full scale
+_MARGIN_SECONDS = 1  # of sound on either side of a section, many times what the resampling filter reaches
 
 
 @dataclass(frozen=True)
@@ -42,7 +39,7 @@ class Chunk:
     Attributes
     ----------
     index : int
-        Place in the recording; the chunk begins at ``index * chunk_seconds``.
+        Place in the recording; the chunk begins `index` steps after the first.
     start : float
         Seconds from the recording's beginning.
     samples : ndarray of int16, shape (chunk_length,)
@@ -54,23 +51,53 @@ class Chunk:
     samples: Int16Array
 
 
+@dataclass(frozen=True)
+class Span:
+    """The part of a recording that is cut into chunks, in samples at the picture's rate, and its gain."""
+
+    start: int = 0
+    stop: int | None = None
+    gain: float = 1.0
+
+
+@dataclass(frozen=True)
+class Levels:
+    """How loud a stretch of sound is.
+
+    Attributes
+    ----------
+    squares : ndarray of float64, shape (n,)
+        Sum of the squared samples in each 25th of a second.
+    samples : int
+        How many samples that is in all.
+    peak : float
+        The largest absolute sample.
+    """
+
+    squares: NDArray[np.float64]
+    samples: int
+    peak: float
+
+
 class Recording:
     """A recording on disk; iterate over it for its chunks.
 
-    A recording shorter than a chunk is padded with zeros; a last piece of half a chunk or more likewise,
-    a shorter one is dropped. Memory does not grow with the recording's length.
+    A recording shorter than a chunk is padded with zeros; of what follows the last full chunk, half a step or more
+    becomes a padded chunk, less is dropped. Memory does not grow with the recording's length.
 
     Parameters
     ----------
     path : Path
-        A file that libsndfile decodes: any rate, any number of channels (they are averaged).
+        A file that libsndfile or ffmpeg decodes: any rate, any number of channels (they are averaged).
     config : PictureConfig
-        Gives the sample rate and the chunk's length.
+        Gives the sample rate and the chunk's length and step; loudness and trimming take a pass of their own.
+    span : Span, optional
+        What that pass found, where it has been made.
 
     Attributes
     ----------
     seconds : float
-        Length decoded so far; the recording's length once iteration has ended.
+        Where decoding has come to; the recording's length once iteration has ended.
 
     Raises
     ------
@@ -79,144 +106,176 @@ class Recording:
         Chunks that came before it are sound.
     """
 
-    def __init__(self, path: Path, config: PictureConfig) -> None:
+    def __init__(self, path: Path, config: PictureConfig, span: Span | None = None) -> None:
         self.path = path
         self.config = config
         self.seconds = 0.0
+        self._span = span
 
     def __iter__(self) -> Iterator[Chunk]:
-        length, rate = self.config.chunk_length, self.config.sample_rate
-        pending: list[Int16Array] = []
-        held = index = 0
+        return self.chunks()
+
+    def chunks(self, first: int = 0, stop: int | None = None) -> Iterator[Chunk]:
+        """The chunks from number `first` on, up to but not including number `stop`.
+
+        In pieces or in one go they are the same; but a `first` above 0 needs a file that can be sought.
+        """
+        config = self.config
+        rate, length, step = config.sample_rate, config.chunk_length, config.step_length
+        span = self._span or span_of([measure(self.path, config)] if needs_levels(config) else [], config)
+        begin = span.start + first * step
+        section = begin // (SECTION_SECONDS * rate) if first else 0
+        position = section * SECTION_SECONDS * rate
+        held = np.zeros(0, np.float32)
         damage: RecordingError | None = None
-        blocks = self._blocks()
-        while True:
-            try:
-                block = next(blocks, None)
-            except RecordingError as error:
-                damage, block = error, None
-            if block is None:
-                break
-            pending.append(block)
-            held += len(block)
-            if held < length:
-                continue
-            samples = np.concatenate(pending)
-            while len(samples) >= length:
-                yield Chunk(index, index * length / rate, samples[:length])
-                samples, index = samples[length:], index + 1
-            pending, held = [samples], len(samples)
+        index = first
+        with open_sound(self.path) as sound:
+            blocks = _resampled(sound, rate, section)
+            while True:
+                try:
+                    block = next(blocks, None)
+                except RecordingError as error:
+                    damage, block = error, None
+                if block is None:
+                    break
+                lacking = max(0, begin + len(held) - position)
+                wanted = block[lacking : None if span.stop is None else max(0, span.stop - position)]
+                position += len(block)
+                self.seconds = position / rate
+                held = np.concatenate([held, wanted])
+                while len(held) >= length:
+                    yield Chunk(index, begin / rate, to_int16(held[:length], span.gain))
+                    held, begin, index = held[step:], begin + step, index + 1
+                    if index == stop:
+                        return
         # What is left of a damaged recording is a fragment, not a short recording: no padding from next to nothing.
-        is_short_recording = index == 0 and held > 0 and damage is None
-        if 2 * held >= length or is_short_recording:
-            samples = np.concatenate([*pending, np.zeros(length - held, np.int16)])
-            yield Chunk(index, index * length / rate, samples)
+        is_short_recording = index == 0 and len(held) > 0 and damage is None
+        new = len(held) - (length - step if index else length // 2)
+        if is_short_recording or (2 * new >= step if index else new >= 0 and len(held) > 0):
+            padded = np.concatenate([held, np.zeros(length - len(held), np.float32)])
+            yield Chunk(index, begin / rate, to_int16(padded, span.gain))
         if damage is not None:
             raise damage
 
-    def _blocks(self) -> Iterator[Int16Array]:
-        """Mono 16-bit blocks at the configured rate, whatever their length."""
-        with _open(self.path) as sound:
-            native = self._decoded(sound)
-            for block in resample(native, sound.samplerate, self.config.sample_rate):
-                yield to_int16(block)
 
-    def _decoded(self, sound: soundfile.SoundFile) -> Iterator[Float32Array]:
-        """Mono float blocks at the file's own rate."""
-        can_hold_nan = sound.subtype in ("FLOAT", "DOUBLE")
-        frames = max(1, _BLOCK_FRAMES // sound.channels)
-        decoded = 0
-        while True:
-            try:
-                with native_stderr_muted():
-                    block = sound.read(frames, dtype="float32", always_2d=True)
-            except soundfile.LibsndfileError:
-                raise RecordingError(f"damaged after {self.seconds:.1f} s") from None
-            if not len(block):
-                break
-            if can_hold_nan and not np.isfinite(block).all():
-                raise RecordingError(f"has samples that are not numbers (NaN or infinite) after {self.seconds:.1f} s")
-            if can_hold_nan:
-                block = np.clip(block, -_LOUDEST, _LOUDEST)
-            decoded += len(block)
-            self.seconds = decoded / sound.samplerate
-            yield block.mean(axis=1, dtype=np.float32)
-        if not decoded:
-            raise RecordingError("holds no audio: its length is zero")
-        promised = max(sound.frames, decoded * _promise(sound))
-        # An MP3's promise is an estimate; a file cut short misses far more than five percent.
-        if decoded < 0.95 * promised:
-            raise RecordingError(
-                f"cut short: its header promises {promised / sound.samplerate:.1f} s, it holds {self.seconds:.1f} s"
-            )
+def needs_levels(config: PictureConfig) -> bool:
+    """Whether a recording has to be measured before it can be cut."""
+    return config.loudness is not None or config.trim_silence is not None
 
 
-class _Stream(soundfile.SoundFile):  # type: ignore[misc]
-    """A sound file read from beginning to end.
-
-    soundfile seeks to where it already is after every read of a seekable file, and an MP3 decoder that seeks
-    starts afresh: every block would begin with a glitch.
-    """
-
-    def seekable(self) -> bool:
-        return False
-
-
-def _open(path: Path) -> soundfile.SoundFile:
+def measure(path: Path, config: PictureConfig, section: int = 0, sections: int | None = None) -> Levels:
+    """How loud a recording is from a section on, over so many sections or to where it ends or is damaged."""
+    rate = config.sample_rate
+    left = math.inf if sections is None else sections * SECTION_SECONDS
+    squares = []
+    samples = 0
+    peak = 0.0
+    edges = np.arange(LEVELS_A_SECOND) * rate // LEVELS_A_SECOND
     try:
-        if stat.S_ISFIFO(path.stat().st_mode):
-            raise RecordingError("is a pipe, not a file")  # opening it would wait for ever
-        with path.open("rb") as file:  # says why it cannot be opened, which libsndfile does not
-            if not file.read(1):
-                raise RecordingError("the file is empty")
-        # As bytes, because a name need not be UTF-8.
-        with native_stderr_muted():
-            sound = _Stream(os.fsencode(path))
-    except soundfile.LibsndfileError:
-        raise RecordingError("cannot be decoded: damaged, or not the kind of file its name says") from None
-    except IsADirectoryError:
-        raise RecordingError("is a folder that holds no clips") from None
-    except OSError as error:
-        raise RecordingError(f"cannot be read: {error.strerror}") from None
-    if not 1_000 <= sound.samplerate <= 1_000_000:
-        raise RecordingError(f"has an impossible sample rate, {sound.samplerate} Hz")
-    return sound
+        with open_sound(path) as sound:
+            for second in _seconds(_resampled(sound, rate, section), rate):
+                squares.append(np.add.reduceat(np.square(second, dtype=np.float64), edges[edges < len(second)]))
+                samples += len(second)
+                peak = max(peak, float(np.abs(second).max()))
+                left -= 1
+                if left == 0:
+                    break
+    except RecordingError:
+        pass  # whoever cuts it comes to the same place, and says so
+    return Levels(np.concatenate(squares) if squares else np.zeros(0), samples, peak)
 
 
-def _promise(sound: soundfile.SoundFile) -> float:
-    """How many times more sound a header promises than there is; libsndfile quietly corrects what it says."""
-    lie = re.search(r"^ *(?:data|SSND) : (\d+) \(should be (\d+)\)", sound.extra_info, re.MULTILINE)
-    if lie is None or int(lie[1]) in _STREAMED_LENGTHS:
-        return 1
-    return int(lie[1]) / max(1, int(lie[2]))
+def span_of(levels: Sequence[Levels], config: PictureConfig) -> Span:
+    """What to cut of a recording, and how loud to make it, given the levels of its stretches from first to last."""
+    squares = np.concatenate([part.squares for part in levels]) if levels else np.zeros(0)
+    peak = max((part.peak for part in levels), default=0.0)
+    if not needs_levels(config) or peak <= SILENCE_PEAK / 32768:
+        return Span()
+    rate = config.sample_rate
+    span = Span(0, sum(part.samples for part in levels))
+    if config.trim_silence is not None:
+        loud = np.flatnonzero(squares >= squares.max() * 10 ** (-config.trim_silence / 10))
+        squares = squares[loud[0] : loud[-1] + 1]
+        start, stop = (int(edge) * rate // LEVELS_A_SECOND for edge in (loud[0], loud[-1] + 1))
+        span = Span(start, min(stop, span.stop or 0))
+    if config.loudness is not None:
+        root_mean_square = math.sqrt(squares.sum() / ((span.stop or 0) - span.start))
+        gain = min(10 ** (config.loudness / 20) / root_mean_square, _PEAK_LIMIT / peak)
+        span = dataclasses.replace(span, gain=gain)
+    return span
 
 
-def resample(blocks: Iterable[Float32Array], from_rate: int, to_rate: int) -> Iterator[Float32Array]:
+def _resampled(sound: Sound, rate: int, section: int) -> Iterator[Float32Array]:
+    """Mono blocks at `rate` from the beginning of a section on."""
+    seconds = section * SECTION_SECONDS
+    if sound.rate == rate:
+        return sound.mono(seconds * rate)
+    lead = min(seconds, _MARGIN_SECONDS)
+    return resample(sound.mono((seconds - lead) * sound.rate), sound.rate, rate, lead)
+
+
+def resample(blocks: Iterable[Float32Array], from_rate: int, to_rate: int, lead: int = 0) -> Iterator[Float32Array]:
     """Resample a stream of mono blocks; the blocks' boundaries leave no trace.
 
     Parameters
     ----------
     blocks : iterable of ndarray of float32, shape (n,)
+        From the beginning of a section or, with `lead`, so many seconds before it.
     from_rate, to_rate : int
         Hz.
+    lead : int
+        0 at the beginning of a recording, else 1.
 
     Yields
     ------
     ndarray of float32, shape (m,)
-        In all, ``to_rate / from_rate`` times as many samples.
+        A section each, the last one shorter; in all, ``to_rate / from_rate`` times as many samples without the lead.
+
+    Raises
+    ------
+    RecordingError
+        If `blocks` does, after what could be decoded.
     """
-    if from_rate == to_rate:
-        yield from blocks
-        return
-    stream = soxr.ResampleStream(from_rate, to_rate, 1, dtype="float32")
+    pending: list[Float32Array] = []
+    held = 0
+    damage: RecordingError | None = None
+    blocks = iter(blocks)
+    while True:
+        try:
+            block = next(blocks, None)
+        except RecordingError as error:
+            damage, block = error, None
+        if block is None:
+            break
+        pending.append(block)
+        held += len(block)
+        while held >= (size := (lead + SECTION_SECONDS + _MARGIN_SECONDS) * from_rate):
+            native = np.concatenate(pending)
+            section = soxr.resample(native[:size], from_rate, to_rate)
+            yield section[lead * to_rate : (lead + SECTION_SECONDS) * to_rate]
+            rest = native[(lead + SECTION_SECONDS - _MARGIN_SECONDS) * from_rate :]
+            pending, held, lead = [rest], len(rest), _MARGIN_SECONDS
+    if held > lead * from_rate:
+        yield soxr.resample(np.concatenate(pending), from_rate, to_rate)[lead * to_rate :]
+    if damage is not None:
+        raise damage
+
+
+def _seconds(blocks: Iterable[Float32Array], rate: int) -> Iterator[Float32Array]:
+    """The same samples, a second at a time."""
+    held = np.zeros(0, np.float32)
     for block in blocks:
-        yield stream.resample_chunk(block)
-    yield stream.resample_chunk(np.zeros(0, np.float32), last=True)
+        held = np.concatenate([held, block])
+        whole = len(held) // rate * rate
+        yield from held[:whole].reshape(-1, rate)
+        held = held[whole:]
+    if len(held):
+        yield held
 
 
-def to_int16(samples: Float32Array) -> Int16Array:
+def to_int16(samples: Float32Array, gain: float = 1.0) -> Int16Array:
     """Samples of -1 to 1 as 16-bit integers; what is louder is clipped. Undoes libsndfile's own scaling exactly."""
-    scaled: Float32Array = np.rint(np.clip(samples, -1, 1) * np.float32(32768))
+    scaled: Float32Array = np.rint(np.clip(samples * np.float32(gain), -1, 1) * np.float32(32768))
     return np.minimum(scaled, 32767).astype(np.int16)
 
 

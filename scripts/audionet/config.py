@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import math
 import os
 import typing
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from .errors import UsageError
 
 TF_FILES = Path(__file__).resolve().parents[2] / "tf_files"
+
+CHROMA_ROWS = 8
+"""Pixel rows of a pitch class: a JPG keeps blocks of eight apart."""
 
 Config = TypeVar("Config")
 
@@ -22,8 +27,9 @@ def available_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _flag(default: Any, text: str) -> Any:
-    return field(default=default, metadata={"help": text})
+def _flag(default: Any, text: str, bare: Any = None) -> Any:
+    """A setting with its default and help; `bare` is what the flag means when no value follows it."""
+    return field(default=default, metadata={"help": text, "bare": bare})
 
 
 def _require(condition: bool, flag: str, value: object, rule: str) -> None:
@@ -41,19 +47,35 @@ class PictureConfig:
         If a value makes no picture; the message names the flag, the value and the rule.
     """
 
+    representation: Literal["mel", "linear", "chroma"] = _flag(
+        "mel", "what the rows are: mel bands, the FFT's own bins, or the twelve pitch classes (try --window_ms 128)"
+    )
     sample_rate: int = _flag(16_000, "samples a second that recordings are resampled to, Hz")
     chunk_seconds: float = _flag(3.0, "length of one chunk, and so of one picture, seconds")
+    overlap: float = _flag(0.0, "share of a chunk that the next one begins with again, 0 to 0.95")
+    loudness: float | None = _flag(
+        None, "RMS level that each recording is brought to, dBFS, as far as its peak allows; none leaves it as it is"
+    )
+    trim_silence: float | None = _flag(
+        None,
+        "leave out a recording's beginning and end where they are this many dB below its loudest moment (bare: 40)",
+        bare=40.0,
+    )
     window_ms: float = _flag(25.0, "length of the Hann window, milliseconds")
     hop_ms: float = _flag(10.0, "step between windows, milliseconds")
     n_mels: int = _flag(128, "mel bands, one pixel row each")
-    min_frequency: float = _flag(20.0, "lower edge of the lowest mel band, Hz")
-    max_frequency: float = _flag(7600.0, "upper edge of the highest mel band, Hz")
+    min_frequency: float = _flag(20.0, "lower edge of the picture (of the lowest mel band), Hz")
+    max_frequency: float = _flag(7600.0, "upper edge of the picture (of the highest mel band), Hz")
     dynamic_range_db: float = _flag(80.0, "how far below the chunk's maximum the picture reaches, dB")
     jpeg_quality: int = _flag(95, "quality of the JPG pictures, 1 to 100")
 
     def __post_init__(self) -> None:
         _require(1_000 <= self.sample_rate <= 384_000, "sample_rate", self.sample_rate, "1000 to 384000")
         _require(0.1 <= self.chunk_seconds <= 600, "chunk_seconds", self.chunk_seconds, "0.1 to 600")
+        _require(0 <= self.overlap <= 0.95, "overlap", self.overlap, "0 to 0.95, a share of the chunk")
+        for flag, low, high in (("loudness", -70, 0), ("trim_silence", 1, 120)):
+            value = getattr(self, flag)
+            _require(value is None or low <= value <= high, flag, value, f"{low} to {high} dB, or none")
         _require(2 <= self.window_ms <= 1000, "window_ms", self.window_ms, "2 to 1000")
         _require(
             0.5 <= self.hop_ms <= self.window_ms,
@@ -75,6 +97,12 @@ class PictureConfig:
             self.min_frequency,
             f"0 to the upper edge, {self.top_frequency:g}",
         )
+        _require(
+            self.representation != "linear" or len(self.bins) >= 8,
+            "max_frequency",
+            self.max_frequency,
+            "further above --min_frequency: a linear picture has a row for each FFT bin between them, and needs 8",
+        )
         _require(10 <= self.dynamic_range_db <= 200, "dynamic_range_db", self.dynamic_range_db, "10 to 200")
         _require(1 <= self.jpeg_quality <= 100, "jpeg_quality", self.jpeg_quality, "1 to 100")
 
@@ -82,6 +110,16 @@ class PictureConfig:
     def chunk_length(self) -> int:
         """Samples in a chunk."""
         return round(self.chunk_seconds * self.sample_rate)
+
+    @property
+    def step_length(self) -> int:
+        """Samples from the beginning of one chunk to that of the next."""
+        return max(1, round(self.chunk_length * (1 - self.overlap)))
+
+    @property
+    def apart(self) -> int:
+        """How many chunks further on the next one is that begins a whole chunk's length after this one's end."""
+        return -(-2 * self.chunk_length // self.step_length)
 
     @property
     def window_length(self) -> int:
@@ -108,6 +146,17 @@ class PictureConfig:
         """Pixel columns in a picture."""
         return 1 + max(0, self.chunk_length - self.fft_length) // self.hop_length
 
+    @property
+    def bins(self) -> range:
+        """The FFT's bins from the lower to the upper frequency."""
+        width = self.sample_rate / self.fft_length
+        return range(math.ceil(self.min_frequency / width), math.floor(self.top_frequency / width) + 1)
+
+    @property
+    def rows(self) -> int:
+        """Pixel rows in a picture."""
+        return {"mel": self.n_mels, "linear": len(self.bins), "chroma": 12 * CHROMA_ROWS}[self.representation]
+
 
 @dataclass(frozen=True)
 class DataConfig:
@@ -117,6 +166,7 @@ class DataConfig:
     wav_dir: Path = _flag(TF_FILES / "data_wav", "where the WAV chunks go")
     image_dir: Path = _flag(TF_FILES / "data_image", "where the pictures and dataset.json go")
     workers: int = _flag(available_cores(), "processes to render with")
+    scheduler: str | None = _flag(None, "address of a Dask cluster that renders instead, such as tcp://host:8786")
     force: bool = _flag(False, "render everything again, changed or not")
 
     def __post_init__(self) -> None:
@@ -146,6 +196,7 @@ class RetrainConfig:
     eval_step_interval: int = _flag(10, "steps from one look at the validation set to the next")
     testing_percentage: float = _flag(10.0, "share of each label kept for the test, percent of its duration")
     validation_percentage: float = _flag(10.0, "share of each label kept for validation, percent of its duration")
+    scheduler: str | None = _flag(None, "address of a Dask cluster that computes bottlenecks, such as tcp://host:8786")
     print_misclassified_test_images: bool = _flag(False, "list the test pictures that got a wrong label")
     seed: int = _flag(0, "seed of the initial weights and of the order of pictures")
 
@@ -216,14 +267,62 @@ def add_flags(parser: argparse.ArgumentParser, config: type) -> None:
         if kind is bool:
             parser.add_argument(f"--{item.name}", action="store_true", default=item.default, help=text)
             continue
-        # `X | None` is given as an X.
-        kind = next(option for option in typing.get_args(kind) or (kind,) if option is not type(None))
-        kind = path_flag if kind is Path else kind
-        shown = "" if item.default is None else f" (default: {item.default})"
-        parser.add_argument(f"--{item.name}", type=kind, default=item.default, help=(text + shown).replace("%", "%%"))
+        options: dict[str, Any] = {"default": item.default}
+        if typing.get_origin(kind) is Literal:
+            options["choices"] = typing.get_args(kind)
+        else:
+            options["type"] = _parser_of(kind)
+        if item.metadata["bare"] is not None:
+            options |= {"nargs": "?", "const": item.metadata["bare"]}
+        if item.default is not None:
+            text += f" (default: {item.default})"
+        parser.add_argument(f"--{item.name}", help=text.replace("%", "%%"), **options)
+
+
+def _parser_of(kind: Any) -> Callable[[str], Any]:
+    """What turns a flag's value into its type; an optional number may be ``none``."""
+    if kind is Path:
+        return path_flag
+    if not typing.get_args(kind):
+        return typing.cast("Callable[[str], Any]", kind)
+    inner = next(option for option in typing.get_args(kind) if option is not type(None))
+    parse = _parser_of(inner)
+
+    def parse_optional(text: str) -> Any:
+        return None if text.lower() == "none" and inner in (int, float) else parse(text)
+
+    parse_optional.__name__ = getattr(inner, "__name__", "value")  # argparse names it in its complaint
+    return parse_optional
 
 
 def from_flags(config: type[Config], flags: argparse.Namespace) -> Config:
     """The config dataclass that parsed flags describe; its own checks may raise UsageError."""
     names = [item.name for item in dataclasses.fields(config)]  # type: ignore[arg-type]
     return config(**{name: getattr(flags, name) for name in names})
+
+
+def from_json(config: type[Config], settings: Any) -> Config:
+    """The config dataclass that a JSON object describes.
+
+    Raises
+    ------
+    UsageError
+        If a setting is missing, unknown, of the wrong type or out of its range.
+    """
+    types = typing.get_type_hints(config)
+    if not isinstance(settings, dict) or set(settings) != set(types):
+        raise UsageError("they are those of another version")
+    for name, value in settings.items():
+        if not _fits(value, types[name]):
+            raise UsageError(f"{name} is {value!r}")
+    return config(**settings)
+
+
+def _fits(value: Any, kind: Any) -> bool:
+    if typing.get_origin(kind) is Literal:
+        return value in typing.get_args(kind)
+    if options := typing.get_args(kind):
+        return any(_fits(value, option) for option in options)
+    if kind is float:
+        return isinstance(value, int | float) and not isinstance(value, bool)
+    return isinstance(value, kind) and not (kind is int and isinstance(value, bool))

@@ -10,17 +10,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from .config import PictureConfig
+from .config import PictureConfig, from_json
 from .errors import DatasetError, UsageError
 from .files import printable, read_json
 
 DATASET_JSON = "dataset.json"
-JOURNAL = "recordings.jsonl"
 SETS = ("training", "validation", "testing")
 
-_CHUNK_NAME = re.compile(r"(?P<recording>.+)_nohash_(?P<index>\d+)", re.DOTALL)
+_CHUNK_NAME = re.compile(r"(?P<recording>.+)_nohash_(?P<index>\d+)(?:_aug(?P<variant>\d+))?", re.DOTALL)
 _LONGEST_NAME = 200  # bytes; file systems allow 255, and the chunk's number and ending come on top
 
 
@@ -39,15 +38,25 @@ def recording_name(relative: str) -> str:
     return encoded[: _LONGEST_NAME - 40].decode("utf-8", "ignore") + "~" + digest
 
 
-def chunk_name(recording: str, index: int, suffix: str) -> str:
-    """File name of a chunk: ``<recording>_nohash_<index><suffix>``."""
-    return f"{recording}_nohash_{index:04d}{suffix}"
+class ChunkName(NamedTuple):
+    """What a chunk file's name says; `variant` is 0 for the chunk itself, and counts its augmentations from 1."""
+
+    recording: str
+    number: int
+    variant: int = 0
 
 
-def parse_chunk_name(stem: str) -> tuple[str, int]:
-    """Recording and index of a chunk file's name without its ending; a foreign name is a recording of its own."""
+def chunk_name(recording: str, index: int, suffix: str, variant: int = 0) -> str:
+    """File name of a chunk, ``<recording>_nohash_<index><suffix>``, or of a variant, ``..._aug<variant><suffix>``."""
+    return f"{recording}_nohash_{index:04d}{f'_aug{variant}' if variant else ''}{suffix}"
+
+
+def parse_chunk_name(stem: str) -> ChunkName:
+    """What a chunk file's name without its ending says; a foreign name is a recording of its own."""
     match = _CHUNK_NAME.fullmatch(stem)
-    return (match["recording"], int(match["index"])) if match else (stem, 0)
+    return (
+        ChunkName(match["recording"], int(match["index"]), int(match["variant"] or 0)) if match else ChunkName(stem, 0)
+    )
 
 
 def label_folders(folder: Path, error: type[DatasetError] = DatasetError) -> list[str]:
@@ -69,7 +78,7 @@ def label_problem(label: str) -> str | None:
     """Why a folder's name cannot be a label, or None: it has to fit on one line of retrained_labels.txt."""
     if label.splitlines() != [label]:
         return "a label cannot hold a line break: rename the folder"
-    if label in (DATASET_JSON, JOURNAL):
+    if label == DATASET_JSON:
         return "a label cannot have the name of a file that is written beside it: rename the folder"
     return None
 
@@ -82,6 +91,7 @@ class Picture:
     recording: str
     index: int
     path: Path
+    variant: int = 0
 
 
 def find_pictures(image_dir: Path) -> list[Picture]:
@@ -105,8 +115,8 @@ def find_pictures(image_dir: Path) -> list[Picture]:
         elif problem := label_problem(label):
             raise DatasetError(f"{printable(image_dir / label)}: {problem}")
         for name in names:
-            recording, index = parse_chunk_name(os.path.splitext(name)[0])
-            pictures.append(Picture(label, recording, index, image_dir / label / name))
+            recording, index, variant = parse_chunk_name(os.path.splitext(name)[0])
+            pictures.append(Picture(label, recording, index, image_dir / label / name, variant))
     labels = {picture.label for picture in pictures}
     if len(labels) < 2:
         found = f"only '{printable(*labels)}' has pictures" if labels else "it holds no pictures in label folders"
@@ -126,7 +136,7 @@ class Split:
     heard_in_training : list of str
         Labels with fewer than three recordings: their test pictures come from recordings that training heard too.
     dropped : int
-        Pictures in the gaps between the sets of such labels, used nowhere.
+        Pictures in the gaps between the sets of such labels, and variants of what is not in training: used nowhere.
     """
 
     sets: dict[str, list[Picture]]
@@ -134,19 +144,26 @@ class Split:
     dropped: int
 
 
-def split_pictures(pictures: Sequence[Picture], validation_percentage: float, testing_percentage: float) -> Split:
+def split_pictures(
+    pictures: Sequence[Picture], validation_percentage: float, testing_percentage: float, apart: int = 2
+) -> Split:
     """Split by recording, so that no recording is in two sets.
 
     Within a label, recordings are ordered by a hash of label and recording name (moving or copying the folder
     changes nothing) and fill the test set, then the validation set, to the asked shares of the label's pictures.
     Each set that was asked for gets a recording where the label has three. A label with fewer is cut in time.
+    Variants made by augmentation count for nothing in this, and join their chunk if it is in training.
 
     Parameters
     ----------
     pictures : sequence of Picture
     validation_percentage, testing_percentage : float
         0 or more, together below 100.
+    apart : int
+        How many chunks from the last of one set to the first of the next where a label is cut in time.
     """
+    variants = [picture for picture in pictures if picture.variant]
+    pictures = [picture for picture in pictures if not picture.variant]
     shares = {"testing": testing_percentage / 100, "validation": validation_percentage / 100}
     sets: dict[str, list[Picture]] = {name: [] for name in SETS}
     heard: list[str] = []
@@ -157,13 +174,16 @@ def split_pictures(pictures: Sequence[Picture], validation_percentage: float, te
         if len(recordings) >= 3:
             parts = _by_recording(recordings, shares)
         else:
-            parts = _by_time(ordered, shares)
+            parts = _by_time(ordered, shares, apart - 1)
             if parts["testing"] or parts["validation"]:
                 heard.append(label)
             dropped += len(ordered) - sum(map(len, parts.values()))
         for name in SETS:
             sets[name] += parts[name]
-    return Split(sets, heard, dropped)
+    learned = {(picture.label, picture.recording, picture.index) for picture in sets["training"]}
+    joining = [picture for picture in variants if (picture.label, picture.recording, picture.index) in learned]
+    sets["training"] += joining
+    return Split(sets, heard, dropped + len(variants) - len(joining))
 
 
 def _order(label: str, recording: str) -> bytes:
@@ -186,17 +206,17 @@ def _by_recording(recordings: Sequence[Sequence[Picture]], shares: dict[str, flo
     return parts
 
 
-def _by_time(ordered: Sequence[Picture], shares: dict[str, float]) -> dict[str, list[Picture]]:
-    """Contiguous blocks with one picture left out between them: training, validation, testing."""
+def _by_time(ordered: Sequence[Picture], shares: dict[str, float], gap: int) -> dict[str, list[Picture]]:
+    """Contiguous blocks with `gap` pictures left out between them: training, validation, testing."""
     wanted = {name: max(1, round(share * len(ordered))) if share > 0 else 0 for name, share in shares.items()}
-    gaps = sum(count > 0 for count in wanted.values())
+    gaps = gap * sum(count > 0 for count in wanted.values())
     training = len(ordered) - sum(wanted.values()) - gaps
     if training < 1:
         return {"training": list(ordered), "validation": [], "testing": []}
     parts = {"training": list(ordered[:training])}
     place = training
     for name in ("validation", "testing"):
-        place += wanted[name] > 0
+        place += gap * (wanted[name] > 0)
         parts[name] = list(ordered[place : place + wanted[name]])
         place += wanted[name]
     return parts
@@ -229,9 +249,18 @@ def without_copies(split: Split, content: Mapping[Path, bytes]) -> tuple[Split, 
     return dataclasses.replace(split, sets=sets), copies
 
 
-def dataset_json(picture: PictureConfig, labels: dict[str, Any], complete: bool) -> dict[str, Any]:
+def dataset_json(
+    picture: PictureConfig, labels: dict[str, Any], augmentation: dict[str, Any] | None, complete: bool
+) -> dict[str, Any]:
     """What dataset.json says: how the pictures were made, and of what."""
-    return {"format": 1, "complete": complete, "picture": dataclasses.asdict(picture), "labels": labels}
+    settings = dataclasses.asdict(picture)
+    return {
+        "format": 2,
+        "complete": complete,
+        "picture": settings,
+        "augmentation": augmentation,
+        "labels": labels,
+    }
 
 
 def read_picture_config(image_dir: Path) -> PictureConfig | None:
@@ -254,13 +283,8 @@ def read_picture_config(image_dir: Path) -> PictureConfig | None:
 
 def picture_config_from(settings: Any, path: Path, remedy: str, error: type[Exception] = DatasetError) -> PictureConfig:
     """Picture settings out of a JSON file; raise `error`, naming the file, if they are not this version's."""
-    fields = {field.name for field in dataclasses.fields(PictureConfig)}
     try:
-        if not isinstance(settings, dict) or set(settings) != fields:
-            raise UsageError("they are those of another version")
-        if not all(isinstance(value, int | float) for value in settings.values()):
-            raise UsageError("not all are numbers")
-        return PictureConfig(**settings)
+        return from_json(PictureConfig, settings)
     except UsageError as why:
         raise error(f"{printable(path)}: its picture settings are not usable ({why}): {remedy}") from None
 

@@ -17,6 +17,10 @@ class RecordingError(AudioNetError):
     """A recording cannot be decoded, or holds nothing to hear."""
 
 
+class UnavailableError(RecordingError):
+    """A recording cannot be read now; another time it might, so that the next run tries again."""
+
+
 class DatasetError(AudioNetError):
     """A folder of recordings or pictures cannot be trained on."""
 

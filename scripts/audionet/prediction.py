@@ -127,7 +127,7 @@ class Predictor:
         except OSError as error:
             raise RecordingError(f"cannot be read: {error.strerror}") from None
         if self.picture is not None:
-            size, wanted = decode(jpg).size, (self.picture.frames, self.picture.n_mels)
+            size, wanted = decode(jpg).size, (self.picture.frames, self.picture.rows)
             if size != wanted:
                 raise DatasetError(
                     f"is a picture of {size[0]} x {size[1]}, this model's are {wanted[0]} x {wanted[1]}: "

@@ -1,4 +1,4 @@
-"""Chunks to pictures and back: mel spectrograms in viridis, one pixel a frame and a band."""
+"""Chunks to pictures and back: mel, linear or chroma spectrograms in viridis, one pixel column a frame."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from .audio import Int16Array
-from .config import PictureConfig
+from .config import CHROMA_ROWS, PictureConfig
 from .errors import DatasetError
 
 FloatArray = NDArray[np.float32]
@@ -74,8 +74,29 @@ def _window(config: PictureConfig) -> FloatArray:
     return np.pad(hann, (left, fft - length - left)).astype(np.float32)
 
 
-def mel_power(samples: Int16Array | FloatArray, config: PictureConfig) -> FloatArray:
-    """Power in each mel band over time.
+@functools.lru_cache(maxsize=8)
+def chroma_filterbank(config: PictureConfig) -> FloatArray:
+    """Weights that sum an FFT's bins into pitch classes, most weight around 440 Hz (Ellis, Chroma Analysis, 2007).
+
+    Returns
+    -------
+    ndarray of float32, shape (fft_length // 2 + 1, 12)
+        Pitch classes from C on. Multiply a power spectrum by it from the right.
+    """
+    frequencies = np.arange(1, config.fft_length) * (config.sample_rate / config.fft_length)
+    semitones = 12 * np.log2(frequencies / 27.5)  # above the lowest A of a piano
+    semitones = np.concatenate([[semitones[0] - 18], semitones])  # the bin of 0 Hz: an octave and a half lower
+    widths = np.append(np.maximum(np.diff(semitones), 1), 1)
+    distance = np.remainder(semitones[:, None] - np.arange(12) + 6, 12) - 6
+    weights = np.exp(-0.5 * np.square(2 * distance / widths[:, None]))
+    weights /= np.linalg.norm(weights, axis=1, keepdims=True)
+    weights *= np.exp(-0.5 * np.square((semitones / 12 - 5) / 2))[:, None]
+    from_c: FloatArray = np.roll(weights, -3, axis=1)[: config.fft_length // 2 + 1].astype(np.float32)
+    return from_c
+
+
+def power_spectrum(samples: Int16Array | FloatArray, config: PictureConfig) -> FloatArray:
+    """Power in each FFT bin over time.
 
     Parameters
     ----------
@@ -84,17 +105,34 @@ def mel_power(samples: Int16Array | FloatArray, config: PictureConfig) -> FloatA
 
     Returns
     -------
-    ndarray of float32, shape (n_mels, frames)
-        ``frames = 1 + (n - fft_length) // hop_length``; the lowest band first.
+    ndarray of float32, shape (frames, fft_length // 2 + 1)
+        ``frames = 1 + (n - fft_length) // hop_length``.
     """
     signal = samples.astype(np.float32)
     if samples.dtype == np.int16:
         signal /= 32768
     frames = np.lib.stride_tricks.sliding_window_view(signal, config.fft_length)[:: config.hop_length]
     spectrum = np.fft.rfft(frames * _window(config))
-    power = np.square(spectrum.real) + np.square(spectrum.imag)
-    bands: FloatArray = power.astype(np.float32) @ mel_filterbank(config)
-    return np.ascontiguousarray(bands.T)
+    power: FloatArray = (np.square(spectrum.real) + np.square(spectrum.imag)).astype(np.float32)
+    return power
+
+
+def mel_power(samples: Int16Array | FloatArray, config: PictureConfig) -> FloatArray:
+    """Power in each mel band over time, shape (n_mels, frames); the lowest band first."""
+    return np.ascontiguousarray((power_spectrum(samples, config) @ mel_filterbank(config)).T)
+
+
+def linear_power(samples: Int16Array | FloatArray, config: PictureConfig) -> FloatArray:
+    """Power in each FFT bin between the lower and the upper frequency, shape (bins, frames); the lowest first."""
+    bins = config.bins
+    return np.ascontiguousarray(power_spectrum(samples, config)[:, bins.start : bins.stop].T)
+
+
+def chroma(samples: Int16Array | FloatArray, config: PictureConfig) -> FloatArray:
+    """Power in each pitch class over time, shape (12, frames), from C on, of the frequencies asked for."""
+    power, bins = power_spectrum(samples, config), config.bins
+    weights = chroma_filterbank(config)[bins.start : bins.stop]
+    return np.ascontiguousarray((power[:, bins.start : bins.stop] @ weights).T)
 
 
 def relative_level(power: FloatArray, dynamic_range_db: float) -> FloatArray:
@@ -105,16 +143,31 @@ def relative_level(power: FloatArray, dynamic_range_db: float) -> FloatArray:
     return level
 
 
+def chroma_level(power: FloatArray, dynamic_range_db: float) -> FloatArray:
+    """Each pitch class's share of its frame's strongest one; 0 in frames `dynamic_range_db` below the loudest."""
+    strongest = power.max(axis=0)
+    heard = strongest > max(float(strongest.max()), 1e-10) * 10 ** (-dynamic_range_db / 10)
+    level: FloatArray = np.where(heard, power / np.where(heard, strongest, 1), 0).astype(np.float32)
+    return level
+
+
+def level(samples: Int16Array | FloatArray, config: PictureConfig) -> FloatArray:
+    """What a picture shows: a level of 0 to 1, shape (rows, frames), the lowest row first."""
+    if config.representation == "chroma":
+        return np.repeat(chroma_level(chroma(samples, config), config.dynamic_range_db), CHROMA_ROWS, axis=0)
+    power = mel_power if config.representation == "mel" else linear_power
+    return relative_level(power(samples, config), config.dynamic_range_db)
+
+
 def colour(level: FloatArray) -> UInt8Array:
-    """A level of 0 to 1, shape (bands, frames), as an RGB picture with the lowest band at the bottom."""
+    """A level of 0 to 1, shape (rows, frames), as an RGB picture with the lowest row at the bottom."""
     return VIRIDIS[np.rint(level[::-1] * 255).astype(np.uint8)]
 
 
 def render(samples: Int16Array, config: PictureConfig) -> bytes:
     """The JPG picture of a chunk: the only way sound enters a network here, in training and in labelling."""
-    level = relative_level(mel_power(samples, config), config.dynamic_range_db)
     buffer = io.BytesIO()
-    Image.fromarray(colour(level)).save(buffer, "JPEG", quality=config.jpeg_quality)
+    Image.fromarray(colour(level(samples, config))).save(buffer, "JPEG", quality=config.jpeg_quality)
     return buffer.getvalue()
 
 
@@ -140,5 +193,5 @@ _LEVEL_OF_LUMA = np.interp(np.arange(256), _LUMA, np.linspace(0, 1, 256)).astype
 
 
 def level_of(picture: Image.Image) -> FloatArray:
-    """Undo `colour`: levels of 0 to 1, shape (bands, frames), the lowest band first."""
+    """Undo `colour`: levels of 0 to 1, shape (rows, frames), the lowest row first."""
     return np.take(_LEVEL_OF_LUMA, np.asarray(picture.convert("L"))[::-1])

@@ -88,14 +88,15 @@ def train(config: RetrainConfig) -> Trained:
     backbone = prepare(
         config.architecture, config.model_dir, config.input_size, lambda size: _sample_pixels(pictures, size)
     )
-    bottlenecks = bottlenecks_of(pictures, backbone, config.bottleneck_dir, available_cores())
+    bottlenecks = bottlenecks_of(pictures, backbone, config.bottleneck_dir, available_cores(), config.scheduler)
     rate = f" at {bottlenecks.computed / bottlenecks.seconds:.0f} a second" if bottlenecks.computed else ""
     made = f"{bottlenecks.computed} computed{rate}, {bottlenecks.cached} from {printable(config.bottleneck_dir)}"
     print(f"Bottlenecks: {made}")
     labels = sorted({picture.label for picture in bottlenecks.pictures})
     if len(labels) < 2:
         raise DatasetError(f"{printable(config.image_dir)}: only '{printable(labels[0])}' has readable pictures")
-    split = split_pictures(bottlenecks.pictures, config.validation_percentage, config.testing_percentage)
+    apart = picture_config.apart if picture_config else 2
+    split = split_pictures(bottlenecks.pictures, config.validation_percentage, config.testing_percentage, apart)
     keys = [key.tobytes() for key in bottlenecks.records["key"]]
     split, copies = without_copies(split, dict(zip((p.path for p in bottlenecks.pictures), keys, strict=True)))
     print(_split_table(labels, split))
@@ -118,7 +119,7 @@ def train(config: RetrainConfig) -> Trained:
     if head.validation_accuracy is not None:
         print(f"Best validation: {head.validation_accuracy:.1%} of chunks at step {head.best_step}")
     baseline = None
-    if picture_config is not None and len(rows["testing"]):
+    if picture_config is not None and picture_config.representation == "mel" and len(rows["testing"]):
         mfcc = examples(bottlenecks.records["mfcc"])
         other = train_head(mfcc["training"], mfcc["validation"], len(labels), [MFCC_STATISTICS_WIDTH], config)
         baseline = other.probabilities(mfcc["testing"].features)
