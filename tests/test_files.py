@@ -18,6 +18,7 @@ from audionet.files import (
     printable,
     read_json,
     sha256,
+    temporary_path,
     write_bytes,
     write_json,
 )
@@ -43,11 +44,15 @@ def test_a_missing_folder_is_reported_by_the_targets_name(tmp_path: Path) -> Non
 def test_what_a_killed_run_left_is_cleared(tmp_path: Path) -> None:
     dead = subprocess.Popen(["true"])
     dead.wait()
-    other = f"{TEMPORARY_PREFIX}{os.getppid()}-0"  # of a run that is still at work
-    for name in (f"{TEMPORARY_PREFIX}{dead.pid}-0", f"{TEMPORARY_PREFIX}odd", "kept", other):
+    host = temporary_path(tmp_path).name.removeprefix(TEMPORARY_PREFIX).rpartition(f"-{os.getpid()}-")[0]
+    other = f"{TEMPORARY_PREFIX}{host}-{os.getppid()}-0"  # of a run that is still at work
+    elsewhere = f"{TEMPORARY_PREFIX}other-host-{dead.pid}-0"  # perhaps also
+    old = f"{TEMPORARY_PREFIX}other-host-{dead.pid}-1"
+    for name in (f"{TEMPORARY_PREFIX}{host}-{dead.pid}-0", f"{TEMPORARY_PREFIX}odd", "kept", other, elsewhere, old):
         (tmp_path / name).touch()
+    os.utime(tmp_path / old, (0, 0))
     make_folder(tmp_path)
-    assert {path.name for path in tmp_path.iterdir()} == {"kept", other}
+    assert {path.name for path in tmp_path.iterdir()} == {"kept", other, elsewhere}
 
 
 def test_two_runs_keep_out_of_each_others_way(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from conftest import ROOT, SAMPLE_AUDIO, write_tone
 
 from audionet.config import DataConfig, PictureConfig
 from audionet.errors import DatasetError, UsageError
+from audionet.files import LOCK_NAME
 from audionet.rendering import Result, render_folder
 
 SECOND = PictureConfig(chunk_seconds=1.0)
@@ -37,7 +38,7 @@ def files_of(*folders: Path) -> dict[str, bytes]:
         str(path.relative_to(folder.parent)): path.read_bytes()
         for folder in folders
         for path in folder.rglob("*")
-        if path.is_file()
+        if path.is_file() and path.name != LOCK_NAME
     }
 
 
@@ -54,7 +55,8 @@ def test_recordings_become_chunks_and_pictures(data: DataConfig) -> None:
     assert set(files_of(data.wav_dir)) == {f"wav/{name}.wav" for name in names} | {"wav/dataset.json"}
     assert set(files_of(data.image_dir)) == {f"image/{name}.jpg" for name in names} | {
         "image/dataset.json",
-        "image/recordings.jsonl",
+        "image/ann/.recordings.jsonl",
+        "image/bob/.recordings.jsonl",
     }
     info = soundfile.info(data.wav_dir / "ann" / "a.wav_nohash_0000.wav")
     assert (info.samplerate, info.channels, info.subtype, info.frames) == (16_000, 1, "PCM_16", 16_000)
@@ -302,11 +304,11 @@ def test_chunks_never_land_among_the_recordings(data: DataConfig, inside: str) -
 
 def test_a_damaged_journal_costs_only_time(rendered: DataConfig) -> None:
     before = files_of(rendered.wav_dir, rendered.image_dir)
-    journal = rendered.image_dir / "recordings.jsonl"
+    journal = rendered.image_dir / "bob" / ".recordings.jsonl"
     lines = journal.read_text().splitlines(keepends=True)
-    odd = lines[3].replace('"chunks": 2', '"chunks": "x"')
-    journal.write_text("".join(lines[:3]) + odd + '{"label": 3}\n[]\n' + lines[4][:20])
-    assert render_folder(rendered, SECOND).rendered == 3
+    odd = lines[1].replace('"chunks": 2', '"chunks": "x"')
+    journal.write_text(lines[0] + odd + '{"file": 3}\n[]\n' + lines[2][:20])
+    assert render_folder(rendered, SECOND).rendered == 2
     assert files_of(rendered.wav_dir, rendered.image_dir) == before
 
 

@@ -8,8 +8,8 @@ would add a dependency and give nothing here, as every reader wants whole rows.
 from __future__ import annotations
 
 import contextlib
-import functools
 import hashlib
+import threading
 import time
 import uuid
 from collections.abc import Sequence
@@ -24,7 +24,7 @@ from .backbones import Backbone
 from .console import progress, warn
 from .dataset import Picture
 from .errors import DatasetError
-from .executors import local_processes, map_unordered
+from .executors import WorkerDied, map_unordered, worker_pool
 from .features import BAND_STATISTICS_WIDTH, MFCC_STATISTICS_WIDTH, PictureFeatures, picture_features
 from .files import atomic_path, make_folder
 from .litert import BatchRunner
@@ -68,7 +68,9 @@ class Bottlenecks:
     seconds: float
 
 
-def bottlenecks_of(pictures: Sequence[Picture], backbone: Backbone, cache_dir: Path, workers: int) -> Bottlenecks:
+def bottlenecks_of(
+    pictures: Sequence[Picture], backbone: Backbone, cache_dir: Path, workers: int, scheduler: str | None = None
+) -> Bottlenecks:
     """Features of all pictures, from the cache where it has them. Unreadable pictures are said and left out.
 
     Parameters
@@ -79,6 +81,8 @@ def bottlenecks_of(pictures: Sequence[Picture], backbone: Backbone, cache_dir: P
         Every backbone gets a folder of its own in it.
     workers : int
         Processes to compute with.
+    scheduler : str, optional
+        Address of the Dask cluster to compute with instead.
 
     Raises
     ------
@@ -100,7 +104,7 @@ def bottlenecks_of(pictures: Sequence[Picture], backbone: Backbone, cache_dir: P
         if key not in cache:
             missing.setdefault(key, picture)
     started = time.perf_counter()
-    unreadable = _compute(missing, backbone, cache, workers) if missing else set()
+    unreadable = _compute(missing, backbone, cache, workers, scheduler) if missing else set()
     kept = [(picture, key) for picture, key in zip(readable, keys, strict=True) if key not in unreadable]
     if not kept:
         raise DatasetError("none of the pictures can be read: make them again with data_maker.py --force")
@@ -229,30 +233,47 @@ def _features(path: Path, input_size: tuple[int, int]) -> PictureFeatures | str:
         return str(error)
 
 
-@functools.lru_cache(maxsize=1)
+def _split(task: Task) -> list[Task]:
+    return [task._replace(pictures=[path]) for path in task.pictures]
+
+
+_of_thread = threading.local()  # a Dask worker may run several tasks at a time; a network runs one
+
+
 def _runner(network: Path) -> BatchRunner:
-    """The network of this worker process."""
-    return BatchRunner(network, _AT_A_TIME)
+    """The network of this worker."""
+    if getattr(_of_thread, "network", None) != network:
+        _of_thread.network, _of_thread.runner = network, BatchRunner(network, _AT_A_TIME)
+    runner: BatchRunner = _of_thread.runner
+    return runner
 
 
-def _compute(missing: dict[bytes, Picture], backbone: Backbone, cache: Cache, workers: int) -> set[bytes]:
+def _compute(
+    missing: dict[bytes, Picture], backbone: Backbone, cache: Cache, workers: int, scheduler: str | None
+) -> set[bytes]:
     """Fill the cache; returns the keys of pictures that cannot be read."""
-    place = {picture.path: key for key, picture in missing.items()}
+    place = {picture.path.absolute(): key for key, picture in missing.items()}
     paths = list(place)
-    tasks = [Task(paths[i : i + _BATCH], backbone.path, backbone.input_size) for i in range(0, len(paths), _BATCH)]
-    workers = min(workers, len(tasks))
+    network = backbone.path.absolute()
+    tasks = [Task(paths[i : i + _BATCH], network, backbone.input_size) for i in range(0, len(paths), _BATCH)]
     unreadable: set[bytes] = set()
     unsaved: list[tuple[bytes, Bottleneck]] = []
     saved_at = time.monotonic()
-    with local_processes(workers) as pool:
-        batches = map_unordered(pool, compute, tasks, workers)
-        results = (row for task, rows in batches for row in zip(task.pictures, rows, strict=True))
-        for path, bottleneck in progress(results, "Bottlenecks", "pictures", len(paths)):
-            if isinstance(bottleneck, str):
-                unreadable.add(place[path])
-                warn(f"{path}: {bottleneck}; left out")
-            else:
-                unsaved.append((place[path], bottleneck))
+    folders = sorted({path.parent.parent for path in paths} | {network.parent})
+    with (
+        worker_pool(min(workers, len(tasks)), scheduler, folders) as pool,
+        progress("Bottlenecks", "pictures", len(paths)) as advance,
+    ):
+        for task, rows in map_unordered(pool, compute, tasks, _split):
+            if isinstance(rows, WorkerDied):
+                rows = ["ended the worker process, twice" for _ in task.pictures]
+            for path, bottleneck in zip(task.pictures, rows, strict=True):
+                if isinstance(bottleneck, str):
+                    unreadable.add(place[path])
+                    warn(f"{path}: {bottleneck}; left out")
+                else:
+                    unsaved.append((place[path], bottleneck))
+            advance(len(rows))
             if unsaved and time.monotonic() - saved_at > _SAVE_SECONDS:
                 cache.add(unsaved)
                 unsaved, saved_at = [], time.monotonic()

@@ -77,15 +77,32 @@ def warn(line: str) -> None:
     tqdm.write(printable(line), file=sys.stderr)
 
 
-def progress(items: Iterable[Item], what: str, unit: str, total: int) -> Iterator[Item]:
-    """Pass items through and show how far the work is, with the time left."""
+@contextlib.contextmanager
+def progress(what: str, unit: str, total: int) -> Iterator[Callable[[float], object]]:
+    """Show how far the work is, with the time left; call what it gives with the amount done. Bytes are scaled."""
     from tqdm import tqdm
 
     # In a log file every refresh is a line to scroll past.
     refresh = 0.2 if sys.stderr.isatty() else 15.0
-    yield from tqdm(
-        items, desc=what, unit=f" {unit}", total=total, dynamic_ncols=True, file=sys.stderr, mininterval=refresh
-    )
+    in_bytes = unit == "B"
+    with tqdm(
+        desc=what,
+        unit=unit if in_bytes else f" {unit}",
+        unit_scale=in_bytes,
+        total=total,
+        dynamic_ncols=True,
+        file=sys.stderr,
+        mininterval=refresh,
+    ) as bar:
+        yield bar.update
+
+
+def tracked(items: Iterable[Item], what: str, unit: str, total: int) -> Iterator[Item]:
+    """Pass items through and show how far they are."""
+    with progress(what, unit, total) as advance:
+        for item in items:
+            yield item
+            advance(1)
 
 
 def count(number: int, noun: str) -> str:

@@ -1,4 +1,4 @@
-"""Work spread over local processes, a bounded amount in flight at a time."""
+"""Work spread over local processes or a Dask cluster, a bounded amount in flight at a time."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
-from typing import TypeVar
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, ProcessPoolExecutor, wait
+from pathlib import Path
+from typing import Protocol, TypeVar
 
-from .errors import AudioNetError
+from .cluster import cluster
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -21,13 +22,78 @@ Result = TypeVar("Result")
 _IN_FLIGHT_PER_WORKER = 4
 
 
+class WorkerDied:
+    """Instead of a result: the process that did the work ended, and did so again when it was tried alone."""
+
+
+class Pool(Protocol):
+    """Processes to give work to.
+
+    Attributes
+    ----------
+    executor : concurrent.futures.Executor
+    workers : int
+        How many pieces of work it does at a time.
+    """
+
+    workers: int
+
+    @property
+    def executor(self) -> Executor: ...
+
+    def renew(self) -> None:
+        """Replace an executor that lost a process and takes no more work."""
+        ...
+
+
 @contextlib.contextmanager
-def local_processes(workers: int) -> Iterator[ProcessPoolExecutor]:
-    """A pool of fresh Python processes; an error or an interruption in the block ends them at once.
+def worker_pool(workers: int, scheduler: str | None, shared: Sequence[Path]) -> Iterator[Pool]:
+    """Local processes or, where a scheduler is named, the workers of its Dask cluster.
+
+    An error or an interruption in the block ends local processes at once.
+
+    Parameters
+    ----------
+    workers : int
+        How many local processes.
+    scheduler : str or None
+        Address of a Dask scheduler, such as ``tcp://host:8786``.
+    shared : sequence of Path
+        Folders that every worker has to see.
+
+    Raises
+    ------
+    UsageError
+        If Dask is not installed.
+    AudioNetError
+        If there is no such cluster, or it cannot do this work.
+    """
+    with local_processes(workers) if scheduler is None else cluster(scheduler, shared) as pool:
+        yield pool
+
+
+class LocalProcesses:
+    """A pool of fresh Python processes.
 
     Spawned, not forked: a fork of a process that has threads (progress bars, TensorFlow) can deadlock.
     """
-    pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _start_worker)
+
+    def __init__(self, workers: int) -> None:
+        self.workers = workers
+        self.executor = self._start()
+
+    def _start(self) -> ProcessPoolExecutor:
+        return ProcessPoolExecutor(self.workers, multiprocessing.get_context("spawn"), _start_worker)
+
+    def renew(self) -> None:
+        self.executor.shutdown(wait=True, cancel_futures=True)
+        self.executor = self._start()
+
+
+@contextlib.contextmanager
+def local_processes(workers: int) -> Iterator[LocalProcesses]:
+    """Local processes; an error or an interruption in the block ends them at once."""
+    pool = LocalProcesses(workers)
     try:
         yield pool
     except BaseException:
@@ -36,7 +102,7 @@ def local_processes(workers: int) -> Iterator[ProcessPoolExecutor]:
             child.terminate()
         raise
     finally:
-        pool.shutdown(wait=True, cancel_futures=True)
+        pool.executor.shutdown(wait=True, cancel_futures=True)
 
 
 def _start_worker() -> None:
@@ -55,35 +121,92 @@ def _leave_with_parent() -> None:
 
 
 def map_unordered(
-    pool: Executor, function: Callable[[Item], Result], items: Iterable[Item], workers: int
-) -> Iterator[tuple[Item, Result]]:
+    pool: Pool,
+    function: Callable[[Item], Result],
+    items: Iterable[Item],
+    split: Callable[[Item], Sequence[Item]],
+    idle: Callable[[], None] | None = None,
+) -> Iterator[tuple[Item, Result | WorkerDied]]:
     """Apply a function to items in a pool; yield each item with its result as soon as it is there.
 
-    Items are drawn only as work finishes, so memory does not grow with their number.
+    Items are drawn only as work finishes, so memory does not grow with their number. When a process dies, what
+    was being worked on is tried again, each item alone; one that ends its process again is split, to find
+    the part at fault, and what cannot be split comes back with `WorkerDied`.
+
+    Parameters
+    ----------
+    pool : Pool
+    function : callable
+        Importable by name.
+    items : iterable
+    split : callable
+        The smaller items that an item consists of; itself alone, if it is as small as can be.
+    idle : callable, optional
+        Called about once a second while nothing finishes.
 
     Raises
     ------
-    AudioNetError
-        If a worker process dies.
     Exception
         Whatever `function` raises.
     """
     source = iter(items)
     pending: dict[Future[Result], Item] = {}
+    suspects: deque[Item] = deque()
+    on_trial = False
     try:
-        for item in itertools.islice(source, workers * _IN_FLIGHT_PER_WORKER):
-            pending[pool.submit(function, item)] = item
-        while pending:
-            done, _ = wait(pending, return_when=FIRST_COMPLETED)
+        while True:
+            try:
+                if suspects and not pending:
+                    on_trial = True
+                    _submit(pool, function, suspects.popleft(), pending)
+                elif not suspects:
+                    on_trial = False
+                    room = pool.workers * _IN_FLIGHT_PER_WORKER - len(pending)
+                    for item in itertools.islice(source, room):
+                        _submit(pool, function, item, pending)
+            except BrokenExecutor:
+                pass  # every piece of work in flight is about to say the same
+            if not pending:
+                return
+            done, _ = wait(pending, timeout=1.0, return_when=FIRST_COMPLETED)
+            if not done and idle is not None:
+                idle()
+            lost: list[Item] = []
+            guilty: list[Item] = []
             for future in done:
-                yield pending.pop(future), future.result()
-                for item in itertools.islice(source, 1):
-                    pending[pool.submit(function, item)] = item
-    except BrokenProcessPool:
-        raise AudioNetError(
-            "a worker process was killed, perhaps for want of memory: run it again with fewer --workers; "
-            "finished work is kept"
-        ) from None
+                item = pending.pop(future)
+                try:
+                    result = future.result()
+                except BrokenExecutor:
+                    lost.append(item)
+                except Exception as error:
+                    if type(error).__name__ != "KilledWorker":  # Dask's, after it has tried it three times
+                        raise
+                    guilty.append(item)
+                else:
+                    yield item, result
+            if lost:
+                # All that was in flight is lost with the executor; which of it was at fault is not known yet.
+                lost += pending.values()
+                pending.clear()
+                pool.renew()
+                (guilty if on_trial else suspects).extend(lost)
+            for item in guilty:
+                parts = split(item)
+                if len(parts) > 1:
+                    suspects.extend(parts)
+                else:
+                    yield item, WorkerDied()
     finally:
         for future in pending:
             future.cancel()
+
+
+def _submit(pool: Pool, function: Callable[[Item], Result], item: Item, pending: dict[Future[Result], Item]) -> None:
+    try:
+        pending[pool.executor.submit(function, item)] = item
+    except BrokenExecutor as error:
+        failed: Future[Result] = Future()
+        failed.set_exception(error)
+        pending[failed] = item
+        raise

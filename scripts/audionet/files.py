@@ -7,6 +7,9 @@ import hashlib
 import itertools
 import json
 import os
+import platform
+import re
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,7 +17,16 @@ from typing import Any
 from .errors import AudioNetError
 
 TEMPORARY_PREFIX = ".audionet-tmp-"
+LOCK_NAME = ".audionet-lock"
+
+_HOST = re.sub(r"[^A-Za-z0-9.]", "_", platform.node())[:60]
+_LONGEST_WRITE_SECONDS = 3600
 _serial = itertools.count()
+
+
+def temporary_path(folder: Path) -> Path:
+    """A path in a folder that nobody else writes to, on this machine or another that shares the folder."""
+    return folder / f"{TEMPORARY_PREFIX}{_HOST}-{os.getpid()}-{next(_serial)}"
 
 
 @contextlib.contextmanager
@@ -26,7 +38,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
     OSError
         As writing does; it carries the target's name, and the temporary file is gone.
     """
-    temporary = path.parent / f"{TEMPORARY_PREFIX}{os.getpid()}-{next(_serial)}"
+    temporary = temporary_path(path.parent)
     try:
         yield temporary
         os.replace(temporary, path)
@@ -63,18 +75,25 @@ def read_json(path: Path, error: type[AudioNetError], remedy: str) -> dict[str, 
     return content
 
 
-def make_folder(path: Path) -> None:
-    """Make a folder and its parents, and clear what a killed run left half-written in it."""
+def make_folder(path: Path, alone: bool = False) -> None:
+    """Make a folder and its parents, and clear what a killed run left half-written in it.
+
+    Where `only_run_in` keeps others out, `alone`, nothing half-written can belong to anybody.
+    """
     path.mkdir(parents=True, exist_ok=True)
     with os.scandir(path) as entries:
-        left = [entry for entry in entries if entry.name.startswith(TEMPORARY_PREFIX) and not _writer_lives(entry.name)]
+        left = [entry for entry in entries if entry.name.startswith(TEMPORARY_PREFIX)]
     for entry in left:
-        os.unlink(entry.path)
+        with contextlib.suppress(FileNotFoundError):
+            if alone or not _is_being_written(entry):
+                os.unlink(entry.path)
 
 
-def _writer_lives(temporary: str) -> bool:
+def _is_being_written(entry: os.DirEntry[str]) -> bool:
     """Whether the process that a temporary file is named after still runs, as another run's may."""
-    number = temporary.removeprefix(TEMPORARY_PREFIX).partition("-")[0]
+    host, _, number = entry.name.removeprefix(TEMPORARY_PREFIX).rpartition("-")[0].rpartition("-")
+    if host and host != _HOST:  # no way to ask there
+        return time.time() - entry.stat().st_mtime < _LONGEST_WRITE_SECONDS
     try:
         os.kill(int(number), 0)
     except (ValueError, ProcessLookupError):
@@ -98,7 +117,8 @@ def only_run_in(folder: Path) -> Iterator[None]:
     except ImportError:  # Windows, where a folder cannot be locked
         yield
         return
-    descriptor = os.open(folder, os.O_RDONLY)
+    # A file in the folder, not the folder itself, which NFS does not lock.
+    descriptor = os.open(folder / LOCK_NAME, os.O_RDWR | os.O_CREAT, 0o666)
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .config import RetrainConfig
-from .console import progress
+from .console import tracked
 from .spectrogram import FloatArray
 from .tensorflow_runtime import import_tensorflow
 
@@ -159,7 +159,7 @@ def train_head(
     order = _batches(len(training.labels), config.train_batch_size, config.seed)
     best: tuple[tuple[float, float], int, list[Any]] | None = None
     starts = range(0, steps, config.eval_step_interval)
-    for start in progress(starts, "Training", "evaluations", len(starts)) if summaries else starts:
+    for start in tracked(starts, "Training", "evaluations", len(starts)) if summaries else starts:
         batches = np.stack(list(itertools.islice(order, min(config.eval_step_interval, steps - start))))
         step = start + len(batches)
         loss, right = train(tf.constant(batches))
