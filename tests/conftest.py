@@ -14,7 +14,9 @@ import pytest
 import soundfile
 from numpy.typing import NDArray
 
+from audionet.backbones import Backbone, prepare
 from audionet.config import PictureConfig, RetrainConfig
+from audionet.files import LOCK_NAME
 from audionet.spectrogram import render
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -29,6 +31,15 @@ def write_tone(path: Path, frequency: float = 440, seconds: float = 1.0, rate: i
     path.parent.mkdir(parents=True, exist_ok=True)
     soundfile.write(os.fsencode(path), tone(frequency, seconds, rate), rate, **options)
     return path
+
+
+def files_of(*folders: Path) -> dict[str, bytes]:
+    return {
+        str(path.relative_to(folder.parent)): path.read_bytes()
+        for folder in folders
+        for path in folder.rglob("*")
+        if path.is_file() and path.name != LOCK_NAME
+    }
 
 
 def run_script(
@@ -89,6 +100,12 @@ def model_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def averaging_backbone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The smallest backbone that hears pitch: a SavedModel that averages the picture's rows over time."""
     return save_backbone(tmp_path_factory.mktemp("backbone") / "row_average", lambda tf, x: tf.reduce_mean(x, [2, 3]))
+
+
+@pytest.fixture(scope="session")
+def backbone(averaging_backbone: Path, model_dir: Path) -> Backbone:
+    samples = np.random.default_rng(0).integers(0, 256, (4, 64, 48, 3)).astype(np.uint8)
+    return prepare(str(averaging_backbone), model_dir, None, lambda size: samples)
 
 
 def save_backbone(

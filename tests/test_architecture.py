@@ -13,19 +13,8 @@ from conftest import ROOT
 PACKAGE = ROOT / "scripts" / "audionet"
 LEVELS = [
     {"errors", "config", "files", "console"},
-    {
-        "decoding",
-        "audio",
-        "spectrogram",
-        "features",
-        "dataset",
-        "ledger",
-        "rendering",
-        "executors",
-        "cluster",
-        "metrics",
-        "litert",
-    },
+    {"decoding", "audio", "spectrogram", "features", "augment", "dataset", "ledger", "gallery"}
+    | {"pieces", "variants", "rendering", "executors", "cluster", "metrics", "litert"},
     {"tensorflow_runtime", "conversion", "backbones", "bottlenecks", "head", "export"},
     {"prediction", "training"},
 ]

@@ -8,19 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from audionet.backbones import Backbone, prepare
+from audionet.backbones import Backbone
 from audionet.bottlenecks import Bottleneck, Cache, bottlenecks_of, content_key
 from audionet.conversion import convert
 from audionet.dataset import find_pictures
 from audionet.errors import DatasetError
 from audionet.features import picture_features
 from audionet.litert import BatchRunner, Runner
-
-
-@pytest.fixture(scope="session")
-def backbone(averaging_backbone: Path, model_dir: Path) -> Backbone:
-    samples = np.random.default_rng(0).integers(0, 256, (4, 64, 48, 3)).astype(np.uint8)
-    return prepare(str(averaging_backbone), model_dir, None, lambda size: samples)
 
 
 @pytest.fixture

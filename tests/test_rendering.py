@@ -14,11 +14,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from conftest import ROOT, SAMPLE_AUDIO, write_tone
+from conftest import ROOT, SAMPLE_AUDIO, files_of, write_tone
 
 from audionet.config import DataConfig, PictureConfig
 from audionet.errors import DatasetError, UsageError
-from audionet.files import LOCK_NAME
 from audionet.rendering import Result, render_folder
 
 SECOND = PictureConfig(chunk_seconds=1.0)
@@ -31,15 +30,6 @@ def data(tmp_path: Path) -> DataConfig:
 
 def put(path: Path, text: str = "mine") -> None:
     path.write_text(text)
-
-
-def files_of(*folders: Path) -> dict[str, bytes]:
-    return {
-        str(path.relative_to(folder.parent)): path.read_bytes()
-        for folder in folders
-        for path in folder.rglob("*")
-        if path.is_file() and path.name != LOCK_NAME
-    }
 
 
 def chunks_of(result: Result) -> dict[str, tuple[int, int]]:

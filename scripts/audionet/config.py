@@ -19,6 +19,12 @@ TF_FILES = Path(__file__).resolve().parents[2] / "tf_files"
 CHROMA_ROWS = 8
 """Pixel rows of a pitch class: a JPG keeps blocks of eight apart."""
 
+AUGMENT_KINDS = ("stretch", "pitch", "room", "noise", "gain", "telephone", "codec")
+"""What variants are made by, in the order in which it happens to a voice."""
+
+MOST_VARIANTS = 50
+"""Variants of one chunk, at most: more of the same teaches nothing."""
+
 Config = TypeVar("Config")
 
 
@@ -168,9 +174,48 @@ class DataConfig:
     workers: int = _flag(available_cores(), "processes to render with")
     scheduler: str | None = _flag(None, "address of a Dask cluster that renders instead, such as tcp://host:8786")
     force: bool = _flag(False, "render everything again, changed or not")
+    gallery: bool = _flag(False, "also write a contact sheet of each label's pictures")
+    gallery_dir: Path = _flag(TF_FILES / "gallery", "where contact sheets go")
 
     def __post_init__(self) -> None:
         _require(1 <= self.workers <= 1024, "workers", self.workers, "1 to 1024")
+
+
+@dataclass(frozen=True)
+class AugmentConfig:
+    """Which variants of chunks are rendered beside them, for training only."""
+
+    augment: int = _flag(0, "variants of each chunk, for training only")
+    augment_label: tuple[str, ...] = _flag((), 'variants of each chunk of one label, as in "crow=4"; may be repeated')
+    balance: bool = _flag(False, "variants for labels that have less, until all have as much as the largest")
+    augment_kinds: str = _flag(",".join(AUGMENT_KINDS), "what variants are made by, separated by commas")
+    noise_dir: Path | None = _flag(None, "recordings of background noise; default: generated noise")
+    augment_seed: int = _flag(0, "seed that variants are drawn with")
+
+    def __post_init__(self) -> None:
+        _require(0 <= self.augment <= MOST_VARIANTS, "augment", self.augment, f"0 to {MOST_VARIANTS}")
+        _require(0 <= self.augment_seed < 2**32, "augment_seed", self.augment_seed, "0 to 4294967295")
+        known = set(self.kinds) <= set(AUGMENT_KINDS) and len(self.kinds) > 0
+        _require(known, "augment_kinds", self.augment_kinds, f"some of {', '.join(AUGMENT_KINDS)}")
+        for entry in self.augment_label:
+            label, _, number = entry.rpartition("=")
+            valid = bool(label) and number.isdecimal() and int(number) <= MOST_VARIANTS
+            _require(valid, "augment_label", entry, f"a label and 0 to {MOST_VARIANTS}, as in crow=4")
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """The kinds by name, each once."""
+        return tuple(dict.fromkeys(name.strip() for name in self.augment_kinds.split(",") if name.strip()))
+
+    @property
+    def by_label(self) -> dict[str, int]:
+        """Variants of each chunk, of the labels that have a number of their own."""
+        return {label: int(number) for label, _, number in (entry.rpartition("=") for entry in self.augment_label)}
+
+    @property
+    def wanted(self) -> bool:
+        """Whether any variants are asked for."""
+        return self.augment > 0 or self.balance or any(self.by_label.values())
 
 
 @dataclass(frozen=True)
@@ -268,6 +313,9 @@ def add_flags(parser: argparse.ArgumentParser, config: type) -> None:
             parser.add_argument(f"--{item.name}", action="store_true", default=item.default, help=text)
             continue
         options: dict[str, Any] = {"default": item.default}
+        if typing.get_origin(kind) is tuple:
+            parser.add_argument(f"--{item.name}", action="append", default=[], help=text)
+            continue
         if typing.get_origin(kind) is Literal:
             options["choices"] = typing.get_args(kind)
         else:
@@ -298,7 +346,8 @@ def _parser_of(kind: Any) -> Callable[[str], Any]:
 def from_flags(config: type[Config], flags: argparse.Namespace) -> Config:
     """The config dataclass that parsed flags describe; its own checks may raise UsageError."""
     names = [item.name for item in dataclasses.fields(config)]  # type: ignore[arg-type]
-    return config(**{name: getattr(flags, name) for name in names})
+    values = {name: getattr(flags, name) for name in names}
+    return config(**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()})
 
 
 def from_json(config: type[Config], settings: Any) -> Config:

@@ -94,13 +94,14 @@ class Picture:
     variant: int = 0
 
 
-def find_pictures(image_dir: Path) -> list[Picture]:
+def find_pictures(image_dir: Path, least_labels: int = 2) -> list[Picture]:
     """All JPG pictures under the label folders, in order of label, recording and index.
 
     Raises
     ------
     DatasetError
-        If the folder does not exist, a label cannot be written on one line, or fewer than two labels have pictures.
+        If the folder does not exist, a label cannot be written on one line, or fewer labels than `least_labels` have
+        pictures.
     """
     remedy = "make pictures with data_maker.py first"
     if not image_dir.is_dir():
@@ -118,11 +119,11 @@ def find_pictures(image_dir: Path) -> list[Picture]:
             recording, index, variant = parse_chunk_name(os.path.splitext(name)[0])
             pictures.append(Picture(label, recording, index, image_dir / label / name, variant))
     labels = {picture.label for picture in pictures}
-    if len(labels) < 2:
+    if len(labels) < least_labels:
         found = f"only '{printable(*labels)}' has pictures" if labels else "it holds no pictures in label folders"
         also = f" (nothing in {', '.join(map(printable, empty))})" if empty else ""
         raise DatasetError(f"{printable(image_dir)}: {found}{also}; telling labels apart takes two or more: {remedy}")
-    return sorted(pictures, key=lambda p: (p.label, p.recording, p.index, p.path.name))
+    return sorted(pictures, key=lambda p: (p.label, p.recording, p.index, p.variant, p.path.name))
 
 
 @dataclass(frozen=True)

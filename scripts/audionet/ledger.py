@@ -210,8 +210,8 @@ class Ledger:
 
     def chunks(self) -> Iterable[tuple[str, int]]:
         """Recording's name and number of every chunk that has a picture."""
-        for source in self.sources:
-            yield from self._heard(source.file, self.outcomes[source.file])
+        for file, outcome in self.outcomes.items():
+            yield from self._heard(file, outcome)
 
     @staticmethod
     def _heard(file: str, outcome: Outcome) -> Iterable[tuple[str, int]]:

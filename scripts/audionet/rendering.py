@@ -4,71 +4,53 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import hashlib
 import json
-import math
 import os
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import BrokenExecutor
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-from .audio import SECTION_SECONDS, Recording, Span, is_silent, measure, needs_levels, span_of, wav_bytes
-from .config import DataConfig, PictureConfig
+from .augment import Recipe
+from .config import AugmentConfig, DataConfig, PictureConfig
 from .console import count, progress, warn
-from .dataset import DATASET_JSON, chunk_name, dataset_json, label_folders, recording_name
-from .decoding import AUDIO_SUFFIXES, FFMPEG_SUFFIXES, header
-from .errors import DatasetError, RecordingError, UnavailableError, UsageError
+from .dataset import DATASET_JSON, ChunkName, chunk_name, dataset_json, label_folders
+from .decoding import AUDIO_SUFFIXES
+from .errors import DatasetError, UsageError
 from .executors import Pool, WorkerDied, map_unordered, worker_pool
-from .files import make_folder, only_run_in, printable, walk, write_bytes, write_json
+from .files import make_folder, only_run_in, printable, walk, write_json
 from .ledger import Ledger, Outcome, Source, Summary, fingerprint, joined
-from .spectrogram import render
+from .pieces import LARGE_BYTES, Piece, PieceTask, Watched, piece_batches, pieces_of, render_pieces, split_pieces
+from .variants import (
+    VariantTask,
+    recipe_of,
+    render_variants,
+    split_variants,
+    variant_batches,
+    variants_by_label,
+    variants_of,
+    variants_present,
+)
 
-PIECE_SECONDS = 600
-"""A recording twice as long as this is rendered in pieces, by several workers at a time."""
-
-_BATCH_BYTES = 2 << 20
-_BATCH_RECORDINGS = 64
-_LARGE_BYTES = 1 << 20  # of smaller files nobody asks how long they are
-_LARGE_CONTAINER_BYTES = 16 << 20  # it takes ffprobe a twentieth of a second to say
-_LONGEST_SILENCE = 64  # chunks that progress within a recording looks ahead
-
-
-class Piece(NamedTuple):
-    """A recording, or the chunks from `first` to before `stop` of it."""
-
-    source: Source
-    first: int = 0
-    stop: int | None = None
-    span: Span | None = None
-    known: Outcome | None = None
-
-
-class Task(NamedTuple):
-    """Pieces of recordings of one label, for one worker to render."""
-
-    label: str
-    pieces: list[Piece]
-    audio_dir: Path
-    outputs: dict[Path, str]
-    config: PictureConfig
+_NO_VARIANTS = AugmentConfig()
 
 
 @dataclass(frozen=True)
 class Result:
-    """What a run of `render_folder` did: summaries by label, and counts of recordings and removed files."""
+    """What a run of `render_folder` did: summaries by label, and counts of recordings, variants and removed files."""
 
     labels: dict[str, Summary]
     rendered: int
     unchanged: int
     removed: int
+    varied: int
 
 
-def render_folder(data: DataConfig, config: PictureConfig) -> Result:
+def render_folder(data: DataConfig, config: PictureConfig, augment: AugmentConfig = _NO_VARIANTS) -> Result:
     """Render every recording under ``data.audio_dir`` that has not been rendered yet with these settings.
 
-    Chunks and pictures of recordings that are gone are removed. Killed and run again, the result is the same.
+    Chunks and pictures of recordings that are gone are removed, and so are variants that are no longer asked for.
+    Killed and run again, the result is the same.
 
     Raises
     ------
@@ -83,6 +65,7 @@ def render_folder(data: DataConfig, config: PictureConfig) -> Result:
     """
     data = dataclasses.replace(data, **{flag: getattr(data, flag).absolute() for flag in _FOLDERS})
     _check_folders(data)
+    recipe = recipe_of(augment, config)
     survey = _survey(data.audio_dir)
     if not survey.recordings:
         raise DatasetError(
@@ -94,7 +77,10 @@ def render_folder(data: DataConfig, config: PictureConfig) -> Result:
             make_folder(folder)
             locks.enter_context(only_run_in(folder))
         run = _Run(data, config, survey)
-        run.render()
+        shared = [data.audio_dir, *run.outputs, *([augment.noise_dir.absolute()] if augment.noise_dir else [])]
+        with worker_pool(data.workers, data.scheduler, shared) as pool:
+            run.render(pool)
+            run.vary(pool, augment, recipe)
         return run.result()
 
 
@@ -134,63 +120,112 @@ class _Run:
         self.settings = fingerprint(config)
         self.survey = survey
         self.summaries: dict[str, Summary] = {}
-        self.rendered = self.unchanged = self.removed = 0
+        self.rendered = self.unchanged = self.removed = self.varied = 0
         self._open: dict[str, Ledger] = {}
         self._unplanned: set[str] = set()
         self._pieces: dict[tuple[str, str], dict[int, Outcome]] = {}
         self._wanted: dict[tuple[str, str], int] = {}
         self._advance: Callable[[float], object] = lambda amount: None
-        self._unfinished: dict[tuple[str, str], _Watched] = {}
+        self._watched: dict[tuple[str, str], Watched] = {}
         described = _described(data.image_dir)
         self._before = described["labels"] if described and described.get("complete") else None
+        self._augmentation: dict[str, Any] | None = described.get("augmentation") if described else None
         self._changing = False
 
-    def render(self) -> None:
+    def render(self, pool: Pool) -> None:
+        """Bring the chunks up to date."""
         labels = sorted(set(self.survey.largest) | {label for f in self.outputs for label in label_folders(f)})
-        shared = [self.data.audio_dir, *self.outputs]
-        with (
-            progress("Rendering", "B", self.survey.size) as self._advance,
-            worker_pool(self.data.workers, self.data.scheduler, shared) as pool,
-        ):
+        with progress("Rendering", "B", self.survey.size) as self._advance:
             tasks = self._tasks(labels, pool)
-            for task, outcomes in map_unordered(pool, render_pieces, tasks, _split, self._look_within):
+            for task, outcomes in map_unordered(pool, render_pieces, tasks, split_pieces, self._look_within):
                 for piece, outcome in zip(task.pieces, self._outcomes(outcomes, task), strict=True):
                     self._take(task.label, piece, outcome)
 
+    def vary(self, pool: Pool, augment: AugmentConfig, recipe: Recipe | None) -> None:
+        """Bring the chunks' variants up to date."""
+        described = recipe.described() if recipe else None
+        if described != self._augmentation:
+            # Until all of the old ones are gone nobody can tell which variants are which.
+            self._augmentation = {}
+            self._describe({}, complete=False)
+            for label in self.summaries:
+                self._remove_variants(label, variants_present(label, self.outputs, set(self._chunks(label))))
+            self._augmentation = described
+            self._describe({}, complete=False)
+        if recipe is None:
+            return
+        wanted = variants_by_label({label: summary.chunks for label, summary in self.summaries.items()}, augment)
+        with progress("Augmenting", "variants", sum(wanted.values())) as self._advance:
+            tasks = self._variant_tasks(wanted, recipe)
+            for task, done in map_unordered(pool, render_variants, tasks, split_variants):
+                self._advance(len(task.variants))
+                if isinstance(done, WorkerDied):
+                    name = chunk_name(*task.variants[0][:2], "", task.variants[0].variant)
+                    warn(f"{task.label}/{name}: ended the worker process, twice; left out")
+                    self.summaries[task.label].variants -= 1
+                else:
+                    self.varied += done
+
     def result(self) -> Result:
+        """What the run came to, written down in dataset.json as well."""
         labels = dict(sorted(self.summaries.items()))
         described = {label: dataclasses.asdict(summary) for label, summary in labels.items()}
         if self._changing or self._before != described:
             self._describe(described, complete=True)
-        return Result(labels, self.rendered, self.unchanged, self.removed)
+        return Result(labels, self.rendered, self.unchanged, self.removed, self.varied)
 
     def _describe(self, labels: dict[str, Any], complete: bool) -> None:
         for folder in self.outputs:
-            write_json(folder / DATASET_JSON, dataset_json(self.config, labels, None, complete=complete))
+            write_json(folder / DATASET_JSON, dataset_json(self.config, labels, self._augmentation, complete))
         self._changing = not complete
 
-    def _tasks(self, labels: Sequence[str], pool: Pool) -> Iterator[Task]:
+    def _variant_tasks(self, wanted: dict[str, int], recipe: Recipe) -> Iterator[VariantTask]:
+        for label, summary in self.summaries.items():
+            chunks = self._chunks(label)
+            expected = variants_of(label, chunks, wanted[label])
+            summary.variants = len(expected)
+            present = variants_present(label, self.outputs, set(chunks))
+            missing = {name for name in expected if self.data.force or present.get(name) != len(self.outputs)}
+            surplus = set(present) - expected
+            if (missing or surplus) and not self._changing:
+                self._describe({}, complete=False)
+            self._remove_variants(label, surplus)
+            self._advance(len(expected) - len(missing))
+            for batch in variant_batches(missing):
+                yield VariantTask(label, batch, self.outputs, self.config, recipe)
+
+    def _chunks(self, label: str) -> list[tuple[str, int]]:
+        return list(Ledger(label, self.data.audio_dir, self.outputs, self.settings, force=False).chunks())
+
+    def _remove_variants(self, label: str, variants: Iterable[ChunkName]) -> None:
+        for name in variants:
+            for folder, suffix in self.outputs.items():
+                path = folder / label / chunk_name(name.recording, name.number, suffix, name.variant)
+                path.unlink(missing_ok=True)
+                self.removed += 1
+
+    def _tasks(self, labels: Sequence[str], pool: Pool) -> Iterator[PieceTask]:
         """Large recordings of all labels first, so that none is left for one worker to do alone in the end."""
         largest = self.survey.largest
-        large = [label for label in labels if largest.get(label, 0) >= _LARGE_BYTES]
+        large = [label for label in labels if largest.get(label, 0) >= LARGE_BYTES]
         self._unplanned = set(labels)
         for label in sorted(large, key=lambda label: -largest[label]):
             ledger = self._ledger(label)
             for source in ledger.missing:
-                if source.size >= _LARGE_BYTES:
-                    yield from (self._task(label, [piece]) for piece in self._cut_up(ledger, source, pool))
+                if source.size >= LARGE_BYTES:
+                    yield from (self._task(label, [piece]) for piece in self._pieces_of(ledger, source, pool))
         for label in labels:
             ledger = self._ledger(label)
-            small = [source for source in ledger.missing if source.size < _LARGE_BYTES]
-            for batch in _batches(small):
+            small = [source for source in ledger.missing if source.size < LARGE_BYTES]
+            for batch in piece_batches(small):
                 for source in batch:
                     self._wanted[label, source.file] = 1
                 yield self._task(label, [Piece(s, known=ledger.known.get(s.file)) for s in batch])
             self._unplanned.discard(label)
             self._close_if_finished(label)
 
-    def _task(self, label: str, pieces: list[Piece]) -> Task:
-        return Task(label, pieces, self.data.audio_dir, self.outputs, self.config)
+    def _task(self, label: str, pieces: list[Piece]) -> PieceTask:
+        return PieceTask(label, pieces, self.data.audio_dir, self.outputs, self.config)
 
     def _ledger(self, label: str) -> Ledger:
         """A label's books, opened when its turn comes: memory grows with one label, not with all."""
@@ -207,35 +242,17 @@ class _Run:
                 ledger.begin()
         return ledger
 
-    def _cut_up(self, ledger: Ledger, source: Source, pool: Pool) -> list[Piece]:
-        """A long recording's pieces; a shorter one, or one that has to be read from its beginning, is one piece."""
-        key, path = (ledger.label, source.file), self.data.audio_dir / ledger.label / source.file
-        known = ledger.known.get(source.file)
-        about = None
-        if source.size >= _LARGE_CONTAINER_BYTES or path.suffix.lower() not in FFMPEG_SUFFIXES:
-            about = header(path)
-        self._wanted[key] = 1
-        if about is None or about.seconds < 2 * PIECE_SECONDS:
-            return [Piece(source, known=known)]
-        self._unfinished[key] = _Watched(source, about.seconds)
-        if not about.can_seek or known:
-            return [Piece(source, known=known)]
-        span = None
-        if needs_levels(self.config):
-            span = _measured(path, about.seconds, self.config, pool)
-            if span is None:
-                return [Piece(source)]
-        del self._unfinished[key]
-        seconds = (
-            about.seconds if span is None or span.stop is None else (span.stop - span.start) / self.config.sample_rate
-        )
-        step = self.config.step_length / self.config.sample_rate
-        size = max(1, round(PIECE_SECONDS / step))
-        firsts = range(0, max(1, math.ceil(seconds / step)), size)
-        self._wanted[key] = len(firsts)
-        return [Piece(source, first, first + size if first != firsts[-1] else None, span) for first in firsts]
+    def _pieces_of(self, ledger: Ledger, source: Source, pool: Pool) -> list[Piece]:
+        label, known = ledger.label, ledger.known.get(source.file)
+        path = self.data.audio_dir / label / source.file
+        cut, seconds = pieces_of(source, path, self.config, known, pool)
+        self._wanted[label, source.file] = len(cut)
+        if seconds is not None:
+            folder, suffix = list(ledger.folders.items())[-1]
+            self._watched[label, source.file] = Watched(source, folder, suffix, seconds)
+        return cut
 
-    def _outcomes(self, outcomes: list[Outcome] | WorkerDied, task: Task) -> list[Outcome]:
+    def _outcomes(self, outcomes: list[Outcome] | WorkerDied, task: PieceTask) -> list[Outcome]:
         if isinstance(outcomes, WorkerDied):
             note = "ended the worker process, twice, by a crash or for want of memory"
             return [Outcome(0, 0, [], note, lasting=False) for _ in task.pieces]
@@ -245,8 +262,9 @@ class _Run:
         key, ledger = (label, piece.source.file), self._open[label]
         pieces = self._pieces.setdefault(key, {})
         pieces[piece.first] = outcome
-        watched = self._unfinished.pop(key, None)
-        self._advance(piece.source.size / self._wanted[key] - (watched.advanced if watched else 0))
+        watched = self._watched.pop(key, None)
+        seen = watched.done if watched else 0.0
+        self._advance(piece.source.size * (1 / self._wanted[key] - seen))
         if len(pieces) < self._wanted[key]:
             return
         del self._pieces[key], self._wanted[key]
@@ -272,91 +290,8 @@ class _Run:
 
     def _look_within(self) -> None:
         """Show how far long recordings are that one worker reads from beginning to end, by the files it has made."""
-        folder, suffix = list(self.outputs.items())[-1]
-        for (label, file), watched in self._unfinished.items():
-            name = recording_name(file)
-            for index in range(watched.index, watched.index + _LONGEST_SILENCE):
-                if (folder / label / chunk_name(name, index, suffix)).exists():
-                    watched.index = index + 1
-            done = min(1.0, watched.index * self.config.step_length / self.config.sample_rate / watched.seconds)
-            self._advance(done * watched.source.size - watched.advanced)
-            watched.advanced = done * watched.source.size
-
-
-@dataclass
-class _Watched:
-    """A long recording that one worker renders as a whole, and how far it was seen to be."""
-
-    source: Source
-    seconds: float
-    index: int = 0
-    advanced: float = 0.0
-
-
-def _split(task: Task) -> list[Task]:
-    return [task._replace(pieces=[piece]) for piece in task.pieces]
-
-
-def _measured(path: Path, seconds: float, config: PictureConfig, pool: Pool) -> Span | None:
-    """The span of a long recording, measured by several workers; None if one of them ended."""
-    sections = PIECE_SECONDS // SECTION_SECONDS
-    places = range(0, math.ceil(seconds / SECTION_SECONDS), sections)
-    try:
-        futures = [pool.executor.submit(measure, path, config, place, sections) for place in places]
-        return span_of([future.result() for future in futures], config)
-    except BrokenExecutor:
-        return None
-
-
-def render_pieces(task: Task) -> list[Outcome]:
-    """Write the chunks and pictures of some recordings; what cannot be decoded is said in the outcome."""
-    return [_render_piece(piece, task) for piece in task.pieces]
-
-
-def _render_piece(piece: Piece, task: Task) -> Outcome:
-    path = task.audio_dir / task.label / piece.source.file
-    recording = Recording(path, task.config, piece.span)
-    name = recording_name(piece.source.file)
-    silent: list[int] = []
-    chunks = 0
-    note, digest, lasting = None, "", True
-    try:
-        if piece.first == 0:
-            digest = _digest(path)
-            if piece.known and piece.known.digest == digest:
-                return piece.known
-        for chunk in recording.chunks(piece.first, piece.stop):
-            chunks += 1
-            if is_silent(chunk.samples):
-                silent.append(chunk.index)
-                continue
-            wav = wav_bytes(chunk.samples, task.config.sample_rate)
-            jpg = render(chunk.samples, task.config)
-            for (folder, suffix), content in zip(task.outputs.items(), (wav, jpg), strict=True):
-                write_bytes(folder / task.label / chunk_name(name, chunk.index, suffix), content)
-        state = path.stat()
-        if (state.st_size, state.st_mtime_ns) != (piece.source.size, piece.source.mtime_ns):
-            raise UnavailableError("changed while it was read: run again to have it as it is now")
-    except OSError as error:
-        if error.filename != str(path):  # an output: no way to go on
-            raise
-        chunks, silent, note, lasting = 0, [], f"cannot be read: {error.strerror}", False
-    except UnavailableError as error:
-        chunks, silent, note, lasting = 0, [], str(error), False
-    except RecordingError as error:
-        note = str(error)
-    return Outcome(recording.seconds, chunks, silent, note, digest, lasting)
-
-
-def _digest(path: Path) -> str:
-    digest = hashlib.blake2b(digest_size=16)
-    try:
-        with path.open("rb") as file:
-            while block := file.read(1 << 20):
-                digest.update(block)
-    except IsADirectoryError:
-        raise RecordingError("is a folder, not a recording") from None
-    return digest.hexdigest()
+        for watched in self._watched.values():
+            self._advance(watched.source.size * watched.look(self.config))
 
 
 _FOLDERS = ("wav_dir", "image_dir", "audio_dir")
@@ -384,20 +319,6 @@ def _check_folders(data: DataConfig) -> None:
 def _outputs(data: DataConfig) -> dict[Path, str]:
     """The folders that chunks are written to, with their files' ending."""
     return {data.wav_dir: ".wav", data.image_dir: ".jpg"}
-
-
-def _batches(sources: Sequence[Source]) -> Iterator[list[Source]]:
-    """Small recordings together: a task takes long enough to be worth sending."""
-    batch: list[Source] = []
-    size = 0
-    for source in sources:
-        if batch and (size + source.size > _BATCH_BYTES or len(batch) == _BATCH_RECORDINGS):
-            yield batch
-            batch, size = [], 0
-        batch.append(source)
-        size += source.size
-    if batch:
-        yield batch
 
 
 def _consequence(outcome: Outcome) -> str:

@@ -1,0 +1,124 @@
+"""The same work on a real Dask cluster: a scheduler and two worker processes, started from another folder."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import files_of, write_tone
+
+from audionet.backbones import Backbone
+from audionet.bottlenecks import bottlenecks_of
+from audionet.config import DataConfig, PictureConfig
+from audionet.dataset import find_pictures
+from audionet.errors import AudioNetError
+from audionet.rendering import render_folder
+
+SHORT = PictureConfig(chunk_seconds=0.25)
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port: int = listener.getsockname()[1]
+        return port
+
+
+@contextlib.contextmanager
+def started(folder: Path, *command: object) -> Iterator[subprocess.Popen[bytes]]:
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    process = subprocess.Popen(
+        [sys.executable, "-m", *map(str, command)],
+        cwd=folder,
+        env=environment,
+        start_new_session=True,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        yield process
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+@pytest.fixture
+def scheduler(tmp_path: Path) -> Iterator[str]:
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    port = free_port()
+    flags = ("--host", "127.0.0.1", "--port", port, "--no-dashboard")
+    with started(elsewhere, "distributed.cli.dask_scheduler", *flags):
+        yield f"tcp://127.0.0.1:{port}"
+
+
+def worker(folder: Path, scheduler: str) -> Any:
+    flags = ("--nthreads", 1, "--no-dashboard", "--local-directory", folder / "scratch")
+    return started(folder, "distributed.cli.dask_worker", scheduler, *flags)
+
+
+def folders(path: Path, audio: Path, **changes: Any) -> DataConfig:
+    return DataConfig(audio, path / "wav", path / "image", **({"workers": 2} | changes))
+
+
+@pytest.fixture
+def audio(tmp_path: Path) -> Path:
+    for label in range(4):
+        for number in range(10):
+            write_tone(tmp_path / "audio" / f"voice {label}" / f"{number}.wav", 200 + 37 * label, seconds=20)
+    (tmp_path / "audio" / "voice 0" / "bad.wav").write_bytes(b"no sound")
+    return tmp_path / "audio"
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::DeprecationWarning:distributed", "ignore::DeprecationWarning:tornado")
+def test_a_cluster_makes_the_same_bytes_even_when_a_worker_is_killed(
+    tmp_path: Path, audio: Path, scheduler: str, backbone: Backbone
+) -> None:
+    here, there = folders(tmp_path / "here", audio), folders(tmp_path / "there", audio, scheduler=scheduler)
+    local = render_folder(here, SHORT)
+    elsewhere = tmp_path / "elsewhere"
+    with worker(elsewhere, scheduler), worker(elsewhere, scheduler) as victim:
+
+        def kill_when_at_work() -> None:
+            while len(list(there.image_dir.rglob("*.jpg"))) < 300:
+                time.sleep(0.01)
+            os.killpg(victim.pid, signal.SIGKILL)
+
+        killer = threading.Thread(target=kill_when_at_work)
+        killer.start()
+        remote = render_folder(there, SHORT)
+        killer.join()
+        assert victim.wait() == -signal.SIGKILL
+        assert remote.labels == local.labels
+        assert files_of(there.wav_dir, there.image_dir) == files_of(here.wav_dir, here.image_dir)
+        assert render_folder(there, SHORT).rendered == 0
+
+        pictures = find_pictures(there.image_dir)
+        mine = bottlenecks_of(pictures, backbone, tmp_path / "mine", workers=2)
+        theirs = bottlenecks_of(pictures, backbone, tmp_path / "theirs", workers=2, scheduler=scheduler)
+        assert theirs.records.tobytes() == mine.records.tobytes()
+
+
+@pytest.mark.slow
+def test_a_folder_that_workers_do_not_see_and_a_cluster_without_workers_are_said(
+    tmp_path: Path, audio: Path, scheduler: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("audionet.cluster._PATIENCE_SECONDS", 2.0)
+    with pytest.raises(AudioNetError, match="has no workers: start some with"):
+        render_folder(folders(tmp_path / "out", audio, scheduler=scheduler), SHORT)
+    with pytest.raises(AudioNetError, match=r"no Dask scheduler answers at tcp://127\.0\.0\.1:1 "):
+        render_folder(folders(tmp_path / "out", audio, scheduler="tcp://127.0.0.1:1"), SHORT)
+    with pytest.raises(AudioNetError, match="no Dask scheduler answers at nonsense"):
+        render_folder(folders(tmp_path / "out", audio, scheduler="nonsense://x"), SHORT)
