@@ -14,7 +14,7 @@ from conftest import SAMPLE_AUDIO, tone, write_tone
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from audionet.audio import Chunk, Recording, is_silent, resample, to_int16, wav_bytes
+from audionet.audio import Chunk, Recording, is_silent, measure, resample, span_of, to_int16, wav_bytes
 from audionet.config import PictureConfig
 from audionet.errors import RecordingError
 
@@ -72,6 +72,108 @@ def test_reading_in_blocks_equals_reading_at_once(tmp_path: Path, name: str) -> 
     whole, _ = soundfile.read(tmp_path / name, dtype="float32")
     blocks = np.concatenate([chunk.samples for chunk in Recording(tmp_path / name, SECOND)])
     np.testing.assert_allclose(blocks[: len(whole)], to_int16(whole)[: len(blocks)], atol=1)
+
+
+@settings(max_examples=60, deadline=None)
+@given(length=st.integers(1, 70_000), overlap=st.sampled_from([0.25, 0.5, 0.75, 0.9]))
+def test_overlapping_chunks_begin_a_step_apart(tmp_path_factory, length: int, overlap: float) -> None:
+    path = tmp_path_factory.mktemp("cut") / "x.wav"
+    samples = np.random.default_rng(length).integers(-30_000, 30_000, length).astype(np.int16)
+    soundfile.write(path, samples, 16_000)
+    config = PictureConfig(chunk_seconds=0.5, overlap=overlap)
+    step = round(8000 * (1 - overlap))
+    padded = np.concatenate([samples, np.zeros(8000, np.int16)])
+    chunks = list(Recording(path, config))
+    for number, chunk in enumerate(chunks):
+        assert (chunk.index, chunk.start) == (number, number * step / 16_000)
+        np.testing.assert_array_equal(chunk.samples, padded[number * step : number * step + 8000])
+    left_out = length - ((len(chunks) - 1) * step + 8000)
+    assert len(chunks) == 1 or -step / 2 <= left_out < step / 2
+    assert left_out < step / 2
+
+
+def speech_with_silence(path: Path, loudness: float = 0.1) -> np.ndarray:
+    generator = np.random.default_rng(0)
+    sound = np.concatenate([np.zeros(16_000), loudness * generator.standard_normal(48_000), np.zeros(32_000)])
+    soundfile.write(path, sound + 1e-5 * generator.standard_normal(96_000), 16_000, subtype="FLOAT")
+    return sound
+
+
+def rms_dbfs(samples: np.ndarray) -> float:
+    return 20 * np.log10(np.sqrt(np.square(samples / 32768).mean()))
+
+
+@pytest.mark.parametrize("level", [-40, -26, -20])
+@pytest.mark.parametrize("recorded", [0.003, 0.03, 0.2])
+@pytest.mark.parametrize("rate", [16_000, 11_025])
+def test_loudness_brings_recordings_to_one_level(tmp_path: Path, level: float, recorded: float, rate: int) -> None:
+    sound = recorded * np.random.default_rng(0).standard_normal(rate * 25)
+    soundfile.write(tmp_path / "x.wav", np.clip(sound, -1, 1), rate, subtype="FLOAT")
+    config = PictureConfig(chunk_seconds=1, loudness=level)
+    found = np.concatenate([chunk.samples for chunk in Recording(tmp_path / "x.wav", config)])
+    assert rms_dbfs(found) == pytest.approx(level, abs=0.1)
+
+
+def test_a_peak_limits_the_loudness(tmp_path: Path) -> None:
+    sound = 0.01 * np.random.default_rng(0).standard_normal(32_000)
+    sound[5000] = 0.5
+    soundfile.write(tmp_path / "x.wav", sound, 16_000, subtype="FLOAT")
+    config = PictureConfig(chunk_seconds=1, loudness=-3)
+    found = np.concatenate([chunk.samples for chunk in Recording(tmp_path / "x.wav", config)])
+    assert abs(found).max() == pytest.approx(32768 * 10 ** (-1 / 20), abs=2)
+    assert np.corrcoef(found, sound)[0, 1] > 0.9999  # turned up, not compressed
+
+
+def test_trimming_leaves_out_both_ends_and_keeps_the_time(tmp_path: Path) -> None:
+    sound = speech_with_silence(tmp_path / "x.wav")
+    chunks = list(Recording(tmp_path / "x.wav", PictureConfig(chunk_seconds=1, trim_silence=40)))
+    assert [chunk.start for chunk in chunks] == [1.0, 2.0, 3.0]
+    found = np.concatenate([chunk.samples for chunk in chunks])
+    np.testing.assert_allclose(found, to_int16(sound[16_000:64_000].astype(np.float32)), atol=2)
+    recording = Recording(tmp_path / "x.wav", PictureConfig(chunk_seconds=1, trim_silence=120))
+    assert len(list(recording)) == 6
+    assert recording.seconds == 6
+
+
+def test_loudness_is_that_of_what_trimming_leaves(tmp_path: Path) -> None:
+    speech_with_silence(tmp_path / "x.wav")
+    config = PictureConfig(chunk_seconds=1, trim_silence=40, loudness=-30)
+    found = np.concatenate([chunk.samples for chunk in Recording(tmp_path / "x.wav", config)])
+    assert rms_dbfs(found) == pytest.approx(-30, abs=0.1)
+
+
+def test_silence_stays_silence_at_any_loudness(tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "x.wav", np.full(32_000, 4 / 32768), 16_000)
+    config = PictureConfig(chunk_seconds=1, trim_silence=40, loudness=-20)
+    assert all(is_silent(chunk.samples) for chunk in Recording(tmp_path / "x.wav", config))
+
+
+@pytest.mark.parametrize(
+    "levelling", [{"loudness": -20.0}, {"trim_silence": 40.0}, {"loudness": -3.0, "trim_silence": 9.0}]
+)
+def test_levels_measured_in_stretches_are_those_of_the_whole(tmp_path: Path, levelling: dict[str, float]) -> None:
+    generator = np.random.default_rng(0)
+    sound = 0.1 * generator.standard_normal(22_050 * 35) * np.repeat([0.0, 1, 0.3, 1, 0], 22_050 * 7)
+    soundfile.write(tmp_path / "x.flac", sound, 22_050)
+    config = PictureConfig(chunk_seconds=1, sample_rate=11_025, **levelling)
+    whole = span_of([measure(tmp_path / "x.flac", config)], config)
+    for sections in (1, 2, 3):
+        stretches = [measure(tmp_path / "x.flac", config, first, sections) for first in range(0, 4, sections)]
+        span = span_of(stretches, config)
+        assert (span.start, span.stop) == (whole.start, whole.stop)
+        assert span.gain == pytest.approx(whole.gain, rel=1e-12)
+    pieces = [c for a, b in ((0, 9), (9, None)) for c in Recording(tmp_path / "x.flac", config, whole).chunks(a, b)]
+    for piece, chunk in zip(pieces, Recording(tmp_path / "x.flac", config), strict=True):
+        np.testing.assert_array_equal(piece.samples, chunk.samples)
+
+
+def test_damage_is_said_after_measuring_too(tmp_path: Path) -> None:
+    damaged_flac(tmp_path / "x.flac")
+    found = []
+    with pytest.raises(RecordingError, match="damaged after"):
+        for chunk in Recording(tmp_path / "x.flac", PictureConfig(chunk_seconds=1, loudness=-30)):
+            found.append(chunk)
+    assert len(found) == 3
 
 
 def test_channels_are_averaged(tmp_path: Path) -> None:

@@ -1,12 +1,15 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
+import multiprocessing
 import os
 import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -16,8 +19,10 @@ import pytest
 import soundfile
 from conftest import ROOT, SAMPLE_AUDIO, files_of, write_tone
 
+from audionet import rendering
 from audionet.config import DataConfig, PictureConfig
-from audionet.errors import DatasetError, UsageError
+from audionet.errors import AudioNetError, DatasetError, UsageError
+from audionet.files import only_run_in
 from audionet.rendering import Result, render_folder
 
 SECOND = PictureConfig(chunk_seconds=1.0)
@@ -345,3 +350,163 @@ def group_lives(group: int) -> bool:
             if int(process_group) == group and state != "Z":
                 return True
     return False
+
+
+@pytest.mark.parametrize("kind", ["wav", "mp3"])
+@pytest.mark.parametrize("settings", [{}, {"loudness": -20.0, "trim_silence": 30.0}, {"overlap": 0.5}])
+def test_a_long_recording_in_pieces_is_the_same(
+    data: DataConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, settings: dict[str, float]
+) -> None:
+    rate = 16_000 if kind == "wav" else 32_000
+    sound = 0.1 * np.random.default_rng(0).standard_normal(rate * 62)
+    sound[: 3 * rate] = sound[30 * rate : 40 * rate] = 0
+    (data.audio_dir / "ann").mkdir(parents=True)
+    soundfile.write(data.audio_dir / "ann" / f"x.{kind}", sound, rate)
+    config = PictureConfig(chunk_seconds=1, **settings)
+    render_folder(data, config)
+    monkeypatch.setattr("audionet.pieces.PIECE_SECONDS", 20)
+    monkeypatch.setattr("audionet.rendering.LARGE_BYTES", 1000)
+    other = dataclasses.replace(data, wav_dir=tmp_path / "other" / "wav", image_dir=tmp_path / "other" / "image")
+    tasks = []
+    render = rendering.render_pieces
+    monkeypatch.setattr(
+        "audionet.rendering.map_unordered",
+        lambda pool, f, items, *_: ((tasks.append(task) or task, render(task)) for task in items),
+    )
+    render_folder(other, config)
+    assert len(tasks) >= 3
+    assert files_of(other.wav_dir, other.image_dir) == files_of(data.wav_dir, data.image_dir)
+
+
+def test_damage_in_one_piece_ends_the_recording_there(data: DataConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    (data.audio_dir / "ann").mkdir(parents=True)
+    path = data.audio_dir / "ann" / "x.flac"
+    soundfile.write(path, np.random.default_rng(0).uniform(-0.5, 0.5, 16_000 * 60), 16_000)
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2 : len(content) // 2 + 20_000] = bytes(20_000)
+    path.write_bytes(content)
+    whole = render_folder(data, SECOND)
+    monkeypatch.setattr("audionet.pieces.PIECE_SECONDS", 10)
+    monkeypatch.setattr("audionet.rendering.LARGE_BYTES", 1000)
+    pieces = render_folder(dataclasses.replace(data, force=True), SECOND)
+    assert chunks_of(pieces) == chunks_of(whole)
+    (remark,) = pieces.labels["ann"].remarks
+    assert remark["reason"].startswith("damaged after 29.")
+    assert len(list(data.image_dir.rglob("*.jpg"))) == whole.labels["ann"].chunks < 40
+
+
+def test_a_new_date_alone_renders_nothing(rendered: DataConfig) -> None:
+    before = touched(rendered)
+    for path in rendered.audio_dir.rglob("*.wav"):
+        os.utime(path, (1, 1))
+    result = render_folder(rendered, SECOND)
+    assert (result.rendered, result.unchanged) == (0, 6)
+    assert touched(rendered) == before
+    assert render_folder(rendered, SECOND).unchanged == 6
+
+
+def test_another_content_of_the_same_size_is_seen(rendered: DataConfig) -> None:
+    write_tone(rendered.audio_dir / "ann" / "0.wav", 999, seconds=2)
+    assert render_folder(rendered, SECOND).rendered == 1
+
+
+def test_a_recording_that_changes_or_goes_while_it_is_read_is_tried_again(
+    data: DataConfig, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("changes", "goes", "stays"):
+        write_tone(data.audio_dir / "ann" / f"{name}.wav", seconds=2)
+    found = rendering.piece_batches
+
+    def meanwhile(sources):
+        write_tone(data.audio_dir / "ann" / "changes.wav", 999, seconds=3)
+        (data.audio_dir / "ann" / "goes.wav").unlink()
+        return found(sources)
+
+    monkeypatch.setattr("audionet.rendering.piece_batches", meanwhile)
+    assert chunks_of(render_folder(data, SECOND)) == {"ann": (1, 2)}
+    said = capsys.readouterr().err
+    assert "ann/changes.wav: changed while it was read: run again to have it as it is now; skipped" in said
+    assert "ann/goes.wav: cannot be read: No such file or directory; skipped" in said
+    assert len(list(data.image_dir.rglob("*.jpg"))) == len(list(data.wav_dir.rglob("*.wav"))) == 2
+    monkeypatch.undo()
+    result = render_folder(data, SECOND)
+    assert chunks_of(result) == {"ann": (2, 5)}
+    assert result.rendered == 1
+
+
+def test_a_second_run_over_the_same_folders_leaves(data: DataConfig) -> None:
+    write_tone(data.audio_dir / "ann" / "x.wav")
+    for folder in (data.wav_dir, data.image_dir):
+        folder.mkdir()
+        with only_run_in(folder), pytest.raises(AudioNetError, match="another run is at work there"):
+            render_folder(data, SECOND)
+    render_folder(data, SECOND)
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc to see other processes")
+def test_a_worker_killed_by_somebody_costs_nothing(tmp_path: Path) -> None:
+    for number in range(12):
+        write_tone(tmp_path / "audio" / "ann" / f"{number}.wav", 200 + 10 * number, seconds=60)
+    audio = tmp_path / "audio"
+    here = DataConfig(audio, tmp_path / "here" / "wav", tmp_path / "here" / "image", workers=8)
+    there = DataConfig(audio, tmp_path / "there" / "wav", tmp_path / "there" / "image", workers=2)
+    undisturbed = render_folder(there, SECOND)
+
+    def kill_one() -> None:
+        while len(list(here.image_dir.rglob("*.jpg"))) < 50:
+            time.sleep(0.01)
+        os.kill(multiprocessing.active_children()[0].pid, signal.SIGKILL)
+
+    killer = threading.Thread(target=kill_one)
+    killer.start()
+    result = render_folder(here, SECOND)
+    killer.join()
+    assert result == undisturbed
+    assert files_of(here.wav_dir, here.image_dir) == files_of(there.wav_dir, there.image_dir)
+
+
+@pytest.mark.slow
+def test_ten_hours_of_silence_in_a_small_file(data: DataConfig, capsys: pytest.CaptureFixture[str]) -> None:
+    (data.audio_dir / "ann").mkdir(parents=True)
+    with soundfile.SoundFile(data.audio_dir / "ann" / "x.flac", "w", 16_000, 1, compression_level=1.0) as file:
+        for _ in range(600):
+            file.write(np.zeros(60 * 16_000, np.int16))
+    assert (data.audio_dir / "ann" / "x.flac").stat().st_size < 2_000_000
+    assert chunks_of(render_folder(data, PictureConfig())) == {"ann": (0, 0)}
+    assert "ann/x.flac: is silent from beginning to end; skipped" in capsys.readouterr().err
+
+
+def damaged(content: bytes, generator: np.random.Generator) -> bytes:
+    """A copy with some bits flipped, cut off somewhere, or both."""
+    copy = np.frombuffer(content, np.uint8).copy()
+    how = generator.integers(3)
+    if how < 2:
+        reach = len(copy) if generator.random() < 0.5 else min(len(copy), 200)
+        for place in generator.integers(0, reach, generator.integers(1, 30)):
+            copy[place] ^= 1 << generator.integers(8)
+    return copy[: generator.integers(0, len(copy))].tobytes() if how else copy.tobytes()
+
+
+@pytest.mark.slow
+def test_two_thousand_damaged_recordings(data: DataConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    sound, rate = soundfile.read(SAMPLE_AUDIO / "flite-slt" / "harbour.mp3", frames=48_000)
+    kinds = {"wav": {}, "flac": {}, "mp3": {}, "ogg": {}, "opus": {"format": "OGG", "subtype": "OPUS"}, "aiff": {}}
+    kinds |= {"au": {}, "caf": {}, "w64": {}, "adpcm.wav": {"format": "WAV", "subtype": "MS_ADPCM"}}
+    originals = {}
+    for kind, options in kinds.items():
+        soundfile.write(tmp_path / f"x.{kind}", sound, rate, **options)
+        originals[kind] = (tmp_path / f"x.{kind}").read_bytes()
+    generator = np.random.default_rng(0)
+    for number in range(2000):
+        kind = list(originals)[number % len(originals)]
+        path = data.audio_dir / f"voice {number % 3}" / f"{number}.{kind}"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(damaged(originals[kind], generator))
+    result = render_folder(dataclasses.replace(data, workers=8), SECOND)
+    reasons = [item["reason"] for s in result.labels.values() for item in (*s.skipped, *s.remarks)]
+    assert 500 < len(reasons) < 2000
+    for reason in reasons:
+        assert "\n" not in reason
+        assert "ended the worker process" not in reason
+    lines = [line for line in capsys.readouterr().err.replace("\r", "\n").splitlines() if "voice" in line]
+    assert len(lines) == len(reasons)

@@ -130,13 +130,9 @@ class Recording:
         damage: RecordingError | None = None
         index = first
         with open_sound(self.path) as sound:
-            blocks = _resampled(sound, rate, section)
-            while True:
-                try:
-                    block = next(blocks, None)
-                except RecordingError as error:
-                    damage, block = error, None
-                if block is None:
+            for block in _until_damage(_resampled(sound, rate, section)):
+                if isinstance(block, RecordingError):
+                    damage = block
                     break
                 lacking = max(0, begin + len(held) - position)
                 wanted = block[lacking : None if span.stop is None else max(0, span.stop - position)]
@@ -192,14 +188,16 @@ def span_of(levels: Sequence[Levels], config: PictureConfig) -> Span:
     if not needs_levels(config) or peak <= SILENCE_PEAK / 32768:
         return Span()
     rate = config.sample_rate
-    span = Span(0, sum(part.samples for part in levels))
+    span = Span()
+    samples = sum(part.samples for part in levels)
     if config.trim_silence is not None:
         loud = np.flatnonzero(squares >= squares.max() * 10 ** (-config.trim_silence / 10))
         squares = squares[loud[0] : loud[-1] + 1]
         start, stop = (int(edge) * rate // LEVELS_A_SECOND for edge in (loud[0], loud[-1] + 1))
-        span = Span(start, min(stop, span.stop or 0))
+        span = Span(start, min(stop, samples))
+        samples = min(stop, samples) - start
     if config.loudness is not None:
-        root_mean_square = math.sqrt(squares.sum() / ((span.stop or 0) - span.start))
+        root_mean_square = math.sqrt(squares.sum() / samples)
         gain = min(10 ** (config.loudness / 20) / root_mean_square, _PEAK_LIMIT / peak)
         span = dataclasses.replace(span, gain=gain)
     return span
@@ -239,13 +237,9 @@ def resample(blocks: Iterable[Float32Array], from_rate: int, to_rate: int, lead:
     pending: list[Float32Array] = []
     held = 0
     damage: RecordingError | None = None
-    blocks = iter(blocks)
-    while True:
-        try:
-            block = next(blocks, None)
-        except RecordingError as error:
-            damage, block = error, None
-        if block is None:
+    for block in _until_damage(blocks):
+        if isinstance(block, RecordingError):
+            damage = block
             break
         pending.append(block)
         held += len(block)
@@ -264,13 +258,27 @@ def resample(blocks: Iterable[Float32Array], from_rate: int, to_rate: int, lead:
 def _seconds(blocks: Iterable[Float32Array], rate: int) -> Iterator[Float32Array]:
     """The same samples, a second at a time."""
     held = np.zeros(0, np.float32)
-    for block in blocks:
+    damage: RecordingError | None = None
+    for block in _until_damage(blocks):
+        if isinstance(block, RecordingError):
+            damage = block
+            break
         held = np.concatenate([held, block])
         whole = len(held) // rate * rate
         yield from held[:whole].reshape(-1, rate)
         held = held[whole:]
     if len(held):
         yield held
+    if damage is not None:
+        raise damage
+
+
+def _until_damage(blocks: Iterable[Float32Array]) -> Iterator[Float32Array | RecordingError]:
+    """The same blocks, and the error in the end, so that what is held when it comes is not lost."""
+    try:
+        yield from blocks
+    except RecordingError as error:
+        yield error
 
 
 def to_int16(samples: Float32Array, gain: float = 1.0) -> Int16Array:

@@ -163,7 +163,7 @@ def _gain(sound: Float32Array, rate: int, generator: np.random.Generator, recipe
 
 
 def _telephone(sound: Float32Array, rate: int, generator: np.random.Generator, recipe: Recipe) -> Float32Array:
-    """300 to 3400 Hz in eight bits of mu-law (ITU-T G.711, without its segments)."""
+    """300 to 3400 Hz, up to 12 dB quieter, in eight bits of mu-law (ITU-T G.711, without its segments)."""
     from audiomentations import BandPassFilter
 
     low, high = _TELEPHONE_HZ
@@ -178,7 +178,8 @@ def _telephone(sound: Float32Array, rate: int, generator: np.random.Generator, r
         max_rolloff=24,
         p=1,
     )
-    return mu_law(_by_library(line, sound, rate, generator))
+    level = np.float32(10 ** (-generator.uniform(0, 12) / 20))
+    return mu_law(level * _by_library(line, sound, rate, generator))
 
 
 def mu_law(sound: Float32Array) -> Float32Array:

@@ -52,7 +52,7 @@ _STREAMED_LENGTHS = range(0x7FFFF000, 0x1_0000_0000)
 _MPEG1_RATE = 32_000  # Hz, the lowest rate of MPEG-1
 _SEEK_STEP = 2304  # samples; mpg123 adds up the same numbers in the same order from every second MP3 frame only
 
-_EXACT_DURATION = frozenset({"mov", "matroska", "asf"})
+_EXACT_DURATION = frozenset({"mov", "matroska"})
 """Containers whose header says how long they are; of a bare stream ffmpeg only guesses it."""
 
 
@@ -187,7 +187,7 @@ class _LibsndfileSound:
         position -= position % _SEEK_STEP
         try:
             with native_stderr_muted():
-                file.seek(position)
+                file.seek(position)  # to 0 as well, as soundfile.read does: it decides an MP3's last bits
         except soundfile.LibsndfileError:
             return  # the header promised more than there is; whoever reads the end says so
         while True:

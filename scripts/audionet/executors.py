@@ -102,6 +102,7 @@ def local_processes(workers: int) -> Iterator[LocalProcesses]:
             child.terminate()
         raise
     finally:
+        # It cancels what has not begun. Nobody else may: the pool's own thread fails at what was cancelled behind it.
         pool.executor.shutdown(wait=True, cancel_futures=True)
 
 
@@ -153,53 +154,49 @@ def map_unordered(
     pending: dict[Future[Result], Item] = {}
     suspects: deque[Item] = deque()
     on_trial = False
-    try:
-        while True:
+    while True:
+        try:
+            if suspects and not pending:
+                on_trial = True
+                _submit(pool, function, suspects.popleft(), pending)
+            elif not suspects:
+                on_trial = False
+                room = pool.workers * _IN_FLIGHT_PER_WORKER - len(pending)
+                for item in itertools.islice(source, room):
+                    _submit(pool, function, item, pending)
+        except BrokenExecutor:
+            pass  # every piece of work in flight is about to say the same
+        if not pending:
+            return
+        done, _ = wait(pending, timeout=1.0, return_when=FIRST_COMPLETED)
+        if not done and idle is not None:
+            idle()
+        lost: list[Item] = []
+        guilty: list[Item] = []
+        for future in done:
+            item = pending.pop(future)
             try:
-                if suspects and not pending:
-                    on_trial = True
-                    _submit(pool, function, suspects.popleft(), pending)
-                elif not suspects:
-                    on_trial = False
-                    room = pool.workers * _IN_FLIGHT_PER_WORKER - len(pending)
-                    for item in itertools.islice(source, room):
-                        _submit(pool, function, item, pending)
+                result = future.result()
             except BrokenExecutor:
-                pass  # every piece of work in flight is about to say the same
-            if not pending:
-                return
-            done, _ = wait(pending, timeout=1.0, return_when=FIRST_COMPLETED)
-            if not done and idle is not None:
-                idle()
-            lost: list[Item] = []
-            guilty: list[Item] = []
-            for future in done:
-                item = pending.pop(future)
-                try:
-                    result = future.result()
-                except BrokenExecutor:
-                    lost.append(item)
-                except Exception as error:
-                    if type(error).__name__ != "KilledWorker":  # Dask's, after it has tried it three times
-                        raise
-                    guilty.append(item)
-                else:
-                    yield item, result
-            if lost:
-                # All that was in flight is lost with the executor; which of it was at fault is not known yet.
-                lost += pending.values()
-                pending.clear()
-                pool.renew()
-                (guilty if on_trial else suspects).extend(lost)
-            for item in guilty:
-                parts = split(item)
-                if len(parts) > 1:
-                    suspects.extend(parts)
-                else:
-                    yield item, WorkerDied()
-    finally:
-        for future in pending:
-            future.cancel()
+                lost.append(item)
+            except Exception as error:
+                if type(error).__name__ != "KilledWorker":  # Dask's, after it has tried it three times
+                    raise
+                guilty.append(item)
+            else:
+                yield item, result
+        if lost:
+            # All that was in flight is lost with the executor; which of it was at fault is not known yet.
+            lost += pending.values()
+            pending.clear()
+            pool.renew()
+            (guilty if on_trial else suspects).extend(lost)
+        for item in guilty:
+            parts = split(item)
+            if len(parts) > 1:
+                suspects.extend(parts)
+            else:
+                yield item, WorkerDied()
 
 
 def _submit(pool: Pool, function: Callable[[Item], Result], item: Item, pending: dict[Future[Result], Item]) -> None:
