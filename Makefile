@@ -10,7 +10,7 @@ ARGS ?=
 override export CLIP := $(value CLIP)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo data retrain label test check format bench clean
+.PHONY: help demo data gallery retrain label test check format bench clean
 
 help: ## list the targets
 	@echo "AudioNet: who is speaking, told from pictures of sound"
@@ -57,6 +57,9 @@ demo: $(VENV)/.runs ## the whole way on the bundled voices: pictures, training, 
 data: $(VENV)/.runs ## recordings in tf_files/data_audio/<label>/ to WAV chunks and pictures
 	@$(RUN) scripts/data_maker.py $(ARGS)
 
+gallery: $(VENV)/.runs ## the same, and a contact sheet of each label's pictures in tf_files/gallery/
+	@$(RUN) scripts/data_maker.py --gallery $(ARGS)
+
 retrain: $(VENV)/.runs ## train a new top layer on the pictures and test it
 	@$(RUN) scripts/retrain.py $(ARGS)
 
@@ -80,5 +83,5 @@ bench: $(VENV)/.tests ## measure speed and quality; DATA=folder with fsdd/ adds 
 	@for bench in tests/bench_*.py; do echo "== $$bench"; $(RUN) "$$bench" $(if $(DATA),--data "$(DATA)"); done
 
 clean: ## remove what data, retrain and the demo made; recordings and downloaded backbones stay
-	@rm -rf $(DEMO) tf_files/data_wav tf_files/data_image tf_files/bottlenecks tf_files/training_summaries \
+	@rm -rf $(DEMO) tf_files/data_wav tf_files/data_image tf_files/gallery tf_files/bottlenecks tf_files/training_summaries \
 	    tf_files/models/converted tf_files/retrained_*

@@ -143,10 +143,72 @@ def test_labels_of_any_script_survive_the_whole_way(tmp_path: Path, averaging_ba
 
 
 @pytest.mark.parametrize(
+    "flags",
+    [
+        "--representation linear --chunk_seconds 1.5 --overlap 0.5 --loudness -30 --trim_silence --augment 1",
+        "--representation chroma --window_ms 128 --hop_ms 20 --min_frequency 100 --loudness -18",
+        "--n_mels 64 --max_frequency 4000 --trim_silence 20 --sample_rate 11025 --balance",
+    ],
+)
+def test_labelling_draws_a_clip_as_training_did(
+    tmp_path: Path, averaging_backbone: Path, model_dir: Path, flags: str
+) -> None:
+    place = Workplace(tmp_path, model_dir)
+    for voice in VOICES[:2]:
+        shutil.copytree(SAMPLE_AUDIO / voice, tmp_path / "data_audio" / voice)
+    assert run_script("data_maker.py", *place.data_flags, *flags.split()).returncode == 0
+    done = run_script("retrain.py", *place.retrain_flags, f"--architecture={averaging_backbone}")
+    assert done.returncode == 0, done.stderr
+    clip = SAMPLE_AUDIO / VOICES[1] / "unseen.mp3"
+    heard = run_script("label_image.py", "--graph", place.graph, "--json", "--per_chunk", clip)
+    (answer,) = map(json.loads, heard.stdout.splitlines())
+    pictures = sorted((tmp_path / "data_image" / VOICES[1]).glob("unseen.mp3_nohash_[0-9]*[0-9].jpg"))
+    pictures = [path for path in pictures if "_aug" not in path.name]
+    seen = run_script("label_image.py", "--graph", place.graph, "--json", *pictures)
+    assert [json.loads(line)["labels"] for line in seen.stdout.splitlines()] == [
+        chunk["labels"] for chunk in answer["per_chunk"]
+    ]
+    assert ("MFCC statistics  not measured" in done.stdout) == ("--representation" in flags)
+
+
+@pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="ffmpeg is not installed")
+def test_a_clip_of_any_container_is_labelled(place: Workplace, tmp_path: Path) -> None:
+    clip, phone = SAMPLE_AUDIO / VOICES[0] / "unseen.mp3", tmp_path / "voice memo.m4a"
+    subprocess.run(["ffmpeg", "-v", "error", "-i", clip, "-ar", "44100", "-b:a", "128k", phone], check=True)
+    done = run_script("label_image.py", "--graph", place.graph, "--json", tmp_path)
+    (answer,) = map(json.loads, done.stdout.splitlines())
+    assert answer["labels"][0]["label"] == VOICES[0]
+
+
+def test_variants_and_contact_sheets(tmp_path: Path, model_dir: Path) -> None:
+    place = Workplace(tmp_path, model_dir)
+    for voice in VOICES[:2]:
+        shutil.copytree(SAMPLE_AUDIO / voice, tmp_path / "data_audio" / voice)
+    (tmp_path / "data_audio" / VOICES[0] / "unseen.mp3").unlink()
+    flags = [*place.data_flags, f"--gallery_dir={tmp_path / 'gallery'}", "--gallery", "--balance"]
+    done = run_script("data_maker.py", *flags, f"--augment_label={VOICES[1]}=1")
+    assert done.returncode == 0, done.stderr
+    table = {
+        line.split()[0]: line.split()[1:] for line in done.stdout.splitlines() if line.startswith(("label", *VOICES))
+    }
+    chunks, variants = (table["label"].index(name) for name in ("chunks", "variants"))
+    totals = [int(table[voice][chunks]) + int(table[voice][variants]) for voice in VOICES[:2]]
+    assert totals[0] == totals[1] == 2 * int(table[VOICES[1]][chunks])
+    assert "Gallery: " in done.stdout
+    assert sorted(path.name for path in (tmp_path / "gallery").iterdir()) == sorted(f"{v}.jpg" for v in VOICES[:2])
+
+
+@pytest.mark.parametrize(
     ("script", "flags", "code", "words"),
     [
         ("data_maker.py", ["--chunk_seconds", "0"], 2, "--chunk_seconds is 0.0"),
         ("data_maker.py", ["--chunk_seconds", "three"], 2, "invalid float value: 'three'"),
+        ("data_maker.py", ["--loudness", "5"], 2, "--loudness is 5.0: it must be -70 to 0 dB, or none"),
+        ("data_maker.py", ["--trim_silence", "x"], 2, "invalid float value: 'x'"),
+        ("data_maker.py", ["--overlap", "1"], 2, "--overlap is 1.0: it must be 0 to 0.95"),
+        ("data_maker.py", ["--representation", "cqt"], 2, "invalid choice: 'cqt'"),
+        ("data_maker.py", ["--representation=linear", "--max_frequency=100"], 2, "needs 8"),
+        ("data_maker.py", ["--augment", "-1"], 2, "--augment is -1"),
         ("data_maker.py", ["--no_such_flag"], 2, "--no_such_flag"),
         ("data_maker.py", ["--audio_dir", "/nowhere/at all"], 1, "/nowhere/at all is not a folder"),
         ("retrain.py", ["--image_dir", "/nowhere"], 1, "/nowhere is not a folder"),
@@ -228,5 +290,5 @@ def make(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
 def test_make_alone_lists_the_targets(make) -> None:
     done = make()
     assert done.returncode == 0
-    for target in ("demo", "data", "retrain", "label", "test", "check", "bench"):
+    for target in ("demo", "data", "gallery", "retrain", "label", "test", "check", "bench"):
         assert f"make {target} " in done.stdout

@@ -137,7 +137,7 @@ def test_level_is_relative_and_clipped() -> None:
 def test_low_frequencies_are_at_the_bottom() -> None:
     levels = np.zeros((128, 10), np.float32)
     levels[0] = 1
-    picture = colour(levels)
+    picture = np.asarray(colour(levels))
     np.testing.assert_array_equal(picture[-1, 0], VIRIDIS[255])
     np.testing.assert_array_equal(picture[0, 0], VIRIDIS[0])
 

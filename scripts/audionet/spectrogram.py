@@ -159,15 +159,17 @@ def level(samples: Int16Array | FloatArray, config: PictureConfig) -> FloatArray
     return relative_level(power(samples, config), config.dynamic_range_db)
 
 
-def colour(level: FloatArray) -> UInt8Array:
-    """A level of 0 to 1, shape (rows, frames), as an RGB picture with the lowest row at the bottom."""
-    return VIRIDIS[np.rint(level[::-1] * 255).astype(np.uint8)]
+def colour(level: FloatArray) -> Image.Image:
+    """A level of 0 to 1, shape (rows, frames), as a picture in viridis with the lowest row at the bottom."""
+    picture = Image.fromarray(np.rint(level[::-1] * 255).astype(np.uint8))
+    picture.putpalette(VIRIDIS.tobytes())
+    return picture.convert("RGB")  # ten times as fast as NumPy's indexing
 
 
 def render(samples: Int16Array, config: PictureConfig) -> bytes:
     """The JPG picture of a chunk: the only way sound enters a network here, in training and in labelling."""
     buffer = io.BytesIO()
-    Image.fromarray(colour(level(samples, config))).save(buffer, "JPEG", quality=config.jpeg_quality)
+    colour(level(samples, config)).save(buffer, "JPEG", quality=config.jpeg_quality)
     return buffer.getvalue()
 
 
