@@ -14,7 +14,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import soundfile
 from conftest import files_of, write_tone
 
 from audionet.backbones import Backbone
@@ -77,7 +79,15 @@ def audio(tmp_path: Path) -> Path:
     for label in range(4):
         for number in range(10):
             write_tone(tmp_path / "audio" / f"voice {label}" / f"{number}.wav", 200 + 37 * label, seconds=20)
-    (tmp_path / "audio" / "voice 0" / "bad.wav").write_bytes(b"no sound")
+    folder = tmp_path / "audio" / "voice 0"
+    (folder / "empty.mp3").touch()
+    (folder / "words.wav").write_bytes(b"no sound")
+    (folder / "no film.mp4").write_bytes(b"no film")
+    (folder / "cut.wav").write_bytes((folder / "0.wav").read_bytes()[:100_000])
+    (folder / "away.wav").symlink_to("nowhere")
+    (folder / "loop").symlink_to(folder)
+    soundfile.write(folder / "silent.flac", np.zeros(16_000), 16_000)
+    soundfile.write(folder / "nan.wav", np.full(16_000, np.nan), 16_000, subtype="FLOAT")
     return tmp_path / "audio"
 
 
@@ -102,6 +112,7 @@ def test_a_cluster_makes_the_same_bytes_even_when_a_worker_is_killed(
         killer.join()
         assert victim.wait() == -signal.SIGKILL
         assert remote.labels == local.labels
+        assert len(local.labels["voice 0"].skipped) == 6
         assert files_of(there.wav_dir, there.image_dir) == files_of(here.wav_dir, here.image_dir)
         assert render_folder(there, SHORT).rendered == 0
 

@@ -179,8 +179,10 @@ class Ledger:
                 journal.write(_line(source, self._settings, outcome))
 
     def close(self) -> int:
-        """Remove the chunks of recordings and settings that are gone; returns how many."""
+        """Remove the chunks of recordings and settings that are gone, and what dead workers left; returns how many."""
         if self.missing:
+            for folder in self.folders:
+                make_folder(folder, alone=True)
             self._present = {folder: self._chunks_present(folder) for folder in self.folders}
         stale = self._stale()
         for path in stale:
