@@ -165,6 +165,9 @@ class _Run:
                     self.summaries[task.label].variants -= 1
                 else:
                     self.varied += done
+        for label, summary in self.summaries.items():
+            for folder in self.outputs if self.varied and summary.variants else ():
+                make_folder(folder / label, alone=True)
 
     def result(self) -> Result:
         """What the run came to, written down in dataset.json as well."""
