@@ -218,6 +218,7 @@ def test_bad_recordings_are_named_and_the_rest_goes_on(data: DataConfig, capsys:
     (folder / "dangling.wav").symlink_to("nowhere")
     (folder / "loop").symlink_to(folder)
     (folder / "self.wav").symlink_to("self.wav")
+    os.mkfifo(folder / "pipe.wav")
     write_tone(data.audio_dir / "stray.wav")
     write_tone(data.audio_dir / "dataset.json" / "x.wav")
     result = render_folder(data, SECOND)
@@ -236,7 +237,8 @@ def test_bad_recordings_are_named_and_the_rest_goes_on(data: DataConfig, capsys:
     assert reasons["silent.wav"] == "is silent from beginning to end"
     assert "No such file" in reasons["dangling.wav"]
     assert "symbolic links" in reasons["self.wav"]
-    assert len(reasons) == 7
+    assert "is a pipe or a device" in reasons["pipe.wav"]
+    assert len(reasons) == 8
     for label in ("two\nlines", "dataset.json"):
         assert "rename the folder" in result.labels[label].skipped[0]["reason"]
     lines = capsys.readouterr().err.replace("\r", "\n").splitlines()

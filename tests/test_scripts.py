@@ -169,6 +169,8 @@ def test_labelling_draws_a_clip_as_training_did(
         chunk["labels"] for chunk in answer["per_chunk"]
     ]
     assert ("MFCC statistics  not measured" in done.stdout) == ("--representation" in flags)
+    card = json.loads((tmp_path / "retrained_model.json").read_text())
+    assert bool(card["augmentation"]) == ("--augment" in flags or "--balance" in flags)
 
 
 @pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="ffmpeg is not installed")

@@ -282,6 +282,12 @@ def read_picture_config(image_dir: Path) -> PictureConfig | None:
     return picture_config_from(content.get("picture"), path, remedy)
 
 
+def read_augmentation(image_dir: Path) -> dict[str, Any] | None:
+    """How a folder's variants were made, or None where there are none or data_maker.py did not make them."""
+    path = image_dir / DATASET_JSON
+    return read_json(path, DatasetError, "run data_maker.py again").get("augmentation") if path.exists() else None
+
+
 def picture_config_from(settings: Any, path: Path, remedy: str, error: type[Exception] = DatasetError) -> PictureConfig:
     """Picture settings out of a JSON file; raise `error`, naming the file, if they are not this version's."""
     try:

@@ -95,7 +95,7 @@ def open_sound(path: Path) -> Iterator[Sound]:
     UnavailableError
         If it cannot be read, or needs ffmpeg and that is not installed.
     """
-    _check_readable(path)
+    check_readable(path)
     if path.suffix.lower() in FFMPEG_SUFFIXES:
         if not _ffmpeg():
             raise UnavailableError(
@@ -133,15 +133,25 @@ def header(path: Path) -> Header | None:
         return None
 
 
-def _check_readable(path: Path) -> None:
+def check_readable(path: Path) -> None:
+    """Find out whether a file can be opened and holds anything.
+
+    Raises
+    ------
+    RecordingError
+        If it is empty, or no file at all.
+    UnavailableError
+        If it cannot be read.
+    """
     try:
-        if stat.S_ISFIFO(path.stat().st_mode):
-            raise RecordingError("is a pipe, not a file")  # opening it would wait for ever
+        mode = path.stat().st_mode
+        if stat.S_ISDIR(mode):
+            raise RecordingError("is a folder that holds no clips")
+        if not stat.S_ISREG(mode):
+            raise RecordingError("is a pipe or a device, not a file")  # opening it might wait for ever
         with path.open("rb") as file:  # says why it cannot be opened, which libsndfile does not
             if not file.read(1):
                 raise RecordingError("the file is empty")
-    except IsADirectoryError:
-        raise RecordingError("is a folder that holds no clips") from None
     except OSError as error:
         raise UnavailableError(f"cannot be read: {error.strerror}") from None
 

@@ -177,12 +177,10 @@ def map_unordered(
             item = pending.pop(future)
             try:
                 result = future.result()
-            except BrokenExecutor:
-                lost.append(item)
             except Exception as error:
-                if type(error).__name__ != "KilledWorker":  # Dask's, after it has tried it three times
+                if not process_died(error):
                     raise
-                guilty.append(item)
+                (lost if isinstance(error, BrokenExecutor) else guilty).append(item)
             else:
                 yield item, result
         if lost:
@@ -207,3 +205,8 @@ def _submit(pool: Pool, function: Callable[[Item], Result], item: Item, pending:
         failed.set_exception(error)
         pending[failed] = item
         raise
+
+
+def process_died(error: Exception) -> bool:
+    """Whether an error says that a worker process ended; Dask's says so after it has tried three times."""
+    return isinstance(error, BrokenExecutor) or type(error).__name__ == "KilledWorker"

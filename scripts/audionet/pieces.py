@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Iterator, Sequence
-from concurrent.futures import BrokenExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -13,9 +12,9 @@ from typing import NamedTuple
 from .audio import SECTION_SECONDS, Recording, Span, is_silent, measure, needs_levels, span_of, wav_bytes
 from .config import PictureConfig
 from .dataset import chunk_name, recording_name
-from .decoding import FFMPEG_SUFFIXES, header
+from .decoding import FFMPEG_SUFFIXES, check_readable, header
 from .errors import RecordingError, UnavailableError
-from .executors import Pool
+from .executors import Pool, process_died
 from .files import write_bytes
 from .ledger import Outcome, Source
 from .spectrogram import render
@@ -126,6 +125,7 @@ def piece_batches(sources: Sequence[Source]) -> Iterator[list[Source]]:
 
 
 def split_pieces(task: PieceTask) -> list[PieceTask]:
+    """A task for each piece."""
     return [task._replace(pieces=[piece]) for piece in task.pieces]
 
 
@@ -136,7 +136,9 @@ def _measured(path: Path, seconds: float, config: PictureConfig, pool: Pool) -> 
     try:
         futures = [pool.executor.submit(measure, path, config, place, sections) for place in places]
         return span_of([future.result() for future in futures], config)
-    except BrokenExecutor:
+    except Exception as error:
+        if not process_died(error):
+            raise
         return None
 
 
@@ -181,11 +183,9 @@ def _render_piece(piece: Piece, task: PieceTask) -> Outcome:
 
 
 def _digest(path: Path) -> str:
+    check_readable(path)
     digest = hashlib.blake2b(digest_size=16)
-    try:
-        with path.open("rb") as file:
-            while block := file.read(1 << 20):
-                digest.update(block)
-    except IsADirectoryError:
-        raise RecordingError("is a folder, not a recording") from None
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
     return digest.hexdigest()

@@ -128,7 +128,7 @@ class _Run:
         self._advance: Callable[[float], object] = lambda amount: None
         self._watched: dict[tuple[str, str], Watched] = {}
         described = _described(data.image_dir)
-        self._before = described["labels"] if described and described.get("complete") else None
+        self._before = described
         self._augmentation: dict[str, Any] | None = described.get("augmentation") if described else None
         self._changing = False
 
@@ -173,7 +173,7 @@ class _Run:
         """What the run came to, written down in dataset.json as well."""
         labels = dict(sorted(self.summaries.items()))
         described = {label: dataclasses.asdict(summary) for label, summary in labels.items()}
-        if self._changing or self._before != described:
+        if self._changing or self._before != dataset_json(self.config, described, self._augmentation, complete=True):
             self._describe(described, complete=True)
         return Result(labels, self.rendered, self.unchanged, self.removed, self.varied)
 

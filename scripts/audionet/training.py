@@ -23,6 +23,7 @@ from .dataset import (
     Picture,
     Split,
     find_pictures,
+    read_augmentation,
     read_picture_config,
     recordings_in,
     split_pictures,
@@ -245,6 +246,7 @@ def _card(trained: Trained, config: RetrainConfig, fingerprint: str, difference:
         "graph_sha256": fingerprint,
         "labels": trained.labels,
         "picture": None if trained.picture is None else dataclasses.asdict(trained.picture),
+        "augmentation": read_augmentation(config.image_dir),
         "backbone": description(trained.backbone),
         "split": {
             "by": "recording",
