@@ -133,6 +133,7 @@ class Ledger:
             if folder.is_dir():
                 make_folder(folder, alone=True)
         self._present = {folder: self._chunks_present(folder) for folder in self.folders}
+        self._variants = self._variants_present()
         self.outcomes: dict[str, Outcome] = {}
         self.known: dict[str, Outcome] = {}
         self.missing: list[Source] = []
@@ -256,14 +257,19 @@ class Ledger:
             if parse_chunk_name(name.removesuffix(suffix))[:2] not in expected
         ]
 
-    def _remove_variants(self, file: str) -> None:
-        recording = recording_name(file)
+    def _variants_present(self) -> dict[str, list[Path]]:
+        """The variants that are there, by recording's name."""
+        variants: dict[str, list[Path]] = {}
         for folder, suffix in self.folders.items():
-            for name in list(self._present[folder]):
+            for name in self._present[folder]:
                 parsed = parse_chunk_name(name.removesuffix(suffix))
-                if parsed.recording == recording and parsed.variant:
-                    (folder / name).unlink(missing_ok=True)
-                    self._present[folder].discard(name)
+                if parsed.variant:
+                    variants.setdefault(parsed.recording, []).append(folder / name)
+        return variants
+
+    def _remove_variants(self, file: str) -> None:
+        for path in self._variants.pop(recording_name(file), []):
+            path.unlink(missing_ok=True)
 
     def _write(self, gone: Iterable[str] = ()) -> None:
         """Write the books anew: what is made, what is about to be, and what is gone but not yet removed."""
