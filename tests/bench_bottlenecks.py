@@ -9,7 +9,7 @@ from __future__ import annotations
 import statistics
 import tempfile
 import time
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Executor
 from pathlib import Path
 from typing import Any
 
@@ -107,8 +107,8 @@ def main() -> None:
         with local_processes(cores) as pool:
             shares = []
             for _ in range(options.rounds):
-                alone = spread(pool, network_alone, backbone.path, jpgs, cores)
-                whole = spread(pool, network_and_all, backbone.path, paths, cores)
+                alone = spread(pool.executor, network_alone, backbone.path, jpgs, cores)
+                whole = spread(pool.executor, network_and_all, backbone.path, paths, cores)
                 shares.append(1 - alone / whole)
     print(machine())
     print(f"ours, starting the processes included {PICTURES / statistics.median(our_seconds):7.0f} pictures/s")
@@ -119,7 +119,7 @@ def main() -> None:
     print(f"({min(shares):.1%} to {max(shares):.1%})   bar 10 %")
 
 
-def spread(pool: ProcessPoolExecutor, function: Any, network: Path, items: list[Any], cores: int) -> float:
+def spread(pool: Executor, function: Any, network: Path, items: list[Any], cores: int) -> float:
     parts = [items[i::cores] for i in range(cores)]
     return statistics.mean(pool.map(function, [network] * cores, parts))
 

@@ -128,10 +128,10 @@ def test_noise_that_cannot_be_used_is_said_before_the_work(tmp_path: Path) -> No
     with pytest.raises(UsageError, match="holds no recordings"):
         find_noise(tmp_path)
     soundfile.write(tmp_path / "still.wav", np.zeros(1000), RATE)
-    with pytest.raises(UsageError, match=r"still\.wav, which is silent from beginning to end: remove it"):
+    with pytest.raises(UsageError, match=r"still\.wav: is silent from beginning to end; remove it"):
         find_noise(tmp_path)
     (tmp_path / "still.wav").write_bytes(b"words")
-    with pytest.raises(UsageError, match=r"still\.wav, which cannot be decoded"):
+    with pytest.raises(UsageError, match=r"still\.wav: cannot be decoded"):
         find_noise(tmp_path)
 
 

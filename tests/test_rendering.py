@@ -135,7 +135,8 @@ def test_force_renders_all_again(rendered: DataConfig) -> None:
     assert files_of(rendered.wav_dir, rendered.image_dir) == before  # and with one worker, not two
 
 
-def test_killed_and_run_again_is_the_same_as_undisturbed(tmp_path: Path) -> None:
+@pytest.mark.parametrize("more", [[], ["--augment", "2"]])
+def test_killed_and_run_again_is_the_same_as_undisturbed(tmp_path: Path, more: list[str]) -> None:
     audio = tmp_path / "audio"
     for voice in ("flite-slt", "flite-awb"):
         shutil.copytree(SAMPLE_AUDIO / voice, audio / voice)
@@ -151,6 +152,7 @@ def test_killed_and_run_again_is_the_same_as_undisturbed(tmp_path: Path) -> None
             "0.5",
             "--workers",
             "2",
+            *more,
         ]
 
     subprocess.run(command(undisturbed), check=True, capture_output=True)

@@ -57,9 +57,10 @@ def test_variants_are_spread_evenly(chunks: int, total: int) -> None:
         assert {name.variant for name in found if name.number == number} == set(range(1, 1 + each[number]))
 
 
-def test_a_label_that_is_not_there_is_named() -> None:
+def test_a_label_that_is_not_there_is_named_before_the_work(data: DataConfig) -> None:
     with pytest.raises(UsageError, match="--augment_label crow: there is no such label"):
-        variants_by_label({"ann": 3}, AugmentConfig(augment_label=("crow=2",)))
+        render_folder(data, HALF, AugmentConfig(augment_label=("ann=1", "crow=2")))
+    assert not data.image_dir.exists()
 
 
 def test_each_chunk_gets_its_variants_and_each_label_its_number(data: DataConfig) -> None:

@@ -100,7 +100,7 @@ def find_noise(folder: Path) -> tuple[Path, ...]:
                 if not any(block.any() for block in sound.mono()):
                     raise RecordingError("is silent from beginning to end")
         except RecordingError as error:
-            raise UsageError(f"--noise_dir holds {printable(path)}, which {error}: remove it") from None
+            raise UsageError(f"--noise_dir: {printable(path)}: {error}; remove it") from None
     return found
 
 

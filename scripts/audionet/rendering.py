@@ -65,8 +65,8 @@ def render_folder(data: DataConfig, config: PictureConfig, augment: AugmentConfi
     """
     data = dataclasses.replace(data, **{flag: getattr(data, flag).absolute() for flag in _FOLDERS})
     _check_folders(data)
-    recipe = recipe_of(augment, config)
     survey = _survey(data.audio_dir)
+    recipe = recipe_of(augment, config, survey.largest)
     if not survey.recordings:
         raise DatasetError(
             f"{printable(data.audio_dir)} holds no recordings: put them into one folder per label, "

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections import Counter
-from collections.abc import Iterator, Sequence, Set
+from collections.abc import Collection, Iterator, Sequence, Set
 from pathlib import Path
 from typing import NamedTuple
 
@@ -33,14 +33,18 @@ class VariantTask(NamedTuple):
     recipe: Recipe
 
 
-def recipe_of(augment: AugmentConfig, config: PictureConfig) -> Recipe | None:
+def recipe_of(augment: AugmentConfig, config: PictureConfig, labels: Collection[str]) -> Recipe | None:
     """How variants are to be made; None if none are asked for.
 
     Raises
     ------
     UsageError
-        If the background noise cannot be used, or the rate is too low for a telephone.
+        If the background noise cannot be used, the rate is too low for a telephone, or variants are asked for of
+        a label that is not among `labels`.
     """
+    for label in augment.by_label:
+        if label not in labels:
+            raise UsageError(f"--augment_label {printable(label)}: there is no such label")
     if not augment.wanted:
         return None
     if "telephone" in augment.kinds and config.sample_rate < _LOWEST_TELEPHONE_RATE:
@@ -53,16 +57,7 @@ def recipe_of(augment: AugmentConfig, config: PictureConfig) -> Recipe | None:
 
 
 def variants_by_label(chunks: dict[str, int], augment: AugmentConfig) -> dict[str, int]:
-    """How many variants each label gets in all, given its number of chunks.
-
-    Raises
-    ------
-    UsageError
-        If variants are asked for of a label that is not there.
-    """
-    for label in augment.by_label:
-        if label not in chunks:
-            raise UsageError(f"--augment_label {printable(label)}: there is no such label")
+    """How many variants each label gets in all, given its number of chunks."""
     wanted = {label: number * augment.by_label.get(label, augment.augment) for label, number in chunks.items()}
     if augment.balance:
         most = max((chunks[label] + wanted[label] for label in chunks), default=0)
