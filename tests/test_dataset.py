@@ -212,3 +212,30 @@ def test_a_damaged_dataset_json_is_one_line(tmp_path: Path, content: str, messag
         read_picture_config(tmp_path)
     assert "run data_maker.py again" in str(error.value)
     assert "\n" not in str(error.value)
+
+
+@given(chunks=st.integers(1, 80), overlap=st.sampled_from([0.0, 0.25, 0.5, 0.75, 0.9]))
+def test_sets_cut_in_time_are_a_whole_chunk_apart(chunks: int, overlap: float) -> None:
+    config = PictureConfig(overlap=overlap)
+    pictures = [Picture("ann", "x.wav", index, Path(f"{index}.jpg")) for index in range(chunks)]
+    split = split_pictures(pictures, 10, 10, config.apart)
+    begin = {name: [picture.index * config.step_length for picture in split.sets[name]] for name in SETS}
+    for one, other in (("training", "validation"), ("training", "testing"), ("validation", "testing")):
+        if begin[one] and begin[other]:
+            assert min(begin[other]) - (max(begin[one]) + config.chunk_length) >= config.chunk_length
+    assert sum(map(len, begin.values())) + split.dropped == chunks
+
+
+def test_settings_of_the_wrong_kind_are_refused(tmp_path: Path) -> None:
+    for wrong in (
+        {"representation": "cqt"},
+        {"overlap": "0.5"},
+        {"n_mels": True},
+        {"loudness": "none"},
+        {"hop_ms": None},
+    ):
+        settings = dataset_json(PictureConfig(), {}, None, complete=True)
+        settings["picture"] |= wrong
+        write_json(tmp_path / "dataset.json", settings)
+        with pytest.raises(DatasetError, match=f"{next(iter(wrong))} is .*run data_maker.py again"):
+            read_picture_config(tmp_path)
