@@ -10,11 +10,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+import soxr
 from conftest import SAMPLE_AUDIO, tone, write_tone
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from audionet.audio import Chunk, Recording, is_silent, measure, resample, span_of, to_int16, wav_bytes
+from audionet.audio import SECTION_SECONDS, Chunk, Recording, is_silent, measure, resample, span_of, to_int16, wav_bytes
 from audionet.config import PictureConfig
 from audionet.errors import RecordingError
 
@@ -195,6 +196,14 @@ def test_resampling_a_stream_leaves_no_trace_of_its_blocks(sizes: list[int], rat
     whole = np.concatenate(list(resample([signal], *rates)))
     np.testing.assert_allclose(streamed, whole, atol=1e-5)
     assert abs(len(whole) - len(signal) * rates[1] / rates[0]) <= 1
+
+
+@pytest.mark.parametrize("rates", [(44_100, 16_000), (8_000, 16_000), (11_025, 16_000)])
+def test_sections_leave_no_trace_either(rates: tuple[int, int]) -> None:
+    signal = np.random.default_rng(0).standard_normal(rates[0] * 35).astype(np.float32)
+    sections = list(resample(np.array_split(signal, 50), *rates))
+    assert [len(section) for section in sections[:-1]] == [SECTION_SECONDS * rates[1]] * 3
+    np.testing.assert_allclose(np.concatenate(sections), soxr.resample(signal, *rates), atol=1e-4)
 
 
 def test_a_chunk_read_back_is_the_same_chunk(tmp_path: Path) -> None:

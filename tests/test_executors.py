@@ -41,9 +41,10 @@ def batches(folder: Path, numbers: range, size: int = 5) -> list[Batch]:
     return [Batch(folder, list(numbers[i : i + size])) for i in range(0, len(numbers), size)]
 
 
-def test_a_killed_worker_costs_a_retry_and_only_what_kills_it_is_left_out(tmp_path: Path) -> None:
+@pytest.mark.parametrize("size", [1, 5])
+def test_a_killed_worker_costs_a_retry_and_only_what_kills_it_is_left_out(tmp_path: Path, size: int) -> None:
     with local_processes(2) as pool:
-        found = list(map_unordered(pool, squares, batches(tmp_path, range(60)), alone))
+        found = list(map_unordered(pool, squares, batches(tmp_path, range(60), size), alone))
     dead = [batch.numbers for batch, result in found if isinstance(result, WorkerDied)]
     done = {
         n: s for batch, result in found if isinstance(result, list) for n, s in zip(batch.numbers, result, strict=True)
