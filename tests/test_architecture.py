@@ -27,6 +27,8 @@ def imports_of(path: Path) -> set[str]:
     for node in ast.walk(ast.parse(path.read_text("utf-8"))):
         if isinstance(node, ast.ImportFrom) and node.level == 1 and node.module:
             found.add(node.module)
+        elif isinstance(node, ast.ImportFrom) and node.level == 1:
+            found |= {name.name for name in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
             found.add(node.module.removeprefix("audionet."))
         elif isinstance(node, ast.Import):

@@ -21,6 +21,7 @@ from conftest import files_of, write_tone
 
 from audionet.backbones import Backbone
 from audionet.bottlenecks import bottlenecks_of
+from audionet.cluster import _introduce
 from audionet.config import DataConfig, PictureConfig
 from audionet.dataset import find_pictures
 from audionet.errors import AudioNetError
@@ -97,6 +98,7 @@ def test_a_cluster_makes_the_same_bytes_even_when_a_worker_is_killed(
     tmp_path: Path, audio: Path, scheduler: str, backbone: Backbone
 ) -> None:
     here, there = folders(tmp_path / "here", audio), folders(tmp_path / "there", audio, scheduler=scheduler)
+    recordings = files_of(audio)
     local = render_folder(here, SHORT)
     elsewhere = tmp_path / "elsewhere"
     with worker(elsewhere, scheduler), worker(elsewhere, scheduler) as victim:
@@ -115,6 +117,7 @@ def test_a_cluster_makes_the_same_bytes_even_when_a_worker_is_killed(
         assert len(local.labels["voice 0"].skipped) == 6
         assert files_of(there.wav_dir, there.image_dir) == files_of(here.wav_dir, here.image_dir)
         assert render_folder(there, SHORT).rendered == 0
+        assert files_of(audio) == recordings
 
         pictures = find_pictures(there.image_dir)
         mine = bottlenecks_of(pictures, backbone, tmp_path / "mine", workers=2)
@@ -122,8 +125,37 @@ def test_a_cluster_makes_the_same_bytes_even_when_a_worker_is_killed(
         assert theirs.records.tobytes() == mine.records.tobytes()
 
 
+class OtherMachine:
+    """Stands in for Dask's client: one worker, which does not see some of the folders or has other versions."""
+
+    def __init__(self, hidden: Path | None = None, **versions: str) -> None:
+        self.hidden, self.versions = hidden, versions
+
+    def upload_file(self, name: str) -> None:
+        assert name.endswith(".zip")
+
+    def run(self, function: Any, digest: str, signs: list[Path]) -> dict[str, Any]:
+        same, missing, versions = function(digest, signs)
+        assert not missing
+        unseen = [sign.parent for sign in signs if sign.parent == self.hidden]
+        return {"tcp://other:1": (same, unseen, versions | self.versions)}
+
+
+def test_what_another_machine_lacks_is_said(tmp_path: Path, audio: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    writes = tmp_path / "out"
+    writes.mkdir()
+    for hidden in (audio, writes):
+        with pytest.raises(AudioNetError, match=f"worker at tcp://other:1 does not see {hidden}: .* shared"):
+            _introduce(OtherMachine(hidden), [audio], [writes])
+    before = files_of(audio)
+    _introduce(OtherMachine(pillow="9.0"), [audio], [writes])
+    assert "tcp://other:1 has pillow 9.0 (here " in capsys.readouterr().err
+    assert files_of(audio) == before
+    assert not list(writes.iterdir())
+
+
 @pytest.mark.slow
-def test_a_folder_that_workers_do_not_see_and_a_cluster_without_workers_are_said(
+def test_an_address_without_scheduler_and_a_cluster_without_workers_are_said(
     tmp_path: Path, audio: Path, scheduler: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("audionet.cluster._PATIENCE_SECONDS", 2.0)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import io
+import itertools
 import logging
+import os
 import platform
 import tempfile
 import zipfile
@@ -20,7 +22,8 @@ from .errors import AudioNetError, UsageError
 from .files import first_line, printable, temporary_path
 
 _PATIENCE_SECONDS = 20.0  # for a scheduler to answer and a first worker to come
-_PACKAGES = ("numpy", "pillow", "soundfile", "soxr")  # what a picture's bytes depend on
+_PACKAGES = ("numpy", "pillow", "soundfile", "soxr", "scipy", "audiomentations", "ai-edge-litert")
+"""What the bytes of pictures, variants and bottlenecks depend on."""
 
 
 class Cluster:
@@ -35,14 +38,14 @@ class Cluster:
 
 
 @contextlib.contextmanager
-def cluster(address: str, shared: Sequence[Path]) -> Iterator[Cluster]:
+def cluster(address: str, reads: Sequence[Path], writes: Sequence[Path]) -> Iterator[Cluster]:
     """Connect to a cluster, give its workers this package, and make sure that they can do the work.
 
     Parameters
     ----------
     address : str
         Of a Dask scheduler, such as ``tcp://host:8786``.
-    shared : sequence of Path
+    reads, writes : sequence of Path
         Folders that every worker has to see under the same path.
 
     Raises
@@ -70,7 +73,7 @@ def cluster(address: str, shared: Sequence[Path]) -> Iterator[Cluster]:
             raise AudioNetError(
                 f"the scheduler at {printable(address)} has no workers: start some with `dask worker {address}`"
             ) from None
-        _introduce(client, shared)
+        _introduce(client, reads, writes)
         with client.get_executor(pure=False) as executor:
             try:
                 yield Cluster(executor, sum(client.nthreads().values()))
@@ -81,21 +84,22 @@ def cluster(address: str, shared: Sequence[Path]) -> Iterator[Cluster]:
         client.close(timeout=_PATIENCE_SECONDS)
 
 
-def _introduce(client: Any, shared: Sequence[Path]) -> None:
+def _introduce(client: Any, reads: Sequence[Path], writes: Sequence[Path]) -> None:
     """Give every worker this package, and find out whether all can do the work."""
     archive, digest = _packed()
     with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as marks:
         path = Path(folder) / f"audionet-{digest}.zip"
         path.write_bytes(archive)
-        tokens = []
-        for place in shared:
-            token = temporary_path(place.absolute())
-            token.touch()
-            marks.callback(token.unlink)
-            tokens.append(token)
+        # What is only read is known by something that lies in it.
+        signs = [sign for place in reads for sign in itertools.islice(place.absolute().iterdir(), 1)]
+        for place in writes:
+            sign = temporary_path(place.absolute())
+            sign.touch()
+            marks.callback(sign.unlink)
+            signs.append(sign)
         try:
             client.upload_file(str(path))
-            answers = client.run(_look_around, digest, tokens)
+            answers = client.run(_look_around, digest, signs)
         except Exception as error:
             raise AudioNetError(
                 f"a worker cannot do this work ({type(error).__name__}: {first_line(error)}): "
@@ -137,11 +141,9 @@ def _code_digest() -> str:
     return digest.hexdigest()
 
 
-def _look_around(digest: str, tokens: Sequence[Path]) -> tuple[bool, list[Path], dict[str, str]]:
+def _look_around(digest: str, signs: Sequence[Path]) -> tuple[bool, list[Path], dict[str, str]]:
     """What a worker says of itself: whether its code is ours, which folders it does not see, its versions."""
-    from . import rendering  # noqa: F401  # a worker that lacks a library says so now
-
-    return _code_digest() == digest, [token.parent for token in tokens if not token.exists()], _versions()
+    return _code_digest() == digest, [sign.parent for sign in signs if not os.path.lexists(sign)], _versions()
 
 
 def _versions() -> dict[str, str]:

@@ -47,7 +47,9 @@ class Pool(Protocol):
 
 
 @contextlib.contextmanager
-def worker_pool(workers: int, scheduler: str | None, shared: Sequence[Path]) -> Iterator[Pool]:
+def worker_pool(
+    workers: int, scheduler: str | None, reads: Sequence[Path], writes: Sequence[Path] = ()
+) -> Iterator[Pool]:
     """Local processes or, where a scheduler is named, the workers of its Dask cluster.
 
     An error or an interruption in the block ends local processes at once.
@@ -58,7 +60,7 @@ def worker_pool(workers: int, scheduler: str | None, shared: Sequence[Path]) -> 
         How many local processes.
     scheduler : str or None
         Address of a Dask scheduler, such as ``tcp://host:8786``.
-    shared : sequence of Path
+    reads, writes : sequence of Path
         Folders that every worker has to see.
 
     Raises
@@ -68,7 +70,7 @@ def worker_pool(workers: int, scheduler: str | None, shared: Sequence[Path]) -> 
     AudioNetError
         If there is no such cluster, or it cannot do this work.
     """
-    with local_processes(workers) if scheduler is None else cluster(scheduler, shared) as pool:
+    with local_processes(workers) if scheduler is None else cluster(scheduler, reads, writes) as pool:
         yield pool
 
 

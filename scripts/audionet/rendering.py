@@ -77,8 +77,8 @@ def render_folder(data: DataConfig, config: PictureConfig, augment: AugmentConfi
             make_folder(folder)
             locks.enter_context(only_run_in(folder))
         run = _Run(data, config, survey)
-        shared = [data.audio_dir, *run.outputs, *([augment.noise_dir.absolute()] if augment.noise_dir else [])]
-        with worker_pool(data.workers, data.scheduler, shared) as pool:
+        reads = [data.audio_dir] if augment.noise_dir is None else [data.audio_dir, augment.noise_dir]
+        with worker_pool(data.workers, data.scheduler, reads, list(run.outputs)) as pool:
             run.render(pool)
             run.vary(pool, augment, recipe)
         return run.result()
