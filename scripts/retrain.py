@@ -47,7 +47,7 @@ def report(trained: Trained, config: RetrainConfig) -> None:
                 print(f"  {name:<16} per chunk     {result.chunks}")
                 print(f"  {'':<16} per recording {result.recordings}")
         if test.baseline is None:
-            print("  MFCC statistics  not measured: these are no mel spectrograms made by data_maker.py")
+            print("  MFCC statistics  not measured: it takes mel spectrograms made by data_maker.py")
     tested = {picture.label for picture in trained.split.sets["testing"]}
     if test is not None and (untested := len(trained.labels) - len(tested)):
         print(f"Note: {count(untested, 'label')} of {len(trained.labels)} had too few chunks to be in this test.")

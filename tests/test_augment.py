@@ -72,6 +72,22 @@ def test_recorded_noise_comes_from_the_folder(tmp_path: Path, speech: np.ndarray
     assert pitch(noisy.astype(float) - speech) == pytest.approx(3000, abs=2)
 
 
+def test_noise_cut_short_or_shorter_than_a_chunk_is_used_as_far_as_it_goes(tmp_path: Path, speech: np.ndarray) -> None:
+    path = write_tone(tmp_path / "hum.flac", 3000, 20, RATE)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 20])
+    noise = variant(speech, RATE, Recipe(("noise",), find_noise(tmp_path)), "x").astype(float) - speech
+    assert pitch(noise) == pytest.approx(3000, abs=2)
+    assert rms(noise[-RATE:]) > 0.5 * rms(noise[:RATE])
+
+
+def test_another_noise_of_the_same_name_and_size_is_another_recipe(tmp_path: Path) -> None:
+    found = set()
+    for frequency in (400, 500):
+        write_tone(tmp_path / "hum.wav", frequency, 60, RATE)
+        found.add(Recipe(("noise",), find_noise(tmp_path)).described()["noise"])
+    assert len(found) == 2
+
+
 @pytest.mark.parametrize("name", ["a", "b", "c", "d"])
 def test_gain_changes_the_level_alone(speech: np.ndarray, name: str) -> None:
     quiet = speech // 4

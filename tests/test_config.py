@@ -89,3 +89,9 @@ def test_the_band_edge_follows_a_low_sample_rate() -> None:
 )
 def test_every_model_has_its_own_json(graph: str, card: str) -> None:
     assert model_json_path(Path(graph)) == Path(card)
+
+
+@pytest.mark.parametrize("representation", ["linear", "chroma"])
+def test_a_picture_needs_bins(representation) -> None:
+    with pytest.raises(UsageError, match=r"--max_frequency is 10: .*FFT bins"):
+        PictureConfig(representation=representation, min_frequency=9, max_frequency=10)

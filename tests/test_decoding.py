@@ -100,6 +100,14 @@ def test_cut_short_containers_are_said(tmp_path: Path, name: str, options: tuple
 
 
 @needs_ffmpeg
+def test_sound_that_begins_late_is_not_cut_short(tmp_path: Path) -> None:
+    write_tone(tmp_path / "tone.wav", seconds=3)
+    command = ["ffmpeg", "-v", "error", "-itsoffset", "5", "-i", tmp_path / "tone.wav", tmp_path / "x.mka"]
+    subprocess.run(command, check=True)
+    assert len(list(Recording(tmp_path / "x.mka", SECOND))) == 3
+
+
+@needs_ffmpeg
 def test_a_film_without_sound(tmp_path: Path) -> None:
     command = ["ffmpeg", "-v", "error", "-f", "lavfi", "-i", "testsrc=size=64x64:rate=5", "-t", "1", tmp_path / "x.mp4"]
     subprocess.run(command, check=True)
@@ -134,11 +142,14 @@ def test_without_ffmpeg_the_line_says_how_to_get_it_and_the_rest_goes_on(
     data = DataConfig(tmp_path / "audio", tmp_path / "wav", tmp_path / "image", workers=1)
     write_tone(data.audio_dir / "ann" / "good.wav", seconds=2)
     (data.audio_dir / "ann" / "talk.m4a").write_bytes(b"\x00\x00\x00\x20ftypM4A ")
+    (data.audio_dir / "ann" / "other.wav").write_bytes(b"\x00\x00\x00\x20ftypM4A ")
     monkeypatch.setenv("PATH", str(tmp_path))
     for _ in range(2):  # the next run tries again: ffmpeg may have come
         result = render_folder(data, SECOND)
         assert result.labels["ann"].chunks == 2
-        (line,) = [line for line in capsys.readouterr().err.splitlines() if "talk.m4a" in line]
+        said = capsys.readouterr().err
+        assert "ann/other.wav: cannot be decoded: damaged, or not the kind of file its name says; ffmpeg, if" in said
+        (line,) = [line for line in said.splitlines() if "talk.m4a" in line]
         for part in (
             "ann/talk.m4a: takes ffmpeg",
             "sudo apt install ffmpeg",

@@ -311,6 +311,31 @@ def test_a_damaged_journal_costs_only_time(rendered: DataConfig) -> None:
     assert files_of(rendered.wav_dir, rendered.image_dir) == before
 
 
+@pytest.mark.parametrize("content", [b"", b'{"pic', b"\0" * 500])
+def test_a_damaged_dataset_json_is_made_anew(rendered: DataConfig, content: bytes) -> None:
+    before = files_of(rendered.wav_dir, rendered.image_dir)
+    for folder in (rendered.wav_dir, rendered.image_dir):
+        (folder / "dataset.json").write_bytes(content)
+    assert render_folder(rendered, SECOND).rendered == 0
+    assert files_of(rendered.wav_dir, rendered.image_dir) == before
+
+
+def test_pictures_that_lost_their_books_and_their_recording_are_said(
+    rendered: DataConfig, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (rendered.image_dir / "bob" / ".recordings.jsonl").write_text("x")
+    (rendered.audio_dir / "bob" / "1.wav").unlink()
+    render_folder(rendered, SECOND)
+    assert "bob: 2 pictures of unknown recordings in " in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("inside", ["audio_dir", "wav_dir", "image_dir"])
+def test_contact_sheets_never_become_a_label(data: DataConfig, inside: str) -> None:
+    write_tone(data.audio_dir / "ann" / "x.wav")
+    with pytest.raises(UsageError, match=f"--gallery_dir is inside --{inside}"):
+        render_folder(dataclasses.replace(data, gallery_dir=getattr(data, inside) / "ann"), SECOND)
+
+
 def test_a_closed_stderr_is_no_error(tmp_path: Path) -> None:
     write_tone(tmp_path / "audio" / "ann" / "x.wav")
     flags = " ".join(f"'--{name}_dir={tmp_path / name}'" for name in ("audio", "wav", "image"))

@@ -151,3 +151,9 @@ def test_variants_never_leave_the_training_set(tmp_path: Path) -> None:
     assert {(picture.label, picture.recording) for picture in split.sets["training"]} == learned
     assert len(split.sets["training"]) == 2 * len(bare.sets["training"])
     assert split.dropped == sum(len(bare.sets[name]) for name in ("validation", "testing"))
+
+
+@pytest.mark.parametrize(("rate", "kind"), [(7000, "telephone"), (384_000, "codec")])
+def test_a_rate_that_a_line_or_codec_cannot_carry_is_refused(data: DataConfig, rate: int, kind: str) -> None:
+    with pytest.raises(UsageError, match=f"leave {kind} out of --augment_kinds"):
+        render_folder(data, PictureConfig(sample_rate=rate, chunk_seconds=0.5), AugmentConfig(augment=1))

@@ -5,6 +5,8 @@ What audiomentations has is taken from there; rooms, telephones and codecs are m
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import hashlib
 import io
 import math
@@ -19,15 +21,17 @@ from typing import Any
 import numpy as np
 import soundfile
 
-from .audio import Int16Array, to_int16
-from .config import AUGMENT_KINDS
+from .audio import Int16Array, Recording, to_int16
+from .config import AUGMENT_KINDS, PictureConfig
 from .decoding import AUDIO_SUFFIXES, Float32Array, open_sound
-from .errors import RecordingError, UsageError
+from .errors import RecordingError, UnavailableError, UsageError
 from .files import printable, walk
 
 _MOST_KINDS = 3  # in one variant
 _MP3_RATES = frozenset({8_000, 11_025, 12_000, 16_000, 22_050, 24_000, 32_000, 44_100, 48_000})
 _TELEPHONE_HZ = (300, 3400)
+_DIGESTED_BYTES = 1 << 20
+_LONGEST_NOISE_CHUNKS = 6000  # of a tenth of a second: ten minutes
 
 _global_random = threading.Lock()
 
@@ -51,10 +55,15 @@ class Recipe:
 
     def described(self) -> dict[str, Any]:
         """For dataset.json: all that a variant's content depends on beside its chunk."""
-        names = hashlib.blake2b(digest_size=8)
+        digest = hashlib.blake2b(digest_size=8)
         for path in self.noise:
-            names.update(f"{path.name}\0{path.stat().st_size}\0".encode("utf-8", "surrogateescape"))
-        return {"kinds": list(self.kinds), "noise": names.hexdigest() if self.noise else None, "seed": self.seed}
+            size = path.stat().st_size
+            digest.update(f"{path.name}\0{size}\0".encode("utf-8", "surrogateescape"))
+            with path.open("rb") as file:  # both ends: noise collections are large
+                digest.update(file.read(_DIGESTED_BYTES))
+                file.seek(max(0, size - _DIGESTED_BYTES))
+                digest.update(file.read(_DIGESTED_BYTES))
+        return {"kinds": list(self.kinds), "noise": digest.hexdigest() if self.noise else None, "seed": self.seed}
 
 
 def variant(samples: Int16Array, rate: int, recipe: Recipe, name: str) -> Int16Array:
@@ -99,6 +108,8 @@ def find_noise(folder: Path) -> tuple[Path, ...]:
             with open_sound(path) as sound:
                 if not any(block.any() for block in sound.mono()):
                     raise RecordingError("is silent from beginning to end")
+        except UnavailableError as error:
+            raise UsageError(f"--noise_dir: {printable(path)}: {error}") from None
         except RecordingError as error:
             raise UsageError(f"--noise_dir: {printable(path)}: {error}; remove it") from None
     return found
@@ -145,14 +156,29 @@ def _room(sound: Float32Array, rate: int, generator: np.random.Generator, recipe
 
 def _noise(sound: Float32Array, rate: int, generator: np.random.Generator, recipe: Recipe) -> Float32Array:
     """Background noise 5 to 30 dB below the sound: recorded, or generated from brown to white."""
-    from audiomentations import AddBackgroundNoise, AddColorNoise
-
-    noise: Any
     if recipe.noise:
-        noise = AddBackgroundNoise(list(recipe.noise), min_snr_db=5, max_snr_db=30, p=1)
-    else:
-        noise = AddColorNoise(min_snr_db=5, max_snr_db=30, min_f_decay=-6, max_f_decay=0, p=1)
-    return _by_library(noise, sound, rate, generator)
+        # audiomentations reads fewer kinds of files than are read here, and fails at a damaged one.
+        recorded = _noise_of(recipe.noise[generator.integers(len(recipe.noise))], rate)
+        start = generator.integers(max(1, len(recorded) - len(sound) + 1))
+        noise = np.resize(recorded[start : start + len(sound)], sound.shape).astype(np.float32)
+        ratio = 10 ** (generator.uniform(5, 30) / 20)
+        level = math.sqrt(float(np.square(sound).mean()) / max(float(np.square(noise).mean()), 1e-12)) / ratio
+        return (sound + np.float32(level) * noise).astype(np.float32)
+    from audiomentations import AddColorNoise
+
+    generated = AddColorNoise(min_snr_db=5, max_snr_db=30, min_f_decay=-6, max_f_decay=0, p=1)
+    return _by_library(generated, sound, rate, generator)
+
+
+@functools.lru_cache(maxsize=8)
+def _noise_of(path: Path, rate: int) -> Int16Array:
+    """What can be heard of a recording of noise, its first ten minutes."""
+    chunks: list[Int16Array] = []
+    with contextlib.suppress(RecordingError):  # found usable before the work; damage behind that does not matter
+        recording = Recording(path, PictureConfig(sample_rate=rate, chunk_seconds=0.1))
+        for chunk in recording.chunks(0, _LONGEST_NOISE_CHUNKS):
+            chunks.append(chunk.samples)
+    return np.concatenate(chunks) if chunks else np.zeros(1, np.int16)
 
 
 def _gain(sound: Float32Array, rate: int, generator: np.random.Generator, recipe: Recipe) -> Float32Array:

@@ -104,10 +104,10 @@ class PictureConfig:
             f"0 to the upper edge, {self.top_frequency:g}",
         )
         _require(
-            self.representation != "linear" or len(self.bins) >= 8,
+            len(self.bins) >= {"mel": 0, "linear": 8, "chroma": 1}[self.representation],
             "max_frequency",
             self.max_frequency,
-            "further above --min_frequency: a linear picture has a row for each FFT bin between them, and needs 8",
+            "further above --min_frequency: there have to be FFT bins between them, 8 for a linear picture",
         )
         _require(10 <= self.dynamic_range_db <= 200, "dynamic_range_db", self.dynamic_range_db, "10 to 200")
         _require(1 <= self.jpeg_quality <= 100, "jpeg_quality", self.jpeg_quality, "1 to 100")
@@ -199,7 +199,7 @@ class AugmentConfig:
         _require(known, "augment_kinds", self.augment_kinds, f"some of {', '.join(AUGMENT_KINDS)}")
         for entry in self.augment_label:
             label, _, number = entry.rpartition("=")
-            valid = bool(label) and number.isdecimal() and int(number) <= MOST_VARIANTS
+            valid = bool(label) and number.isdecimal() and len(number) < 5 and int(number) <= MOST_VARIANTS
             _require(valid, "augment_label", entry, f"a label and 0 to {MOST_VARIANTS}, as in crow=4")
 
     @property

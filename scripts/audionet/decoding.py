@@ -110,7 +110,9 @@ def open_sound(path: Path) -> Iterator[Sound]:
     except soundfile.LibsndfileError:
         # Endings lie: an .mp3 may well be an m4a, a .wav may hold a codec of its own.
         if not _ffmpeg():
-            raise RecordingError("cannot be decoded: damaged, or not the kind of file its name says") from None
+            raise UnavailableError(
+                "cannot be decoded: damaged, or not the kind of file its name says; ffmpeg, if you install it, may tell"
+            ) from None
         yield _FfmpegSound(path)
         return
     with file:
@@ -260,7 +262,9 @@ class _FfmpegSound:
         if seconds is None and all(stream["codec_type"] == "audio" for stream in streams):
             seconds = content["format"].get("duration")
         if seconds is not None and content["format"]["format_name"].partition(",")[0] in _EXACT_DURATION:
-            self.frames = round(float(seconds) * self.rate)
+            # What a container calls its duration may count the time before the sound begins.
+            begin = float(audio.get("start_time", 0)) if "duration" not in audio else 0.0
+            self.frames = round((float(seconds) - max(0.0, begin)) * self.rate)
 
     def mono(self, start: int = 0) -> Iterator[Float32Array]:
         if start:

@@ -197,6 +197,15 @@ class Ledger:
                 folder.rmdir()
         return len(stale)
 
+    def strangers(self) -> int:
+        """Pictures with a chunk's name that neither the books nor the recordings know, as after damage to the books."""
+        folder, suffix = list(self.folders.items())[-1]
+        if not folder.is_dir():
+            return 0
+        known = {recording_name(file) for file in self._begun} | {recording_name(s.file) for s in self.sources}
+        stems = (name.removesuffix(suffix) for name in os.listdir(folder) if name.endswith(suffix))
+        return sum("_nohash_" in stem and parse_chunk_name(stem).recording not in known for stem in stems)
+
     def summary(self) -> Summary:
         """Counts, and what was left out and why."""
         summary = Summary(skipped=[{"file": file, "reason": reason} for file, reason in self._skipped])

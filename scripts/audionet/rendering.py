@@ -19,7 +19,7 @@ from .decoding import AUDIO_SUFFIXES
 from .errors import DatasetError, UsageError
 from .executors import Pool, WorkerDied, map_unordered, worker_pool
 from .files import make_folder, only_run_in, printable, walk, write_json
-from .ledger import Ledger, Outcome, Source, Summary, fingerprint, joined
+from .ledger import JOURNAL, Ledger, Outcome, Source, Summary, fingerprint, joined
 from .pieces import LARGE_BYTES, Piece, PieceTask, Watched, piece_batches, pieces_of, render_pieces, split_pieces
 from .variants import (
     VariantTask,
@@ -287,6 +287,11 @@ class _Run:
             return
         if not ledger.unchanged:
             self.removed += ledger.close()
+        if strangers := ledger.strangers():
+            warn(
+                f"{label}: {count(strangers, 'picture')} of unknown recordings in {list(ledger.folders)[-1]}; "
+                "left alone, but retrain.py would learn from them: remove what is not yours"
+            )
         if ledger.sources or label in self.survey.largest:
             self.summaries[label] = ledger.summary()
         del self._open[label]
@@ -309,9 +314,16 @@ def _check_folders(data: DataConfig) -> None:
                     f"--{one} is inside --{other} ({printable(place)}): chunks would be taken for recordings; "
                     "give each its own folder"
                 )
+    sheets = Path(os.path.realpath(data.gallery_dir))
+    for one, path in folders.items():
+        if sheets == path or path in sheets.parents:
+            raise UsageError(f"--gallery_dir is inside --{one} ({printable(path)}): give it its own folder")
     for flag in ("wav_dir", "image_dir"):
         folder = folders[flag]
         if not folder.is_dir() or _described(folder) is not None:
+            continue
+        # A damaged dataset.json is made anew where the labels' books say whose folder it is.
+        if any(data.image_dir.glob(f"*/{JOURNAL}")):
             continue
         if (folder / DATASET_JSON).exists() or any(os.listdir(folder / label) for label in label_folders(folder)):
             raise UsageError(

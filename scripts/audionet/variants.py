@@ -21,6 +21,7 @@ from .spectrogram import render
 
 _BATCH = 64
 _LOWEST_TELEPHONE_RATE = 8_000  # Hz
+_HIGHEST_CODEC_RATE = 192_000  # Hz; libvorbis crashes above 200 kHz
 
 
 class VariantTask(NamedTuple):
@@ -39,8 +40,8 @@ def recipe_of(augment: AugmentConfig, config: PictureConfig, labels: Collection[
     Raises
     ------
     UsageError
-        If the background noise cannot be used, the rate is too low for a telephone, or variants are asked for of
-        a label that is not among `labels`.
+        If the background noise cannot be used, the rate is none for a telephone or a codec, or variants are
+        asked for of a label that is not among `labels`.
     """
     for label in augment.by_label:
         if label not in labels:
@@ -51,6 +52,11 @@ def recipe_of(augment: AugmentConfig, config: PictureConfig, labels: Collection[
         raise UsageError(
             f"--sample_rate {config.sample_rate} is less than a telephone's {_LOWEST_TELEPHONE_RATE}: "
             "leave telephone out of --augment_kinds"
+        )
+    if "codec" in augment.kinds and config.sample_rate > _HIGHEST_CODEC_RATE:
+        raise UsageError(
+            f"--sample_rate {config.sample_rate} is more than a codec's {_HIGHEST_CODEC_RATE}: "
+            "leave codec out of --augment_kinds"
         )
     noise = find_noise(augment.noise_dir) if augment.noise_dir else ()
     return Recipe(augment.kinds, noise, augment.augment_seed)
