@@ -146,8 +146,8 @@ class Recording:
                         return
         # What is left of a damaged recording is a fragment, not a short recording: no padding from next to nothing.
         is_short_recording = index == 0 and len(held) > 0 and damage is None
-        new = len(held) - (length - step if index else length // 2)
-        if is_short_recording or (2 * new >= step if index else new >= 0 and len(held) > 0):
+        new, enough = (len(held) - (length - step), step) if index else (len(held), length)
+        if is_short_recording or 2 * new >= enough:
             padded = np.concatenate([held, np.zeros(length - len(held), np.float32)])
             yield Chunk(index, begin / rate, to_int16(padded, span.gain))
         if damage is not None:
