@@ -107,7 +107,7 @@ class PictureConfig:
             len(self.bins) >= {"mel": 0, "linear": 8, "chroma": 1}[self.representation],
             "max_frequency",
             self.max_frequency,
-            "further above --min_frequency: there have to be FFT bins between them, 8 for a linear picture",
+            "further above --min_frequency: there have to be FFT bins between them, and a linear picture needs 8",
         )
         _require(10 <= self.dynamic_range_db <= 200, "dynamic_range_db", self.dynamic_range_db, "10 to 200")
         _require(1 <= self.jpeg_quality <= 100, "jpeg_quality", self.jpeg_quality, "1 to 100")
