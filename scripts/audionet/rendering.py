@@ -138,7 +138,7 @@ class _Run:
         with progress("Rendering", "B", self.survey.size) as self._advance:
             tasks = self._tasks(labels, pool)
             for task, outcomes in map_unordered(pool, render_pieces, tasks, split_pieces, self._look_within):
-                for piece, outcome in zip(task.pieces, self._outcomes(outcomes, task), strict=True):
+                for piece, outcome in zip(task.pieces, _outcomes(outcomes, task), strict=True):
                     self._take(task.label, piece, outcome)
 
     def vary(self, pool: Pool, augment: AugmentConfig, recipe: Recipe | None) -> None:
@@ -255,12 +255,6 @@ class _Run:
             self._watched[label, source.file] = Watched(source, folder, suffix, seconds)
         return cut
 
-    def _outcomes(self, outcomes: list[Outcome] | WorkerDied, task: PieceTask) -> list[Outcome]:
-        if isinstance(outcomes, WorkerDied):
-            note = "ended the worker process, twice, by a crash or for want of memory"
-            return [Outcome(0, 0, [], note, lasting=False) for _ in task.pieces]
-        return outcomes
-
     def _take(self, label: str, piece: Piece, outcome: Outcome) -> None:
         key, ledger = (label, piece.source.file), self._open[label]
         pieces = self._pieces.setdefault(key, {})
@@ -300,6 +294,13 @@ class _Run:
         """Show how far long recordings are that one worker reads from beginning to end, by the files it has made."""
         for watched in self._watched.values():
             self._advance(watched.source.size * watched.look(self.config))
+
+
+def _outcomes(outcomes: list[Outcome] | WorkerDied, task: PieceTask) -> list[Outcome]:
+    if isinstance(outcomes, WorkerDied):
+        note = "ended the worker process, twice, by a crash or for want of memory"
+        return [Outcome(0, 0, [], note, lasting=False) for _ in task.pieces]
+    return outcomes
 
 
 _FOLDERS = ("wav_dir", "image_dir", "audio_dir")
