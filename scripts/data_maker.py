@@ -9,11 +9,12 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
-from audionet.config import AugmentConfig, DataConfig, PictureConfig, add_flags, from_flags
+from audionet.config import AugmentConfig, DataConfig, PictureConfig
 from audionet.console import Parser, count, run, table
 from audionet.dataset import find_pictures
 from audionet.errors import DatasetError
 from audionet.files import printable
+from audionet.flags import add_flags, from_flags
 from audionet.gallery import write_gallery
 from audionet.rendering import Result, render_folder
 

@@ -11,11 +11,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from audionet.config import LabelConfig, add_flags, from_flags, path_flag
+from audionet.config import LabelConfig
 from audionet.console import Parser, count, run, warn
 from audionet.decoding import AUDIO_SUFFIXES
 from audionet.errors import AudioNetError, DatasetError, RecordingError, UsageError
 from audionet.files import printable, walk
+from audionet.flags import add_flags, from_flags, path_flag
 from audionet.prediction import PICTURE_SUFFIXES, Answer, Predictor
 
 

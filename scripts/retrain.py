@@ -9,9 +9,10 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
-from audionet.config import RetrainConfig, add_flags, from_flags
+from audionet.config import RetrainConfig
 from audionet.console import Parser, count, run
 from audionet.files import printable
+from audionet.flags import add_flags, from_flags
 from audionet.training import Trained, publish, train
 
 

@@ -12,7 +12,7 @@ from conftest import ROOT
 
 PACKAGE = ROOT / "scripts" / "audionet"
 LEVELS = [
-    {"errors", "config", "files", "console"},
+    {"errors", "config", "flags", "files", "console"},
     {"decoding", "audio", "spectrogram", "features", "augment", "dataset", "ledger", "gallery"}
     | {"pieces", "variants", "rendering", "executors", "cluster", "metrics", "litert"},
     {"tensorflow_runtime", "conversion", "backbones", "bottlenecks", "head", "export"},

@@ -6,16 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from audionet.config import (
-    DataConfig,
-    LabelConfig,
-    PictureConfig,
-    RetrainConfig,
-    add_flags,
-    from_flags,
-    model_json_path,
-)
+from audionet.config import DataConfig, LabelConfig, PictureConfig, RetrainConfig, model_json_path
 from audionet.errors import UsageError
+from audionet.flags import add_flags, from_flags
 
 
 @pytest.mark.parametrize("config", [PictureConfig, DataConfig, RetrainConfig, LabelConfig])

@@ -12,9 +12,10 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from .config import PictureConfig, from_json
+from .config import PictureConfig
 from .errors import DatasetError, UsageError
 from .files import printable, read_json
+from .flags import from_json
 
 DATASET_JSON = "dataset.json"
 SETS = ("training", "validation", "testing")
