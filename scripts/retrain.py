@@ -9,11 +9,12 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
-from audionet.config import RetrainConfig
+from audionet.config import RetrainConfig, lite_path
 from audionet.console import Parser, count, run
 from audionet.files import printable
 from audionet.flags import add_flags, from_flags
-from audionet.training import Trained, publish, train
+from audionet.publishing import publish, summarise
+from audionet.training import Trained, train
 
 
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -27,8 +28,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     trained = train(config)
     report(trained, config)
     publish(trained, config)
-    print(f"Model:  {printable(config.output_graph)}\n        {printable(config.output_model)}")
+    looked_at = summarise(trained)
+    written = dict.fromkeys((config.output_graph, lite_path(config.output_graph), config.output_model))
+    print("Model:  " + "\n        ".join(map(printable, written)))
     print(f"Labels: {printable(config.output_labels)}")
+    print(f"Look:   {printable(looked_at[0].parent)}/ ({', '.join(path.name for path in looked_at)}), make tensorboard")
     print(f"Ask it: python scripts/label_image.py --graph {printable(config.output_graph)} CLIP")
 
 
@@ -38,7 +42,7 @@ def report(trained: Trained, config: RetrainConfig) -> None:
     if test is None:
         print("No test: no label has enough chunks to keep some aside.")
     else:
-        unseen = "none of them heard in training" if not trained.split.heard_in_training else "see the note below"
+        unseen = "none of them heard in training" if not trained.data.split.heard_in_training else "see the note below"
         print(
             f"Test on {count(test.network.chunks.total, 'chunk')} of "
             f"{count(test.network.recordings.total, 'recording')}, {unseen}:"
@@ -49,10 +53,10 @@ def report(trained: Trained, config: RetrainConfig) -> None:
                 print(f"  {'':<16} per recording {result.recordings}")
         if test.baseline is None:
             print("  MFCC statistics  not measured: it takes mel spectrograms made by data_maker.py")
-    tested = {picture.label for picture in trained.split.sets["testing"]}
-    if test is not None and (untested := len(trained.labels) - len(tested)):
-        print(f"Note: {count(untested, 'label')} of {len(trained.labels)} had too few chunks to be in this test.")
-    if heard := trained.split.heard_in_training:
+    tested = {picture.label for picture in trained.data.split.sets["testing"]}
+    if test is not None and (untested := len(trained.data.labels) - len(tested)):
+        print(f"Note: {count(untested, 'label')} of {len(trained.data.labels)} had too few chunks to be in this test.")
+    if heard := trained.data.split.heard_in_training:
         names = ", ".join(map(printable, heard[:5])) + (", ..." if len(heard) > 5 else "")
         print(
             f"Note: of {count(len(heard), 'label')} with fewer than three recordings ({names}) the test chunks come "

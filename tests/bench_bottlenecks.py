@@ -96,7 +96,9 @@ def main() -> None:
         found: dict[str, Any] = {}
 
         def ours() -> None:
-            found["ours"] = bottlenecks_of(pictures, backbone, folder / str(next(serial)), cores).records["network"]
+            found["ours"] = bottlenecks_of(pictures, backbone, folder / str(next(serial)), cores).records.take(
+                "network"
+            )
 
         def theirs() -> None:
             found["theirs"] = stock(model, paths)

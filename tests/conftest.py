@@ -79,6 +79,7 @@ def retrain_config(tmp_path: Path, model_dir: Path, averaging_backbone: Path) ->
             "image_dir": image_dir,
             "bottleneck_dir": tmp_path / "bottlenecks",
             "model_dir": model_dir,
+            "checkpoint_dir": tmp_path / "checkpoints",
             "summaries_dir": tmp_path / "summaries",
             "output_graph": tmp_path / "out" / "retrained_graph.tflite",
             "output_labels": tmp_path / "out" / "retrained_labels.txt",

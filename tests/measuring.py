@@ -54,6 +54,7 @@ def model_flags(folder: Path) -> list[str]:
     return [
         f"--image_dir={folder / 'image'}",
         f"--bottleneck_dir={folder / 'bottlenecks'}",
+        f"--checkpoint_dir={folder / 'checkpoints'}",
         f"--summaries_dir={folder / 'summaries'}",
         f"--output_graph={folder / 'retrained_graph.tflite'}",
         f"--output_labels={folder / 'retrained_labels.txt'}",

@@ -13,10 +13,22 @@ from conftest import ROOT
 PACKAGE = ROOT / "scripts" / "audionet"
 LEVELS = [
     {"errors", "config", "flags", "files", "console"},
-    {"decoding", "audio", "spectrogram", "features", "augment", "dataset", "ledger", "gallery"}
-    | {"pieces", "variants", "rendering", "executors", "cluster", "metrics", "litert"},
-    {"tensorflow_runtime", "conversion", "backbones", "bottlenecks", "head", "export"},
-    {"prediction", "training"},
+    {"decoding", "audio", "spectrogram", "features", "augment", "dataset", "cache", "ledger", "gallery"}
+    | {"pieces", "variants", "rendering", "executors", "cluster", "metrics", "results", "litert"}
+    | {"examples", "checkpoints", "plots"},
+    {
+        "tensorflow_runtime",
+        "conversion",
+        "backbones",
+        "acceleration",
+        "bottlenecks",
+        "masking",
+        "stepping",
+        "fitting",
+        "summaries",
+    }
+    | {"head", "networks", "search", "export", "tensorflow_export"},
+    {"prediction", "training", "publishing"},
 ]
 LEVEL = {name: level for level, names in enumerate(LEVELS) for name in names}
 MODULES = sorted(path.stem for path in PACKAGE.glob("*.py") if path.stem != "__init__")

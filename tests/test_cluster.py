@@ -122,7 +122,8 @@ def test_a_cluster_makes_the_same_bytes_even_when_a_worker_is_killed(
         pictures = find_pictures(there.image_dir)
         mine = bottlenecks_of(pictures, backbone, tmp_path / "mine", workers=2)
         theirs = bottlenecks_of(pictures, backbone, tmp_path / "theirs", workers=2, scheduler=scheduler)
-        assert theirs.records.tobytes() == mine.records.tobytes()
+        for field in ("size", "network", "bands", "mfcc"):
+            assert theirs.records.take(field).tobytes() == mine.records.take(field).tobytes()
 
 
 class OtherMachine:

@@ -67,7 +67,7 @@ def test_a_foreign_picture_is_a_recording_of_its_own() -> None:
 
 def pictures_of(shape: dict[str, list[int]], folder: Path = Path("x")) -> list[Picture]:
     return [
-        Picture(label, f"r{number}.wav", index, folder / label / f"r{number}.wav_nohash_{index:04d}.jpg")
+        Picture(label, f"r{number}.wav", index, folder / label, f"r{number}.wav_nohash_{index:04d}.jpg")
         for label, recordings in shape.items()
         for number, chunks in enumerate(recordings)
         for index in range(chunks)
@@ -217,7 +217,7 @@ def test_a_damaged_dataset_json_is_one_line(tmp_path: Path, content: str, messag
 @given(chunks=st.integers(1, 80), overlap=st.sampled_from([0.0, 0.25, 0.5, 0.75, 0.9]))
 def test_sets_cut_in_time_are_a_whole_chunk_apart(chunks: int, overlap: float) -> None:
     config = PictureConfig(overlap=overlap)
-    pictures = [Picture("ann", "x.wav", index, Path(f"{index}.jpg")) for index in range(chunks)]
+    pictures = [Picture("ann", "x.wav", index, Path(), f"{index}.jpg") for index in range(chunks)]
     split = split_pictures(pictures, 10, 10, config.apart)
     begin = {name: [picture.index * config.step_length for picture in split.sets[name]] for name in SETS}
     for one, other in (("training", "validation"), ("training", "testing"), ("validation", "testing")):

@@ -34,7 +34,7 @@ def test_pitch_classes_are_marked_in_the_middle_of_their_rows() -> None:
 
 
 def test_a_page_shows_pictures_from_first_to_last() -> None:
-    pictures = [Picture("ann", "x.wav", index, Path("x")) for index in range(1000)]
+    pictures = [Picture("ann", "x.wav", index, Path("x"), "y") for index in range(1000)]
     found = [picture.index for picture in chosen(pictures, CONFIG)]
     assert (found[0], found[-1], len(found)) == (0, 999, 24)
     assert len({b - a for a, b in pairwise(found)}) <= 2
@@ -42,7 +42,7 @@ def test_a_page_shows_pictures_from_first_to_last() -> None:
 
 
 def test_a_caption_says_when_and_which() -> None:
-    assert caption(Picture("ann", "talk.mp3", 21, Path("x"), 2), CONFIG) == "1:03.0 aug2 talk.mp3"
+    assert caption(Picture("ann", "talk.mp3", 21, Path("x"), "y", 2), CONFIG) == "1:03.0 aug2 talk.mp3"
 
 
 def test_the_pictures_are_on_the_sheet_as_they_are() -> None:

@@ -1,19 +1,22 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from audionet import training
+from audionet import publishing
 from audionet.dataset import SETS, dataset_json
 from audionet.errors import DatasetError, ModelError, UsageError
 from audionet.features import model_inputs, picture_features
 from audionet.files import write_json
+from audionet.head import Layer
 from audionet.litert import Runner
 from audionet.prediction import Predictor
-from audionet.training import publish, train
+from audionet.publishing import publish
+from audionet.training import train
 
 
 def made_by_data_maker(folder: Path) -> Path:
@@ -54,8 +57,8 @@ def test_the_exported_file_is_the_trained_model(picture_folder, retrain_config) 
     publish(trained, config)
     runner = Runner(config.output_graph)
     assert runner._outputs[0]["name"] == "final_result"
-    network = trained.bottlenecks.records["network"].astype(np.float32)
-    for row, picture in enumerate(trained.bottlenecks.pictures):
+    network = trained.data.bottlenecks.records.take("network").astype(np.float32)
+    for row, picture in enumerate(trained.data.bottlenecks.pictures):
         features = picture_features(picture.path.read_bytes(), trained.backbone.input_size)
         answer = runner(*model_inputs(features, trained.backbone.band_statistics))
         expected = trained.head.probabilities(network[row : row + 1])[0]
@@ -65,7 +68,7 @@ def test_the_exported_file_is_the_trained_model(picture_folder, retrain_config) 
 
 def test_no_recording_is_in_two_sets(picture_folder, retrain_config) -> None:
     trained = train(retrain_config(picture_folder(recordings=7)))
-    heard = [{(p.label, p.recording) for p in trained.split.sets[name]} for name in SETS]
+    heard = [{(p.label, p.recording) for p in trained.data.split.sets[name]} for name in SETS]
     assert heard[0].isdisjoint(heard[1])
     assert heard[0].isdisjoint(heard[2])
     assert heard[1].isdisjoint(heard[2])
@@ -95,7 +98,7 @@ def test_a_copy_of_a_training_recording_is_no_test(
     for path in sorted((folder / "low").glob("*.jpg")):
         path.with_name(f"copy of {path.name}").write_bytes(path.read_bytes())
     trained = train(retrain_config(folder, testing_percentage=30.0))
-    content = {name: {p.path.read_bytes() for p in trained.split.sets[name]} for name in SETS}
+    content = {name: {p.path.read_bytes() for p in trained.data.split.sets[name]} for name in SETS}
     assert not content["training"] & content["testing"]
     assert not content["training"] & content["validation"]
     assert not content["validation"] & content["testing"]
@@ -126,14 +129,14 @@ def test_outputs_that_cannot_be_written_are_found_before_the_work(
 def test_pictures_of_unknown_making_have_no_baseline(picture_folder, retrain_config) -> None:
     config = retrain_config(picture_folder())
     trained = train(config)
-    assert trained.picture is None
+    assert trained.data.picture is None
     assert trained.test is not None
     assert trained.test.baseline is None
 
 
 def test_labels_with_one_recording_are_said(picture_folder, retrain_config) -> None:
     trained = train(retrain_config(picture_folder(recordings=1, chunks=12)))
-    assert trained.split.heard_in_training == ["high", "low", "middle"]
+    assert trained.data.split.heard_in_training == ["high", "low", "middle"]
     assert trained.test is not None
 
 
@@ -184,14 +187,12 @@ def test_a_model_that_answers_otherwise_is_not_published(
     publish(trained, config)
     before = config.output_graph.read_bytes(), config.output_model.read_bytes()
 
-    join = training.join
-    other = train(retrain_config(config.image_dir, seed=7))
-    wrong = training.Trained(
-        **{**vars(other), "head": type(other.head)(-other.head.weights, other.head.biases, 1, None)}
-    )
-    monkeypatch.setattr(training, "join", lambda b, h, n: join(b, other.head, n))
+    last = trained.head.last
+    other = dataclasses.replace(trained.head, last=Layer(-last.weights, last.biases))
+    join = publishing.join
+    monkeypatch.setattr(publishing, "join", lambda backbone, _, name: join(backbone, other, name))
     with pytest.raises(ModelError, match="nothing was published"):
-        publish(wrong, config)
+        publish(trained, config)
     assert (config.output_graph.read_bytes(), config.output_model.read_bytes()) == before
 
 

@@ -19,7 +19,7 @@ from .config import TF_FILES
 from .console import native_stderr_muted
 from .conversion import FeatureFunction, convert
 from .errors import BackboneError
-from .files import first_line, make_folder, printable, read_json, sha256, write_bytes, write_json
+from .files import content_hash, first_line, make_folder, printable, read_json, sha256, write_bytes, write_json
 from .litert import Runner
 from .spectrogram import UInt8Array
 from .tensorflow_runtime import import_tensorflow, import_tensorflow_hub
@@ -56,6 +56,8 @@ class Backbone:
         ``int8`` or ``float32``.
     cosine : float
         Mean cosine between the converted features and the original's.
+    load : callable
+        Gives the original network.
     """
 
     name: str
@@ -68,6 +70,29 @@ class Backbone:
     band_statistics: bool
     arithmetic: str
     cosine: float
+    load: Callable[[], Original] = dataclasses.field(compare=False, repr=False)
+
+
+@dataclass(frozen=True)
+class Original:
+    """A backbone as TensorFlow runs it.
+
+    Attributes
+    ----------
+    function : callable
+        Pictures, float32 (n, height, width, 3) of 0 to 255, to features, (n, width).
+    input_size : (int, int)
+        Height and width, pixels.
+    owner : object
+        What holds its weights, and has to live as long as the function.
+    model : keras.Model or None
+        The same as layers, where it is made of them.
+    """
+
+    function: FeatureFunction
+    input_size: tuple[int, int]
+    owner: Any
+    model: Any = None
 
 
 @dataclass(frozen=True)
@@ -79,7 +104,7 @@ class _Origin:
     source_hash: str
     band_statistics: bool
     says_size: bool
-    load: Callable[[], tuple[FeatureFunction, tuple[int, int]]]
+    load: Callable[[], Original]
 
 
 def prepare(
@@ -113,8 +138,9 @@ def prepare(
     card = _read_card(path, card_path)
     if card is None:
         print(f"Converting {origin.name} to LiteRT (once) ...", flush=True)
-        function, input_size = origin.load()
-        model, arithmetic, cosine = convert(function, input_size, samples(input_size), origin.name)
+        original = origin.load()
+        pixels = samples(original.input_size)
+        model, arithmetic, cosine = convert(original.function, original.input_size, pixels, origin.name)
         write_bytes(path, model)
         card = {"sha256": hashlib.sha256(model).hexdigest(), "arithmetic": arithmetic, "cosine": cosine}
         write_json(card_path, card)
@@ -132,14 +158,54 @@ def prepare(
         band_statistics=origin.band_statistics,
         arithmetic=card["arithmetic"],
         cosine=card["cosine"],
+        load=origin.load,
+    )
+
+
+def from_model(model: Any, name: str, band_statistics: bool, samples: UInt8Array, folder: Path) -> Backbone:
+    """A network that was trained here, converted to LiteRT.
+
+    Parameters
+    ----------
+    model : keras.Model
+        Pixels of 0 to 255 to features.
+    name : str
+    band_statistics : bool
+        Whether the top is given these too.
+    samples : ndarray of uint8, shape (n, height, width, 3)
+        Pictures on which the converted network must agree with the original.
+    folder : Path
+        Where the converted network goes.
+
+    Raises
+    ------
+    BackboneError
+        If it cannot be converted.
+    """
+    original = Original(lambda pixels: model(pixels, training=False), samples.shape[1:3], model, model)
+    content, arithmetic, cosine = convert(original.function, original.input_size, samples, name)
+    fingerprint = hashlib.sha256(content).hexdigest()
+    path = folder / f"{name}-{fingerprint[:12]}.tflite"
+    write_bytes(path, content)
+    return Backbone(
+        name=name,
+        source=name,
+        source_hash=fingerprint,
+        path=path,
+        identity=fingerprint,
+        input_size=original.input_size,
+        width=Runner(path).output_width,
+        band_statistics=band_statistics,
+        arithmetic=arithmetic,
+        cosine=cosine,
+        load=lambda: original,
     )
 
 
 def description(backbone: Backbone) -> dict[str, Any]:
     """What a model's JSON says of its backbone."""
-    content = dataclasses.asdict(backbone)
-    del content["path"]
-    return content
+    names = [item.name for item in dataclasses.fields(backbone) if item.name not in ("path", "load")]
+    return {name: getattr(backbone, name) for name in names}
 
 
 def _read_card(path: Path, card_path: Path) -> dict[str, Any] | None:
@@ -179,19 +245,28 @@ def _bundled(card_path: Path) -> _Origin:
             f"{printable(weights)} is damaged (its SHA-256 is not the one in {card_path.name}): {remedy}"
         )
 
-    def load() -> tuple[FeatureFunction, tuple[int, int]]:
+    def load() -> Original:
         model = inception_v3(weights, tuple(card["input_size"]))
-        return lambda pixels: model(pixels / 127.5 - 1, training=False), tuple(card["input_size"])
+        return Original(lambda pixels: model(pixels, training=False), tuple(card["input_size"]), model, model)
 
     return _Origin(card["name"], card["name"], card["sha256"], card["band_statistics"], True, load)
 
 
 def inception_v3(weights: Path, input_size: tuple[int, int]) -> Any:
-    """Keras's Inception-v3 up to its global average, with weights from an .npz (``w000``, ``w001``, ...)."""
+    """Keras's Inception-v3 from pixels of 0 to 255 to its global average.
+
+    Parameters
+    ----------
+    weights : Path
+        An .npz (``w000``, ``w001``, ...).
+    input_size : (int, int)
+    """
     import_tensorflow()
     import keras
 
-    model = keras.applications.InceptionV3(weights=None, include_top=False, pooling="avg", input_shape=(*input_size, 3))
+    pixels = keras.Input((*input_size, 3), name="pixels")
+    scaled = keras.layers.Rescaling(1 / 127.5, -1, name="scale")(pixels)
+    model = keras.applications.InceptionV3(weights=None, include_top=False, pooling="avg", input_tensor=scaled)
     with np.load(weights, allow_pickle=False) as arrays:
         model.set_weights([arrays[f"w{i:03d}"].astype(np.float32) for i in range(len(model.weights))])
     return model
@@ -200,16 +275,8 @@ def inception_v3(weights: Path, input_size: tuple[int, int]) -> Any:
 def _saved_model(folder: Path, source: str, input_side: int | None) -> _Origin:
     name = re.sub(r"\W+", "_", source.partition("?")[0].removesuffix(".tar.gz")).strip("_")[-60:]
     return _Origin(
-        name, source, _folder_hash(folder), False, False, lambda: _load_saved_model(folder, source, input_side)
+        name, source, content_hash(folder), False, False, lambda: _load_saved_model(folder, source, input_side)
     )
-
-
-def _folder_hash(folder: Path) -> str:
-    digest = hashlib.sha256()
-    for path in sorted(folder.rglob("*")):
-        if path.is_file():
-            digest.update(f"{path.relative_to(folder).as_posix()} {sha256(path)}\n".encode("utf-8", "surrogateescape"))
-    return digest.hexdigest()
 
 
 def _fetch(handle: str, model_dir: Path) -> Path:
@@ -230,8 +297,8 @@ def _fetch(handle: str, model_dir: Path) -> Path:
         socket.setdefaulttimeout(timeout)
 
 
-def _load_saved_model(folder: Path, source: str, input_side: int | None) -> tuple[FeatureFunction, tuple[int, int]]:
-    """The feature function of a SavedModel, for uint8-valued floats, and its input size.
+def _load_saved_model(folder: Path, source: str, input_side: int | None) -> Original:
+    """A SavedModel as a backbone.
 
     Follows TF Hub's image convention: values of 0 to 1, batch x height x width x 3 in, batch x width out.
     """
@@ -265,7 +332,7 @@ def _load_saved_model(folder: Path, source: str, input_side: int | None) -> tupl
         # TF1 hub modules call their feature vector so, beside every layer's output.
         return output["default"] if isinstance(output, dict) and "default" in output else output
 
-    return features, input_size
+    return Original(features, input_size, module)
 
 
 def _input_shape(signature: Any) -> tuple[int, int] | None:

@@ -18,6 +18,15 @@ CHROMA_ROWS = 8
 AUGMENT_KINDS = ("stretch", "pitch", "room", "noise", "gain", "telephone", "codec")
 """What variants are made by, in the order in which it happens to a voice."""
 
+FROM_SCRATCH = ("simple_cnn", "deep_cnn")
+"""Architectures that are trained as a whole."""
+
+LEARNING_RATES = {"linear": 0.3, "mlp": 0.003, "cosine": 0.03, "from scratch": 0.001}
+"""What suits each kind of training."""
+
+GRAPH_SUFFIXES = (".tflite", ".pb", ".keras", "")
+"""What a model can be written as; a SavedModel is a folder."""
+
 MOST_VARIANTS = 50
 """Variants of one chunk, at most: more of the same teaches nothing."""
 
@@ -30,6 +39,11 @@ def available_cores() -> int:
 def _flag(default: Any, text: str, bare: Any = None) -> Any:
     """A setting with its default and help; `bare` is what the flag means when no value follows it."""
     return field(default=default, metadata={"help": text, "bare": bare})
+
+
+def _refuse(value: object, flag: str, reason: str) -> None:
+    if value:
+        raise UsageError(f"--{flag} is refused: {reason}. data_maker.py --augment varies sound as sound varies")
 
 
 def _require(condition: bool, flag: str, value: object, rule: str) -> None:
@@ -219,33 +233,103 @@ class RetrainConfig:
     image_dir: Path = _flag(TF_FILES / "data_image", "pictures, one folder per label, as data_maker.py makes them")
     bottleneck_dir: Path = _flag(TF_FILES / "bottlenecks", "cache of bottleneck features")
     model_dir: Path = _flag(TF_FILES / "models", "cache of fetched and converted backbones")
-    summaries_dir: Path = _flag(TF_FILES / "training_summaries", "TensorBoard summaries")
-    output_graph: Path = _flag(TF_FILES / "retrained_graph.tflite", "the model to write, a .tflite file")
+    checkpoint_dir: Path = _flag(TF_FILES / "checkpoints", "where training that was interrupted goes on from")
+    summaries_dir: Path = _flag(TF_FILES / "training_summaries", "TensorBoard summaries and the curves as a PNG")
+    output_graph: Path = _flag(
+        TF_FILES / "retrained_graph.tflite",
+        "the model to write: .tflite, or also a frozen graph (.pb), a .keras file or, with no ending, a SavedModel",
+    )
     output_labels: Path = _flag(TF_FILES / "retrained_labels.txt", "the labels to write, one a line")
     architecture: str = _flag(
         "inception_v3_speech",
         "backbone: a bundled name, a folder holding a SavedModel, a TF Hub handle, "
-        "or inception_v3 / mobilenet_v2_100_224 and the like for TF Hub's",
+        "or inception_v3 / mobilenet_v2_100_224 and the like for TF Hub's; "
+        f"or a network trained from scratch: {' or '.join(FROM_SCRATCH)}",
     )
     input_size: int | None = _flag(None, "side of the backbone's input, pixels, where it does not say")
     final_tensor_name: str = _flag("final_result", "name of the output that holds the probabilities")
-    how_many_training_steps: int = _flag(500, "training steps")
-    learning_rate: float = _flag(0.3, "learning rate of the first step; it falls to zero along a cosine")
+    head: Literal["linear", "mlp", "cosine"] = _flag(
+        "linear", "the new top: one layer, one hidden layer before it, or the cosine to each label's direction"
+    )
+    hidden_units: int = _flag(256, "width of the mlp's hidden layer")
+    how_many_training_steps: int = _flag(500, "training steps, of the top layer or of a network from scratch")
+    learning_rate: float | None = _flag(
+        None,
+        f"learning rate of the first step; default: {', '.join(f'{r:g} ({n})' for n, r in LEARNING_RATES.items())}",
+    )
+    schedule: Literal["cosine", "plateau", "constant"] = _flag(
+        "cosine", "the rate falls along a cosine, to a third when validation gets no better, or never"
+    )
     train_batch_size: int = _flag(100, "pictures in one training step")
     eval_step_interval: int = _flag(10, "steps from one look at the validation set to the next")
+    validation_batch_size: int = _flag(-1, "pictures that a look at the validation set takes, always the same; -1: all")
+    test_batch_size: int = _flag(-1, "-1: the test takes all its pictures; a part would prove less")
+    early_stopping: int = _flag(0, "stop after so many looks without a better one; 0: never. The best weights are kept")
+    weight_decay: float = _flag(1e-4, "AdamW's decay of the weights")
+    l1: float = _flag(0.0, "penalty on the top's absolute weights")
+    l2: float = _flag(0.0, "penalty on the top's squared weights")
+    dropout: float = _flag(0.0, "share of the top's inputs left out in each step, 0 to 0.9")
+    label_smoothing: float = _flag(0.0, "share of each label's probability given to all labels, 0 to 0.9")
+    class_weights: Literal["equal", "balanced"] = _flag(
+        "equal", "balanced: a label with few pictures counts as much as one with many"
+    )
+    clip_norm: float | None = _flag(None, "longest gradient, over all weights together; none: any")
+    hyper_search: int = _flag(
+        0, "first try so many settings of the top and its regularisation, by cross-validation on the cached features"
+    )
+    fine_tune: int = _flag(0, "then also train the backbone's last so many blocks, at a low rate; Inception has 11")
+    fine_tune_steps: int = _flag(500, "training steps of --fine_tune")
+    fine_tune_learning_rate: float = _flag(1e-4, "learning rate of --fine_tune's first step")
+    fine_tune_batch_size: int = _flag(32, "pictures in one step of --fine_tune")
+    spec_augment: int = _flag(
+        2, "bands and stretches masked in each picture, where pictures are trained on (--fine_tune, from scratch)"
+    )
+    mixup: float = _flag(0.2, "how much pictures are mixed there, two at a time: alpha of mixup; 0: not at all")
     testing_percentage: float = _flag(10.0, "share of each label kept for the test, percent of its duration")
     validation_percentage: float = _flag(10.0, "share of each label kept for validation, percent of its duration")
+    intermediate_store_frequency: int = _flag(0, "steps from one checkpoint to the next; 0: about every 20 seconds")
     scheduler: str | None = _flag(None, "address of a Dask cluster that computes bottlenecks, such as tcp://host:8786")
     print_misclassified_test_images: bool = _flag(False, "list the test pictures that got a wrong label")
     seed: int = _flag(0, "seed of the initial weights and of the order of pictures")
+    flip_left_right: bool = _flag(False, "refused: it would play the sound backwards")
+    random_crop: float = _flag(0.0, "refused: it would change pitch and speed at random; see data_maker.py --augment")
+    random_scale: float = _flag(0.0, "refused, for the same reason")
+    random_brightness: float = _flag(0.0, "refused: a picture's brightness is relative to its own loudest moment")
 
     def __post_init__(self) -> None:
+        for flag, low in (
+            ("how_many_training_steps", 1),
+            ("train_batch_size", 1),
+            ("eval_step_interval", 1),
+            ("early_stopping", 0),
+            ("hidden_units", 1),
+            ("hyper_search", 0),
+            ("fine_tune", 0),
+            ("fine_tune_steps", 1),
+            ("fine_tune_batch_size", 1),
+            ("intermediate_store_frequency", 0),
+        ):
+            _require(getattr(self, flag) >= low, flag, getattr(self, flag), f"{low} or more")
+        _require(0 <= self.spec_augment <= 8, "spec_augment", self.spec_augment, "0 to 8")
+        for flag in ("learning_rate", "fine_tune_learning_rate", "clip_norm"):
+            value, high = getattr(self, flag), 1e6 if flag == "clip_norm" else 10
+            _require(value is None or 0 < value < high, flag, value, f"above 0 and below {high:g}")
+        for flag, most in (("weight_decay", 1), ("l1", 1), ("l2", 1), ("mixup", 10)):
+            _require(0 <= getattr(self, flag) <= most, flag, getattr(self, flag), f"0 to {most}")
+        for flag in ("dropout", "label_smoothing"):
+            _require(0 <= getattr(self, flag) <= 0.9, flag, getattr(self, flag), "0 to 0.9")
+        looked_at = self.validation_batch_size
+        _require(looked_at == -1 or looked_at >= 1, "validation_batch_size", looked_at, "1 or more, or -1 for all")
         _require(
-            self.how_many_training_steps >= 1, "how_many_training_steps", self.how_many_training_steps, "1 or more"
+            self.test_batch_size == -1,
+            "test_batch_size",
+            self.test_batch_size,
+            "-1: the test takes all its pictures, because a part of them would prove less",
         )
-        _require(0 < self.learning_rate < 10, "learning_rate", self.learning_rate, "above 0 and below 10")
-        _require(self.train_batch_size >= 1, "train_batch_size", self.train_batch_size, "1 or more")
-        _require(self.eval_step_interval >= 1, "eval_step_interval", self.eval_step_interval, "1 or more")
+        _refuse(self.flip_left_right, "flip_left_right", "a flipped picture is sound played backwards")
+        for flag in ("random_crop", "random_scale"):
+            _refuse(getattr(self, flag), flag, "a picture scaled or cut is another pitch at another speed")
+        _refuse(self.random_brightness, "random_brightness", "brightness is relative to the loudest moment")
         _require(0 <= self.seed < 2**32, "seed", self.seed, "0 to 4294967295")
         side = self.input_size
         _require(side is None or 8 <= side <= 4096, "input_size", side, "8 to 4096")
@@ -254,17 +338,36 @@ class RetrainConfig:
         kept = self.testing_percentage + self.validation_percentage
         _require(kept < 100, "testing_percentage plus --validation_percentage", kept, "below 100")
         _require(
-            self.output_graph.suffix == ".tflite",
+            self.output_graph.suffix in GRAPH_SUFFIXES,
             "output_graph",
             self.output_graph,
-            "a file name that ends in .tflite",
+            "a file name that ends in .tflite, .pb or .keras, or a folder's name without an ending",
         )
         _require(
-            self.output_labels not in (self.output_graph, self.output_model),
+            self.output_labels not in (self.output_graph, lite_path(self.output_graph), self.output_model),
             "output_labels",
             self.output_labels,
             "another file than the model and its JSON",
         )
+        for flag, value in (("fine_tune", self.fine_tune), ("hyper_search", self.hyper_search)):
+            _require(
+                not (value and self.from_scratch),
+                flag,
+                value,
+                f"0: {self.architecture} is trained from scratch, so that there is no backbone to start from",
+            )
+
+    @property
+    def from_scratch(self) -> bool:
+        """Whether the whole network is trained, not a top layer on a pretrained one."""
+        return self.architecture in FROM_SCRATCH
+
+    @property
+    def rate(self) -> float:
+        """Learning rate of the first step."""
+        if self.learning_rate is not None:
+            return self.learning_rate
+        return LEARNING_RATES["from scratch" if self.from_scratch else self.head]
 
     @property
     def output_model(self) -> Path:
@@ -284,6 +387,11 @@ class LabelConfig:
 
     def __post_init__(self) -> None:
         _require(self.top_k >= 0, "top_k", self.top_k, "0 or more")
+
+
+def lite_path(graph: Path) -> Path:
+    """The LiteRT file that label_image.py asks, written beside a model of another kind."""
+    return graph.with_name((graph.stem if graph.suffix in GRAPH_SUFFIXES else graph.name) + ".tflite")
 
 
 def model_json_path(graph: Path) -> Path:

@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 import os
 import re
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -84,15 +85,21 @@ def label_problem(label: str) -> str | None:
     return None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Picture:
-    """One picture of one chunk."""
+    """One picture of one chunk. A set may hold millions, so that it keeps no path of its own."""
 
     label: str
     recording: str
     index: int
-    path: Path
+    folder: Path
+    name: str
     variant: int = 0
+
+    @property
+    def path(self) -> Path:
+        """Where it lies."""
+        return self.folder / self.name
 
 
 def find_pictures(image_dir: Path, least_labels: int = 2) -> list[Picture]:
@@ -116,15 +123,16 @@ def find_pictures(image_dir: Path, least_labels: int = 2) -> list[Picture]:
             empty.append(label)
         elif problem := label_problem(label):
             raise DatasetError(f"{printable(image_dir / label)}: {problem}")
+        folder = image_dir / label
         for name in names:
             recording, index, variant = parse_chunk_name(os.path.splitext(name)[0])
-            pictures.append(Picture(label, recording, index, image_dir / label / name, variant))
+            pictures.append(Picture(label, sys.intern(recording), index, folder, name, variant))
     labels = {picture.label for picture in pictures}
     if len(labels) < least_labels:
         found = f"only '{printable(*labels)}' has pictures" if labels else "it holds no pictures in label folders"
         also = f" (nothing in {', '.join(map(printable, empty))})" if empty else ""
         raise DatasetError(f"{printable(image_dir)}: {found}{also}; telling labels apart takes two or more: {remedy}")
-    return sorted(pictures, key=lambda p: (p.label, p.recording, p.index, p.variant, p.path.name))
+    return sorted(pictures, key=lambda p: (p.label, p.recording, p.index, p.variant, p.name))
 
 
 @dataclass(frozen=True)
@@ -224,7 +232,7 @@ def _by_time(ordered: Sequence[Picture], shares: dict[str, float], gap: int) -> 
     return parts
 
 
-def without_copies(split: Split, content: Mapping[Path, bytes]) -> tuple[Split, int]:
+def without_copies(split: Split, content: Mapping[Picture, bytes]) -> tuple[Split, int]:
     """Take exact copies out of the split, so that no test picture is also learned from.
 
     People copy recordings from folder to folder, and a copy has another name.
@@ -232,7 +240,7 @@ def without_copies(split: Split, content: Mapping[Path, bytes]) -> tuple[Split, 
     Parameters
     ----------
     split : Split
-    content : mapping of Path to bytes
+    content : mapping of Picture to bytes
         What stands for each picture's content.
 
     Returns
@@ -242,11 +250,11 @@ def without_copies(split: Split, content: Mapping[Path, bytes]) -> tuple[Split, 
     copies : int
         How many were taken out.
     """
-    seen = {content[picture.path] for picture in split.sets["training"]}
+    seen = {content[picture] for picture in split.sets["training"]}
     sets = {"training": split.sets["training"]}
     for name in ("validation", "testing"):
-        sets[name] = [picture for picture in split.sets[name] if content[picture.path] not in seen]
-        seen |= {content[picture.path] for picture in sets[name]}
+        sets[name] = [picture for picture in split.sets[name] if content[picture] not in seen]
+        seen |= {content[picture] for picture in sets[name]}
     copies = sum(len(split.sets[name]) - len(sets[name]) for name in SETS)
     return dataclasses.replace(split, sets=sets), copies
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from .backbones import Backbone
 from .features import BAND_STATISTICS_WIDTH, PictureFeatures, model_inputs
-from .head import Head
+from .head import Head, Layer
 from .litert import Runner
 from .spectrogram import FloatArray
 
@@ -21,7 +21,7 @@ def join(backbone: Backbone, head: Head, output_name: str) -> bytes:
 
     The converted backbone's flatbuffer is edited, not converted again: that takes a tenth of a second where a
     conversion takes ten. Added are the concatenation with the band statistics where the bottleneck has them,
-    one fully connected layer and a softmax.
+    the head's layers and a softmax.
 
     Returns
     -------
@@ -59,20 +59,33 @@ def join(backbone: Backbone, head: Head, output_name: str) -> bytes:
         graph.operators.append(item)
         return output
 
-    bottleneck = int(graph.outputs[0])
+    def layer(name: str, values: int, layer: Layer, activation: int) -> int:
+        options = schema.FullyConnectedOptionsT()
+        options.fusedActivationFunction = activation
+        outputs = len(layer.biases)
+        weights = tensor(f"{name}/weights", (outputs, len(layer.weights)), layer.weights.T)
+        biases = tensor(f"{name}/biases", (outputs,), layer.biases)
+        return operator("FULLY_CONNECTED", [values, weights, biases], tensor(name, (1, outputs)), options)
+
+    none, relu = schema.ActivationFunctionType.NONE, schema.ActivationFunctionType.RELU
+    values, width = int(graph.outputs[0]), len(head.offset)
     if backbone.band_statistics:
         statistics = tensor("band_statistics", (1, BAND_STATISTICS_WIDTH))
         graph.inputs = np.append(graph.inputs, statistics).astype(np.int32)
         options = schema.ConcatenationOptionsT()
         options.axis = 1
-        joined = tensor("bottleneck", (1, len(head.weights)))
-        bottleneck = operator("CONCATENATION", [bottleneck, statistics], joined, options)
-    labels = len(head.biases)
-    weights = tensor("head/weights", (labels, len(head.weights)), head.weights.T)
-    biases = tensor("head/biases", (labels,), head.biases)
-    logits = operator(
-        "FULLY_CONNECTED", [bottleneck, weights, biases], tensor("logits", (1, labels)), schema.FullyConnectedOptionsT()
-    )
+        values = operator("CONCATENATION", [values, statistics], tensor("bottleneck", (1, width)), options)
+    offset = tensor("standardise/offset", (1, width), head.offset)
+    values = operator("SUB", [values, offset], tensor("centred", (1, width)), schema.SubOptionsT())
+    scale = tensor("standardise/scale", (1, width), head.scale)
+    values = operator("MUL", [values, scale], tensor("standardised", (1, width)), schema.MulOptionsT())
+    if head.hidden is not None:
+        values = layer("hidden", values, head.hidden, relu)
+    if head.unit_length:
+        width = len(head.last.weights)
+        values = operator("L2_NORMALIZATION", [values], tensor("unit_length", (1, width)), schema.L2NormOptionsT())
+    logits = layer("logits", values, head.last, none)
+    labels = len(head.last.biases)
     softmax = schema.SoftmaxOptionsT()
     softmax.beta = 1.0
     graph.outputs = np.array([operator("SOFTMAX", [logits], tensor(output_name, (1, labels)), softmax)], np.int32)
@@ -82,22 +95,21 @@ def join(backbone: Backbone, head: Head, output_name: str) -> bytes:
     return bytes(builder.Output())
 
 
-def largest_difference(
-    path: Path, inputs: Sequence[PictureFeatures], band_statistics: bool, expected: FloatArray
-) -> float:
-    """How far an exported model's probabilities are from the trainer's, at most.
+def answers(path: Path, pictures: Sequence[PictureFeatures], band_statistics: bool) -> FloatArray:
+    """What an exported model says of pictures.
 
     Parameters
     ----------
     path : Path
         The .tflite file.
-    inputs : sequence of PictureFeatures
-        Pictures at the model's input size.
+    pictures : sequence of PictureFeatures
+        At the model's input size.
     band_statistics : bool
         Whether the model takes them as its second input.
-    expected : ndarray of float32, shape (len(inputs), labels)
-        The trainer's probabilities for these pictures.
+
+    Returns
+    -------
+    ndarray of float32, shape (len(pictures), labels)
     """
     runner = Runner(path)
-    answers = [runner(*model_inputs(features, band_statistics)) for features in inputs]
-    return float(np.abs(np.stack(answers) - expected).max())
+    return np.stack([runner(*model_inputs(features, band_statistics)) for features in pictures])

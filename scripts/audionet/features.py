@@ -24,6 +24,8 @@ class PictureFeatures(NamedTuple):
 
     Attributes
     ----------
+    size : (int, int)
+        Width and height of the picture itself.
     pixels : ndarray of uint8, shape (1, height, width, 3)
         The picture at the backbone's input size, RGB.
     band_statistics : ndarray of float32, shape (256,)
@@ -32,6 +34,7 @@ class PictureFeatures(NamedTuple):
         Mean, then standard deviation, over time of 20 mel-frequency cepstral coefficients.
     """
 
+    size: tuple[int, int]
     pixels: UInt8Array
     band_statistics: FloatArray
     mfcc_statistics: FloatArray
@@ -53,6 +56,7 @@ def picture_features(jpg: bytes, input_size: tuple[int, int]) -> PictureFeatures
         If the bytes are no picture.
     """
     picture = decode(jpg)
+    size = picture.size
     height, width = input_size
     pixels = np.asarray(picture.resize((width, height), Image.Resampling.BILINEAR))[None]
     if picture.height != BANDS:
@@ -60,6 +64,7 @@ def picture_features(jpg: bytes, input_size: tuple[int, int]) -> PictureFeatures
     level = level_of(picture)
     mean, deviation = _mean_and_deviation(np.concatenate([level, _cosine_transform() @ level]))
     return PictureFeatures(
+        size,
         pixels,
         np.concatenate([mean[:BANDS], deviation[:BANDS]]),
         np.concatenate([mean[BANDS:], deviation[BANDS:]]),

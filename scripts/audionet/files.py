@@ -9,6 +9,7 @@ import json
 import os
 import platform
 import re
+import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -33,6 +34,8 @@ def temporary_path(folder: Path) -> Path:
 def atomic_path(path: Path) -> Iterator[Path]:
     """A temporary path in the target's folder, renamed to the target when the block succeeds.
 
+    What is written there may be a folder.
+
     Raises
     ------
     OSError
@@ -41,10 +44,15 @@ def atomic_path(path: Path) -> Iterator[Path]:
     temporary = temporary_path(path.parent)
     try:
         yield temporary
-        os.replace(temporary, path)
+        if temporary.is_dir() and path.is_dir():  # only an empty folder can be replaced
+            os.replace(path, old := temporary_path(path.parent))
+            os.replace(temporary, path)
+            _remove(old)
+        else:
+            os.replace(temporary, path)
     except BaseException as error:
         with contextlib.suppress(OSError):
-            temporary.unlink()
+            _remove(temporary)
         # A full disk reports no file name at all, a missing folder reports the temporary one.
         if isinstance(error, OSError):
             error.filename = str(path)
@@ -86,7 +94,11 @@ def make_folder(path: Path, alone: bool = False) -> None:
     for entry in left:
         with contextlib.suppress(FileNotFoundError):
             if alone or not _is_being_written(entry):
-                os.unlink(entry.path)
+                _remove(Path(entry.path))
+
+
+def _remove(path: Path) -> None:
+    shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
 
 
 def _is_being_written(entry: os.DirEntry[str]) -> bool:
@@ -135,6 +147,17 @@ def sha256(path: Path) -> str:
     with path.open("rb") as stream:
         while block := stream.read(1 << 20):
             digest.update(block)
+    return digest.hexdigest()
+
+
+def content_hash(path: Path) -> str:
+    """What `sha256` says of a file; of a folder, the same of all that is in it."""
+    if not path.is_dir():
+        return sha256(path)
+    digest = hashlib.sha256()
+    for file in sorted(path.rglob("*")):
+        if file.is_file():
+            digest.update(f"{file.relative_to(path).as_posix()} {sha256(file)}\n".encode("utf-8", "surrogateescape"))
     return digest.hexdigest()
 
 

@@ -1,66 +1,88 @@
-"""The new top layer: standardised bottlenecks to label probabilities."""
+"""The new top layer: bottlenecks to label probabilities, as Keras trains it and as plain arrays."""
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
+from .checkpoints import Checkpoint
 from .config import RetrainConfig
-from .console import tracked
+from .examples import Examples, FeatureExamples
+from .fitting import Fit, fit
 from .spectrogram import FloatArray
+from .stepping import Network
+from .summaries import Curves
 from .tensorflow_runtime import import_tensorflow
 
-IntArray = NDArray[np.int64]
+COSINE_SCALE = 16.0
+"""Logits of the cosine head reach from minus this to this; more makes surer answers."""
+
+_EPSILON = 1e-12
 
 
 @dataclass(frozen=True)
-class Examples:
-    """Features of one set with their labels.
+class Layer:
+    """A dense layer.
 
     Attributes
     ----------
-    features : ndarray of float32, shape (n, width)
-    labels : ndarray of int64, shape (n,)
-    """
-
-    features: FloatArray
-    labels: IntArray
-
-
-@dataclass(frozen=True)
-class Head:
-    """A trained linear layer with the standardisation in front of it folded in.
-
-    Attributes
-    ----------
-    weights : ndarray of float32, shape (width, labels)
-    biases : ndarray of float32, shape (labels,)
-    best_step : int
-        The training step these weights are from.
-    validation_accuracy : float or None
-        Share of validation chunks right at that step.
+    weights : ndarray of float32, shape (inputs, outputs)
+    biases : ndarray of float32, shape (outputs,)
     """
 
     weights: FloatArray
     biases: FloatArray
-    best_step: int
-    validation_accuracy: float | None
+
+
+@dataclass(frozen=True)
+class Head:
+    """A trained top: standardisation, perhaps a hidden layer, perhaps scaling to unit length, the last layer.
+
+    Attributes
+    ----------
+    offset, scale : ndarray of float32, shape (width,)
+        Standardised features are ``(features - offset) * scale``.
+    hidden : Layer or None
+        Followed by a rectifier.
+    unit_length : bool
+        Whether what comes to the last layer is divided by its Euclidean norm first.
+    last : Layer
+        Gives the logits.
+    """
+
+    offset: FloatArray
+    scale: FloatArray
+    hidden: Layer | None
+    unit_length: bool
+    last: Layer
+
+    @property
+    def kind(self) -> Literal["linear", "mlp", "cosine"]:
+        """What --head calls it."""
+        return "mlp" if self.hidden is not None else "cosine" if self.unit_length else "linear"
+
+    def logits(self, features: FloatArray) -> FloatArray:
+        """Logits, shape (n, labels), of features, shape (n, width)."""
+        values: FloatArray = (features - self.offset) * self.scale
+        if self.hidden is not None:
+            values = np.maximum(values @ self.hidden.weights + self.hidden.biases, 0)
+        if self.unit_length:
+            values = values / np.maximum(np.linalg.norm(values, axis=1, keepdims=True), _EPSILON)
+        logits: FloatArray = values @ self.last.weights + self.last.biases
+        return logits
 
     def probabilities(self, features: FloatArray) -> FloatArray:
         """Probabilities, shape (n, labels), of features, shape (n, width)."""
-        logits = features @ self.weights + self.biases
+        logits = self.logits(features)
         exponents = np.exp(logits - logits.max(axis=1, keepdims=True))
         result: FloatArray = exponents / exponents.sum(axis=1, keepdims=True)
         return result
 
 
-def standardisation(features: FloatArray, widths: Sequence[int]) -> tuple[FloatArray, FloatArray]:
+def standardisation(blocks: Iterable[FloatArray], widths: Sequence[int]) -> tuple[FloatArray, FloatArray]:
     """Offset and scale that give every part of the features the same weight.
 
     Each number is brought to mean 0 and deviation 1 over the training set, and each part divided by the square
@@ -68,7 +90,8 @@ def standardisation(features: FloatArray, widths: Sequence[int]) -> tuple[FloatA
 
     Parameters
     ----------
-    features : ndarray of float32, shape (n, sum(widths))
+    blocks : iterable of ndarray of float32, shape (some, sum(widths))
+        The training set, a few rows at a time.
     widths : sequence of int
         Width of each part.
 
@@ -77,7 +100,16 @@ def standardisation(features: FloatArray, widths: Sequence[int]) -> tuple[FloatA
     offset, scale : ndarray of float32, shape (sum(widths),)
         Standardised features are ``(features - offset) * scale``.
     """
-    offset, deviation = features.mean(axis=0, dtype=np.float64), features.std(axis=0, dtype=np.float64)
+    count, offset, squares = 0, np.zeros(sum(widths)), np.zeros(sum(widths))
+    for block in blocks:
+        # Chan, Golub & LeVeque's pairwise update (1979): sums of squares alone would cancel.
+        mean = block.mean(axis=0, dtype=np.float64)
+        step, total = mean - offset, count + len(block)
+        squares += np.square(block - mean.astype(np.float32)).sum(axis=0, dtype=np.float64)
+        squares += step**2 * count * len(block) / total
+        offset += step * len(block) / total
+        count = total
+    deviation = np.sqrt(squares / count)
     scale = np.empty_like(deviation)
     start = 0
     for width in widths:
@@ -89,116 +121,100 @@ def standardisation(features: FloatArray, widths: Sequence[int]) -> tuple[FloatA
     return offset.astype(np.float32), scale.astype(np.float32)
 
 
+def head_layers(labels: int, offset: FloatArray, scale: FloatArray, config: RetrainConfig) -> list[Any]:
+    """The top as Keras layers, untrained; `head_of` reads them back."""
+    import keras
+
+    def dense(units: int, **options: Any) -> Any:
+        return keras.layers.Dense(units, kernel_regularizer=keras.regularizers.L1L2(config.l1, config.l2), **options)
+
+    layers = [keras.layers.Normalization(mean=offset, variance=1 / scale.astype(np.float64) ** 2, name="standardise")]
+    if config.dropout:
+        layers.append(keras.layers.Dropout(config.dropout))
+    if config.head == "mlp":
+        layers.append(dense(config.hidden_units, activation="relu", name="hidden"))
+        if config.dropout:
+            layers.append(keras.layers.Dropout(config.dropout))
+    if config.head == "cosine":
+        directions = {"use_bias": False, "kernel_constraint": keras.constraints.UnitNorm(axis=0)}
+        layers += [
+            keras.layers.UnitNormalization(name="unit_length"),
+            dense(labels, name="last", **directions),
+            keras.layers.Rescaling(COSINE_SCALE, name="logits"),
+        ]
+    else:
+        # One layer alone is convex and needs no random start.
+        start = "zeros" if config.head == "linear" else "glorot_uniform"
+        layers.append(dense(labels, kernel_initializer=start, name="last"))
+    return layers
+
+
+def head_of(model: Any, offset: FloatArray, scale: FloatArray) -> Head:
+    """The top that a Keras model ends in."""
+    layers = {layer.name: layer for layer in model.layers}
+    hidden = Layer(*map(np.asarray, layers["hidden"].get_weights())) if "hidden" in layers else None
+    kernel, *bias = layers["last"].get_weights()
+    if "unit_length" in layers:
+        kernel = COSINE_SCALE * kernel / np.maximum(np.linalg.norm(kernel, axis=0), _EPSILON)
+    return Head(
+        offset,
+        scale,
+        hidden,
+        "unit_length" in layers,
+        Layer(kernel, bias[0] if bias else np.zeros(kernel.shape[1], np.float32)),
+    )
+
+
+def put_head(head: Head, model: Any) -> None:
+    """Give a Keras model that ends in the same kind of top its weights."""
+    layers = {layer.name: layer for layer in model.layers}
+    if head.hidden is not None:
+        layers["hidden"].set_weights([head.hidden.weights, head.hidden.biases])
+    if head.unit_length:
+        layers["last"].set_weights([head.last.weights / COSINE_SCALE])
+    else:
+        layers["last"].set_weights([head.last.weights, head.last.biases])
+
+
 def train_head(
-    training: Examples,
+    training: FeatureExamples,
     validation: Examples,
     labels: int,
     widths: Sequence[int],
     config: RetrainConfig,
-    summaries: Path | None = None,
-) -> Head:
-    """Train a linear softmax layer and keep the weights of the best validation.
-
-    AdamW on the cross entropy, its rate falling along a cosine. Every ``eval_step_interval`` steps the
-    validation set is looked at: more right answers win, then the lower loss. Without a validation set the last
-    weights are kept.
+    curves: Curves | None = None,
+    checkpoint: Checkpoint | None = None,
+) -> tuple[Head, Fit]:
+    """Train a top on features.
 
     Parameters
     ----------
-    training, validation : Examples
+    training, validation : FeatureExamples
     labels : int
         Number of labels.
     widths : sequence of int
         Widths of the parts that the features are joined of.
     config : RetrainConfig
-    summaries : Path, optional
-        Folder for TensorBoard's event files; also switches the progress bar on.
+    curves : Curves, optional
+        Where points go; also switches the progress bar on.
+    checkpoint : Checkpoint, optional
+
+    Raises
+    ------
+    ModelError
+        If the loss is no number before any weights could be judged.
     """
     tf = import_tensorflow()
     import keras
 
     keras.utils.set_random_seed(config.seed)
-    offset, scale = standardisation(training.features, widths)
-    x = tf.constant((training.features - offset) * scale)
-    y = tf.constant(training.labels)
-    valid_x, valid_y = tf.constant((validation.features - offset) * scale), tf.constant(validation.labels)
-    layer = keras.layers.Dense(labels, kernel_initializer="zeros")
-    layer.build((None, x.shape[1]))
-    steps = config.how_many_training_steps
-    optimizer = keras.optimizers.AdamW(
-        keras.optimizers.schedules.CosineDecay(config.learning_rate, steps), weight_decay=1e-4
+    offset, scale = standardisation(training.blocks(), widths)
+    outputs = inputs = keras.Input((sum(widths),))
+    for layer in head_layers(labels, offset, scale, config):
+        outputs = layer(outputs)
+    model = keras.Model([inputs], outputs)
+    network = Network(
+        model, model.variables, takes_pictures=False, pretrained=False, strategy=tf.distribute.get_strategy()
     )
-    optimizer.build(layer.trainable_variables)
-
-    def measured(features: Any, wanted: Any) -> tuple[Any, Any]:
-        logits = layer(features)
-        loss = tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(wanted, logits))
-        right = tf.reduce_mean(tf.cast(tf.argmax(logits, 1) == wanted, tf.float32))
-        return loss, right
-
-    def train_step(batch: Any) -> tuple[Any, Any]:
-        with tf.GradientTape() as tape:
-            loss, right = measured(tf.gather(x, batch), tf.gather(y, batch))
-        gradients = tape.gradient(loss, layer.trainable_variables)
-        optimizer.apply_gradients(zip(gradients, layer.trainable_variables, strict=True))
-        return loss, right
-
-    # A whole interval in one call: a call a step would spend more time in Python than in arithmetic.
-    def train_steps(batches: Any) -> tuple[Any, Any]:
-        _, loss, right = tf.while_loop(
-            lambda step, *_: step < tf.shape(batches)[0],
-            lambda step, *_: (step + 1, *train_step(batches[step])),
-            (tf.constant(0), tf.constant(0.0), tf.constant(0.0)),
-        )
-        return loss, right
-
-    # Without autograph, which fails under Python 3.13.
-    train = tf.function(train_steps, autograph=False, reduce_retracing=True)
-    evaluate = tf.function(measured, autograph=False)
-    writers = _writers(tf, summaries)
-    order = _batches(len(training.labels), config.train_batch_size, config.seed)
-    best: tuple[tuple[float, float], int, list[Any]] | None = None
-    starts = range(0, steps, config.eval_step_interval)
-    for start in tracked(starts, "Training", "evaluations", len(starts)) if summaries else starts:
-        batches = np.stack(list(itertools.islice(order, min(config.eval_step_interval, steps - start))))
-        step = start + len(batches)
-        loss, right = train(tf.constant(batches))
-        _summarise(tf, writers, "training", step, loss, right)
-        score = (0.0, float(step))
-        if len(validation.labels):
-            loss, right = evaluate(valid_x, valid_y)
-            _summarise(tf, writers, "validation", step, loss, right)
-            score = (float(right), -float(loss))
-        if best is None or score > best[0]:
-            best = score, step, [variable.numpy() for variable in layer.trainable_variables]
-    for writer in writers.values():
-        writer.close()
-    assert best is not None
-    (accuracy, _), step, (kernel, bias) = best
-    weights = scale[:, None] * kernel
-    return Head(weights, bias - offset @ weights, step, accuracy if len(validation.labels) else None)
-
-
-def _batches(examples: int, size: int, seed: int) -> Iterator[IntArray]:
-    """Example indices for one step after another, without end, every example once before any comes again."""
-    generator = np.random.default_rng(seed)
-    size = min(size, examples)
-    waiting = np.zeros(0, np.int64)
-    while True:
-        if len(waiting) < size:
-            waiting = np.concatenate([waiting, generator.permutation(examples)])
-        yield waiting[:size]
-        waiting = waiting[size:]
-
-
-def _writers(tf: Any, summaries: Path | None) -> dict[str, Any]:
-    if summaries is None:
-        return {}
-    return {name: tf.summary.create_file_writer(str(summaries / name)) for name in ("training", "validation")}
-
-
-def _summarise(tf: Any, writers: dict[str, Any], name: str, step: int, loss: Any, right: Any) -> None:
-    if name in writers:
-        with writers[name].as_default():
-            tf.summary.scalar("cross_entropy", loss, step=step)
-            tf.summary.scalar("accuracy", right, step=step)
+    fitted = fit(network, training, validation, config, curves, checkpoint)
+    return head_of(model, offset, scale), fitted

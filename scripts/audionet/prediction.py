@@ -9,11 +9,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .audio import Recording, is_silent
-from .config import PictureConfig, available_cores, model_json_path
+from .config import PictureConfig, available_cores, lite_path, model_json_path
 from .dataset import picture_config_from
 from .errors import DatasetError, ModelError, RecordingError
 from .features import model_inputs, picture_features
-from .files import printable, read_json, sha256
+from .files import content_hash, printable, read_json
 from .litert import Runner
 from .spectrogram import FloatArray, decode, render
 
@@ -56,7 +56,7 @@ class Predictor:
     Parameters
     ----------
     graph : Path
-        The .tflite file; its JSON lies beside it.
+        The .tflite file, or the model in another form: its JSON and the .tflite file lie beside it.
     labels_file : Path, optional
         Must say the same labels as the JSON.
 
@@ -68,14 +68,19 @@ class Predictor:
 
     def __init__(self, graph: Path, labels_file: Path | None = None) -> None:
         remedy = "run retrain.py again, or name the right one with --graph"
-        if not graph.is_file():
+        if not graph.exists():
             raise ModelError(f"{printable(graph)} is missing: run retrain.py first, or name a model with --graph")
         card_path = model_json_path(graph)
         card = read_json(card_path, ModelError, f"it belongs beside {graph.name}; {remedy}")
         if card.get("format") != MODEL_FORMAT:
             raise ModelError(f"{printable(card_path)} is not of this version: {remedy}")
-        if sha256(graph) != card.get("graph_sha256"):
-            raise ModelError(f"{printable(card_path)} describes another model than {graph.name}: {remedy}")
+        wanted = {lite_path(graph).name: card.get("graph_sha256")}
+        wanted |= {name: export.get("sha256") for name, export in card.get("exports", {}).items()}
+        for path in dict.fromkeys((graph, lite_path(graph))):
+            if not path.exists():
+                raise ModelError(f"{printable(path)}, which answers for {graph.name}, is missing: {remedy}")
+            if content_hash(path) != wanted.get(path.name):
+                raise ModelError(f"{printable(card_path)} describes another model than {path.name}: {remedy}")
         self.card = card
         self.labels: list[str] = card["labels"]
         if labels_file is not None and read_labels(labels_file) != self.labels:
@@ -84,7 +89,7 @@ class Predictor:
         if card["picture"] is not None:
             self.picture = picture_config_from(card["picture"], card_path, remedy, ModelError)
         self._band_statistics: bool = card["backbone"]["band_statistics"]
-        self._runner = Runner(graph, available_cores())
+        self._runner = Runner(lite_path(graph), available_cores())
         _, height, width, _ = self._runner.input_shapes[0]
         self._input_size = (height, width)
 

@@ -191,9 +191,9 @@ def decode(jpg: bytes) -> Image.Image:
 
 # Viridis grows lighter all along its scale (but for rounding), so a pixel's luma alone tells its level.
 _LUMA = np.maximum.accumulate(VIRIDIS @ np.array([0.299, 0.587, 0.114])) + 1e-9 * np.arange(256)
-_LEVEL_OF_LUMA = np.interp(np.arange(256), _LUMA, np.linspace(0, 1, 256)).astype(np.float32)
+LEVEL_OF_LUMA = np.interp(np.arange(256), _LUMA, np.linspace(0, 1, 256)).astype(np.float32)
 
 
 def level_of(picture: Image.Image) -> FloatArray:
     """Undo `colour`: levels of 0 to 1, shape (rows, frames), the lowest row first."""
-    return np.take(_LEVEL_OF_LUMA, np.asarray(picture.convert("L"))[::-1])
+    return np.take(LEVEL_OF_LUMA, np.asarray(picture.convert("L"))[::-1])

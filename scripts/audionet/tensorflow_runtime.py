@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
+import re
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +24,45 @@ def import_tensorflow() -> Any:
         logging.getLogger("absl").setLevel("ERROR")
         tf.config.list_physical_devices()  # its first look at the hardware writes more of them
     return tf
+
+
+def gpus() -> list[Any]:
+    """The GPUs that TensorFlow found."""
+    found: list[Any] = import_tensorflow().config.list_physical_devices("GPU")
+    return found
+
+
+def training_strategy() -> Any:
+    """Where to train: on all GPUs where there are several, a part of each batch on each."""
+    tf = import_tensorflow()
+    return tf.distribute.MirroredStrategy() if len(gpus()) > 1 else tf.distribute.get_strategy()
+
+
+@contextlib.contextmanager
+def mixed_precision() -> Iterator[None]:
+    """Layers made in this block multiply in 16 bits, if the hardware is faster at that; weights stay in 32."""
+    import_tensorflow()
+    import keras
+
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(_fast_precision())
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(before)
+
+
+def _fast_precision() -> str:
+    tf = import_tensorflow()
+    if found := gpus():
+        abilities = [tf.config.experimental.get_device_details(gpu).get("compute_capability") for gpu in found]
+        if all(ability and ability >= (8, 0) for ability in abilities):
+            return "mixed_bfloat16"
+        return "mixed_float16" if all(ability and ability >= (7, 0) for ability in abilities) else "float32"
+    with contextlib.suppress(OSError):
+        if re.search(r"\bamx_bf16\b", Path("/proc/cpuinfo").read_text()):
+            return "mixed_bfloat16"
+    return "float32"
 
 
 def import_tensorflow_hub(cache: Path) -> Any:
