@@ -97,6 +97,8 @@ def _agreement(model: bytes, samples: UInt8Array, reference: FloatArray) -> floa
 
 
 def mean_cosine(one: FloatArray, other: FloatArray) -> float:
-    """Mean cosine between matching rows."""
+    """Mean cosine between matching rows; two rows of nothing but zeros are alike."""
     norms = np.linalg.norm(one, axis=1) * np.linalg.norm(other, axis=1)
-    return float(np.mean(np.einsum("ij,ij->i", one, other) / np.maximum(norms, 1e-12)))
+    cosines = np.einsum("ij,ij->i", one, other) / np.maximum(norms, 1e-12)
+    silent = ~one.any(axis=1) & ~other.any(axis=1)
+    return float(np.mean(np.where(silent, 1, cosines)))

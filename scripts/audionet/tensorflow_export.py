@@ -165,10 +165,14 @@ def _pixels_and_statistics(tf: Any, jpg: Any, input_size: tuple[int, int]) -> tu
     # The decoder that Pillow uses, so that a pixel is the same here and there.
     picture = tf.io.decode_jpeg(jpg, channels=3, dct_method="INTEGER_ACCURATE")
 
-    def resized(size: Any) -> Any:
-        return tf.clip_by_value(tf.round(tf.image.resize(picture, size, antialias=True)), 0.0, 255.0)
-
     shape = tf.shape(picture)
+
+    def resized(size: Any) -> Any:
+        # As Pillow does it: first the rows, then the columns, whole numbers after each.
+        rows = tf.floor(tf.image.resize(picture, [shape[0], size[1]], antialias=True) + 0.5)
+        columns = tf.floor(tf.image.resize(rows, size, antialias=True) + 0.5)
+        return tf.clip_by_value(columns, 0.0, 255.0)
+
     bands = tf.cast(
         tf.cond(shape[0] == BANDS, lambda: tf.cast(picture, tf.float32), lambda: resized([BANDS, shape[1]])), tf.int32
     )

@@ -1,0 +1,84 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from audionet import cache as module
+from audionet.cache import Bottleneck, Cache, Records
+from audionet.features import BAND_STATISTICS_WIDTH, MFCC_STATISTICS_WIDTH
+
+
+def rows(numbers: range, width: int = 3) -> list[tuple[bytes, Bottleneck]]:
+    """Bottlenecks that say their own number."""
+    return [
+        (
+            number.to_bytes(16, "big"),
+            Bottleneck(
+                (number, 1),
+                np.full(width, number, np.float32),
+                np.full(BAND_STATISTICS_WIDTH, number, np.float32),
+                np.full(MFCC_STATISTICS_WIDTH, number, np.float32),
+            ),
+        )
+        for number in numbers
+    ]
+
+
+def keys(numbers: list[int]) -> np.ndarray:
+    return np.frombuffer(b"".join(number.to_bytes(16, "big") for number in numbers), "V16")
+
+
+def test_records_come_in_the_order_asked_for(tmp_path: Path) -> None:
+    cache = Cache(tmp_path, 3)
+    cache.add(rows(range(0, 10)))
+    cache.add(rows(range(10, 30)))
+    wanted = [29, 0, 7, 10, 7, 13]
+    records = cache.records(keys(wanted))
+    assert records.take("network")[:, 0].tolist() == wanted
+    assert records.take("size", np.array([2, 0]))[:, 0].tolist() == [7, 29]
+    assert records[np.array([3, 3])].take("mfcc")[:, 5].tolist() == [10, 10]
+    assert cache.missing(keys([5, 30, 29, 999])).tolist() == [False, True, False, True]
+    with pytest.raises(KeyError):
+        cache.records(keys([5, 30]))
+
+
+def test_pages_handed_back_are_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_MOST_RESIDENT", 1)
+    cache = Cache(tmp_path, 3)
+    cache.add(rows(range(100)))
+    records = cache.records(keys(list(range(100))))
+    for _ in range(3):
+        assert records.take("network")[:, 1].tolist() == list(range(100))
+
+
+def test_an_empty_cache_lacks_everything(tmp_path: Path) -> None:
+    cache = Cache(tmp_path, 3)
+    assert cache.missing(keys([0, 1])).all()
+    assert len(cache.records(keys([]))) == 0
+    assert Records([], np.zeros(0, int), np.zeros(0, int)).take("network").shape == (0,)
+
+
+def test_a_file_of_another_version_or_width_is_passed_over(tmp_path: Path) -> None:
+    Cache(tmp_path, 5).add(rows(range(3), 5))
+    np.save(tmp_path / "part-old.npy", np.zeros(4, [("key", "V16"), ("network", "<f2", (3,))]))
+    np.save(tmp_path / "part-pickle.npy", np.array([{}], object), allow_pickle=True)
+    cache = Cache(tmp_path, 3)
+    assert cache.missing(keys([0, 1, 2])).all()
+    cache.add(rows(range(3)))
+    cache.compact()
+    assert not Cache(tmp_path, 3).missing(keys([0, 1, 2])).any()
+    assert not Cache(tmp_path, 5).missing(keys([0, 1, 2])).any()
+
+
+def test_joining_files_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cache = Cache(tmp_path, 3)
+    for start in range(0, 50, 5):
+        cache.add(rows(range(start, start + 5)))
+    monkeypatch.setattr(module, "_LARGEST_FILE", 25 * cache.dtype.itemsize)
+    before = cache.records(keys(list(range(50))))
+    cache.compact()
+    assert len(list(tmp_path.glob("part-*.npy"))) == 2
+    for found in (before, cache.records(keys(list(range(50)))), Cache(tmp_path, 3).records(keys(list(range(50))))):
+        assert found.take("bands")[:, 9].tolist() == list(range(50))

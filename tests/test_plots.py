@@ -1,0 +1,72 @@
+from __future__ import annotations
+
+import io
+
+import numpy as np
+from google.protobuf import text_format
+from PIL import Image
+
+from audionet.plots import Point, confusion_matrix, confusion_plot, curves_plot
+from audionet.summaries import add_image, add_projector, principal_components
+
+
+def size(png: bytes) -> tuple[int, int]:
+    with Image.open(io.BytesIO(png)) as picture:
+        picture.load()
+        assert picture.format == "PNG"
+        return picture.size
+
+
+def test_confusions_are_counted() -> None:
+    counts = confusion_matrix(np.array([0, 0, 1, 2, 2]), np.array([0, 1, 1, 0, 0]), 3)
+    assert counts.tolist() == [[1, 1, 0], [0, 1, 0], [2, 0, 0]]
+
+
+def test_any_label_can_be_plotted() -> None:
+    labels = ["$x^", "анна", "日本 🎻", "a" * 300, "\\frac{1}{", "%s"]
+    true = np.arange(60) % 6
+    assert size(confusion_plot(true, (true + (np.arange(60) == 3)) % 6, labels))[0] > 300
+
+
+def test_of_thousands_of_labels_those_mistaken_most_are_shown() -> None:
+    labels = [f"label {number}" for number in range(5000)]
+    true = np.repeat(np.arange(5000), 2)
+    given = true.copy()
+    given[4000:4100] = 7
+    width, height = size(confusion_plot(true, given, labels))
+    assert width < 2500
+    assert height < 2500
+
+
+def test_curves_of_one_point_and_of_none() -> None:
+    assert size(curves_plot([Point("training", 1, 0.5, 0.5)], 1))[0] > 500
+    assert size(curves_plot([], 0))[0] > 500
+
+
+def test_tensorboard_finds_the_picture_and_the_points(tmp_path) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+    from tensorboard.plugins.projector.projector_config_pb2 import ProjectorConfig
+
+    png = confusion_plot(np.array([0, 1]), np.array([0, 1]), ["a", "b"])
+    add_image(tmp_path, "confusion", png)
+    add_projector(tmp_path, np.eye(4, 9, dtype=np.float32), ["a", "a", "b\t", "b"], ["1", "2", "3", "4"])
+    events = EventAccumulator(str(tmp_path))
+    events.Reload()
+    assert events.Tags()["tensors"] == ["confusion"]
+    config = text_format.Parse((tmp_path / "projector_config.pbtxt").read_text(), ProjectorConfig())
+    rows = np.loadtxt(tmp_path / config.embeddings[0].tensor_path, delimiter="\t")
+    lines = (tmp_path / config.embeddings[0].metadata_path).read_text().splitlines()
+    assert len(rows) == 4
+    assert lines == ["label\tpicture", "a\t1", "a\t2", "b\\t\t3", "b\t4"]
+
+
+def test_principal_components_keep_the_distances() -> None:
+    generator = np.random.default_rng(0)
+    features = (generator.standard_normal((30, 3)) @ generator.standard_normal((3, 200))).astype(np.float32)
+    seen = principal_components(features, 50)
+    assert seen.shape == (30, 3)
+    for one, other in ((0, 1), (5, 20)):
+        np.testing.assert_allclose(
+            np.linalg.norm(seen[one] - seen[other]), np.linalg.norm(features[one] - features[other]), rtol=1e-3
+        )
+    assert principal_components(np.zeros((3, 5), np.float32), 50).shape == (3, 1)
