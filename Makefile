@@ -10,12 +10,12 @@ ARGS ?=
 override export CLIP := $(value CLIP)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo data gallery retrain label test check format bench clean
+.PHONY: help demo data gallery retrain tensorboard label test check format bench clean
 
 help: ## list the targets
 	@echo "AudioNet: who is speaking, told from pictures of sound"
 	@echo
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo
 	@echo "Flags go in ARGS: make data ARGS='--chunk_seconds 2'"
 
@@ -41,7 +41,7 @@ demo: $(VENV)/.runs ## the whole way on the bundled voices: pictures, training, 
 	@echo
 	@echo "== 2 of 3: a new top layer on the bundled Inception-v3"
 	@$(RUN) scripts/retrain.py --image_dir $(DEMO)/data_image --bottleneck_dir $(DEMO)/bottlenecks \
-	    --summaries_dir $(DEMO)/training_summaries --output_graph $(DEMO)/retrained_graph.tflite \
+	    --checkpoint_dir $(DEMO)/checkpoints --summaries_dir $(DEMO)/training_summaries --output_graph $(DEMO)/retrained_graph.tflite \
 	    --output_labels $(DEMO)/retrained_labels.txt
 	@echo
 	@echo "== 3 of 3: whose voice is this? (recordings that took no part in training)"
@@ -62,6 +62,9 @@ gallery: $(VENV)/.runs ## the same, and a contact sheet of each label's pictures
 
 retrain: $(VENV)/.runs ## train a new top layer on the pictures and test it
 	@$(RUN) scripts/retrain.py $(ARGS)
+
+tensorboard: $(VENV)/.runs ## curves, confusions and bottlenecks of every training, in the browser
+	@$(BIN)/tensorboard --logdir tf_files/training_summaries $(ARGS)
 
 label: $(VENV)/.runs ## say who is heard: make label CLIP=clip.wav
 	@test -n "$$CLIP" || { echo "name a clip: make label CLIP=clip.wav" >&2; exit 2; }
@@ -84,4 +87,4 @@ bench: $(VENV)/.tests ## measure speed and quality; DATA=folder with fsdd/ adds 
 
 clean: ## remove what data, retrain and the demo made; recordings and downloaded backbones stay
 	@rm -rf $(DEMO) tf_files/data_wav tf_files/data_image tf_files/gallery tf_files/bottlenecks tf_files/training_summaries \
-	    tf_files/models/converted tf_files/retrained_*
+	    tf_files/checkpoints tf_files/models/converted tf_files/retrained_*

@@ -218,6 +218,27 @@ def test_variants_and_contact_sheets(tmp_path: Path, model_dir: Path) -> None:
         ("retrain.py", ["--testing_percentage", "100"], 2, "--testing_percentage is 100.0"),
         ("retrain.py", ["--output_graph", "graph.txt"], 2, "ends in .tflite, .pb or .keras"),
         ("retrain.py", ["--seed", "-1"], 2, "--seed is -1"),
+        (
+            "retrain.py",
+            ["--flip_left_right"],
+            2,
+            "--flip_left_right is refused: a flipped picture is sound played backwards",
+        ),
+        ("retrain.py", ["--random_crop", "10"], 2, "--random_crop is refused: a picture scaled or cut"),
+        ("retrain.py", ["--random_scale=5"], 2, "data_maker.py --augment varies sound as sound varies"),
+        ("retrain.py", ["--random_brightness", "3"], 2, "--random_brightness is refused: brightness is relative"),
+        ("retrain.py", ["--test_batch_size", "10"], 2, "the test takes all its pictures"),
+        (
+            "retrain.py",
+            ["--validation_batch_size", "0"],
+            2,
+            "--validation_batch_size is 0: it must be 1 or more, or -1",
+        ),
+        ("retrain.py", ["--architecture=simple_cnn", "--fine_tune=2"], 2, "simple_cnn is trained from scratch"),
+        ("retrain.py", ["--architecture=deep_cnn", "--hyper_search=9"], 2, "--hyper_search is 9: it must be 0"),
+        ("retrain.py", ["--head", "quadratic"], 2, "invalid choice: 'quadratic'"),
+        ("retrain.py", ["--dropout", "1"], 2, "--dropout is 1.0: it must be 0 to 0.9"),
+        ("retrain.py", ["--validation_percentage=60", "--testing_percentage=40"], 2, "is 100.0: it must be below 100"),
         ("label_image.py", [], 2, "name a clip"),
         ("label_image.py", [""], 2, "the path is empty"),
         ("label_image.py", ["--graph", "/nowhere.tflite", "x.wav"], 1, "run retrain.py first"),
@@ -293,5 +314,5 @@ def make(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
 def test_make_alone_lists_the_targets(make) -> None:
     done = make()
     assert done.returncode == 0
-    for target in ("demo", "data", "gallery", "retrain", "label", "test", "check", "bench"):
+    for target in ("demo", "data", "gallery", "retrain", "tensorboard", "label", "test", "check", "bench"):
         assert f"make {target} " in done.stdout

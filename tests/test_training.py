@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from audionet import publishing
+from audionet import publishing, training
+from audionet.config import PictureConfig
 from audionet.dataset import SETS, dataset_json
 from audionet.errors import DatasetError, ModelError, UsageError
 from audionet.features import model_inputs, picture_features
@@ -20,8 +21,6 @@ from audionet.training import train
 
 
 def made_by_data_maker(folder: Path) -> Path:
-    from audionet.config import PictureConfig
-
     write_json(folder / "dataset.json", dataset_json(PictureConfig(chunk_seconds=0.5), {}, None, complete=True))
     return folder
 
@@ -237,3 +236,111 @@ def test_labelling_a_training_picture(published) -> None:
     for label in predictor.labels:
         path = next((published.image_dir / label).glob("*.jpg"))
         assert predictor.ranked(predictor.answer(path).probabilities, 1)[0]["label"] == label
+
+
+def test_pictures_of_another_size_are_left_out_and_named(picture_folder, retrain_config, capsys) -> None:
+    from PIL import Image
+
+    folder = made_by_data_maker(picture_folder())
+    odd = [folder / "low" / f"9.wav_nohash_{index:04d}.jpg" for index in range(7)]
+    for shade, path in enumerate(odd):
+        Image.new("RGB", (60, 128), (shade, 0, 0)).save(path)
+    trained = train(retrain_config(folder))
+    assert not {picture.path for picture in trained.data.bottlenecks.pictures} & set(odd)
+    errors = capsys.readouterr().err
+    assert "9.wav_nohash_0004.jpg: is 60 x 128, the others are 47 x 128; left out" in errors
+    assert "... and 2 more of another size" in errors
+
+
+def test_pictures_of_other_sizes_than_dataset_json_says(picture_folder, retrain_config) -> None:
+    folder = picture_folder()
+    write_json(folder / "dataset.json", dataset_json(PictureConfig(), {}, None, complete=True))
+    with pytest.raises(DatasetError, match=r"no picture has the size that dataset\.json says"):
+        train(retrain_config(folder))
+
+
+def test_foreign_pictures_of_several_sizes_are_resized(picture_folder, retrain_config, capsys) -> None:
+    from PIL import Image
+
+    folder = picture_folder()
+    for path in (folder / "low").glob("*.jpg"):
+        with Image.open(path) as picture:
+            picture.resize((100, 70)).save(path)
+    trained = train(retrain_config(folder))
+    assert len(trained.data.bottlenecks.pictures) == 45
+    assert "the pictures are of 2 sizes" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("architecture", ["", "simple_cnn"])
+def test_a_jpg_that_is_none_is_named_and_left_out(picture_folder, retrain_config, capsys, architecture: str) -> None:
+    folder = picture_folder()
+    (folder / "low" / "7.wav_nohash_0000.jpg").write_text("words")
+    changes = {"architecture": architecture} if architecture else {}
+    trained = train(retrain_config(folder, how_many_training_steps=3, **changes))
+    assert len(trained.data.bottlenecks.pictures) == 45
+    assert "7.wav_nohash_0000.jpg: is not a picture" in capsys.readouterr().err
+
+
+def test_a_label_that_appears_between_runs_is_learned(picture_folder, retrain_config) -> None:
+    folder = picture_folder()
+    aside = folder.parent / "aside"
+    (folder / "low").rename(aside)
+    config = retrain_config(folder)
+    publish(train(config), config)
+    assert Predictor(config.output_graph).labels == ["high", "middle"]
+    aside.rename(folder / "low")
+    trained = train(config)
+    assert trained.data.bottlenecks.computed == 15
+    publish(trained, config)
+    assert Predictor(config.output_graph).labels == ["high", "low", "middle"]
+
+
+def test_percentages_never_take_the_last_recording_from_training(picture_folder, retrain_config) -> None:
+    trained = train(retrain_config(picture_folder(), testing_percentage=90.0, validation_percentage=9.9))
+    assert {picture.label for picture in trained.data.split.sets["training"]} == {"high", "low", "middle"}
+    assert trained.test is not None
+
+
+def test_one_test_recording_is_a_test_with_a_wide_interval(picture_folder, retrain_config) -> None:
+    folder = picture_folder(labels=("high", "low"))
+    for path in (folder / "low").glob("*.jpg"):
+        if not path.name.startswith("0.wav_nohash_0000"):
+            path.unlink()
+    trained = train(retrain_config(folder))
+    assert trained.test is not None
+    result = trained.test.network.recordings
+    assert (result.right, result.total) == (1, 1)
+    assert result.low < 0.25
+
+
+def test_a_search_is_part_of_the_training_and_said(picture_folder, retrain_config, capsys) -> None:
+    config = retrain_config(made_by_data_maker(picture_folder()), hyper_search=3, how_many_training_steps=20)
+    trained = train(config)
+    publish(trained, config)
+    assert "best of 3 settings" in capsys.readouterr().out
+    card = json.loads(config.output_model.read_text())
+    assert card["training"]["hyper_search"] == 3
+    assert card["training"]["head"] == trained.config.head == trained.head.kind
+    assert card["training"]["learning_rate"] == trained.config.rate
+
+
+def test_thousands_of_labels(capsys) -> None:
+    """Learned from features alone: five thousand folders of pictures would take longer to write than to learn."""
+    from test_head import clusters, examples, share_right
+
+    from audionet.config import RetrainConfig
+    from audionet.dataset import Picture, split_pictures
+    from audionet.head import train_head
+
+    pictures = [Picture(f"{n // 4:05d}", f"{n}.wav", 0, Path("x"), f"{n}.jpg") for n in range(20_000)]
+    split = split_pictures(pictures, 10, 10)
+    print(training._split_table(sorted({picture.label for picture in pictures}), split))
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 42
+    assert lines[-1].split() == ["all", "5000", "labels", "10000", "(10000)", "5000", "(5000)", "5000", "(5000)"]
+
+    data = clusters(20_000, 64, 5000, 1, 0.1)
+    nothing = examples(np.zeros((0, 64), np.float32), np.zeros(0, np.int64))
+    config = RetrainConfig(how_many_training_steps=200, train_batch_size=500)
+    head, _ = train_head(data, nothing, 5000, [64], config)
+    assert share_right(head, clusters(1000, 64, 5000, 2, 0.1)) > 0.9

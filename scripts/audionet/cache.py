@@ -31,6 +31,7 @@ IntArray = NDArray[np.int64]
 
 _LARGEST_FILE = 1 << 30
 _MOST_RESIDENT = 1 << 28  # bytes of mapped pages that are kept before they are handed back
+_MAPPED_AT_ONCE = 1 << 16  # bytes that Linux maps around each one touched
 
 
 class Bottleneck(NamedTuple):
@@ -85,17 +86,18 @@ class Records:
         for number in np.unique(part):
             here = np.flatnonzero(part == number)
             values[here] = self._parts[number][field][row[here]]
-        self._touched += values.nbytes
+        self._touched += max(values.nbytes, len(row) * _MAPPED_AT_ONCE)
         if self._touched > _MOST_RESIDENT:
-            self._hand_back()
+            self._touched = 0
+            _hand_back(self._parts)
         return values
 
-    def _hand_back(self) -> None:
-        """Let go of the pages read so far: they count as this process's memory as long as they are mapped."""
-        self._touched = 0
-        for part in self._parts:
-            if isinstance(part.base, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
-                part.base.madvise(mmap.MADV_DONTNEED)
+
+def _hand_back(parts: Sequence[NDArray[Any]]) -> None:
+    """Let go of the pages read so far: they count as this process's memory as long as they are mapped."""
+    for part in parts:
+        if isinstance(part.base, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
+            part.base.madvise(mmap.MADV_DONTNEED)
 
 
 class Cache:
@@ -135,7 +137,12 @@ class Cache:
     def _index(self) -> None:
         """Sort the keys, so that a million of them are found without a million Python objects."""
         self._indexed = True
-        keys = np.concatenate([np.empty(0, self.dtype["key"]), *(part["key"] for part in self._parts)])
+        keys = np.empty(sum(map(len, self._parts)), self.dtype["key"])
+        start = 0
+        for part in self._parts:
+            keys[start : start + len(part)] = part["key"]
+            start += len(part)
+            _hand_back([part])
         order = np.argsort(keys, kind="stable")
         self._keys = keys[order]
         lengths = [len(part) for part in self._parts]

@@ -16,7 +16,7 @@ from .examples import Examples
 from .masking import mask, mix
 from .tensorflow_runtime import import_tensorflow
 
-_VALIDATION_BYTES = 1 << 28
+_VALIDATION_BYTES = 1 << 27
 _BLOCK = 4096
 
 
