@@ -28,7 +28,7 @@ LEVELS = [
         "summaries",
     }
     | {"head", "networks", "search", "export", "tensorflow_export"},
-    {"prediction", "training", "publishing"},
+    {"prediction", "preparation", "training", "publishing"},
 ]
 LEVEL = {name: level for level, names in enumerate(LEVELS) for name in names}
 MODULES = sorted(path.stem for path in PACKAGE.glob("*.py") if path.stem != "__init__")

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from audionet import publishing, training
+from audionet import publishing
 from audionet.config import PictureConfig
 from audionet.dataset import SETS, dataset_json
 from audionet.errors import DatasetError, ModelError, UsageError
@@ -331,10 +331,11 @@ def test_thousands_of_labels(capsys) -> None:
     from audionet.config import RetrainConfig
     from audionet.dataset import Picture, split_pictures
     from audionet.head import train_head
+    from audionet.preparation import split_table
 
     pictures = [Picture(f"{n // 4:05d}", f"{n}.wav", 0, Path("x"), f"{n}.jpg") for n in range(20_000)]
     split = split_pictures(pictures, 10, 10)
-    print(training._split_table(sorted({picture.label for picture in pictures}), split))
+    print(split_table(sorted({picture.label for picture in pictures}), split))
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 42
     assert lines[-1].split() == ["all", "5000", "labels", "10000", "(10000)", "5000", "(5000)", "5000", "(5000)"]

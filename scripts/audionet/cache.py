@@ -30,8 +30,9 @@ KEY_BYTES = 16
 IntArray = NDArray[np.int64]
 
 _LARGEST_FILE = 1 << 30
-_MOST_RESIDENT = 1 << 28  # bytes of mapped pages that are kept before they are handed back
-_MAPPED_AT_ONCE = 1 << 16  # bytes that Linux maps around each one touched
+_MOST_RESIDENT = 1 << 27  # bytes of mapped pages that are kept before they are handed back
+_MAPPED_AT_ONCE = 1 << 16  # bytes that Linux maps around each row touched
+_ROWS_AT_ONCE = 4096
 
 
 class Bottleneck(NamedTuple):
@@ -83,13 +84,15 @@ class Records:
         part, row = self._part[which], self._row[which]
         column = self._parts[0][field] if self._parts else np.empty(0)
         values = np.empty((len(row), *column.shape[1:]), column.dtype)
-        for number in np.unique(part):
-            here = np.flatnonzero(part == number)
-            values[here] = self._parts[number][field][row[here]]
-        self._touched += max(values.nbytes, len(row) * _MAPPED_AT_ONCE)
-        if self._touched > _MOST_RESIDENT:
-            self._touched = 0
-            _hand_back(self._parts)
+        for start in range(0, len(row), _ROWS_AT_ONCE):
+            some = slice(start, start + _ROWS_AT_ONCE)
+            for number in np.unique(part[some]):
+                here = start + np.flatnonzero(part[some] == number)
+                values[here] = self._parts[number][field][row[here]]
+            self._touched += len(row[some]) * _MAPPED_AT_ONCE
+            if self._touched > _MOST_RESIDENT:
+                self._touched = 0
+                _hand_back(self._parts)
         return values
 
 

@@ -74,6 +74,11 @@ class Head:
         logits: FloatArray = values @ self.last.weights + self.last.biases
         return logits
 
+    def answers(self, examples: FeatureExamples) -> FloatArray:
+        """Probabilities, shape (n, labels), of examples, whose features are read a few at a time."""
+        blocks = [self.probabilities(block) for block in examples.blocks()]
+        return np.concatenate(blocks) if blocks else np.zeros((0, len(self.last.biases)), np.float32)
+
     def probabilities(self, features: FloatArray) -> FloatArray:
         """Probabilities, shape (n, labels), of features, shape (n, width)."""
         logits = self.logits(features)

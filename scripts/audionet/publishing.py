@@ -125,7 +125,7 @@ def _card(
             "learning_rate": trained.config.rate,
             "best_step": fitted.best_step,
             "last_step": fitted.last_step,
-            "validation_accuracy": fitted.validation_accuracy,
+            "validation_accuracy": trained.validation_accuracy,
         },
         "test": None
         if trained.test is None

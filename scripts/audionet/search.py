@@ -126,7 +126,7 @@ def _judge(
         # No validation set: choosing the best step by the fold would flatter whatever wavers most.
         head, _ = train_head(examples.some(training), examples.some(judged[:0]), labels, widths, config)
         held = examples.some(judged)
-        probabilities = head.probabilities(held.all())
+        probabilities = head.answers(held)
         right += float((probabilities.argmax(axis=1) == held.labels).sum())
         losses += float(-np.log(np.maximum(probabilities[np.arange(len(judged)), held.labels], 1e-12)).sum())
     return Tried(right / len(examples.labels), losses / len(examples.labels), settings)
