@@ -107,3 +107,24 @@ def test_tensorboard_gets_both_curves(tmp_path) -> None:
         events.Reload()
         assert set(events.Tags()["tensors"]) == {"accuracy", "cross_entropy"}
         assert [event.step for event in events.Tensors("accuracy")] == list(range(10, 101, 10))
+
+
+def test_examples_are_answered_a_few_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    from audionet import examples as module
+
+    head, _ = train_head(clusters(90, 6, 3, 1), clusters(30, 6, 3, 2), 3, [6], QUICK)
+    data = clusters(100, 6, 3, 4)
+    whole = head.answers(data)
+    monkeypatch.setattr(module, "_BLOCK", 7)
+    assert [len(block) for block in data.blocks()] == [7] * 14 + [2]
+    np.testing.assert_allclose(head.answers(data), whole, rtol=1e-5)
+    assert head.answers(data.some(np.zeros(0, np.int64))).shape == (0, 3)
+
+
+def test_standardisation_by_blocks_is_that_of_the_whole() -> None:
+    generator = np.random.default_rng(0)
+    features = (generator.standard_normal((101, 5)) * [1, 10, 0.1, 1e-3, 5] + 1000).astype(np.float32)
+    whole = standardisation([features], [5])
+    parts = standardisation([features[:1], features[1:40], features[40:]], [5])
+    np.testing.assert_allclose(parts[0], features.mean(axis=0, dtype=np.float64), rtol=1e-6)
+    np.testing.assert_allclose(parts[1], whole[1], rtol=1e-3)
