@@ -282,9 +282,11 @@ class RetrainConfig:
     fine_tune_learning_rate: float = _flag(1e-4, "learning rate of --fine_tune's first step")
     fine_tune_batch_size: int = _flag(32, "pictures in one step of --fine_tune")
     spec_augment: int = _flag(
-        2, "bands and stretches masked in each picture, where pictures are trained on (--fine_tune, from scratch)"
+        1, "bands and stretches masked in each picture, where pictures are trained on (--fine_tune, from scratch)"
     )
-    mixup: float = _flag(0.2, "how much pictures are mixed there, two at a time: alpha of mixup; 0: not at all")
+    mixup: float = _flag(
+        0.0, "how much pictures are mixed there, two at a time: alpha of mixup, such as 0.2; 0: not at all"
+    )
     testing_percentage: float = _flag(10.0, "share of each label kept for the test, percent of its duration")
     validation_percentage: float = _flag(10.0, "share of each label kept for validation, percent of its duration")
     intermediate_store_frequency: int = _flag(0, "steps from one checkpoint to the next; 0: about every 20 seconds")

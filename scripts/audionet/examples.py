@@ -20,7 +20,7 @@ from .spectrogram import FloatArray, UInt8Array
 Item = TypeVar("Item")
 
 _BLOCK = 8192
-_MOST_DECODED = 1 << 30  # bytes of pixels kept from one epoch to the next
+_MOST_DECODED = 1 << 29  # bytes of pixels kept from one epoch to the next
 
 
 class Examples(Protocol):

@@ -229,5 +229,5 @@ class _Loop:
         self.factor = kept["factor"]
         for point in kept["points"]:
             self.curves.add(Point(*point))
-        if not self.quiet:
+        if not self.quiet and self.step < self.config.how_many_training_steps:
             print(f"Training goes on from step {self.step}, where it was interrupted.", flush=True)
