@@ -69,7 +69,7 @@ def top_layer(folder: Path, rounds: int) -> None:
         texts = [(folder / "text" / f"{number}.txt").read_text() for number in range(ROWS)]
         loaded = np.array([[float(value) for value in text.split(",")] for text in texts], np.float32)
         model = keras.Sequential([keras.Input((WIDTH,)), keras.layers.Dense(LABELS, activation="softmax")])
-        model.compile("adam", "sparse_categorical_crossentropy", ["accuracy"])
+        model.compile("adam", "sparse_categorical_crossentropy")
         model.fit(loaded, labels, batch_size=BATCH, epochs=STEPS * BATCH // ROWS, verbose=0)
 
     times = in_turn(rounds, ours, theirs)

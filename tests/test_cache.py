@@ -1,12 +1,16 @@
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from audionet import cache as module
 from audionet.cache import Bottleneck, Cache, Records
+from audionet.errors import DatasetError
 from audionet.features import BAND_STATISTICS_WIDTH, MFCC_STATISTICS_WIDTH
 
 
@@ -44,13 +48,29 @@ def test_records_come_in_the_order_asked_for(tmp_path: Path) -> None:
         cache.records(keys([5, 30]))
 
 
-def test_pages_handed_back_are_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_MOST_RESIDENT", 1)
+@given(st.lists(st.integers(0, 39), max_size=80), st.integers(1, 50))
+def test_any_rows_in_any_order(wanted: list[int], at_once: int) -> None:
+    """Runs of neighbours are read together, in blocks: none may be lost or moved."""
+    with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "_ROWS_AT_ONCE", at_once)
+        cache = Cache(Path(folder), 3)
+        for start in range(0, 40, 20):
+            cache.add(rows(range(start, start + 20)))
+        records = cache.records(keys(wanted))
+        assert records.take("network").tolist() == [[number] * 3 for number in wanted]
+        assert records.take("size").tolist() == [[number, 1] for number in wanted]
+
+
+def test_a_file_that_grows_shorter_in_use_is_one_line(tmp_path: Path) -> None:
     cache = Cache(tmp_path, 3)
     cache.add(rows(range(100)))
     records = cache.records(keys(list(range(100))))
-    for _ in range(3):
-        assert records.take("network")[:, 1].tolist() == list(range(100))
+    (path,) = tmp_path.glob("part-*.npy")
+    with path.open("r+b") as stream:
+        stream.truncate(5000)
+    with pytest.raises(DatasetError, match="has changed while it was in use: run again"):
+        records.take("network")
+    assert Cache(tmp_path, 3).missing(keys([1])).all()
 
 
 def test_an_empty_cache_lacks_everything(tmp_path: Path) -> None:

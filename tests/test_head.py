@@ -12,10 +12,23 @@ from audionet.summaries import Curves
 QUICK = RetrainConfig(how_many_training_steps=100, train_batch_size=20)
 
 
+class InMemory:
+    def __init__(self, records: np.ndarray) -> None:
+        self.records = records
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def take(self, field: str, rows: np.ndarray) -> np.ndarray:
+        return self.records[field][rows]
+
+
 def examples(features, labels) -> FeatureExamples:
     rows = np.zeros(len(features), [("network", "<f4", (features.shape[1],))])
     rows["network"] = features
-    return FeatureExamples(Records([rows], np.zeros(len(rows), int), np.arange(len(rows))), labels, ["network"])
+    return FeatureExamples(
+        Records([InMemory(rows)], np.zeros(len(rows), int), np.arange(len(rows))), labels, ["network"]
+    )
 
 
 def clusters(n: int, width: int, labels: int, seed: int, spread: float = 0.3) -> FeatureExamples:

@@ -1,25 +1,29 @@
 """Bottlenecks on disk: each computed once, kept in few files, read row by row as training wants them.
 
 The cache of a backbone is a folder of ``.npy`` files, each one array of records (key, picture size, network
-features in fp16, band statistics, MFCC statistics), written whole. NumPy maps them into memory as they are. Arrow
-and Parquet were the alternatives: Parquet has to be decoded before a row can be had, and Arrow's column of lists
-would be mapped just like this, for one dependency more.
+features in fp16, band statistics, MFCC statistics), written whole. NumPy opens them, and any row is read at its
+place. Arrow and Parquet were the alternatives: Parquet has to be decoded before a row can be had, and Arrow's column of
+lists would be read just like this, for one dependency more.
 """
 
 from __future__ import annotations
 
 import contextlib
-import mmap
+import io
+import itertools
+import threading
 import uuid
+import weakref
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from .errors import DatasetError
 from .features import BAND_STATISTICS_WIDTH, MFCC_STATISTICS_WIDTH
-from .files import atomic_path, make_folder
+from .files import atomic_path, make_folder, printable
 from .spectrogram import FloatArray
 
 CACHE_FORMAT = 2
@@ -30,9 +34,7 @@ KEY_BYTES = 16
 IntArray = NDArray[np.int64]
 
 _LARGEST_FILE = 1 << 30
-_MOST_RESIDENT = 1 << 27  # bytes of mapped pages that are kept before they are handed back
-_MAPPED_AT_ONCE = 1 << 16  # bytes that Linux maps around each row touched
-_ROWS_AT_ONCE = 4096
+_ROWS_AT_ONCE = 128
 
 
 class Bottleneck(NamedTuple):
@@ -53,24 +55,101 @@ class Bottleneck(NamedTuple):
     mfcc_statistics: FloatArray
 
 
-class Records:
-    """Rows of a cache, in an order of their own and read only when asked for.
+class Rows(Protocol):
+    """Some records that can be had by number and field."""
 
-    A million bottlenecks are gigabytes; no more of them than a few hundred megabytes is in memory at a time.
+    def __len__(self) -> int: ...
+
+    def take(self, field: str, rows: IntArray) -> NDArray[Any]:
+        """One field of some rows, shape (len(rows), ...)."""
+        ...
+
+
+class Part:
+    """One file of records, read where it is wanted.
+
+    Not mapped into memory: of a mapped file, every page that was touched, and all that Linux maps around it, counts
+    as this process's memory, and a file that grows shorter ends the process.
 
     Parameters
     ----------
-    parts : sequence of structured ndarray
-        Memory-mapped files, or arrays.
+    path : Path
+    dtype : dtype
+        What its records must be.
+
+    Raises
+    ------
+    ValueError
+        If it is cut short, damaged, or holds something else.
+    OSError
+        If it cannot be read.
+    """
+
+    def __init__(self, path: Path, dtype: np.dtype[Any]) -> None:
+        self.path = path
+        self._dtype = dtype
+        self._lock = threading.Lock()
+        self._file = io.FileIO(path)
+        weakref.finalize(self, self._file.close)
+        with path.open("rb") as stream:
+            if np.lib.format.read_magic(stream) != (1, 0):
+                raise ValueError("not the version of .npy that is written here")
+            shape, _, found = np.lib.format.read_array_header_1_0(stream)
+            self._begin = stream.tell()
+        self._length = shape[0] if len(shape) == 1 else -1
+        if found != dtype or path.stat().st_size != self._begin + self._length * dtype.itemsize:
+            raise ValueError("not whole, or not these records")
+
+    def __len__(self) -> int:
+        return self._length
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of records."""
+        return self._length * self._dtype.itemsize
+
+    def take(self, field: str, rows: IntArray) -> NDArray[Any]:
+        assert self._dtype.fields is not None
+        column, place = self._dtype.fields[field][:2]
+        values: NDArray[Any] = np.empty((len(rows), *column.shape), column.base)
+        breaks = [0, *(np.flatnonzero(np.diff(rows) != 1) + 1).tolist(), len(rows)]
+        for start, end in itertools.pairwise(breaks):
+            if end - start == 1:
+                self._read(values[start:end], int(rows[start]), place)
+                continue
+            for first in range(start, end, _ROWS_AT_ONCE):
+                records = np.empty(min(_ROWS_AT_ONCE, end - first), self._dtype)
+                self._read(records, int(rows[first]), 0)
+                values[first : first + len(records)] = records[field]
+        return values
+
+    def _read(self, into: NDArray[Any], row: int, place: int) -> None:
+        with self._lock:
+            self._file.seek(self._begin + row * self._dtype.itemsize + place)
+            if self._file.readinto(into.view(np.uint8).reshape(-1).data) != into.nbytes:
+                raise DatasetError(f"{printable(self.path)} has changed while it was in use: run again")
+
+    def whole(self) -> NDArray[Any]:
+        """All records."""
+        records = np.empty(self._length, self._dtype)
+        self._read(records, 0, 0)
+        return records
+
+
+class Records:
+    """Rows of a cache, in an order of their own and read only when asked for.
+
+    Parameters
+    ----------
+    parts : sequence of Rows
     part, row : ndarray of int64, shape (n,)
         Where each record lies.
     """
 
-    def __init__(self, parts: Sequence[NDArray[Any]], part: IntArray, row: IntArray) -> None:
+    def __init__(self, parts: Sequence[Rows], part: IntArray, row: IntArray) -> None:
         self._parts = parts
         self._part = part
         self._row = row
-        self._touched = 0
 
     def __len__(self) -> int:
         return len(self._row)
@@ -82,25 +161,16 @@ class Records:
     def take(self, field: str, which: IntArray | slice = slice(None)) -> NDArray[Any]:
         """One field of some records, shape (n, ...)."""
         part, row = self._part[which], self._row[which]
-        column = self._parts[0][field] if self._parts else np.empty(0)
-        values = np.empty((len(row), *column.shape[1:]), column.dtype)
-        for start in range(0, len(row), _ROWS_AT_ONCE):
-            some = slice(start, start + _ROWS_AT_ONCE)
-            for number in np.unique(part[some]):
-                here = start + np.flatnonzero(part[some] == number)
-                values[here] = self._parts[number][field][row[here]]
-            self._touched += len(row[some]) * _MAPPED_AT_ONCE
-            if self._touched > _MOST_RESIDENT:
-                self._touched = 0
-                _hand_back(self._parts)
+        numbers = np.unique(part)
+        if len(numbers) == 1:
+            only: NDArray[Any] = self._parts[numbers[0]].take(field, row)
+            return only
+        none = self._parts[0].take(field, row[:0]) if self._parts else np.empty(0)
+        values: NDArray[Any] = np.empty((len(row), *none.shape[1:]), none.dtype)
+        for number in numbers:
+            here = np.flatnonzero(part == number)
+            values[here] = self._parts[number].take(field, row[here])
         return values
-
-
-def _hand_back(parts: Sequence[NDArray[Any]]) -> None:
-    """Let go of the pages read so far: they count as this process's memory as long as they are mapped."""
-    for part in parts:
-        if isinstance(part.base, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
-            part.base.madvise(mmap.MADV_DONTNEED)
 
 
 class Cache:
@@ -127,25 +197,17 @@ class Cache:
             ]
         )
         make_folder(folder)
-        self._files: list[Path] = []
-        self._parts: list[NDArray[Any]] = []
+        self._parts: list[Part] = []
         for path in sorted(folder.glob("part-*.npy")):
             with contextlib.suppress(OSError, ValueError, EOFError):
-                part = np.load(path, mmap_mode="r", allow_pickle=False)
-                if part.dtype == self.dtype and part.ndim == 1:
-                    self._files.append(path)
-                    self._parts.append(part)
+                self._parts.append(Part(path, self.dtype))
         self._indexed = False
 
     def _index(self) -> None:
         """Sort the keys, so that a million of them are found without a million Python objects."""
         self._indexed = True
-        keys = np.empty(sum(map(len, self._parts)), self.dtype["key"])
-        start = 0
-        for part in self._parts:
-            keys[start : start + len(part)] = part["key"]
-            start += len(part)
-            _hand_back([part])
+        every = [part.take("key", np.arange(len(part))) for part in self._parts]
+        keys = np.concatenate([np.empty(0, self.dtype["key"]), *every])
         order = np.argsort(keys, kind="stable")
         self._keys = keys[order]
         lengths = [len(part) for part in self._parts]
@@ -190,8 +252,7 @@ class Cache:
         path = self.folder / f"part-{uuid.uuid4().hex}.npy"
         with atomic_path(path) as temporary, temporary.open("wb") as stream:
             np.save(stream, part, allow_pickle=False)
-        self._files.append(path)
-        self._parts.append(np.load(path, mmap_mode="r", allow_pickle=False))
+        self._parts.append(Part(path, self.dtype))
         self._indexed = False
 
     def compact(self) -> None:
@@ -205,10 +266,9 @@ class Cache:
             batches[-1].append(i)
         joined = [batch for batch in batches if len(batch) > 1]
         for batch in joined:
-            self._write(np.concatenate([self._parts[i] for i in batch]))
+            self._write(np.concatenate([self._parts[i].whole() for i in batch]))
         gone = {i for batch in joined for i in batch}
         for i in gone:
-            self._files[i].unlink(missing_ok=True)
-        self._files = [path for i, path in enumerate(self._files) if i not in gone]
+            self._parts[i].path.unlink(missing_ok=True)
         self._parts = [part for i, part in enumerate(self._parts) if i not in gone]
         self._indexed = False

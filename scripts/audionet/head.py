@@ -108,10 +108,11 @@ def standardisation(blocks: Iterable[FloatArray], widths: Sequence[int]) -> tupl
     count, offset, squares = 0, np.zeros(sum(widths)), np.zeros(sum(widths))
     for block in blocks:
         # Chan, Golub & LeVeque's pairwise update (1979): sums of squares alone would cancel.
-        mean = block.mean(axis=0, dtype=np.float64)
-        step, total = mean - offset, count + len(block)
-        squares += np.square(block - mean.astype(np.float32)).sum(axis=0, dtype=np.float64)
-        squares += step**2 * count * len(block) / total
+        centred = block - block[0]
+        mean = np.full(len(block), 1 / len(block), np.float32) @ centred
+        centred -= mean
+        step, total = mean + block[0].astype(np.float64) - offset, count + len(block)
+        squares += np.einsum("ij,ij->j", centred, centred) + step**2 * count * len(block) / total
         offset += step * len(block) / total
         count = total
     deviation = np.sqrt(squares / count)
