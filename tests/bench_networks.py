@@ -17,8 +17,7 @@ from measuring import arguments, machine, model_flags, script
 
 WAYS = {
     "frozen backbone": "",
-    "the same, smoother labels": "--label_smoothing=0.1",
-    "fine-tuned": "--label_smoothing=0.1 --fine_tune=5 --spec_augment=1 --mixup=0 --clip_norm=1",
+    "fine-tuned": "--fine_tune=5 --clip_norm=1",
     "simple_cnn": "--architecture=simple_cnn",
     "deep_cnn": "--architecture=deep_cnn",
 }
@@ -44,7 +43,7 @@ def digits(folder: Path, recordings: Path) -> None:
         seconds = train(folder, flags)
         right, total = network(folder)
         print(
-            f"ten digits, {way:<26} {right} of {total} official clips ({right / total:.1%}), {seconds:.0f} s",
+            f"ten digits, {way:<15} {right} of {total} official clips ({right / total:.1%}), {seconds:.0f} s",
             flush=True,
         )
 
@@ -56,13 +55,13 @@ def wake_words(folder: Path, recordings: Path) -> None:
         test = json.loads((folder / "retrained_model.json").read_text())["test"]["network"]["recordings"]
         share = test["right"] / test["total"]
         print(
-            f"wake words, {way:<26} {test['right']} of {test['total']} utterances ({share:.1%}), {seconds:.0f} s",
+            f"wake words, {way:<15} {test['right']} of {test['total']} utterances ({share:.1%}), {seconds:.0f} s",
             flush=True,
         )
 
 
 def report(task: str, way: str, right: int, total: int, seconds: float) -> None:
-    print(f"{task:<10} {way:<26} {right:3} of {total} test clips ({right / total:.1%}), {seconds:.0f} s", flush=True)
+    print(f"{task:<10} {way:<15} {right:3} of {total} test clips ({right / total:.1%}), {seconds:.0f} s", flush=True)
 
 
 def render(folder: Path, recordings: Path, *flags: str) -> None:

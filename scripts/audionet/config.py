@@ -269,7 +269,7 @@ class RetrainConfig:
     l1: float = _flag(0.0, "penalty on the top's absolute weights")
     l2: float = _flag(0.0, "penalty on the top's squared weights")
     dropout: float = _flag(0.0, "share of the top's inputs left out in each step, 0 to 0.9")
-    label_smoothing: float = _flag(0.0, "share of each label's probability given to all labels, 0 to 0.9")
+    label_smoothing: float = _flag(0.1, "share of each label's probability given to all labels, 0 to 0.9")
     class_weights: Literal["equal", "balanced"] = _flag(
         "equal", "balanced: a label with few pictures counts as much as one with many"
     )

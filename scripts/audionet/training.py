@@ -18,12 +18,7 @@ from .cache import IntArray
 from .checkpoints import Checkpoint
 from .config import RetrainConfig, available_cores, lite_path
 from .console import count
-from .dataset import (
-    SETS,
-    Picture,
-    find_pictures,
-    read_picture_config,
-)
+from .dataset import SETS, Picture, find_pictures, read_picture_config
 from .errors import DatasetError, UsageError
 from .examples import FeatureExamples, PictureExamples
 from .features import BAND_STATISTICS_WIDTH, MFCC_STATISTICS_WIDTH, picture_features
@@ -230,11 +225,11 @@ class _Run:
         """Train a network that takes pictures, convert it, and ask what came out."""
         data, points = self.data, self.points
         built = build(False)
-        training, validation = (
+        sets = [
             PictureExamples(data.split.sets[part], data.targets[data.rows[part]], built.input_size, band_statistics)
             for part in SETS[:2]
-        )
-        fitted = fit(built.network, training, validation, config, curves, checkpoint)
+        ]
+        fitted = fit(built.network, sets[0], sets[1], config, curves, checkpoint)
         curves.close()
         exact = build(True)
         exact.network.model.set_weights(built.network.model.get_weights())
@@ -243,28 +238,24 @@ class _Run:
         self.leftovers.append(backbone.path)
         head = exact.head()
         fields = ["network", "bands"] if band_statistics else ["network"]
+        parts = [data.split.sets["validation"], data.split.sets["testing"], points]
+        pictures = [picture for part in parts for picture in part]
         with tempfile.TemporaryDirectory() as folder:
-
-            def features(pictures: list[Picture]) -> FeatureExamples:
-                found = bottlenecks_of(pictures, backbone, Path(folder), available_cores(), config.scheduler)
-                if len(found.pictures) < len(pictures):
-                    raise DatasetError("pictures have changed since training began: run it again")
-                return FeatureExamples(found.records, np.zeros(len(pictures), np.int64), fields)
-
-            parts = [data.split.sets[part] for part in SETS[1:]]
-            answers = [
-                head.answers(features(part)) if part else np.zeros((0, len(data.labels)), np.float32) for part in parts
-            ]
-            candidate = Candidate(backbone, head, fitted, features(points).all(), *answers)
+            found = bottlenecks_of(pictures, backbone, Path(folder), available_cores())
+            if len(found.pictures) < len(pictures):
+                raise DatasetError("pictures have changed since training began: run it again")
+            every = FeatureExamples(found.records, np.zeros(len(pictures), np.int64), fields)
+            places = np.split(np.arange(len(pictures)), np.cumsum([len(part) for part in parts[:-1]]))
+            validation, testing, some = map(every.some, places)
+            candidate = Candidate(backbone, head, fitted, some.all(), head.answers(validation), head.answers(testing))
         self._say(candidate)
         return candidate
 
     def _say(self, candidate: Candidate) -> None:
         if len(candidate.validation):
             accuracy, _ = candidate.score(self.data.targets[self.data.rows["validation"]])
-            print(
-                f"Validation: {accuracy:.1%} of {len(candidate.validation)} chunks, step {candidate.fitted.best_step}"
-            )
+            chunks, step = count(len(candidate.validation), "chunk"), candidate.fitted.best_step
+            print(f"Validation: {accuracy:.1%} of {chunks} right, with the weights of step {step}")
 
     def _checkpoint(self, stage: str, config: RetrainConfig, start: str) -> Checkpoint:
         """Where a training's state is kept: one for all that its result depends on."""
