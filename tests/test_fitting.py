@@ -22,7 +22,7 @@ from audionet.head import train_head
 from audionet.stepping import Steps, class_weights
 from audionet.summaries import Curves
 
-QUICK = RetrainConfig(how_many_training_steps=60, train_batch_size=20, eval_step_interval=5)
+QUICK = RetrainConfig(how_many_training_steps=60, train_batch_size=20, eval_step_interval=5, label_smoothing=0)
 
 
 class KilledError(Exception):

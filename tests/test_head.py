@@ -9,7 +9,7 @@ from audionet.examples import FeatureExamples
 from audionet.head import standardisation, train_head
 from audionet.summaries import Curves
 
-QUICK = RetrainConfig(how_many_training_steps=100, train_batch_size=20)
+QUICK = RetrainConfig(how_many_training_steps=100, train_batch_size=20, label_smoothing=0)
 
 
 class InMemory:
