@@ -40,7 +40,8 @@ def report(trained: Trained, config: RetrainConfig) -> None:
     print()
     test = trained.test
     if test is None:
-        print("No test: no label has enough chunks to keep some aside.")
+        nothing = "no label has enough chunks to keep some aside" if config.testing_percentage else "none was asked for"
+        print(f"No test: {nothing}.")
     else:
         unseen = "none of them heard in training" if not trained.data.split.heard_in_training else "see the note below"
         print(

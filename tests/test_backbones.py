@@ -17,7 +17,7 @@ from conftest import save_backbone
 from audionet import backbones
 from audionet.backbones import BUNDLED, inception_v3, prepare
 from audionet.conversion import convert, mean_cosine
-from audionet.errors import BackboneError
+from audionet.errors import BackboneError, UsageError
 from audionet.litert import Runner
 
 WEIGHTS = BUNDLED / "inception_v3_speech" / "inception_v3_speech.npz"
@@ -88,7 +88,7 @@ def test_damaged_bundled_weights_are_refused(tmp_path: Path, monkeypatch: pytest
 
 
 def test_an_unknown_name_lists_the_ways_on(tmp_path: Path) -> None:
-    with pytest.raises(BackboneError, match=r"inception_v3_speech.*saved_model\.pb.*https://"):
+    with pytest.raises(UsageError, match=r"inception_v3_speech.*saved_model\.pb.*https://"):
         prepare("no_such_backbone", tmp_path, None, random_pictures)
 
 

@@ -18,7 +18,7 @@ import numpy as np
 from .config import TF_FILES
 from .console import native_stderr_muted
 from .conversion import FeatureFunction, convert
-from .errors import BackboneError
+from .errors import BackboneError, UsageError
 from .files import content_hash, first_line, make_folder, printable, read_json, sha256, write_bytes, write_json
 from .litert import Runner
 from .spectrogram import UInt8Array
@@ -126,8 +126,10 @@ def prepare(
 
     Raises
     ------
+    UsageError
+        If there is no backbone of this name.
     BackboneError
-        If it cannot be found, fetched, loaded or converted; the message says what to do.
+        If it cannot be fetched, loaded or converted; the message says what to do.
     """
     origin = _resolve(architecture, model_dir, input_side)
     folder = model_dir / "converted"
@@ -228,7 +230,7 @@ def _resolve(architecture: str, model_dir: Path, input_side: int | None) -> _Ori
     if _HUB_NAME.fullmatch(architecture):
         return _saved_model(_fetch(_HUB.format(architecture), model_dir), architecture, input_side)
     names = ", ".join(sorted(path.parent.name for path in BUNDLED.glob("*/backbone.json")))
-    raise BackboneError(
+    raise UsageError(
         f"no backbone '{printable(architecture)}': name a bundled one ({names}), a folder that holds "
         "saved_model.pb, or a TF Hub handle (https://...)"
     )

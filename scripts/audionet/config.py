@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -340,7 +341,13 @@ class RetrainConfig:
         kept = self.testing_percentage + self.validation_percentage
         _require(kept < 100, "testing_percentage plus --validation_percentage", kept, "below 100")
         _require(
-            self.output_graph.suffix in GRAPH_SUFFIXES,
+            re.fullmatch(r"[A-Za-z][A-Za-z0-9_.-]*", self.final_tensor_name) is not None,
+            "final_tensor_name",
+            repr(self.final_tensor_name),
+            "a letter, then letters, digits, dots, dashes and underscores",
+        )
+        _require(
+            self.output_graph.suffix in GRAPH_SUFFIXES and self.output_graph.name != "",
             "output_graph",
             self.output_graph,
             "a file name that ends in .tflite, .pb or .keras, or a folder's name without an ending",
@@ -389,6 +396,7 @@ class LabelConfig:
 
     def __post_init__(self) -> None:
         _require(self.top_k >= 0, "top_k", self.top_k, "0 or more")
+        _require(self.graph.name != "", "graph", self.graph, "a model that retrain.py wrote")
 
 
 def lite_path(graph: Path) -> Path:

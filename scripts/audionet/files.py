@@ -116,13 +116,15 @@ def _is_being_written(entry: os.DirEntry[str]) -> bool:
 
 
 @contextlib.contextmanager
-def only_run_in(folder: Path) -> Iterator[None]:
+def only_run_in(folder: Path, wait: bool = False) -> Iterator[None]:
     """Keep other runs out of a folder while the block lasts; a killed run keeps nobody out.
+
+    Where another run is there, wait for it to leave if that was asked for.
 
     Raises
     ------
     AudioNetError
-        If another run is there.
+        If another run is there and this one does not wait.
     """
     try:
         import fcntl
@@ -133,7 +135,7 @@ def only_run_in(folder: Path) -> Iterator[None]:
     descriptor = os.open(folder / LOCK_NAME, os.O_RDWR | os.O_CREAT, 0o666)
     try:
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         except BlockingIOError:
             raise AudioNetError(f"{printable(folder)}: another run is at work there; wait until it has ended") from None
         yield

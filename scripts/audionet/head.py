@@ -10,6 +10,7 @@ import numpy as np
 
 from .checkpoints import Checkpoint
 from .config import RetrainConfig
+from .errors import ModelError
 from .examples import Examples, FeatureExamples
 from .fitting import Fit, fit
 from .spectrogram import FloatArray
@@ -208,13 +209,15 @@ def train_head(
     Raises
     ------
     ModelError
-        If the loss is no number before any weights could be judged.
+        If the features are no numbers, or the loss is none before any weights could be judged.
     """
     tf = import_tensorflow()
     import keras
 
     keras.utils.set_random_seed(config.seed)
     offset, scale = standardisation(training.blocks(), widths)
+    if not (np.isfinite(offset).all() and np.isfinite(scale).all()):
+        raise ModelError("there are bottlenecks that hold no numbers: delete --bottleneck_dir and run again")
     outputs = inputs = keras.Input((sum(widths),))
     for layer in head_layers(labels, offset, scale, config):
         outputs = layer(outputs)

@@ -11,7 +11,7 @@ import numpy as np
 
 from .backbones import Backbone
 from .config import RetrainConfig
-from .errors import BackboneError
+from .errors import BackboneError, UsageError
 from .features import BAND_STATISTICS_WIDTH
 from .head import Head, head_layers, head_of, put_head
 from .spectrogram import FloatArray, UInt8Array
@@ -127,6 +127,8 @@ def from_backbone(backbone: Backbone, head: Head, config: RetrainConfig, exact: 
     ------
     BackboneError
         If the backbone is not made of blocks.
+    UsageError
+        If it has fewer than that.
     """
     import_tensorflow()
     import keras
@@ -141,6 +143,8 @@ def from_backbone(backbone: Backbone, head: Head, config: RetrainConfig, exact: 
                 f"{backbone.name} cannot be fine-tuned: it is not made of Keras layers in blocks, as "
                 "inception_v3_speech is; leave out --fine_tune"
             )
+        if config.fine_tune > len(blocks):
+            raise UsageError(f"--fine_tune is {config.fine_tune}: {backbone.name} has {len(blocks)} blocks")
         first = blocks[-config.fine_tune - 1] + 1 if config.fine_tune < len(blocks) else 0
         for i, layer in enumerate(features.layers):
             layer.trainable = i >= first and not isinstance(layer, keras.layers.BatchNormalization)

@@ -152,6 +152,14 @@ class Predictor:
         return [{"label": self.labels[i], "probability": round(float(probabilities[i]), 6)} for i in order]
 
 
+def card_beside(graph: Path) -> dict[str, Any]:
+    """The JSON of a published model; nothing where there is none that can be read."""
+    try:
+        return read_json(model_json_path(graph), ModelError, "")
+    except ModelError:
+        return {}
+
+
 def read_labels(path: Path) -> list[str]:
     """The labels in a labels file, one a line."""
     try:

@@ -12,14 +12,15 @@ import numpy as np
 
 from .backbones import description
 from .config import RetrainConfig, lite_path
+from .console import warn
 from .dataset import read_augmentation, recordings_in
 from .errors import ModelError
 from .export import answers as lite_answers
 from .export import join
 from .features import picture_features
-from .files import atomic_path, content_hash, write_bytes, write_json
+from .files import atomic_path, content_hash, only_run_in, write_bytes, write_json
 from .plots import confusion_plot, curves_plot
-from .prediction import MODEL_FORMAT
+from .prediction import MODEL_FORMAT, card_beside
 from .spectrogram import FloatArray
 from .summaries import add_image, add_projector
 from .tensorflow_export import answers, write_model
@@ -44,12 +45,20 @@ def publish(trained: Trained, config: RetrainConfig) -> None:
     OSError
         If a file cannot be written.
     """
+    with only_run_in(config.checkpoint_dir, wait=True):
+        _publish(trained, config)
+    for path in trained.leftovers:
+        path.unlink(missing_ok=True)
+
+
+def _publish(trained: Trained, config: RetrainConfig) -> None:
     graph, suffix, name = config.output_graph, config.output_graph.suffix, config.final_tensor_name
     samples = np.unique(np.linspace(0, len(trained.points) - 1, _SAMPLES).astype(np.int64))
     expected = trained.head.probabilities(trained.features[samples])
     jpgs = [trained.points[i].path.read_bytes() for i in samples]
     pictures = [picture_features(jpg, trained.backbone.input_size) for jpg in jpgs]
     exports: dict[str, dict[str, Any]] = {}
+    before = card_beside(graph)
     with atomic_path(lite_path(graph)) as temporary:
         temporary.write_bytes(join(trained.backbone, trained.head, name))
         found = lite_answers(temporary, pictures, trained.backbone.band_statistics)
@@ -62,12 +71,15 @@ def publish(trained: Trained, config: RetrainConfig) -> None:
                 given = answers(other, suffix, name, jpgs, pictures, trained.backbone)
                 apart = _difference(given, expected, _TOLERANCE_IN_FLOAT)
                 exports[graph.name] = {"sha256": content_hash(other), "difference": apart}
+    for other_name, export in before.get("exports", {}).items():
+        if fingerprint == before.get("graph_sha256"):  # the same model: its other forms still are
+            exports.setdefault(other_name, export)
+        elif other_name not in exports and graph.with_name(other_name).exists():
+            warn(f"{graph.with_name(other_name)}: is of an earlier training, and is no longer answered for")
     write_json(config.output_model, _card(trained, config, fingerprint, difference, exports))
     write_bytes(
         config.output_labels, "".join(f"{label}\n" for label in trained.data.labels).encode("utf-8", "surrogateescape")
     )
-    for path in trained.leftovers:
-        path.unlink(missing_ok=True)
 
 
 def summarise(trained: Trained) -> list[Path]:

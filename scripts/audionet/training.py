@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
+import itertools
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -22,10 +24,11 @@ from .dataset import SETS, Picture, find_pictures, read_picture_config
 from .errors import DatasetError, UsageError
 from .examples import FeatureExamples, PictureExamples
 from .features import BAND_STATISTICS_WIDTH, MFCC_STATISTICS_WIDTH, picture_features
-from .files import make_folder, printable
+from .files import content_hash, make_folder, printable, temporary_path
 from .fitting import Fit, fit
 from .head import Head, train_head
 from .networks import INPUT_SIZES, PictureNetwork, from_backbone, from_scratch
+from .prediction import card_beside
 from .preparation import Data, prepare_data
 from .results import Test, test_result
 from .search import search
@@ -138,8 +141,7 @@ def train(config: RetrainConfig) -> Trained:
             lambda size: _pixels([pictures[i] for i in _places(len(pictures), _SAMPLES)], size),
         )
     data = prepare_data(picture_config, pictures, backbone, config)
-    folder = config.summaries_dir / time.strftime("%Y%m%d-%H%M%S")
-    run = _Run(data, config, folder)
+    run = _Run(data, config, _summaries_folder(config.summaries_dir))
     return run.with_backbone(backbone) if backbone else run.from_scratch()
 
 
@@ -314,10 +316,29 @@ def _check_outputs(config: RetrainConfig) -> None:
         make_folder(path.parent)
         if path.is_dir() and not (path == graph and not graph.suffix):
             raise UsageError(f"{printable(path)} is a folder: name a file to write to")
-    if not graph.suffix and graph.exists() and not (graph / "saved_model.pb").is_file():
-        raise UsageError(f"{printable(graph)} exists and is no SavedModel: name another folder, or a .tflite file")
+    if graph.is_dir() and content_hash(graph) != card_beside(graph).get("exports", {}).get(graph.name, {}).get(
+        "sha256"
+    ):
+        raise UsageError(
+            f"{printable(graph)} exists, and is not as retrain.py wrote it: remove it, or name another folder"
+        )
     make_folder(config.summaries_dir)
     make_folder(config.checkpoint_dir)
+    for folder in {graph.parent, config.output_labels.parent}:
+        trial = temporary_path(folder)
+        trial.touch()
+        trial.unlink()
+
+
+def _summaries_folder(parent: Path) -> Path:
+    """A folder of this training's own, named by the time."""
+    name = time.strftime("%Y%m%d-%H%M%S")
+    for number in itertools.count(1):
+        folder = parent / (name if number == 1 else f"{name}-{number}")
+        with contextlib.suppress(FileExistsError):
+            folder.mkdir()
+            break
+    return folder
 
 
 def _places(total: int, most: int) -> IntArray:
