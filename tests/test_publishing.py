@@ -78,7 +78,7 @@ def test_every_head_survives_every_export(picture_folder, retrain_config, head: 
     jpgs = [picture.path.read_bytes() for picture in trained.points]
     found = probabilities(config.output_graph, jpgs, trained)
     np.testing.assert_allclose(found, trained.head.probabilities(trained.features), atol=0.05)  # the cache is fp16
-    np.testing.assert_allclose(found, probabilities(lite_path(config.output_graph), jpgs, trained), atol=0.02)
+    np.testing.assert_allclose(found, probabilities(lite_path(config.output_graph), jpgs, trained), atol=0.05)
     card = json.loads(config.output_model.read_text())
     assert card["exports"][config.output_graph.name]["difference"] < 0.05
     assert card["training"]["head"] == head
