@@ -41,7 +41,7 @@ def stock(model: Any, paths: list[Path]) -> np.ndarray:
 
     def load(path: Any) -> Any:
         picture = tf.io.decode_jpeg(tf.io.read_file(path), channels=3)
-        return tf.image.resize(picture, (128, 128), antialias=True) / 127.5 - 1
+        return tf.image.resize(picture, (128, 128), antialias=True)
 
     data = tf.data.Dataset.from_tensor_slices([str(path) for path in paths])
     data = data.map(load, num_parallel_calls=tf.data.AUTOTUNE).batch(32).prefetch(tf.data.AUTOTUNE)

@@ -36,7 +36,7 @@ def save_as_saved_model(graph: Path, folder: Path) -> None:
     module = tf.Module()
     module.parts = [backbone, top]
     answer = tf.function(
-        lambda pixels: {"probabilities": top(backbone(pixels / 127.5 - 1, training=False))},
+        lambda pixels: {"probabilities": top(backbone(pixels, training=False))},
         input_signature=[tf.TensorSpec([1, 128, 128, 3], tf.float32)],
     )
     tf.saved_model.save(module, str(folder), signatures={"serving_default": answer})

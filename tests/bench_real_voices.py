@@ -35,23 +35,25 @@ def network(folder: Path) -> tuple[int, int]:
 
 def baseline(folder: Path) -> int:
     """The same for the MFCC statistics, trained on the same part of the training tree."""
-    from audionet.config import RetrainConfig
+    from audionet.bottlenecks import bottlenecks_of
+    from audionet.config import RetrainConfig, available_cores
     from audionet.dataset import SETS, Picture, find_pictures, split_pictures
-    from audionet.features import picture_features
-    from audionet.head import Examples, train_head
+    from audionet.examples import FeatureExamples
+    from audionet.features import MFCC_STATISTICS_WIDTH
+    from audionet.head import train_head
 
     config = RetrainConfig()
     labels = sorted(path.name for path in (folder / "test").iterdir())
 
-    def examples(pictures: list[Picture]) -> Examples:
-        features = [picture_features(p.path.read_bytes(), (8, 8)).mfcc_statistics for p in pictures]
-        return Examples(np.stack(features), np.array([labels.index(p.label) for p in pictures]))
+    def examples(pictures: list[Picture]) -> FeatureExamples:
+        found = bottlenecks_of(pictures, None, folder / "statistics", available_cores())
+        return FeatureExamples(found.records, np.array([labels.index(p.label) for p in found.pictures]), ["mfcc"])
 
     split = split_pictures(find_pictures(folder / "image"), config.validation_percentage, config.testing_percentage)
     training, validation = (examples(split.sets[name]) for name in SETS[:2])
-    head = train_head(training, validation, len(labels), [training.features.shape[1]], config)
+    head, _ = train_head(training, validation, len(labels), [MFCC_STATISTICS_WIDTH], config)
     test = examples(find_pictures(folder / "test_image"))
-    return int((head.probabilities(test.features).argmax(axis=1) == test.labels).sum())
+    return int((head.answers(test).argmax(axis=1) == test.labels).sum())
 
 
 def main() -> None:
