@@ -100,7 +100,3 @@ class Checkpoint:
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
             warn(f"{self.path}: is damaged; training begins anew")
             return None
-
-    def remove(self) -> None:
-        """The training is done and its result is safe."""
-        self.path.unlink(missing_ok=True)

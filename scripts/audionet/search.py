@@ -36,8 +36,9 @@ def search(
 ) -> RetrainConfig:
     """The config with the best of ``hyper_search`` settings; the first one tried is the config's own.
 
-    Each is trained once for each of four folds, on the others, for all its steps, and judged by the fold's right
-    answers: by the loss where those are equal. A recording is in one fold only. The test set takes no part.
+    Each is trained once for each of four folds (fewer where a label has fewer recordings), on the others, for all its
+    steps, and judged by the fold's right answers: by the loss where those are equal. A recording is in one fold only.
+    The test set takes no part.
 
     Parameters
     ----------
