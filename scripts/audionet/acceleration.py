@@ -8,7 +8,7 @@ import numpy as np
 
 from .backbones import Backbone
 from .spectrogram import FloatArray, UInt8Array
-from .tensorflow_runtime import import_tensorflow, mixed_precision, training_strategy
+from .tensorflow_runtime import import_tensorflow, mixed_precision, shared, training_strategy
 
 
 def accelerated(backbone: Backbone) -> Callable[[UInt8Array], FloatArray]:
@@ -26,14 +26,9 @@ def accelerated(backbone: Backbone) -> Callable[[UInt8Array], FloatArray]:
         original = backbone.load()
 
     def forward(pixels: UInt8Array) -> FloatArray:
-        devices = strategy.num_replicas_in_sync
         # Every device gets as many, and the same number whenever possible: another shape is traced anew.
-        padded = np.concatenate([pixels, pixels[:1].repeat(-len(pixels) % devices, axis=0)])
-        parts = np.array_split(padded, devices)
-        shared = strategy.experimental_distribute_values_from_function(
-            lambda place: tf.constant(parts[place.replica_id_in_sync_group])
-        )
-        features = strategy.experimental_local_results(run(shared))
+        padded = np.concatenate([pixels, pixels[:1].repeat(-len(pixels) % strategy.num_replicas_in_sync, axis=0)])
+        features = strategy.experimental_local_results(run(shared(strategy, padded)))
         return np.concatenate([part.numpy() for part in features])[: len(pixels)]
 
     def on_device(pixels: object) -> object:

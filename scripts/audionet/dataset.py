@@ -13,6 +13,9 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+from numpy.typing import NDArray
+
 from .config import PictureConfig
 from .errors import DatasetError, UsageError
 from .files import printable, read_json
@@ -303,6 +306,11 @@ def picture_config_from(settings: Any, path: Path, remedy: str, error: type[Exce
         return from_json(PictureConfig, settings)
     except UsageError as why:
         raise error(f"{printable(path)}: its picture settings are not usable ({why}): {remedy}") from None
+
+
+def evenly(total: int, most: int) -> NDArray[np.int64]:
+    """At most `most` places among `total`, evenly from the first to the last."""
+    return np.unique(np.linspace(0, total - 1, most).astype(np.int64))
 
 
 def recordings_in(pictures: Iterable[Picture]) -> int:

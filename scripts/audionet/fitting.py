@@ -37,7 +37,6 @@ class Fit:
     best_step : int
     validation_accuracy : float or None
         Share of validation chunks right at that step; None without a validation set.
-    validation_loss : float or None
     last_step : int
     points : list of Point
         The curves.
@@ -45,7 +44,6 @@ class Fit:
 
     best_step: int
     validation_accuracy: float | None
-    validation_loss: float | None
     last_step: int
     points: list[Point]
 
@@ -130,11 +128,8 @@ class _Loop:
                     self._save()
         for variable, value in zip(self.network.state, self.best, strict=True):
             variable.assign(value)
-        accuracy, loss = self.score or (0.0, 0.0)
-        judged = len(self.validation.labels) > 0
-        return Fit(
-            self.best_step, accuracy if judged else None, -loss if judged else None, self.step, self.curves.points
-        )
+        accuracy = self.score[0] if self.score and len(self.validation.labels) else None
+        return Fit(self.best_step, accuracy, self.step, self.curves.points)
 
     def _calls(self) -> Iterator[tuple[tuple[NDArray[Any], ...], IntArray]]:
         """Batches for one call after another: a call ends where validation is looked at, at the latest."""

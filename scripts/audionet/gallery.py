@@ -12,7 +12,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from .config import PictureConfig
 from .console import warn
-from .dataset import Picture, recording_name, recordings_in
+from .dataset import Picture, evenly, recording_name, recordings_in
 from .errors import DatasetError
 from .files import atomic_path, make_folder, printable
 from .spectrogram import decode, hz_to_mel
@@ -55,8 +55,7 @@ def write_gallery(pictures: Sequence[Picture], gallery_dir: Path, config: Pictur
 
 def chosen(pictures: Sequence[Picture], config: PictureConfig) -> list[Picture]:
     """As many pictures as fit on a page, evenly from the first to the last."""
-    places = np.linspace(0, len(pictures) - 1, min(len(pictures), _columns(config) * _ROWS))
-    return [pictures[place] for place in places.astype(int)]
+    return [pictures[place] for place in evenly(len(pictures), _columns(config) * _ROWS)]
 
 
 def caption(picture: Picture, config: PictureConfig) -> str:

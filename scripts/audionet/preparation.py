@@ -47,10 +47,13 @@ class Data:
     split: Split
     rows: dict[str, IntArray]
 
+    def targets_of(self, name: str) -> IntArray:
+        """The labels of one set."""
+        return self.targets[self.rows[name]]
+
     def features(self, name: str, fields: Sequence[str]) -> FeatureExamples:
         """The bottlenecks of one set, of these fields."""
-        rows = self.rows[name]
-        return FeatureExamples(self.bottlenecks.records[rows], self.targets[rows], fields)
+        return FeatureExamples(self.bottlenecks.records[self.rows[name]], self.targets_of(name), fields)
 
 
 def prepare_data(

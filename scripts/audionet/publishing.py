@@ -13,7 +13,7 @@ import numpy as np
 from .backbones import description
 from .config import RetrainConfig, lite_path
 from .console import warn
-from .dataset import read_augmentation, recordings_in
+from .dataset import evenly, read_augmentation, recordings_in
 from .errors import ModelError
 from .export import answers as lite_answers
 from .export import join
@@ -53,7 +53,7 @@ def publish(trained: Trained, config: RetrainConfig) -> None:
 
 def _publish(trained: Trained, config: RetrainConfig) -> None:
     graph, suffix, name = config.output_graph, config.output_graph.suffix, config.final_tensor_name
-    samples = np.unique(np.linspace(0, len(trained.points) - 1, _SAMPLES).astype(np.int64))
+    samples = evenly(len(trained.points), _SAMPLES)
     expected = trained.head.probabilities(trained.features[samples])
     jpgs = [trained.points[i].path.read_bytes() for i in samples]
     pictures = [picture_features(jpg, trained.backbone.input_size) for jpg in jpgs]
@@ -88,7 +88,7 @@ def summarise(trained: Trained) -> list[Path]:
     pictures = [(folder / "curves.png", curves_plot(trained.fitted.points, trained.fitted.best_step))]
     points = folder / "points"
     if trained.test is not None:
-        confusion = confusion_plot(data.targets[data.rows["testing"]], trained.test.given, data.labels)
+        confusion = confusion_plot(data.targets_of("testing"), trained.test.given, data.labels)
         pictures.append((folder / "confusion.png", confusion))
         add_image(points, "confusion", confusion)
     for path, png in pictures:

@@ -14,7 +14,7 @@ from .cache import IntArray
 from .config import RetrainConfig
 from .examples import Examples
 from .masking import mask, mix
-from .tensorflow_runtime import import_tensorflow
+from .tensorflow_runtime import import_tensorflow, shared
 
 _VALIDATION_BYTES = 1 << 27
 _BLOCK = 4096
@@ -80,23 +80,10 @@ class Steps:
         if len(labels) > 1:
             loss, right, failed = self._many(inputs, labels, rates, steps.astype(np.int32))
             return float(loss), float(right), int(failed)
-        loss, right = self._one(*self._shared([*(part[0] for part in inputs), labels[0]]), rates[0], np.int32(steps[0]))
+        batch = (shared(self._network.strategy, part[0]) for part in (*inputs, labels))
+        loss, right = self._one(*batch, rates[0], np.int32(steps[0]))
         failed = int(steps[0]) if not math.isfinite(float(loss)) else -1
         return float(loss), float(right), failed
-
-    def _shared(self, arrays: list[NDArray[Any]]) -> list[Any]:
-        """A batch as the strategy's devices get it, a part each."""
-        strategy = self._network.strategy
-        devices = strategy.num_replicas_in_sync
-        if devices == 1:
-            return list(map(self._tf.constant, arrays))
-        parts = [np.array_split(array, devices) for array in arrays]
-        return [
-            strategy.experimental_distribute_values_from_function(
-                lambda place, part=part: self._tf.constant(part[place.replica_id_in_sync_group])
-            )
-            for part in parts
-        ]
 
     def _distributed(self, *arguments: Any) -> tuple[Any, Any]:
         strategy, tf = self._network.strategy, self._tf

@@ -31,17 +31,16 @@ class Curves:
         self.points: list[Point] = []
         self._writers: dict[str, Any] = {}
         if folder is not None:
-            tf = import_tensorflow()
+            tf = self._tf = import_tensorflow()
             self._writers = {name: tf.summary.create_file_writer(str(folder / name)) for name in SETS_SHOWN}
 
     def add(self, point: Point) -> None:
         """Add a point."""
         self.points.append(point)
         if point.set in self._writers:
-            tf = import_tensorflow()
             with self._writers[point.set].as_default():
-                tf.summary.scalar("cross_entropy", point.loss, step=point.step)
-                tf.summary.scalar("accuracy", point.accuracy, step=point.step)
+                self._tf.summary.scalar("cross_entropy", point.loss, step=point.step)
+                self._tf.summary.scalar("accuracy", point.accuracy, step=point.step)
 
     def close(self) -> None:
         """Everything is written."""

@@ -11,6 +11,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from .console import native_stderr_muted
 
 
@@ -36,6 +39,15 @@ def training_strategy() -> Any:
     """Where to train: on all GPUs where there are several, a part of each batch on each."""
     tf = import_tensorflow()
     return tf.distribute.MirroredStrategy() if len(gpus()) > 1 else tf.distribute.get_strategy()
+
+
+def shared(strategy: Any, array: NDArray[Any]) -> Any:
+    """An array as a strategy's devices get it, a part of its rows each."""
+    tf = import_tensorflow()
+    parts = np.array_split(array, strategy.num_replicas_in_sync)
+    return strategy.experimental_distribute_values_from_function(
+        lambda place: tf.constant(parts[place.replica_id_in_sync_group])
+    )
 
 
 @contextlib.contextmanager

@@ -20,7 +20,7 @@ from .cache import IntArray
 from .checkpoints import Checkpoint
 from .config import RetrainConfig, available_cores, lite_path
 from .console import count
-from .dataset import SETS, Picture, find_pictures, read_picture_config
+from .dataset import SETS, Picture, evenly, find_pictures, read_picture_config
 from .errors import DatasetError, UsageError
 from .examples import FeatureExamples, PictureExamples
 from .features import BAND_STATISTICS_WIDTH, MFCC_STATISTICS_WIDTH, picture_features
@@ -138,7 +138,7 @@ def train(config: RetrainConfig) -> Trained:
             config.architecture,
             config.model_dir,
             config.input_size,
-            lambda size: _pixels([pictures[i] for i in _places(len(pictures), _SAMPLES)], size),
+            lambda size: _pixels([pictures[i] for i in evenly(len(pictures), _SAMPLES)], size),
         )
     data = prepare_data(picture_config, pictures, backbone, config)
     run = _Run(data, config, _summaries_folder(config.summaries_dir))
@@ -152,13 +152,13 @@ class _Run:
         self.data, self.config, self.folder = data, config, folder
         self.leftovers: list[Path] = []
         known = data.bottlenecks.pictures
-        self.chosen = _places(len(known), _POINTS)
+        self.chosen = evenly(len(known), _POINTS)
         self.points = [known[i] for i in self.chosen]
 
     def with_backbone(self, backbone: Backbone) -> Trained:
         """A top layer on a pretrained network, whose last blocks may be trained after it."""
         data, config = self.data, self.config
-        fields = ["network", "bands"] if backbone.band_statistics else ["network"]
+        fields = _fields(backbone.band_statistics)
         widths = [backbone.width, BAND_STATISTICS_WIDTH][: len(fields)]
         if config.hyper_search:
             known = np.concatenate([data.rows["training"], data.rows["validation"]])
@@ -182,7 +182,7 @@ class _Run:
         """A small network on the pictures alone."""
         data, config = self.data, self.config
         pictures = data.split.sets["training"]
-        samples = _pixels([pictures[i] for i in _places(len(pictures), _ADAPTED_TO)], INPUT_SIZES[config.architecture])
+        samples = _pixels([pictures[i] for i in evenly(len(pictures), _ADAPTED_TO)], INPUT_SIZES[config.architecture])
 
         def build(exact: bool) -> PictureNetwork:
             return from_scratch(samples, len(data.labels), config, exact)
@@ -209,7 +209,7 @@ class _Run:
 
     def _better(self, frozen: Candidate, tuned: Candidate) -> Candidate:
         """The fine-tuned network, unless validation says that it has lost by it."""
-        labels = self.data.targets[self.data.rows["validation"]]
+        labels = self.data.targets_of("validation")
         if not len(labels) or tuned.score(labels) > frozen.score(labels):
             return tuned
         print("Fine-tuning did not make validation better: the network is kept as it was before it.")
@@ -228,25 +228,24 @@ class _Run:
         data, points = self.data, self.points
         built = build(False)
         sets = [
-            PictureExamples(data.split.sets[part], data.targets[data.rows[part]], built.input_size, band_statistics)
+            PictureExamples(data.split.sets[part], data.targets_of(part), built.input_size, band_statistics)
             for part in SETS[:2]
         ]
         fitted = fit(built.network, sets[0], sets[1], config, curves, checkpoint)
         curves.close()
         exact = build(True)
         exact.network.model.set_weights(built.network.model.get_weights())
-        samples = _pixels([points[i] for i in _places(len(points), _SAMPLES)], built.input_size)
+        samples = _pixels([points[i] for i in evenly(len(points), _SAMPLES)], built.input_size)
         backbone = from_model(exact.features, name, band_statistics, samples, config.checkpoint_dir)
         self.leftovers.append(backbone.path)
         head = exact.head()
-        fields = ["network", "bands"] if band_statistics else ["network"]
         parts = [data.split.sets["validation"], data.split.sets["testing"], points]
         pictures = [picture for part in parts for picture in part]
         with tempfile.TemporaryDirectory() as folder:
             found = bottlenecks_of(pictures, backbone, Path(folder), available_cores())
             if len(found.pictures) < len(pictures):
                 raise DatasetError("pictures have changed since training began: run it again")
-            every = FeatureExamples(found.records, np.zeros(len(pictures), np.int64), fields)
+            every = FeatureExamples(found.records, np.zeros(len(pictures), np.int64), _fields(band_statistics))
             places = np.split(np.arange(len(pictures)), np.cumsum([len(part) for part in parts[:-1]]))
             validation, testing, some = map(every.some, places)
             candidate = Candidate(backbone, head, fitted, some.all(), head.answers(validation), head.answers(testing))
@@ -255,7 +254,7 @@ class _Run:
 
     def _say(self, candidate: Candidate) -> None:
         if len(candidate.validation):
-            accuracy, _ = candidate.score(self.data.targets[self.data.rows["validation"]])
+            accuracy, _ = candidate.score(self.data.targets_of("validation"))
             chunks, step = count(len(candidate.validation), "chunk"), candidate.fitted.best_step
             print(f"Validation: {accuracy:.1%} of {chunks} right, with the weights of step {step}")
 
@@ -264,7 +263,7 @@ class _Run:
         data = self.data
         digest = hashlib.sha256()
         for name in SETS[:2]:
-            digest.update(data.bottlenecks.keys[data.rows[name]].tobytes() + data.targets[data.rows[name]].tobytes())
+            digest.update(data.bottlenecks.keys[data.rows[name]].tobytes() + data.targets_of(name).tobytes())
         settings = {
             name: value
             for name, value in dataclasses.asdict(config).items()
@@ -277,7 +276,7 @@ class _Run:
 
     def _result(self, candidate: Candidate, config: RetrainConfig) -> Trained:
         """Hold the network against the test set, and beside the baseline."""
-        data, validation = self.data, self.data.targets[self.data.rows["validation"]]
+        data, validation = self.data, self.data.targets_of("validation")
         test = None
         if len(candidate.testing):
             test = test_result(candidate.testing, self._baseline(), data.split.sets["testing"], data.labels)
@@ -307,6 +306,11 @@ class _Run:
         )
         head, _ = train_head(training, validation, len(data.labels), [MFCC_STATISTICS_WIDTH], plain)
         return head.answers(testing)
+
+
+def _fields(band_statistics: bool) -> list[str]:
+    """Which fields of the cache a top is given."""
+    return ["network", "bands"] if band_statistics else ["network"]
 
 
 def _check_outputs(config: RetrainConfig) -> None:
@@ -339,11 +343,6 @@ def _summaries_folder(parent: Path) -> Path:
             folder.mkdir()
             break
     return folder
-
-
-def _places(total: int, most: int) -> IntArray:
-    """A few places among `total`, evenly from the first to the last."""
-    return np.unique(np.linspace(0, total - 1, most).astype(np.int64))
 
 
 def _pixels(pictures: Sequence[Picture], size: tuple[int, int]) -> UInt8Array:
