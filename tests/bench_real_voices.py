@@ -40,7 +40,7 @@ def baseline(folder: Path) -> int:
     from audionet.dataset import SETS, Picture, find_pictures, split_pictures
     from audionet.examples import FeatureExamples
     from audionet.features import MFCC_STATISTICS_WIDTH
-    from audionet.head import train_head
+    from audionet.top_training import train_head
 
     config = RetrainConfig()
     labels = sorted(path.name for path in (folder / "test").iterdir())

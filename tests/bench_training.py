@@ -24,9 +24,10 @@ from audionet.dataset import find_pictures
 from audionet.examples import FeatureExamples, PictureExamples
 from audionet.features import BAND_STATISTICS_WIDTH, MFCC_STATISTICS_WIDTH
 from audionet.fitting import fit
-from audionet.head import Head, Layer, train_head
+from audionet.head import Head, Layer
 from audionet.networks import from_backbone
 from audionet.stepping import Steps
+from audionet.top_training import train_head
 
 ROWS, WIDTH, LABELS, STEPS, BATCH = 10_000, 2048, 50, 500, 100
 NOTHING = np.zeros(0, np.int64)

@@ -15,7 +15,7 @@ LEVELS = [
     {"errors", "config", "flags", "files", "console"},
     {"decoding", "audio", "spectrogram", "features", "augment", "dataset", "cache", "ledger", "gallery"}
     | {"pieces", "variants", "rendering", "executors", "cluster", "metrics", "results", "litert"}
-    | {"examples", "checkpoints", "plots"},
+    | {"examples", "checkpoints", "plots", "head"},
     {
         "tensorflow_runtime",
         "conversion",
@@ -27,7 +27,7 @@ LEVELS = [
         "fitting",
         "summaries",
     }
-    | {"head", "networks", "search", "export", "tensorflow_export"},
+    | {"top_training", "networks", "search", "export", "tensorflow_export"},
     {"prediction", "preparation", "training", "publishing"},
 ]
 LEVEL = {name: level for level, names in enumerate(LEVELS) for name in names}

@@ -18,9 +18,9 @@ from audionet.checkpoints import Checkpoint
 from audionet.config import RetrainConfig
 from audionet.errors import ModelError
 from audionet.examples import ahead, batches
-from audionet.head import train_head
 from audionet.stepping import Steps, class_weights
 from audionet.summaries import Curves
+from audionet.top_training import train_head
 
 QUICK = RetrainConfig(how_many_training_steps=60, train_batch_size=20, eval_step_interval=5, label_smoothing=0)
 

@@ -6,8 +6,9 @@ import pytest
 from audionet.cache import Records
 from audionet.config import RetrainConfig
 from audionet.examples import FeatureExamples
-from audionet.head import standardisation, train_head
+from audionet.head import standardisation
 from audionet.summaries import Curves
+from audionet.top_training import train_head
 
 QUICK = RetrainConfig(how_many_training_steps=100, train_batch_size=20, label_smoothing=0)
 

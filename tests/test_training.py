@@ -330,8 +330,8 @@ def test_thousands_of_labels(capsys) -> None:
 
     from audionet.config import RetrainConfig
     from audionet.dataset import Picture, split_pictures
-    from audionet.head import train_head
     from audionet.preparation import split_table
+    from audionet.top_training import train_head
 
     pictures = [Picture(f"{n // 4:05d}", f"{n}.wav", 0, Path("x"), f"{n}.jpg") for n in range(20_000)]
     split = split_pictures(pictures, 10, 10)

@@ -13,10 +13,11 @@ from .backbones import Backbone
 from .config import RetrainConfig
 from .errors import BackboneError, UsageError
 from .features import BAND_STATISTICS_WIDTH
-from .head import Head, head_layers, head_of, put_head
+from .head import Head
 from .spectrogram import FloatArray, UInt8Array
 from .stepping import Network
 from .tensorflow_runtime import import_tensorflow, mixed_precision, training_strategy
+from .top_training import head_layers, head_of, put_head
 
 
 @dataclass(frozen=True)

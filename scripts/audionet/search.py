@@ -13,7 +13,7 @@ from .console import table, tracked
 from .errors import DatasetError
 from .examples import FeatureExamples
 from .files import printable
-from .head import train_head
+from .top_training import train_head
 
 _FOLDS = 4
 _SHOWN = 5

@@ -17,10 +17,11 @@ from .config import RetrainConfig
 from .console import native_stderr_muted
 from .errors import ModelError
 from .features import BANDS, PictureFeatures, model_inputs
-from .head import Head, put_head
+from .head import Head
 from .networks import topped
 from .spectrogram import LEVEL_OF_LUMA, FloatArray
 from .tensorflow_runtime import import_tensorflow
+from .top_training import put_head
 
 INPUT_NAME = "jpeg"
 

@@ -26,7 +26,7 @@ from .examples import FeatureExamples, PictureExamples
 from .features import BAND_STATISTICS_WIDTH, MFCC_STATISTICS_WIDTH, picture_features
 from .files import content_hash, make_folder, printable, temporary_path
 from .fitting import Fit, fit
-from .head import Head, train_head
+from .head import Head
 from .networks import INPUT_SIZES, PictureNetwork, from_backbone, from_scratch
 from .prediction import card_beside
 from .preparation import Data, prepare_data
@@ -34,6 +34,7 @@ from .results import Test, test_result
 from .search import search
 from .spectrogram import FloatArray, UInt8Array
 from .summaries import Curves
+from .top_training import train_head
 
 _SAMPLES = 16
 _POINTS = 1000
