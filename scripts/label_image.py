@@ -1,13 +1,14 @@
-"""Say who or what is heard: clips, spectrogram JPGs or folders of them, to ranked labels.
+"""Say who or what is heard: clips, spectrogram JPGs or folders of them, to ranked labels or `unknown`.
 
-Several clips give one answer each; --json prints one object a line for programs.
+Several clips give one answer each; --json prints one object a line for programs. Also who speaks when in a long
+recording, and voices added without training.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,19 @@ from audionet.decoding import AUDIO_SUFFIXES
 from audionet.errors import AudioNetError, DatasetError, RecordingError, UsageError
 from audionet.files import printable, walk
 from audionet.flags import add_flags, from_flags, path_flag
-from audionet.prediction import PICTURE_SUFFIXES, Answer, Predictor
+from audionet.prediction import PICTURE_SUFFIXES, Predictor
+from audionet.tracking import track
+from audionet.verifying import RELIABLE_SECONDS, Verifier, enrol_clips, forget_voice
+from audionet.wording import (
+    answer_json,
+    answer_text,
+    timeline_json,
+    timeline_text,
+    verification_json,
+    verification_text,
+)
+
+Said = tuple[dict[str, Any], str]
 
 
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -34,26 +47,74 @@ def main(argv: Sequence[str] | None = None) -> None:
     flags = parse_args(argv)
     config = from_flags(LabelConfig, flags)
     wanted = [*flags.clips, *flags.image]
-    if not wanted:
+    if not wanted and config.forget is None:
         raise UsageError("name a clip: python scripts/label_image.py clip.wav")
     predictor = Predictor(config.graph, config.labels)
-    clips = failed = 0
-    for path in expand(wanted):
-        clips += 1
+    if config.forget is not None:
+        forget_voice(predictor, config.forget)
+        print(f"Forgotten: {printable(config.forget)}")
+    elif config.enrol is not None:
+        enrol(predictor, config.enrol, list(expand(wanted)))
+    else:
+        each(expand(wanted), judge(predictor, config), config.json)
+
+
+def each(clips: Iterator[Path], said: Callable[[Path], Said], as_json: bool) -> None:
+    """Say something of every clip; one that cannot be judged does not stop the others."""
+    total = failed = 0
+    for path in clips:
+        total += 1
         try:
-            answer = predictor.answer(path)
+            content, text = said(path)
         except (RecordingError, DatasetError) as error:
             failed += 1
-            if config.json:
+            if as_json:
                 print(json.dumps({"file": str(path), "error": str(error)}), flush=True)
             warn(f"{path}: {error}")
-            continue
-        if config.json:
-            print(json.dumps(as_json(path, answer, predictor, config)), flush=True)
         else:
-            print(as_text(path, answer, predictor, config), flush=True)
+            print(json.dumps(content) if as_json else text, flush=True)
     if failed:
-        raise AudioNetError(f"{failed} of {count(clips, 'clip')} could not be judged")
+        raise AudioNetError(f"{failed} of {count(total, 'clip')} could not be judged")
+
+
+def judge(predictor: Predictor, config: LabelConfig) -> Callable[[Path], Said]:
+    """What is to be said of a clip, for programs and for people."""
+    if config.verify is not None:
+        name, verifier = config.verify, Verifier(predictor, config.verify)
+
+        def said(path: Path) -> Said:
+            found = verifier.verify(path)
+            return verification_json(path, name, found), verification_text(path, name, found)
+
+    elif config.timeline:
+        used: set[str] = set()
+
+        def said(path: Path) -> Said:
+            # Clips of one name in several folders.
+            names = (f"{path.name}{f'-{number}' if number else ''}" for number in range(len(used) + 1))
+            used.add(name := next(name for name in names if name not in used))
+            found = track(predictor, path, config.timeline_step, config.timeline_dir, name)
+            return timeline_json(path, found), timeline_text(path, found)
+
+    else:
+
+        def said(path: Path) -> Said:
+            found, asked = predictor.answer(path), (predictor, config.top_k, config.per_chunk)
+            return answer_json(path, found, *asked), answer_text(path, found, *asked)
+
+    return said
+
+
+def enrol(predictor: Predictor, name: str, clips: Sequence[Path]) -> None:
+    done = enrol_clips(predictor, name, clips)
+    for path, reason in done.failed.items():
+        warn(f"{path}: {reason}")
+    again = ", in place of the one that was there" if done.replaced else ""
+    print(f"Enrolled: {printable(name)}, from {done.seconds:.1f} s of {count(len(clips), 'clip')}{again}")
+    if done.seconds < RELIABLE_SECONDS:
+        warn(f"{done.seconds:.1f} s are little: enrol again with {RELIABLE_SECONDS:.0f} to 30 s of this voice")
+    if done.failed:
+        raise AudioNetError(f"{len(done.failed)} of {count(len(clips), 'clip')} could not be used")
 
 
 def expand(paths: Sequence[Path]) -> Iterator[Path]:
@@ -61,34 +122,6 @@ def expand(paths: Sequence[Path]) -> Iterator[Path]:
     for path in paths:
         inside = (file for _, file in walk(path)) if path.is_dir() else iter(())
         yield from [file for file in inside if file.suffix.lower() in AUDIO_SUFFIXES | PICTURE_SUFFIXES] or [path]
-
-
-def as_json(path: Path, answer: Answer, predictor: Predictor, config: LabelConfig) -> dict[str, Any]:
-    seconds = None if answer.seconds is None else round(answer.seconds, 3)
-    content: dict[str, Any] = {"file": str(path), "seconds": seconds, "chunks": len(answer.chunks)}
-    content["labels"] = predictor.ranked(answer.probabilities, config.top_k)
-    if answer.remark:
-        content["remark"] = answer.remark
-    if config.per_chunk:
-        content["per_chunk"] = [
-            {"start": round(chunk.start, 3), "labels": predictor.ranked(chunk.probabilities, config.top_k)}
-            for chunk in answer.chunks
-        ]
-    return content
-
-
-def as_text(path: Path, answer: Answer, predictor: Predictor, config: LabelConfig) -> str:
-    length = "a picture" if answer.seconds is None else f"{answer.seconds:.1f} s, {count(len(answer.chunks), 'chunk')}"
-    lines = [f"{printable(path)} ({length})"]
-    if answer.remark:
-        lines.append(f"  only in part: {answer.remark}")
-    for entry in predictor.ranked(answer.probabilities, config.top_k):
-        lines.append(f"  {entry['probability']:7.2%}  {printable(entry['label'])}")
-    if config.per_chunk:
-        for chunk in answer.chunks:
-            best = predictor.ranked(chunk.probabilities, 1)[0]
-            lines.append(f"  at {chunk.start:7.1f} s  {best['probability']:7.2%}  {printable(best['label'])}")
-    return "\n".join(lines)
 
 
 if __name__ == "__main__":

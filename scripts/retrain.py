@@ -11,8 +11,10 @@ from collections.abc import Sequence
 
 from audionet.config import RetrainConfig, lite_path
 from audionet.console import Parser, count, run
+from audionet.dataset import UNKNOWN
 from audionet.files import printable
 from audionet.flags import add_flags, from_flags
+from audionet.openset import OpenSet, needed_for
 from audionet.publishing import publish, summarise
 from audionet.training import Trained, train
 
@@ -64,10 +66,32 @@ def report(trained: Trained, config: RetrainConfig) -> None:
             "from recordings also heard in training, from another stretch of time. Expect less on new recordings; "
             "record more to know."
         )
+    print(unknown_voices(trained.open_set, len(trained.data.labels)))
     if config.print_misclassified_test_images and test is not None:
         print(f"Misclassified test pictures: {len(test.misclassified)}")
         for picture, given in test.misclassified:
             print(f"  {printable(picture.path)} taken for {printable(given)}")
+
+
+def unknown_voices(found: OpenSet, labels: int) -> str:
+    """What label_image.py will do with a voice that is none of the labels."""
+    never = "Unknown voices: label_image.py will take every voice for one of the labels"
+    if not found.rate:
+        return f"{never}, as --unknown_fpr 0 asks."
+    if found.trials is None:
+        return f"{never}: with two labels, it takes examples of others in a folder named {UNKNOWN}."
+    played = len(found.trials.unknown)
+    if found.threshold is None:
+        return (
+            f"{never}: to let {found.rate:.1%} of unknown ones pass takes "
+            f"{needed_for(found.trials, found.rate)} clips of voices left out, and there are {played}. Record more, or allow more with --unknown_fpr."
+        )
+    refused = int((found.known < found.threshold).sum())
+    area = "" if found.area is None else f" (area under the curve {found.area:.3f})"
+    return (
+        f"Unknown voices: the threshold lets {found.rate:.1%} of them pass, by {count(played, 'clip')} of labels left "
+        f"out in turn; of {count(len(found.known), 'known clip')} in validation it refuses {refused}{area}."
+    )
 
 
 if __name__ == "__main__":

@@ -15,7 +15,8 @@ LEVELS = [
     {"errors", "config", "flags", "files", "console"},
     {"decoding", "audio", "spectrogram", "features", "augment", "dataset", "cache", "ledger", "gallery"}
     | {"pieces", "variants", "rendering", "executors", "cluster", "metrics", "results", "litert"}
-    | {"examples", "checkpoints", "plots", "head"},
+    | {"examples", "checkpoints", "plots", "head", "arrays", "calibration", "voices", "openset"}
+    | {"costs", "enrolment", "timeline", "verification", "report_plots"},
     {
         "tensorflow_runtime",
         "conversion",
@@ -28,7 +29,7 @@ LEVELS = [
         "summaries",
     }
     | {"top_training", "networks", "search", "export", "tensorflow_export"},
-    {"prediction", "preparation", "training", "publishing"},
+    {"prediction", "verifying", "tracking", "wording", "preparation", "training", "publishing"},
 ]
 LEVEL = {name: level for level, names in enumerate(LEVELS) for name in names}
 MODULES = sorted(path.stem for path in PACKAGE.glob("*.py") if path.stem != "__init__")

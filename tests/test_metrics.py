@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binomtest
 
-from audionet.metrics import accuracy, effective_sample_size, mean_by_group
+from audionet.metrics import Groups, accuracy, effective_sample_size
 
 
 @pytest.mark.parametrize(("right", "total"), [(9, 10), (10, 10), (0, 10), (295, 300), (1, 1)])
@@ -66,8 +66,9 @@ def test_the_interval_holds_the_share(answers: list[tuple[bool, int]]) -> None:
     assert len(set(groups)) - 1e-9 <= effective_sample_size(right, groups) <= len(right) + 1e-9
 
 
-def test_mean_by_group() -> None:
+def test_rows_are_averaged_by_group() -> None:
     values = np.array([[1, 0], [0, 1], [0, 1], [1, 1]], np.float32)
-    names, means = mean_by_group(values, [("a", "x"), ("b", "y"), ("a", "x"), ("a", "z")])
-    assert names == [("a", "x"), ("b", "y"), ("a", "z")]
-    np.testing.assert_allclose(means, [[0.5, 0.5], [0, 1], [1, 1]])
+    groups = Groups([("a", "x"), ("b", "y"), ("a", "x"), ("a", "z")])
+    assert groups.names == [("a", "x"), ("b", "y"), ("a", "z")]
+    assert groups.sizes.tolist() == [2, 1, 1]
+    np.testing.assert_allclose(groups.mean(values), [[0.5, 0.5], [0, 1], [1, 1]])

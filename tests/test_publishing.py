@@ -36,7 +36,7 @@ def probabilities(path: Path, jpgs: list[bytes], trained: Trained) -> np.ndarray
 
     if path.suffix == ".tflite":
         predictor = Predictor(path)
-        return np.stack([predictor.probabilities(jpg) for jpg in jpgs])
+        return np.stack([predictor.look(jpg).probabilities for jpg in jpgs])
     if path.suffix == ".pb":
         return np.concatenate([load_graph(path, "final_result")(tf.constant([jpg])).numpy() for jpg in jpgs])
     if path.suffix == ".keras":
@@ -141,6 +141,7 @@ def test_a_saved_model_is_replaced_and_nothing_else_is(picture_folder, retrain_c
         "served",
         "served.tflite",
         "served_model.json",
+        "served_model.npz",
     ]
     precious = tmp_path / "holiday"
     precious.mkdir()

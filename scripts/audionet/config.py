@@ -288,6 +288,9 @@ class RetrainConfig:
     mixup: float = _flag(
         0.0, "how much pictures are mixed there, two at a time: alpha of mixup, such as 0.2; 0: not at all"
     )
+    unknown_fpr: float = _flag(
+        5.0, "share of unknown voices that may be taken for one of the labels, percent; 0: never answer unknown"
+    )
     testing_percentage: float = _flag(10.0, "share of each label kept for the test, percent of its duration")
     validation_percentage: float = _flag(10.0, "share of each label kept for validation, percent of its duration")
     intermediate_store_frequency: int = _flag(0, "steps from one checkpoint to the next; 0: about every 20 seconds")
@@ -338,6 +341,7 @@ class RetrainConfig:
         _require(side is None or 8 <= side <= 4096, "input_size", side, "8 to 4096")
         for flag in ("testing_percentage", "validation_percentage"):
             _require(0 <= getattr(self, flag) < 100, flag, getattr(self, flag), "0 or more and below 100")
+        _require(0 <= self.unknown_fpr <= 50, "unknown_fpr", self.unknown_fpr, "0 to 50")
         kept = self.testing_percentage + self.validation_percentage
         _require(kept < 100, "testing_percentage plus --validation_percentage", kept, "below 100")
         _require(
@@ -393,15 +397,37 @@ class LabelConfig:
     top_k: int = _flag(5, "how many labels to print for a clip; 0 for all")
     per_chunk: bool = _flag(False, "print every chunk's answer too, with its time")
     json: bool = _flag(False, "print one JSON object a clip and line")
+    timeline: bool = _flag(False, "say who speaks when, for long recordings; also writes CSV, RTTM and a PNG")
+    timeline_step: float | None = _flag(None, "seconds between looks at the recording; default: a third of a chunk")
+    timeline_dir: Path = _flag(TF_FILES / "timelines", "where timelines go, named after the recording")
+    enrol: str | None = _flag(None, "add a voice of this name from 10 to 30 seconds of it, without training")
+    forget: str | None = _flag(None, "take an enrolled voice out again")
+    verify: str | None = _flag(None, "say whether each clip is this voice, trained or enrolled")
 
     def __post_init__(self) -> None:
         _require(self.top_k >= 0, "top_k", self.top_k, "0 or more")
+        step = self.timeline_step
+        _require(step is None or 0.01 <= step <= 600, "timeline_step", step, "0.01 to 600 seconds")
+        ways = ("timeline", "enrol", "forget", "verify")
+        asked = [f"--{way}" for way in ways if getattr(self, way) not in (None, False)]
+        if len(asked) > 1:
+            raise UsageError(f"{' and '.join(asked)} are asked for at once: run label_image.py once for each")
         _require(self.graph.name != "", "graph", self.graph, "a model that retrain.py wrote")
 
 
 def lite_path(graph: Path) -> Path:
     """The LiteRT file that label_image.py asks, written beside a model of another kind."""
     return graph.with_name((graph.stem if graph.suffix in GRAPH_SUFFIXES else graph.name) + ".tflite")
+
+
+def arrays_path(graph: Path) -> Path:
+    """The numbers beside a model: ``retrained_graph.tflite`` has ``retrained_model.npz``."""
+    return model_json_path(graph).with_suffix(".npz")
+
+
+def enrolled_path(graph: Path) -> Path:
+    """The voices that were enrolled in a model: ``retrained_graph.tflite`` has ``retrained_enrolled.json``."""
+    return graph.with_name(graph.stem.removesuffix("_graph") + "_enrolled.json")
 
 
 def model_json_path(graph: Path) -> Path:

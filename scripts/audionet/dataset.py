@@ -23,6 +23,8 @@ from .flags import from_json
 
 DATASET_JSON = "dataset.json"
 SETS = ("training", "validation", "testing")
+UNKNOWN = "_unknown_"
+"""The folder of examples of what is none of the labels."""
 
 _CHUNK_NAME = re.compile(r"(?P<recording>.+)_nohash_(?P<index>\d+)(?:_aug(?P<variant>\d+))?", re.DOTALL)
 _LONGEST_NAME = 200  # bytes; file systems allow 255, and the chunk's number and ending come on top
@@ -130,7 +132,7 @@ def find_pictures(image_dir: Path, least_labels: int = 2) -> list[Picture]:
         for name in names:
             recording, index, variant = parse_chunk_name(os.path.splitext(name)[0])
             pictures.append(Picture(label, sys.intern(recording), index, folder, name, variant))
-    labels = {picture.label for picture in pictures}
+    labels = {picture.label for picture in pictures} - {UNKNOWN}
     if len(labels) < least_labels:
         found = f"only '{printable(*labels)}' has pictures" if labels else "it holds no pictures in label folders"
         also = f" (nothing in {', '.join(map(printable, empty))})" if empty else ""
@@ -310,7 +312,7 @@ def picture_config_from(settings: Any, path: Path, remedy: str, error: type[Exce
 
 def evenly(total: int, most: int) -> NDArray[np.int64]:
     """At most `most` places among `total`, evenly from the first to the last."""
-    return np.unique(np.linspace(0, total - 1, most).astype(np.int64))
+    return np.unique(np.linspace(0, total - 1, min(most, total)).astype(np.int64))
 
 
 def recordings_in(pictures: Iterable[Picture]) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -55,6 +55,11 @@ class Head:
     def kind(self) -> Literal["linear", "mlp", "cosine"]:
         """What --head calls it."""
         return "mlp" if self.hidden is not None else "cosine" if self.unit_length else "linear"
+
+    def cooled(self, temperature: float) -> Head:
+        """The same top with its logits divided by a temperature."""
+        cooler = np.float32(1 / temperature)
+        return replace(self, last=Layer(self.last.weights * cooler, self.last.biases * cooler))
 
     def logits(self, features: FloatArray) -> FloatArray:
         """Logits, shape (n, labels), of features, shape (n, width)."""

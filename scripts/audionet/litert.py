@@ -72,11 +72,14 @@ class Runner:
 
     def run(self, *inputs: NDArray[Any]) -> NDArray[np.float32]:
         """The first output as it comes, shape (batch, width)."""
+        return self.run_all(*inputs)[0]
+
+    def run_all(self, *inputs: NDArray[Any]) -> list[NDArray[np.float32]]:
+        """All outputs as they come."""
         for item, value in zip(self._inputs, inputs, strict=True):
             self._interpreter.set_tensor(item["index"], value)
         self._interpreter.invoke()
-        result: NDArray[np.float32] = self._interpreter.get_tensor(self._outputs[0]["index"])
-        return result
+        return [self._interpreter.get_tensor(item["index"]) for item in self._outputs]
 
 
 class BatchRunner:

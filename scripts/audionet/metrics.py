@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -87,13 +88,34 @@ def effective_sample_size(right: NDArray[np.bool_], groups: Sequence[object]) ->
     return max(float(k), n / (1 + (mean_size - 1) * correlation))
 
 
-def mean_by_group(
-    values: NDArray[np.float32], groups: Sequence[tuple[str, str]]
-) -> tuple[list[tuple[str, str]], NDArray[np.float32]]:
-    """Average rows that share a group, groups in order of first appearance: chunks to recordings."""
-    names = list(dict.fromkeys(groups))
-    place = {name: i for i, name in enumerate(names)}
-    member = np.array([place[group] for group in groups])
-    sums = np.zeros((len(names), values.shape[1]))
-    np.add.at(sums, member, values)
-    return names, (sums / np.bincount(member)[:, None]).astype(np.float32)
+Group = TypeVar("Group", bound=Hashable)
+
+
+class Groups(Generic[Group]):
+    """Which rows belong together, as chunks do in recordings.
+
+    Parameters
+    ----------
+    of_rows : sequence of n hashable
+        The group of each row.
+
+    Attributes
+    ----------
+    names : list of hashable
+        The groups in order of first appearance.
+    member : ndarray of int64, shape (n,)
+        Each row's group, as its place in `names`.
+    sizes : ndarray of int64, shape (groups,)
+    """
+
+    def __init__(self, of_rows: Iterable[Group]) -> None:
+        place: dict[Group, int] = {}
+        self.member = np.array([place.setdefault(group, len(place)) for group in of_rows], np.int64)
+        self.names = list(place)
+        self.sizes = np.bincount(self.member, minlength=len(place))
+
+    def mean(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
+        """The mean of each group's rows, shape (groups, columns)."""
+        sums = np.zeros((len(self.names), values.shape[1]))
+        np.add.at(sums, self.member, values)
+        return (sums / self.sizes[:, None]).astype(np.float32)

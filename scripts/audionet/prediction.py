@@ -1,31 +1,71 @@
-"""A retrained model answering: clips and pictures to ranked labels, without TensorFlow."""
+"""A retrained model answering: clips and pictures to ranked labels and a decision, without TensorFlow."""
 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from .arrays import read_arrays
 from .audio import Recording, is_silent
-from .config import PictureConfig, available_cores, lite_path, model_json_path
+from .config import PictureConfig, arrays_path, available_cores, enrolled_path, lite_path, model_json_path
+from .costs import Costs, Rule
 from .dataset import picture_config_from
+from .enrolment import Enrolled, read_enrolled
 from .errors import DatasetError, ModelError, RecordingError
-from .features import model_inputs, picture_features
+from .features import PictureFeatures, model_inputs, picture_features
 from .files import content_hash, printable, read_json
 from .litert import Runner
 from .spectrogram import FloatArray, decode, render
 
 PICTURE_SUFFIXES = frozenset({".jpg", ".jpeg"})
-MODEL_FORMAT = 1
+MODEL_FORMAT = 2
+
+
+class Look(NamedTuple):
+    """What the network makes of one picture.
+
+    Attributes
+    ----------
+    probabilities : ndarray of float32, shape (labels,)
+        Calibrated.
+    embedding : ndarray of float32, shape (dimensions,)
+        Where voices are compared, of unit length.
+    features : PictureFeatures
+    """
+
+    probabilities: FloatArray
+    embedding: FloatArray
+    features: PictureFeatures
 
 
 class ChunkAnswer(NamedTuple):
-    """Probabilities for one chunk, which begins `start` seconds into the clip."""
+    """One chunk, which begins `start` seconds into the clip: probabilities, and how much it is like each voice."""
 
     start: float
     probabilities: FloatArray
+    scores: FloatArray
+
+
+class Decision(NamedTuple):
+    """What a clip is taken for.
+
+    Attributes
+    ----------
+    label : str or None
+        A label or an enrolled voice; None is an unknown one.
+    score : float
+        How much the clip is like the voice that it is most like.
+    enrolled : bool
+        Whether that is an enrolled voice.
+    """
+
+    label: str | None
+    score: float
+    enrolled: bool
 
 
 @dataclasses.dataclass
@@ -38,6 +78,9 @@ class Answer:
         Length of the clip; None for a picture.
     probabilities : ndarray of float32, shape (labels,)
         Mean over the clip's chunks.
+    scores : ndarray of float32, shape (labels and enrolled voices,)
+        How much the clip is like each voice: the mean over its chunks.
+    decision : Decision
     chunks : list of ChunkAnswer
         Those that are not silent.
     remark : str or None
@@ -46,6 +89,8 @@ class Answer:
 
     seconds: float | None
     probabilities: FloatArray
+    scores: FloatArray
+    decision: Decision
     chunks: list[ChunkAnswer]
     remark: str | None = None
 
@@ -56,9 +101,13 @@ class Predictor:
     Parameters
     ----------
     graph : Path
-        The .tflite file, or the model in another form: its JSON and the .tflite file lie beside it.
+        The .tflite file, or the model in another form: its JSON, its numbers and the .tflite file lie beside it.
     labels_file : Path, optional
         Must say the same labels as the JSON.
+    threads : int, optional
+        Threads inside the network; default: one a core.
+    with_enrolled : bool
+        Whether voices that were enrolled are candidates as well.
 
     Raises
     ------
@@ -66,90 +115,169 @@ class Predictor:
         If a file is missing or damaged, or they do not belong together.
     """
 
-    def __init__(self, graph: Path, labels_file: Path | None = None) -> None:
+    def __init__(
+        self, graph: Path, labels_file: Path | None = None, threads: int | None = None, with_enrolled: bool = True
+    ) -> None:
         remedy = "run retrain.py again, or name the right one with --graph"
         if not graph.exists():
             raise ModelError(f"{printable(graph)} is missing: run retrain.py first, or name a model with --graph")
-        card_path = model_json_path(graph)
-        card = read_json(card_path, ModelError, f"it belongs beside {graph.name}; {remedy}")
+        self.graph = graph
+        self.card_path = model_json_path(graph)
+        card = read_json(self.card_path, ModelError, f"it belongs beside {graph.name}; {remedy}")
         if card.get("format") != MODEL_FORMAT:
-            raise ModelError(f"{printable(card_path)} is not of this version: {remedy}")
-        wanted = {lite_path(graph).name: card.get("graph_sha256")}
+            raise ModelError(f"{printable(self.card_path)} is not of this version: {remedy}")
+        wanted = {lite_path(graph).name: card.get("graph_sha256"), arrays_path(graph).name: card.get("arrays_sha256")}
         wanted |= {name: export.get("sha256") for name, export in card.get("exports", {}).items()}
-        for path in dict.fromkeys((graph, lite_path(graph))):
+        for path in dict.fromkeys((graph, lite_path(graph), arrays_path(graph))):
             if not path.exists():
                 raise ModelError(f"{printable(path)}, which answers for {graph.name}, is missing: {remedy}")
             if content_hash(path) != wanted.get(path.name):
-                raise ModelError(f"{printable(card_path)} describes another model than {path.name}: {remedy}")
+                raise ModelError(f"{printable(self.card_path)} describes another model than {path.name}: {remedy}")
         self.card = card
         self.labels: list[str] = card["labels"]
         if labels_file is not None and read_labels(labels_file) != self.labels:
-            raise ModelError(f"{printable(labels_file)} lists other labels than {printable(card_path)}: {remedy}")
+            raise ModelError(f"{printable(labels_file)} lists other labels than {printable(self.card_path)}: {remedy}")
         self.picture: PictureConfig | None = None
         if card["picture"] is not None:
-            self.picture = picture_config_from(card["picture"], card_path, remedy, ModelError)
+            self.picture = picture_config_from(card["picture"], self.card_path, remedy, ModelError)
+        self.arrays = read_arrays(arrays_path(graph), remedy)
+        self.dimensions = self.arrays.voices.centroids.shape[1]
+        self.threshold: float | None = card["open_set"]["threshold"]
+        stored = card["decision"]
+        self.rule = Rule(Costs(len(self.labels))) if stored is None else Rule.from_json(stored, self.labels)
+        self.enrolled: dict[str, Enrolled] = {}
+        if with_enrolled:
+            self.enrolled = read_enrolled(enrolled_path(graph), card["graph_sha256"], self.dimensions)
+        self.voices = self.arrays.voices.joined([(e.centroid, e.prototypes) for e in self.enrolled.values()])
         self._band_statistics: bool = card["backbone"]["band_statistics"]
-        self._runner = Runner(lite_path(graph), available_cores())
+        self._runner = Runner(lite_path(graph), threads or available_cores())
         _, height, width, _ = self._runner.input_shapes[0]
         self._input_size = (height, width)
 
+    @property
+    def names(self) -> list[str]:
+        """The labels, and after them the enrolled voices."""
+        return [*self.labels, *self.enrolled]
+
     def answer(self, path: Path) -> Answer:
         """Judge a clip, or a picture where the name ends in .jpg.
+
+        A clip's chunks are rendered as in training, and what is found of them averaged.
 
         Raises
         ------
         RecordingError, DatasetError
             If nothing in the file can be judged.
         """
-        return self.answer_picture(path) if path.suffix.lower() in PICTURE_SUFFIXES else self.answer_clip(path)
-
-    def answer_clip(self, path: Path) -> Answer:
-        """Judge a recording: its chunks are rendered as in training, and their probabilities averaged."""
-        if self.picture is None:
-            raise RecordingError(
-                "is a recording, but this model was trained on pictures of unknown making: give it a JPG"
-            )
-        recording = Recording(path, self.picture)
+        clip = Clip(path, self.picture)
         chunks: list[ChunkAnswer] = []
         remark = None
         try:
-            for chunk in recording:
-                if not is_silent(chunk.samples):
-                    jpg = render(chunk.samples, self.picture)
-                    chunks.append(ChunkAnswer(chunk.start, self.probabilities(jpg)))
+            for start, jpg in clip:
+                if jpg is not None:
+                    look = self.look(jpg)
+                    chunks.append(ChunkAnswer(start, look.probabilities, self.voices.scores(look.embedding[None])[0]))
         except RecordingError as error:
             if not chunks:
                 raise
             remark = str(error)
         if not chunks:
             raise RecordingError("is silent from beginning to end")
-        return Answer(recording.seconds, _mean(chunks), chunks, remark)
+        probabilities: FloatArray = np.mean([chunk.probabilities for chunk in chunks], axis=0)
+        scores: FloatArray = np.mean([chunk.scores for chunk in chunks], axis=0)
+        return Answer(clip.seconds, probabilities, scores, self.decide(probabilities, scores), chunks, remark)
 
-    def answer_picture(self, path: Path) -> Answer:
-        """Judge a spectrogram JPG made by data_maker.py with the model's settings."""
-        try:
-            jpg = path.read_bytes()
-        except OSError as error:
-            raise RecordingError(f"cannot be read: {error.strerror}") from None
-        if self.picture is not None:
-            size, wanted = decode(jpg).size, (self.picture.frames, self.picture.rows)
-            if size != wanted:
-                raise DatasetError(
-                    f"is a picture of {size[0]} x {size[1]}, this model's are {wanted[0]} x {wanted[1]}: "
-                    "give the recording itself"
-                )
-        chunk = ChunkAnswer(0.0, self.probabilities(jpg))
-        return Answer(None, chunk.probabilities, [chunk])
-
-    def probabilities(self, jpg: bytes) -> FloatArray:
-        """Probabilities of the labels, shape (labels,), for one picture."""
+    def look(self, jpg: bytes) -> Look:
+        """Show the network one picture."""
         features = picture_features(jpg, self._input_size)
-        return self._runner(*model_inputs(features, self._band_statistics))
+        probabilities, embedding = self._runner.run_all(*model_inputs(features, self._band_statistics))
+        return Look(probabilities[0], embedding[0], features)
+
+    def decide(self, probabilities: FloatArray, scores: FloatArray) -> Decision:
+        """What a clip is taken for.
+
+        The voice that it is most like, if like enough, decides between unknown, enrolled and trained. Which label, if
+        it is one, the probabilities say, by the rule that mistakes cost least under.
+
+        Parameters
+        ----------
+        probabilities : ndarray of float32, shape (labels,)
+        scores : ndarray of float32, shape (labels and enrolled voices,)
+        """
+        nearest = int(scores.argmax())
+        score, enrolled = float(scores[nearest]), nearest >= len(self.labels)
+        if self.threshold is not None and score < self.threshold:
+            return Decision(None, score, enrolled)
+        if enrolled:
+            return Decision(self.names[nearest], score, True)
+        return Decision(self.labels[int(self.rule.decide(probabilities[None])[0])], score, False)
 
     def ranked(self, probabilities: FloatArray, top_k: int) -> list[dict[str, Any]]:
         """The labels with their probabilities, best first; all of them where `top_k` is 0."""
         order = np.argsort(-probabilities, kind="stable")[: top_k or None]
         return [{"label": self.labels[i], "probability": round(float(probabilities[i]), 6)} for i in order]
+
+
+class Clip:
+    """A clip's pictures with their times, rendered as in training; or the one picture that it is.
+
+    Iterate over it: a picture is None where the chunk is silent.
+
+    Parameters
+    ----------
+    path : Path
+    picture : PictureConfig or None
+        How the model's pictures were made.
+
+    Attributes
+    ----------
+    seconds : float or None
+        Where decoding has come to, the recording's length in the end; None for a picture.
+
+    Raises
+    ------
+    RecordingError
+        While iterating: at once, or after the chunks before the damage.
+    DatasetError
+        If it is a picture of other making.
+    """
+
+    def __init__(self, path: Path, picture: PictureConfig | None) -> None:
+        self.path = path
+        self._picture = picture
+        self._recording: Recording | None = None
+        if path.suffix.lower() not in PICTURE_SUFFIXES:
+            if picture is None:
+                raise RecordingError(
+                    "is a recording, but this model was trained on pictures of unknown making: give it a JPG"
+                )
+            self._recording = Recording(path, picture)
+
+    @property
+    def seconds(self) -> float | None:
+        return None if self._recording is None else self._recording.seconds
+
+    def __iter__(self) -> Iterator[tuple[float, bytes | None]]:
+        if self._recording is None:
+            yield 0.0, self._jpg()
+            return
+        for chunk in self._recording:
+            silent = is_silent(chunk.samples)
+            yield chunk.start, None if silent else render(chunk.samples, self._recording.config)
+
+    def _jpg(self) -> bytes:
+        try:
+            jpg = self.path.read_bytes()
+        except OSError as error:
+            raise RecordingError(f"cannot be read: {error.strerror}") from None
+        if self._picture is not None:
+            size, wanted = decode(jpg).size, (self._picture.frames, self._picture.rows)
+            if size != wanted:
+                raise DatasetError(
+                    f"is a picture of {size[0]} x {size[1]}, this model's are {wanted[0]} x {wanted[1]}: "
+                    "give the recording itself"
+                )
+        return jpg
 
 
 def card_beside(graph: Path) -> dict[str, Any]:
@@ -166,8 +294,3 @@ def read_labels(path: Path) -> list[str]:
         return path.read_bytes().decode("utf-8", "surrogateescape").split("\n")[:-1]
     except OSError as error:
         raise ModelError(f"{printable(path)} cannot be read ({error.strerror}): run retrain.py again") from None
-
-
-def _mean(chunks: list[ChunkAnswer]) -> FloatArray:
-    mean: FloatArray = np.mean([chunk.probabilities for chunk in chunks], axis=0)
-    return mean

@@ -14,10 +14,11 @@ from .bottlenecks import Bottlenecks, bottlenecks_of
 from .cache import IntArray
 from .config import PictureConfig, RetrainConfig, available_cores
 from .console import count, table, warn
-from .dataset import SETS, Picture, Split, split_pictures, without_copies
+from .dataset import SETS, UNKNOWN, Picture, Split, split_pictures, without_copies
 from .errors import DatasetError
 from .examples import FeatureExamples
 from .files import printable
+from .spectrogram import FloatArray
 
 _MOST_LABELS_SHOWN = 40
 _MOST_ODD_ONES_SHOWN = 5
@@ -34,10 +35,13 @@ class Data:
     labels : list of str
     bottlenecks : Bottlenecks
     targets : ndarray of int64, shape (n,)
-        Each picture's label, as its place in `labels`.
+        Each picture's label, as its place in `labels`; -1 for examples of what is none of them.
     split : Split
+        Of the labels' pictures.
     rows : dict of str to ndarray of int64
         Under each name in SETS, which pictures are in it, in the split's order.
+    background : dict of str to ndarray of int64
+        The same for the examples of what is none of the labels.
     """
 
     picture: PictureConfig | None
@@ -46,10 +50,15 @@ class Data:
     targets: IntArray
     split: Split
     rows: dict[str, IntArray]
+    background: dict[str, IntArray]
 
     def targets_of(self, name: str) -> IntArray:
         """The labels of one set."""
         return self.targets[self.rows[name]]
+
+    def some_features(self, which: IntArray, fields: Sequence[str]) -> FloatArray:
+        """These fields of some bottlenecks, joined, shape (len(which), width)."""
+        return FeatureExamples(self.bottlenecks.records[which], self.targets[which], fields).all()
 
     def features(self, name: str, fields: Sequence[str]) -> FeatureExamples:
         """The bottlenecks of one set, of these fields."""
@@ -71,23 +80,30 @@ def prepare_data(
     made = f"{bottlenecks.computed} computed{rate}, {bottlenecks.cached} from {printable(config.bottleneck_dir)}"
     print(f"Bottlenecks: {made}")
     bottlenecks = _of_one_size(bottlenecks, picture_config)
-    labels = sorted({picture.label for picture in bottlenecks.pictures})
+    every = sorted({picture.label for picture in bottlenecks.pictures})
+    labels = [label for label in every if label != UNKNOWN]
     if len(labels) < 2:
-        raise DatasetError(f"{printable(config.image_dir)}: only '{printable(labels[0])}' has readable pictures")
+        raise DatasetError(f"{printable(config.image_dir)}: only '{printable(*labels)}' has readable pictures")
     apart = picture_config.apart if picture_config else 2
     split = split_pictures(bottlenecks.pictures, config.validation_percentage, config.testing_percentage, apart)
     keys = [key.tobytes() for key in bottlenecks.keys]
     split, copies = without_copies(split, dict(zip(bottlenecks.pictures, keys, strict=True)))
-    print(split_table(labels, split))
+    print(split_table(every, split))
     if copies:
         print(f"Left out {count(copies, 'picture')} with copies in another set: they would prove nothing.")
     for here, there in sorted(_contradictions(bottlenecks.pictures, keys)):
         warn(f"{here}: lies under {there} too, so one of the two labels is wrong: remove it there")
     row = {picture: i for i, picture in enumerate(bottlenecks.pictures)}
     number = {label: i for i, label in enumerate(labels)}
-    rows = {name: np.array([row[picture] for picture in split.sets[name]], np.int64) for name in SETS}
-    targets = np.array([number[picture.label] for picture in bottlenecks.pictures], np.int64)
-    return Data(picture_config, labels, bottlenecks, targets, split, rows)
+    targets = np.array([number.get(picture.label, -1) for picture in bottlenecks.pictures], np.int64)
+    every_row = {name: np.array([row[picture] for picture in split.sets[name]], np.int64) for name in SETS}
+    rows, background = ({n: of[(targets[of] < 0) == other] for n, of in every_row.items()} for other in (False, True))
+    split = Split(
+        {name: [picture for picture in split.sets[name] if picture.label != UNKNOWN] for name in SETS},
+        [label for label in split.heard_in_training if label != UNKNOWN],
+        split.dropped,
+    )
+    return Data(picture_config, labels, bottlenecks, targets, split, rows, background)
 
 
 def _of_one_size(bottlenecks: Bottlenecks, config: PictureConfig | None) -> Bottlenecks:

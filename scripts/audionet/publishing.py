@@ -10,15 +10,18 @@ from typing import Any
 
 import numpy as np
 
+from .arrays import ModelArrays, short_keys, thinned, write_arrays
 from .backbones import description
-from .config import RetrainConfig, lite_path
+from .calibration import tempered
+from .config import RetrainConfig, arrays_path, enrolled_path, lite_path
 from .console import warn
-from .dataset import evenly, read_augmentation, recordings_in
+from .dataset import SETS, evenly, read_augmentation, recordings_in
 from .errors import ModelError
 from .export import answers as lite_answers
 from .export import join
 from .features import picture_features
-from .files import atomic_path, content_hash, only_run_in, write_bytes, write_json
+from .files import atomic_path, content_hash, only_run_in, sha256, write_bytes, write_json
+from .openset import needed_for
 from .plots import confusion_plot, curves_plot
 from .prediction import MODEL_FORMAT, card_beside
 from .spectrogram import FloatArray
@@ -55,28 +58,33 @@ def _publish(trained: Trained, config: RetrainConfig) -> None:
     graph, suffix, name = config.output_graph, config.output_graph.suffix, config.final_tensor_name
     samples = evenly(len(trained.points), _SAMPLES)
     expected = trained.head.probabilities(trained.features[samples])
+    temperature = trained.temperature
     jpgs = [trained.points[i].path.read_bytes() for i in samples]
     pictures = [picture_features(jpg, trained.backbone.input_size) for jpg in jpgs]
     exports: dict[str, dict[str, Any]] = {}
     before = card_beside(graph)
     with atomic_path(lite_path(graph)) as temporary:
-        temporary.write_bytes(join(trained.backbone, trained.head, name))
+        temporary.write_bytes(join(trained.backbone, trained.head, name, trained.open_set.comparison.space))
         found = lite_answers(temporary, pictures, trained.backbone.band_statistics)
         exact = trained.data.bottlenecks.engine == "LiteRT"
-        difference = _difference(found, expected, _TOLERANCE if exact else _TOLERANCE_IN_FLOAT)
+        difference = _difference(found, expected, temperature, _TOLERANCE if exact else _TOLERANCE_IN_FLOAT)
         fingerprint = content_hash(temporary)
         if suffix != ".tflite":
             with atomic_path(graph) as other:
                 write_model(other, suffix, trained.backbone, trained.head, name)
                 given = answers(other, suffix, name, jpgs, pictures, trained.backbone)
-                apart = _difference(given, expected, _TOLERANCE_IN_FLOAT)
+                apart = _difference(given, expected, temperature, _TOLERANCE_IN_FLOAT)
                 exports[graph.name] = {"sha256": content_hash(other), "difference": apart}
     for other_name, export in before.get("exports", {}).items():
         if fingerprint == before.get("graph_sha256"):  # the same model: its other forms still are
             exports.setdefault(other_name, export)
         elif other_name not in exports and graph.with_name(other_name).exists():
             warn(f"{graph.with_name(other_name)}: is of an earlier training, and is no longer answered for")
-    write_json(config.output_model, _card(trained, config, fingerprint, difference, exports))
+    if fingerprint != before.get("graph_sha256"):
+        _put_aside(enrolled_path(graph))
+    write_arrays(arrays_path(graph), _arrays(trained))
+    card = _card(trained, config, fingerprint, difference, exports)
+    write_json(config.output_model, card | {"arrays_sha256": content_hash(arrays_path(graph))})
     write_bytes(
         config.output_labels, "".join(f"{label}\n" for label in trained.data.labels).encode("utf-8", "surrogateescape")
     )
@@ -98,7 +106,9 @@ def summarise(trained: Trained) -> list[Path]:
     return [path for path, _ in pictures]
 
 
-def _difference(found: FloatArray, expected: FloatArray, tolerance: float) -> float:
+def _difference(found: FloatArray, expected: FloatArray, temperature: float, tolerance: float) -> float:
+    # Before calibration, which makes small differences large where it makes answers surer.
+    found, expected = (tempered(answers, 1 / temperature) for answers in (found, expected))
     difference = float(np.abs(found - expected).max())
     if not difference <= tolerance:
         raise ModelError(
@@ -106,6 +116,47 @@ def _difference(found: FloatArray, expected: FloatArray, tolerance: float) -> fl
             "published; delete the converted backbone under --model_dir and run again"
         )
     return difference
+
+
+def _put_aside(path: Path) -> None:
+    """Keep voices that were enrolled in the model before this one, which cannot be compared with its embeddings."""
+    if path.exists():
+        kept = path.with_name(f"{path.stem}-{sha256(path)[:8]}{path.suffix}")
+        path.replace(kept)
+        warn(f"{path}: its voices were enrolled in the earlier model: kept as {kept.name}, enrol them again")
+
+
+def _arrays(trained: Trained) -> ModelArrays:
+    """What retrained_model.npz holds."""
+    data, found = trained.data, trained.open_set
+    nobody = np.zeros(0, np.float32)
+    heard = [of[name] for of in (data.rows, data.background) for name in SETS[:2]]
+    return ModelArrays(
+        found.comparison.voices,
+        nobody if found.trials is None else thinned(found.trials.unknown),
+        nobody if found.trials is None else thinned(found.trials.impostors),
+        thinned(found.known),
+        np.sort(short_keys(data.bottlenecks.keys[np.concatenate(heard)])),
+        trained.baseline,
+    )
+
+
+def _open_set(trained: Trained) -> dict[str, Any]:
+    """What the JSON says of unknown voices."""
+    found, data = trained.open_set, trained.data
+    refused = None if found.threshold is None else int((found.known < found.threshold).sum())
+    return {
+        "threshold": found.threshold,
+        "asked_rate": found.rate,
+        "stretches_left_out": 0 if found.trials is None else len(found.trials.unknown),
+        "stretches_needed": needed_for(found.trials, found.rate) if found.trials and found.rate else None,
+        "area_under_curve": found.area,
+        "known": {"refused": refused, "stretches": len(found.known)},
+        "background_recordings": recordings_in(
+            data.bottlenecks.pictures[i] for rows in data.background.values() for i in rows
+        ),
+        "network_had_heard_those_left_out": trained.config.from_scratch or trained.backbone.name.endswith("_tuned"),
+    }
 
 
 def _card(
@@ -144,7 +195,14 @@ def _card(
         else {
             "network": dataclasses.asdict(trained.test.network),
             "mfcc_statistics": None if trained.test.baseline is None else dataclasses.asdict(trained.test.baseline),
+            "leaky_split": None if trained.test.leaky is None else dataclasses.asdict(trained.test.leaky),
         },
+        "calibration": {
+            "temperature": trained.temperature,
+            "recordings": recordings_in(data.split.sets["validation"]),
+        },
+        "open_set": _open_set(trained),
+        "decision": None,
         "export_difference": difference,
         "versions": {"python": platform.python_version(), **{name: metadata.version(name) for name in packages}},
     }

@@ -9,7 +9,7 @@ import numpy as np
 
 from .cache import IntArray
 from .dataset import Picture
-from .metrics import Accuracy, accuracy, mean_by_group
+from .metrics import Accuracy, Groups, accuracy
 from .spectrogram import FloatArray
 
 
@@ -29,6 +29,8 @@ class Test:
     ----------
     network : Measured
     baseline : Measured or None
+    leaky : Accuracy or None
+        What chunks drawn at random would have claimed, others of the same recordings being in training.
     misclassified : list of (Picture, str)
         The pictures with the label each was given.
     given : ndarray of int64, shape (n,)
@@ -37,12 +39,17 @@ class Test:
 
     network: Measured
     baseline: Measured | None
+    leaky: Accuracy | None
     misclassified: list[tuple[Picture, str]]
     given: IntArray
 
 
 def test_result(
-    probabilities: FloatArray, baseline: FloatArray | None, pictures: Sequence[Picture], labels: Sequence[str]
+    probabilities: FloatArray,
+    baseline: FloatArray | None,
+    leaky: Accuracy | None,
+    pictures: Sequence[Picture],
+    labels: Sequence[str],
 ) -> Test:
     """Hold probabilities, shape (n, labels), against the labels of the n pictures."""
     given = probabilities.argmax(axis=1)
@@ -50,6 +57,7 @@ def test_result(
     return Test(
         _measure(probabilities, pictures, labels),
         None if baseline is None else _measure(baseline, pictures, labels),
+        leaky,
         [(picture, label) for picture, label in named if picture.label != label],
         given,
     )
@@ -59,6 +67,7 @@ def _measure(probabilities: FloatArray, pictures: Sequence[Picture], labels: Seq
     recordings = [(picture.label, picture.recording) for picture in pictures]
     given = probabilities.argmax(axis=1)
     right = np.array([labels[g] == picture.label for g, picture in zip(given, pictures, strict=True)])
-    names, averaged = mean_by_group(probabilities, recordings)
-    whole = np.array([labels[g] == label for g, (label, _) in zip(averaged.argmax(axis=1), names, strict=True)])
+    groups = Groups(recordings)
+    answers = groups.mean(probabilities).argmax(axis=1)
+    whole = np.array([labels[g] == label for g, (label, _) in zip(answers, groups.names, strict=True)])
     return Measured(accuracy(right, recordings), accuracy(whole))

@@ -17,6 +17,7 @@ import numpy as np
 from .backbones import Backbone, from_model, prepare
 from .bottlenecks import bottlenecks_of
 from .cache import IntArray
+from .calibration import fit_temperature, tempered
 from .checkpoints import Checkpoint
 from .config import RetrainConfig, available_cores, lite_path
 from .console import count
@@ -27,7 +28,9 @@ from .features import BAND_STATISTICS_WIDTH, MFCC_STATISTICS_WIDTH, picture_feat
 from .files import content_hash, make_folder, printable, temporary_path
 from .fitting import Fit, fit
 from .head import Head
+from .metrics import Accuracy, accuracy
 from .networks import INPUT_SIZES, PictureNetwork, from_backbone, from_scratch
+from .openset import OpenSet, Sample, learn, some_stretches, stretches_of
 from .prediction import card_beside
 from .preparation import Data, prepare_data
 from .results import Test, test_result
@@ -60,6 +63,8 @@ class Candidate:
         How the training went.
     features : ndarray of float32, shape (points, width)
         What the top is given of some pictures.
+    compared : ndarray of float32, shape (n, width)
+        The same of the pictures that voices are compared by.
     validation, testing : ndarray of float32, shape (n, labels)
         Probabilities for these sets.
     """
@@ -68,6 +73,7 @@ class Candidate:
     head: Head
     fitted: Fit
     features: FloatArray
+    compared: FloatArray
     validation: FloatArray
     testing: FloatArray
 
@@ -76,6 +82,15 @@ class Candidate:
         right = self.validation.argmax(axis=1) == labels
         likely = self.validation[np.arange(len(labels)), labels]
         return float(right.mean()), float(np.log(np.maximum(likely, 1e-12)).mean())
+
+    def cooled(self, temperature: float) -> Candidate:
+        """The same network, less or more sure of itself."""
+        return dataclasses.replace(
+            self,
+            head=self.head.cooled(temperature),
+            validation=tempered(self.validation, temperature),
+            testing=tempered(self.testing, temperature),
+        )
 
 
 @dataclass(frozen=True)
@@ -88,6 +103,12 @@ class Trained:
     backbone : Backbone
         The network up to the top, as LiteRT.
     head : Head
+        Calibrated.
+    temperature : float
+        What its logits were divided by to calibrate it.
+    open_set : OpenSet
+    baseline : Head or None
+        The top on MFCC statistics, where the pictures have them.
     fitted : Fit
         How the training of the network that was kept went.
     config : RetrainConfig
@@ -108,6 +129,9 @@ class Trained:
     data: Data
     backbone: Backbone
     head: Head
+    temperature: float
+    open_set: OpenSet
+    baseline: Head | None
     fitted: Fit
     config: RetrainConfig
     validation_accuracy: float | None
@@ -155,12 +179,23 @@ class _Run:
         known = data.bottlenecks.pictures
         self.chosen = evenly(len(known), _POINTS)
         self.points = [known[i] for i in self.chosen]
+        self.compared = {name: self._to_compare(name) for name in SETS[:2]}
+
+    def _to_compare(self, name: str) -> IntArray:
+        """Which pictures of a set voices are compared by: sound as it was recorded, of labels and background."""
+        data = self.data
+        rows = np.concatenate([data.rows[name], data.background[name]])
+        pictures = [data.bottlenecks.pictures[i] for i in rows]
+        original = np.array([not picture.variant for picture in pictures], bool)
+        rows, pictures = rows[original], [picture for picture in pictures if not picture.variant]
+        chosen: IntArray = rows[some_stretches(pictures, data.targets[rows])]
+        return chosen
 
     def with_backbone(self, backbone: Backbone) -> Trained:
         """A top layer on a pretrained network, whose last blocks may be trained after it."""
         data, config = self.data, self.config
         fields = _fields(backbone.band_statistics)
-        widths = [backbone.width, BAND_STATISTICS_WIDTH][: len(fields)]
+        widths = _widths(backbone)
         if config.hyper_search:
             known = np.concatenate([data.rows["training"], data.rows["validation"]])
             examples = FeatureExamples(data.bottlenecks.records[known], data.targets[known], fields)
@@ -172,12 +207,13 @@ class _Run:
         head, fitted = train_head(training, validation, len(data.labels), widths, config, curves, checkpoint)
         curves.close()
         answers = (head.answers(data.features(name, fields)) for name in SETS[1:])
-        some = FeatureExamples(data.bottlenecks.records[self.chosen], data.targets[self.chosen], fields)
-        candidate = Candidate(backbone, head, fitted, some.all(), *answers)
+        some, compared = (data.some_features(which, fields) for which in (self.chosen, self._compared_rows()))
+        candidate = Candidate(backbone, head, fitted, some, compared, *answers)
         self._say(candidate)
         if config.fine_tune:
             candidate = self._better(candidate, self._tuned(backbone, head, config))
-        return self._result(candidate, config)
+        leaky = self._leaky(fields, widths, config) if len(candidate.testing) else None
+        return self._result(candidate, config, leaky)
 
     def from_scratch(self) -> Trained:
         """A small network on the pictures alone."""
@@ -190,7 +226,7 @@ class _Run:
 
         checkpoint = self._checkpoint(config.architecture, config, config.architecture)
         candidate = self._whole(build, config.architecture, False, config, Curves(self.folder), checkpoint)
-        return self._result(candidate, config)
+        return self._result(candidate, config, None)
 
     def _tuned(self, backbone: Backbone, head: Head, config: RetrainConfig) -> Candidate:
         stage = dataclasses.replace(
@@ -240,7 +276,8 @@ class _Run:
         backbone = from_model(exact.features, name, band_statistics, samples, config.checkpoint_dir)
         self.leftovers.append(backbone.path)
         head = exact.head()
-        parts = [data.split.sets["validation"], data.split.sets["testing"], points]
+        compared = [data.bottlenecks.pictures[i] for i in self._compared_rows()]
+        parts = [data.split.sets["validation"], data.split.sets["testing"], points, compared]
         pictures = [picture for part in parts for picture in part]
         with tempfile.TemporaryDirectory() as folder:
             found = bottlenecks_of(pictures, backbone, Path(folder), available_cores())
@@ -248,8 +285,9 @@ class _Run:
                 raise DatasetError("pictures have changed since training began: run it again")
             every = FeatureExamples(found.records, np.zeros(len(pictures), np.int64), _fields(band_statistics))
             places = np.split(np.arange(len(pictures)), np.cumsum([len(part) for part in parts[:-1]]))
-            validation, testing, some = map(every.some, places)
-            candidate = Candidate(backbone, head, fitted, some.all(), head.answers(validation), head.answers(testing))
+            validation, testing, some, others = map(every.some, places)
+            answers = head.answers(validation), head.answers(testing)
+            candidate = Candidate(backbone, head, fitted, some.all(), others.all(), *answers)
         self._say(candidate)
         return candidate
 
@@ -275,16 +313,24 @@ class _Run:
         self.leftovers.append(checkpoint.path)
         return checkpoint
 
-    def _result(self, candidate: Candidate, config: RetrainConfig) -> Trained:
-        """Hold the network against the test set, and beside the baseline."""
+    def _result(self, candidate: Candidate, config: RetrainConfig, leaky: Accuracy | None) -> Trained:
+        """Calibrate the network, and hold it against the test set and beside the baseline."""
         data, validation = self.data, self.data.targets_of("validation")
+        recordings = [(picture.label, picture.recording) for picture in data.split.sets["validation"]]
+        temperature = fit_temperature(candidate.validation, validation, recordings)
+        candidate = candidate.cooled(temperature)
+        baseline = self._baseline()
         test = None
         if len(candidate.testing):
-            test = test_result(candidate.testing, self._baseline(), data.split.sets["testing"], data.labels)
+            beside = None if baseline is None else baseline.answers(data.features("testing", ["mfcc"]))
+            test = test_result(candidate.testing, beside, leaky, data.split.sets["testing"], data.labels)
         return Trained(
             data=data,
             backbone=candidate.backbone,
             head=candidate.head,
+            temperature=temperature,
+            open_set=self._open_set(candidate),
+            baseline=baseline,
             fitted=candidate.fitted,
             config=config,
             validation_accuracy=candidate.score(validation)[0] if len(validation) else None,
@@ -295,18 +341,46 @@ class _Run:
             leftovers=self.leftovers,
         )
 
-    def _baseline(self) -> FloatArray | None:
-        """Test probabilities of the MFCC statistics, where pictures have them."""
+    def _compared_rows(self) -> IntArray:
+        return np.concatenate(list(self.compared.values()))
+
+    def _open_set(self, candidate: Candidate) -> OpenSet:
+        """Compare the voices in what the top is given of them."""
+        data = self.data
+        parts = np.split(candidate.compared, [len(self.compared["training"])])
+        samples = [
+            Sample(features, data.targets[rows], stretches_of([data.bottlenecks.pictures[i] for i in rows]))
+            for features, rows in zip(parts, self.compared.values(), strict=True)
+        ]
+        return learn(samples[0], samples[1], _widths(candidate.backbone), self.config.unknown_fpr / 100)
+
+    def _leaky(self, fields: list[str], widths: list[int], config: RetrainConfig) -> Accuracy:
+        """Accuracy as a split by chunk would have it: training again with chunks drawn at random."""
+        data = self.data
+        rows = np.random.default_rng(config.seed).permutation(np.concatenate(list(data.rows.values())))
+        testing, validation = len(data.rows["testing"]), len(data.rows["validation"])
+        drawn = [rows[testing + validation :], rows[testing : testing + validation], rows[:testing]]
+        sets = [FeatureExamples(data.bottlenecks.records[which], data.targets[which], fields) for which in drawn]
+        head, _ = train_head(sets[0], sets[1], len(data.labels), widths, config)
+        return accuracy(head.answers(sets[2]).argmax(axis=1) == sets[2].labels)
+
+    def _baseline(self) -> Head | None:
+        """A top on the MFCC statistics, where pictures have them."""
         data = self.data
         if data.picture is None or data.picture.representation != "mel":
             return None
-        training, validation, testing = (data.features(name, ["mfcc"]) for name in SETS)
+        training, validation = (data.features(name, ["mfcc"]) for name in SETS[:2])
         plain = RetrainConfig(
             how_many_training_steps=self.config.how_many_training_steps if not self.config.from_scratch else 500,
             seed=self.config.seed,
         )
         head, _ = train_head(training, validation, len(data.labels), [MFCC_STATISTICS_WIDTH], plain)
-        return head.answers(testing)
+        return head
+
+
+def _widths(backbone: Backbone) -> list[int]:
+    """Widths of the parts that what a top is given is joined of."""
+    return [backbone.width, BAND_STATISTICS_WIDTH][: 1 + backbone.band_statistics]
 
 
 def _fields(band_statistics: bool) -> list[str]:

@@ -1,0 +1,141 @@
+"""Adding voices to a trained model without training, and asking whether a clip is the voice it is said to be."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from .config import enrolled_path
+from .dataset import UNKNOWN, label_problem
+from .enrolment import enrol, forget
+from .errors import ModelError, RecordingError, UsageError
+from .files import printable
+from .prediction import Clip, Predictor
+from .voices import rate_at
+
+RELIABLE_SECONDS = 10.0
+"""Less of a voice than this is heard too little to be told from others reliably."""
+
+_DEFAULT_RATE = 0.05
+_MOST_NAMED = 10
+
+
+class Verification(NamedTuple):
+    """Whether a clip is the voice it is said to be.
+
+    Attributes
+    ----------
+    accepted : bool
+        Whether the rate is at most the one asked for at training.
+    score : float
+    rate : float
+        Share of other voices that come as near; of so many trials.
+    trials : int
+    """
+
+    accepted: bool
+    score: float
+    rate: float
+    trials: int
+
+
+class Enrolment(NamedTuple):
+    """What was enrolled: seconds heard, whether it replaced an earlier one, and the clips that could not be read."""
+
+    seconds: float
+    replaced: bool
+    failed: dict[Path, str]
+
+
+def check_name(predictor: Predictor, name: str) -> None:
+    """Raise UsageError if a new voice cannot have this name."""
+    if name in predictor.labels:
+        raise UsageError(f"--enrol {printable(name)}: the model was trained on a label of that name: take another")
+    if name == UNKNOWN or not name.strip() or label_problem(name):
+        raise UsageError(f"--enrol {printable(name)}: that is no name for a voice: take another")
+
+
+def enrol_clips(predictor: Predictor, name: str, clips: Sequence[Path]) -> Enrolment:
+    """Add a voice from clips of it. A clip that cannot be read whole is left out.
+
+    Raises
+    ------
+    RecordingError
+        If none can be.
+    """
+    check_name(predictor, name)
+    embeddings, seconds, failed = [], 0.0, {}
+    for path in clips:
+        clip = Clip(path, predictor.picture)
+        try:
+            found = [predictor.look(jpg).embedding for _, jpg in clip if jpg is not None]
+            if not found:
+                raise RecordingError("is silent from beginning to end")
+        except RecordingError as error:
+            failed[path] = str(error)
+            continue
+        embeddings += found
+        heard = predictor.picture.chunk_seconds * len(found) if predictor.picture else 0.0
+        seconds += min(clip.seconds or heard, heard)
+    if not embeddings:
+        raise RecordingError(f"none of the clips can be used to enrol {printable(name)}")
+    card = predictor.card
+    replaced = enrol(enrolled_path(predictor.graph), card["graph_sha256"], name, np.stack(embeddings), seconds)
+    return Enrolment(seconds, replaced, failed)
+
+
+def forget_voice(predictor: Predictor, name: str) -> None:
+    """Take an enrolled voice out again.
+
+    Raises
+    ------
+    UsageError
+        If there is none of that name.
+    """
+    if not forget(enrolled_path(predictor.graph), predictor.card["graph_sha256"], predictor.dimensions, name):
+        there = ", ".join(map(printable, predictor.enrolled)) or "none"
+        raise UsageError(f"--forget {printable(name)}: no voice of that name is enrolled (there is: {there})")
+
+
+class Verifier:
+    """Asks of clips whether they are one voice, trained or enrolled.
+
+    Raises
+    ------
+    UsageError
+        If the model has no voice of that name.
+    ModelError
+        If nothing is known of how near other voices come.
+    """
+
+    def __init__(self, predictor: Predictor, name: str) -> None:
+        if name not in predictor.names:
+            some = ", ".join(map(printable, predictor.names[:_MOST_NAMED]))
+            more = ", ..." if len(predictor.names) > _MOST_NAMED else ""
+            raise UsageError(f"--verify {printable(name)}: the model has no such voice, it has {some}{more}")
+        impostors = predictor.arrays.impostors
+        self._rate = predictor.card["open_set"]["asked_rate"] or _DEFAULT_RATE
+        needed = int(np.ceil(1 / self._rate)) - 1
+        if len(impostors) < needed:
+            raise ModelError(
+                f"the model has heard {len(impostors)} trials with other voices, and a false acceptance rate of "
+                f"{self._rate:.2%} takes {needed}: train it on three labels or more, or with examples in {UNKNOWN}"
+            )
+        self._predictor = predictor
+        self._place = predictor.names.index(name)
+
+    def verify(self, path: Path) -> Verification:
+        """Hold a clip against the voice.
+
+        Raises
+        ------
+        RecordingError, DatasetError
+            If nothing in the file can be judged.
+        """
+        score = float(self._predictor.answer(path).scores[self._place])
+        impostors = self._predictor.arrays.impostors
+        rate = rate_at(score, impostors)
+        return Verification(rate <= self._rate, score, rate, len(impostors))
