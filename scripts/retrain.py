@@ -82,9 +82,10 @@ def unknown_voices(found: OpenSet, labels: int) -> str:
         return f"{never}: with two labels, it takes examples of others in a folder named {UNKNOWN}."
     played = len(found.trials.unknown)
     if found.threshold is None:
+        needed = needed_for(found.trials, found.rate)
         return (
-            f"{never}: to let {found.rate:.1%} of unknown ones pass takes "
-            f"{needed_for(found.trials, found.rate)} clips of voices left out, and there are {played}. Record more, or allow more with --unknown_fpr."
+            f"{never}: to let {found.rate:.1%} of unknown ones pass takes {needed} clips of voices left out, and there "
+            f"are {played}. Record more, or allow more with --unknown_fpr."
         )
     refused = int((found.known < found.threshold).sum())
     area = "" if found.area is None else f" (area under the curve {found.area:.3f})"

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import functools
-import io
 import math
-import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -16,6 +14,7 @@ from numpy.typing import NDArray
 from .console import count
 from .errors import ModelError, UsageError
 from .files import printable
+from .plots import png
 from .spectrogram import FloatArray
 
 IntArray = NDArray[np.int64]
@@ -476,11 +475,7 @@ def cost_plot(picked: Picked, labels: Sequence[str]) -> bytes:
     axes.set_ylabel("mean cost of a recording")
     axes.set_title(count(picked.recordings, "validation recording"), loc="left", fontsize=10)
     axes.spines[["top", "right"]].set_visible(False)
-    buffer = io.BytesIO()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # about letters that the font lacks: a box stands for them
-        figure.savefig(buffer, format="png", dpi=130)
-    return buffer.getvalue()
+    return png(figure)
 
 
 def _tick(point: Point) -> str:

@@ -15,6 +15,7 @@ from .files import printable
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+DPI = 130
 _MOST_LABELS = 40
 _MOST_NUMBERS = 25
 _COLOURS = {"training": "#888888", "validation": "#c23b22"}
@@ -45,7 +46,7 @@ def curves_plot(points: Sequence[Point], best_step: int) -> bytes:
         axes.set_title({"loss": "cross entropy", "accuracy": "share of chunks right"}[name], loc="left", fontsize=10)
         axes.spines[["top", "right"]].set_visible(False)
         axes.legend(frameon=False, fontsize=8)
-    return _png(figure)
+    return png(figure)
 
 
 def confusion_matrix(true: NDArray[np.int64], given: NDArray[np.int64], labels: int) -> NDArray[np.int64]:
@@ -88,12 +89,13 @@ def confusion_plot(true: NDArray[np.int64], given: NDArray[np.int64], labels: Se
     axes.set_ylabel("true label")
     some = f", {len(chosen)} of {len(labels)} labels" if len(chosen) < len(labels) else ""
     axes.set_title(f"{int(wrong.sum())} of {len(true)} test chunks wrong{some}", loc="left", fontsize=10)
-    return _png(figure)
+    return png(figure)
 
 
-def _png(figure: Figure) -> bytes:
+def png(figure: Figure) -> bytes:
+    """A finished figure as a PNG."""
     buffer = io.BytesIO()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about letters that the font lacks: a box stands for them
-        figure.savefig(buffer, format="png", dpi=130)
+        figure.savefig(buffer, format="png", dpi=DPI)
     return buffer.getvalue()

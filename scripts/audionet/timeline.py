@@ -6,7 +6,6 @@ import csv
 import io
 import math
 import re
-import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -17,10 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .files import printable
+from .plots import DPI, png
 from .spectrogram import FloatArray
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+    pass
 
 STAY_SECONDS = 5.0
 """How long a voice stays on average: turns take some seconds, and the path depends on no more than the logarithm."""
@@ -32,7 +32,6 @@ CSV_HEADER = "start,end,label,probability,unknown"
 
 _LEAST_PROBABILITY = 1e-6  # a cell in which a label is all but impossible can be outvoted by others
 _MOST_ROWS = 20
-_DPI = 130
 _WIDTH = 10  # inches
 _KNOWN, _OTHERS, _UNKNOWN = "#2f6f9f", "#8fb3cc", "#d9d9d9"
 _TICK_SECONDS = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10800, 21600, 43200, 86400)
@@ -355,7 +354,7 @@ def timeline_plot(segments: Sequence[Segment], seconds: float, title: str) -> by
     axes = figure.subplots()
     length = max(seconds, 1.0)
     for place, row in enumerate(rows):
-        spans = _visible(row.spans, length / (_WIDTH * _DPI))
+        spans = _visible(row.spans, length / (_WIDTH * DPI))
         colour = {"known": _KNOWN, "others": _OTHERS, "unknown": _UNKNOWN}[row.kind]
         hatch = "//////" if row.kind == "unknown" else None
         bars = [(start, end - start) for start, end in spans]
@@ -381,7 +380,7 @@ def timeline_plot(segments: Sequence[Segment], seconds: float, title: str) -> by
     axes.set_title(printable(title)[:100], loc="left", fontsize=10, parse_math=False)
     if not rows:
         axes.text(0.5, 0.5, "no voice is heard", transform=axes.transAxes, ha="center", va="center", color="#666666")
-    return _png(figure)
+    return png(figure)
 
 
 class _Row(NamedTuple):
@@ -426,11 +425,3 @@ def _visible(spans: Iterable[tuple[float, float]], pixel: float) -> list[tuple[f
         else:
             joined.append((start, end))
     return joined
-
-
-def _png(figure: Figure) -> bytes:
-    buffer = io.BytesIO()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # about letters that the font lacks: a box stands for them
-        figure.savefig(buffer, format="png", dpi=_DPI)
-    return buffer.getvalue()
