@@ -29,7 +29,8 @@ LEVELS = [
         "summaries",
     }
     | {"top_training", "networks", "search", "export", "tensorflow_export"},
-    {"prediction", "verifying", "tracking", "wording", "preparation", "training", "publishing"},
+    {"prediction", "verifying", "tracking", "wording", "judging", "held_out", "evaluation", "report"}
+    | {"preparation", "training", "publishing"},
 ]
 LEVEL = {name: level for level, names in enumerate(LEVELS) for name in names}
 MODULES = sorted(path.stem for path in PACKAGE.glob("*.py") if path.stem != "__init__")

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from audionet.backbones import Backbone
-from audionet.bottlenecks import bottlenecks_of, content_key
-from audionet.cache import CACHE_FORMAT, Bottleneck, Cache
+from audionet.bottlenecks import bottlenecks_of
+from audionet.cache import CACHE_FORMAT, Bottleneck, Cache, content_key
 from audionet.conversion import convert
 from audionet.dataset import find_pictures
 from audionet.errors import DatasetError

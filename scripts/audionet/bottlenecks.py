@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import itertools
 import threading
 import time
@@ -19,7 +18,7 @@ from numpy.typing import NDArray
 
 from .acceleration import accelerated
 from .backbones import Backbone
-from .cache import CACHE_FORMAT, KEY_BYTES, Bottleneck, Cache, Records
+from .cache import CACHE_FORMAT, KEY_BYTES, Bottleneck, Cache, Records, content_key
 from .config import available_cores
 from .console import progress, warn
 from .dataset import Picture
@@ -123,11 +122,6 @@ def bottlenecks_of(
         raise DatasetError("none of the pictures can be read: make them again with data_maker.py --force")
     different = len(np.unique(keys)) + len(unreadable)
     return Bottlenecks(readable, keys, cache.records(keys), len(missing), different - len(missing), seconds, engine)
-
-
-def content_key(jpg: bytes) -> bytes:
-    """Sixteen bytes that stand for a picture's content."""
-    return hashlib.blake2b(jpg, digest_size=KEY_BYTES).digest()
 
 
 class Task(NamedTuple):

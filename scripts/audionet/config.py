@@ -389,6 +389,28 @@ class RetrainConfig:
 
 
 @dataclass(frozen=True)
+class EvaluateConfig:
+    """What evaluate.py holds a model against, and where the report goes."""
+
+    graph: Path = _flag(TF_FILES / "retrained_graph.tflite", "the model retrain.py wrote")
+    test_dir: Path | None = _flag(
+        None, "held-out recordings, one folder per label; default: the test part of the pictures it was trained with"
+    )
+    image_dir: Path = _flag(TF_FILES / "data_image", "the pictures that the model was trained with")
+    report_dir: Path = _flag(TF_FILES / "report", "where report.html, report.json and the PNGs go")
+    cost: tuple[str, ...] = _flag(
+        (), 'what a mistake costs, true:predicted=number as in "voicemail:human=10"; others cost 1; may be repeated'
+    )
+    worst: int = _flag(24, "how many of the surest mistakes to show")
+    workers: int = _flag(available_cores(), "processes to judge with")
+
+    def __post_init__(self) -> None:
+        _require(self.graph.name != "", "graph", self.graph, "a model that retrain.py wrote")
+        _require(0 <= self.worst <= 1000, "worst", self.worst, "0 to 1000")
+        _require(1 <= self.workers <= 1024, "workers", self.workers, "1 to 1024")
+
+
+@dataclass(frozen=True)
 class LabelConfig:
     """Which model label_image.py asks, and how it prints the answer."""
 

@@ -1,0 +1,88 @@
+"""Hold a model against recordings it has not heard, and write a report: tf_files/report/report.html.
+
+The recordings are the test part of its split, or any folder of labels. With --cost it also finds the decision rule
+under which mistakes cost least, and stores it in the model: label_image.py then decides by it.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from typing import Any
+
+from audionet.config import EvaluateConfig
+from audionet.console import Parser, count, run
+from audionet.evaluation import as_json, evaluate, store_rule
+from audionet.files import make_folder, printable
+from audionet.flags import add_flags, from_flags
+from audionet.prediction import Predictor
+from audionet.report import write_report
+
+
+def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = Parser(__doc__.partition("\n")[0])
+    add_flags(parser, EvaluateConfig)
+    return parser.parse_args(argv)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    config = from_flags(EvaluateConfig, parse_args(argv))
+    make_folder(config.report_dir)
+    predictor = Predictor(config.graph, with_enrolled=False)
+    found = evaluate(predictor, config)
+    content = as_json(found, predictor, config)
+    written = write_report(found, content, predictor, config.report_dir)
+    if found.picked is not None:
+        store_rule(predictor, found.picked.rule)
+    say(content)
+    print(f"Report: {printable(written[0])}")
+
+
+def say(content: dict[str, Any]) -> None:
+    """The numbers that matter most, each with what it was counted on."""
+    data, answers, open_set = content["data"], content["answers"], content["open_set"]
+    unseen = "none of them heard in training" if data["unseen"] else "ALL OF THEM HEARD IN TRAINING"
+    print(f"{count(data['recordings'], 'recording')} from {data['source']}, {unseen}:")
+    baseline = content["mfcc_statistics"] or {}
+    for name, unit in (("per recording", "recordings"), ("per chunk", "chunks")):
+        print(f"  {name:<16} {in_words(content['accuracy'][unit])}")
+        if unit in baseline:
+            print(f"  {'MFCC statistics':<16} {in_words(baseline[unit])}")
+    if content["leaky_split"]:
+        print(f"  {'a leaky split':<16} {in_words(content['leaky_split'])}: what chunks drawn at random claim")
+    print(
+        f"Answers: {answers['right']} right, {answers['wrong']} wrong, {answers['unknown']} unknown of "
+        f"{answers['recordings']}"
+    )
+    unknown = open_set["unknown"]
+    if unknown["accepted"] is not None and unknown["clips"]:
+        print(f"Unknown voices: {unknown['accepted']} of {unknown['clips']} accepted ({unknown['of']})")
+    before, after = (content["calibration"][when] for when in ("before", "after"))
+    if before["calibration_error"] is not None:
+        print(
+            f"Calibration error: {after['calibration_error']:.1%}, {before['calibration_error']:.1%} without the "
+            f"temperature ({count(after['recordings'], 'recording')})"
+        )
+    if content["costs"]:
+        costs = content["costs"]
+        print(
+            f"Cost of a recording: {show(costs['mean_cost'])} by the rule, {show(costs['mean_cost_of_most_probable'])} by "
+            f"the most probable label ({count(costs['recordings'], 'recording')})"
+        )
+
+
+def in_words(share: dict[str, Any]) -> str:
+    if not share["total"]:
+        return "nothing to test on"
+    counted = f"{share['right']} of {share['total']}"
+    return (
+        f"{share['right'] / share['total']:6.1%}  ({counted}, 95 % interval {share['low']:.1%} to {share['high']:.1%})"
+    )
+
+
+def show(cost: float | None) -> str:
+    return "none" if cost is None else f"{cost:.3g}"
+
+
+if __name__ == "__main__":
+    run(main)
