@@ -10,13 +10,14 @@ import argparse
 from collections.abc import Sequence
 from typing import Any
 
+from audionet.report import write_report
+
 from audionet.config import EvaluateConfig
 from audionet.console import Parser, count, run
 from audionet.evaluation import as_json, evaluate, store_rule
 from audionet.files import make_folder, printable
 from audionet.flags import add_flags, from_flags
 from audionet.prediction import Predictor
-from audionet.report import write_report
 
 
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -65,10 +66,9 @@ def say(content: dict[str, Any]) -> None:
         )
     if content["costs"]:
         costs = content["costs"]
-        print(
-            f"Cost of a recording: {show(costs['mean_cost'])} by the rule, {show(costs['mean_cost_of_most_probable'])} by "
-            f"the most probable label ({count(costs['recordings'], 'recording')})"
-        )
+        rule, plain = (show(costs[name]) for name in ("mean_cost", "mean_cost_of_most_probable"))
+        counted = count(costs["recordings"], "recording")
+        print(f"Cost of a recording: {rule} by the rule, {plain} by the most probable label ({counted})")
 
 
 def in_words(share: dict[str, Any]) -> str:

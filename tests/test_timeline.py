@@ -261,7 +261,17 @@ def test_voices_below_the_threshold_are_unknown() -> None:
     assert found[1].score == pytest.approx(0.25)
     assert found[1].probability == pytest.approx(0.97)
     assert spans(apart("aabbcda", 7.0, None, scores))[1:4] == [(2, 4, "ben"), (4, 5, "cem"), (5, 6, "dora")]
-    assert spans(apart("abb", 3.0, 0.5, [0.5, 0.3, 0.6])) == [(0, 1, "ann"), (1, 3, None)]
+    assert spans(apart("abb", 3.0, 0.5, [0.55, 0.3, 0.6])) == [(0, 1, "ann"), (1, 2, None), (2, 3, "ben")]
+
+
+def test_an_unknown_voice_is_parted_from_the_one_it_resembles() -> None:
+    def found(scores: list[float]) -> list[tuple[float, float, str | None]]:
+        windows = windows_of("a" * len(scores), 1.0, scores)
+        return spans(segments(windows, NAMES, 1.0, 1.0, lambda: float(len(scores)), 0.5))
+
+    assert found([0.9] * 5 + [0.2] * 5) == [(0, 5, "ann"), (5, 10, None)]
+    assert found([0.9] * 5 + [0.4] + [0.9] * 5) == [(0, 11, "ann")]
+    assert found([0.2] * 5 + [0.6] + [0.2] * 5) == [(0, 11, None)]
 
 
 def test_unknown_voices_with_silence_between_them_stay_apart() -> None:
@@ -271,8 +281,7 @@ def test_unknown_voices_with_silence_between_them_stay_apart() -> None:
 def test_without_scores_all_voices_are_known() -> None:
     [segment] = apart("aa", 2.0, 0.5)
     assert (segment.label, segment.score) == ("ann", None)
-    [segment] = apart("aaa", 3.0, 0.5, [0.1, None, 0.3])
-    assert (segment.label, segment.score) == (None, pytest.approx(0.2))
+    assert spans(apart("aaa", 3.0, 0.5, [0.1, None, 0.3])) == [(0, 1, None), (1, 2, "ann"), (2, 3, None)]
 
 
 def test_segments_come_while_windows_do() -> None:

@@ -56,7 +56,9 @@ def confusion_matrix(true: NDArray[np.int64], given: NDArray[np.int64], labels: 
     return counts
 
 
-def confusion_plot(true: NDArray[np.int64], given: NDArray[np.int64], labels: Sequence[str]) -> bytes:
+def confusion_plot(
+    true: NDArray[np.int64], given: NDArray[np.int64], labels: Sequence[str], what: str = "test chunks"
+) -> bytes:
     """The confusion matrix as a PNG: a row for each true label, coloured by share, with counts where they fit.
 
     Of more labels than fit on a page, those that were mistaken most are shown.
@@ -88,7 +90,7 @@ def confusion_plot(true: NDArray[np.int64], given: NDArray[np.int64], labels: Se
     axes.set_xlabel("taken for")
     axes.set_ylabel("true label")
     some = f", {len(chosen)} of {len(labels)} labels" if len(chosen) < len(labels) else ""
-    axes.set_title(f"{int(wrong.sum())} of {len(true)} test chunks wrong{some}", loc="left", fontsize=10)
+    axes.set_title(f"{int(wrong.sum())} of {len(true)} {what} wrong{some}", loc="left", fontsize=10)
     return png(figure)
 
 

@@ -8,7 +8,7 @@ import math
 import re
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import quote
 
@@ -31,6 +31,7 @@ LAG_SECONDS = 30.0
 CSV_HEADER = "start,end,label,probability,unknown"
 
 _LEAST_PROBABILITY = 1e-6  # a cell in which a label is all but impossible can be outvoted by others
+_SCORE_SPREAD = 0.1  # how much the score of one voice varies from window to window, about
 _MOST_ROWS = 20
 _WIDTH = 10  # inches
 _KNOWN, _OTHERS, _UNKNOWN = "#2f6f9f", "#8fb3cc", "#d9d9d9"
@@ -91,7 +92,7 @@ def segments(
 
     Time is divided into cells of a step. A cell's probabilities are the mean over the windows that cover its middle;
     it is silent if one of these is, as in a silent window nothing is heard anywhere. Between silences, the voices are
-    the most likely path through a hidden Markov model with a state for each label (`_path`).
+    the most likely path through a hidden Markov model with a state for each label, and one for the unknown (`_path`).
 
     Parameters
     ----------
@@ -104,7 +105,7 @@ def segments(
     seconds : callable
         The recording's length; asked once, when there are no more windows.
     threshold : float, optional
-        A segment whose mean score is below is an unknown voice. None: all are known.
+        Voices that score less are unknown. None: all are known.
     stay_seconds : float
         How long a voice stays on average, above 0. At a step or less, every cell is decided by itself.
     lag_seconds : float
@@ -115,10 +116,9 @@ def segments(
     Segment
         In order of time and never overlapping. The last one ends no later than the recording.
     """
-    penalty = _switch_penalty(len(labels), stay_seconds / step_seconds)
+    penalty = _switch_penalty(len(labels) + (threshold is not None), stay_seconds / step_seconds)
     cells = _cells(windows, window_seconds, step_seconds, seconds)
-    by_label = _joined(_path(cells, penalty, max(1, round(lag_seconds / step_seconds))))
-    for run in _joined(_unless_known(run, threshold) for run in by_label):
+    for run in _joined(_path(cells, penalty, max(1, round(lag_seconds / step_seconds)), threshold)):
         label = None if run.label is None else labels[run.label]
         yield Segment(run.start, run.end, label, run.probability / run.cells, run.mean_score)
 
@@ -214,7 +214,7 @@ class _Step(NamedTuple):
     source: int
 
 
-def _path(cells: Iterable[_Cell], penalty: float, lag: int) -> Iterator[_Run]:
+def _path(cells: Iterable[_Cell], penalty: float, lag: int, threshold: float | None) -> Iterator[_Run]:
     """The most likely labels of cells, as runs of one cell; silent ones are left out, and what they part is apart.
 
     Viterbi's algorithm (Viterbi, IEEE Transactions on Information Theory 13, 1967; Rabiner, Proceedings of the IEEE
@@ -228,7 +228,7 @@ def _path(cells: Iterable[_Cell], penalty: float, lag: int) -> Iterator[_Run]:
         if cell.probabilities is None:
             yield from _decided(held, scores, len(held))
             continue
-        evidence = np.log(np.maximum(cell.probabilities, _LEAST_PROBABILITY), dtype=np.float64)
+        evidence = _evidence(cell, threshold)
         if not held:
             scores = np.zeros(len(evidence))
         source = int(np.argmax(scores))
@@ -253,13 +253,25 @@ def _decided(held: deque[_Step], scores: NDArray[np.float64], count: int) -> Ite
     for label in path[: -count - 1 : -1]:
         cell = held.popleft().cell
         assert cell.probabilities is not None
-        probability = float(cell.probabilities[label])
-        yield _Run(cell.start, cell.end, label, 1, probability, int(cell.score is not None), cell.score or 0.0)
+        known = label < len(cell.probabilities)
+        probability = float(cell.probabilities[label] if known else cell.probabilities.max())
+        given, scored = label if known else None, cell.score is not None
+        yield _Run(cell.start, cell.end, given, 1, probability, int(scored), cell.score or 0.0)
 
 
-def _unless_known(run: _Run, threshold: float | None) -> _Run:
-    score = run.mean_score
-    return replace(run, label=None) if threshold is not None and score is not None and score < threshold else run
+def _evidence(cell: _Cell, threshold: float | None) -> NDArray[np.float64]:
+    """Log-likelihood of each label and, where there is a threshold, last of an unknown voice.
+
+    The odds of an unknown voice are even at the threshold, and over several cells depend on their mean score alone.
+    """
+    assert cell.probabilities is not None
+    evidence: NDArray[np.float64] = np.log(np.maximum(cell.probabilities, _LEAST_PROBABILITY), dtype=np.float64)
+    if threshold is None:
+        return evidence
+    distance = math.inf if cell.score is None else (cell.score - threshold) / _SCORE_SPREAD
+    # Logarithms of the logistic function of the distance, and of one less it.
+    known, unknown = -np.logaddexp(0, -distance), max(-np.logaddexp(0, distance), math.log(_LEAST_PROBABILITY))
+    return np.append(evidence + known, unknown)
 
 
 def _joined(runs: Iterable[_Run]) -> Iterator[_Run]:
