@@ -90,7 +90,7 @@ def read_arrays(path: Path, remedy: str) -> ModelArrays:
         If it is missing or damaged; it says `remedy`.
     """
     try:
-        with np.load(path, allow_pickle=False) as content:
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as content:
             found = {name: content[name] for name in content.files}
             baseline = None
             if "baseline_weights" in found:
