@@ -20,7 +20,7 @@ from audionet.files import printable, walk
 from audionet.flags import add_flags, from_flags, path_flag
 from audionet.prediction import PICTURE_SUFFIXES, Predictor
 from audionet.tracking import track
-from audionet.verifying import RELIABLE_SECONDS, Verifier, enrol_clips, forget_voice
+from audionet.verifying import RELIABLE_REACH, RELIABLE_SECONDS, Verifier, enrol_clips, forget_voice
 from audionet.wording import (
     answer_json,
     answer_text,
@@ -113,6 +113,8 @@ def enrol(predictor: Predictor, name: str, clips: Sequence[Path]) -> None:
     print(f"Enrolled: {printable(name)}, from {done.seconds:.1f} s of {count(len(clips), 'clip')}{again}")
     if done.seconds < RELIABLE_SECONDS:
         warn(f"{done.seconds:.1f} s are little: enrol again with {RELIABLE_SECONDS:.0f} to 30 s of this voice")
+    if done.reach < RELIABLE_REACH:
+        warn("it is unlike all that the model was trained on: other voices recorded like it may pass for it")
     if done.failed:
         raise AudioNetError(f"{len(done.failed)} of {count(len(clips), 'clip')} could not be used")
 

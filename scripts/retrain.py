@@ -87,12 +87,10 @@ def unknown_voices(found: OpenSet, labels: int) -> str:
             f"{never}: to let {found.rate:.1%} of unknown ones pass takes {needed} clips of voices left out, and there "
             f"are {played}. Record more, or allow more with --unknown_fpr."
         )
+    passed = int((found.trials.unknown >= found.threshold).sum())
     refused = int((found.known < found.threshold).sum())
     area = "" if found.area is None else f" (area under the curve {found.area:.3f})"
-    return (
-        f"Unknown voices: the threshold lets {found.rate:.1%} of them pass, by {count(played, 'clip')} of labels left "
-        f"out in turn; of {count(len(found.known), 'known clip')} in validation it refuses {refused}{area}."
-    )
+    return f"Unknown voices: of {count(played, 'clip')} of labels left out in turn, {passed} would pass for a known one; of {count(len(found.known), 'known clip')} in validation it refuses {refused}{area}."
 
 
 if __name__ == "__main__":

@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 
 from audionet.backbones import Backbone, prepare
 from audionet.config import PictureConfig, RetrainConfig
-from audionet.files import LOCK_NAME
+from audionet.dataset import DATASET_JSON, dataset_json
+from audionet.files import LOCK_NAME, write_json
 from audionet.spectrogram import render
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -50,24 +51,60 @@ def run_script(
     return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=300, check=False, **options)
 
 
+def make_pictures(folder: Path, recordings: int, chunks: int, labels: tuple[str, ...], detuned: float = 0) -> Path:
+    """A folder of pictures: labels of different pitch, more or less, some recordings each."""
+    generator = np.random.default_rng(0)
+    config = PictureConfig(chunk_seconds=0.5)
+    for number, label in enumerate(labels):
+        (folder / label).mkdir(parents=True)
+        for recording in range(recordings):
+            for chunk in range(chunks):
+                pitch = 300 * 2**number * (1 + (detuned and detuned * generator.uniform(-1, 1)))
+                sound = tone(pitch, 0.5) + 0.05 * generator.standard_normal(8000)
+                jpg = render((sound * 16_000).astype(np.int16), config)
+                (folder / label / f"{recording}.wav_nohash_{chunk:04d}.jpg").write_bytes(jpg)
+    return folder
+
+
 @pytest.fixture
 def picture_folder(tmp_path: Path) -> Callable[..., Path]:
-    """A folder of pictures: three labels of different pitch, some recordings each."""
+    """Pictures of three labels, or others."""
 
     def make(recordings: int = 5, chunks: int = 3, labels: tuple[str, ...] = ("high", "low", "middle")) -> Path:
-        folder = tmp_path / "data_image"
-        generator = np.random.default_rng(0)
-        config = PictureConfig(chunk_seconds=0.5)
-        for number, label in enumerate(labels):
-            (folder / label).mkdir(parents=True)
-            for recording in range(recordings):
-                for chunk in range(chunks):
-                    sound = tone(300 * 2**number, 0.5) + 0.05 * generator.standard_normal(8000)
-                    jpg = render((sound * 16_000).astype(np.int16), config)
-                    (folder / label / f"{recording}.wav_nohash_{chunk:04d}.jpg").write_bytes(jpg)
-        return folder
+        return make_pictures(tmp_path / "data_image", recordings, chunks, labels)
 
     return make
+
+
+TONES = ("a300", "b600", "c1200", "d2400", "e4800")
+
+
+@pytest.fixture(scope="session")
+def tone_model(tmp_path_factory: pytest.TempPathFactory, model_dir: Path, averaging_backbone: Path) -> Path:
+    """A model that tells five tones apart by half a second of each; copy its folder to change anything."""
+    from audionet.publishing import publish
+    from audionet.training import train
+
+    folder = tmp_path_factory.mktemp("tones")
+    pictures = make_pictures(folder / "data_image", 10, 3, TONES, detuned=0.15)
+    write_json(pictures / DATASET_JSON, dataset_json(PictureConfig(chunk_seconds=0.5), {}, None, complete=True))
+    graph = folder / "retrained_graph.tflite"
+    config = RetrainConfig(
+        image_dir=pictures,
+        bottleneck_dir=folder / "bottlenecks",
+        model_dir=model_dir,
+        checkpoint_dir=folder / "checkpoints",
+        summaries_dir=folder / "summaries",
+        output_graph=graph,
+        output_labels=folder / "retrained_labels.txt",
+        architecture=str(averaging_backbone),
+        how_many_training_steps=60,
+        validation_percentage=20,
+        testing_percentage=20,
+        unknown_fpr=10,
+    )
+    publish(train(config), config)
+    return graph
 
 
 @pytest.fixture

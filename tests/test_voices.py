@@ -26,7 +26,7 @@ from audionet.openset import (
     stretches_of,
     threshold_for,
 )
-from audionet.voices import embed, prototypes_of, rate_at, unit_length, voices_of
+from audionet.voices import Voice, embed, prototypes_of, rate_at, unit_length, voices_of
 
 WIDTH = 30
 
@@ -133,7 +133,7 @@ def test_no_more_than_the_asked_share_of_trials_reaches_the_threshold(
 ) -> None:
     unknown = np.array(scores, np.float32)
     trials = Trials(unknown, unknown, np.full(len(unknown), share, np.float32))
-    threshold = threshold_for(trials, rate)
+    threshold = threshold_for(trials, np.zeros(0, np.float32), rate)
     enough = len(unknown) >= needed_for(trials, rate)
     assert (threshold is not None) == enough
     if threshold is not None:
@@ -143,8 +143,26 @@ def test_no_more_than_the_asked_share_of_trials_reaches_the_threshold(
 def test_how_many_clips_a_rate_needs() -> None:
     trials = Trials(np.zeros(19, np.float32), np.zeros(0, np.float32), np.ones(19, np.float32))
     assert needed_for(trials, 0.05) == 19
-    assert threshold_for(trials, 0.05) is not None
-    assert threshold_for(Trials(trials.unknown[1:], trials.impostors, trials.shares[1:]), 0.05) is None
+    assert threshold_for(trials, trials.impostors, 0.05) is not None
+    assert (
+        threshold_for(Trials(trials.unknown[1:], trials.impostors, trials.shares[1:]), trials.impostors, 0.05) is None
+    )
+
+
+def test_the_threshold_lies_in_the_gap_below_known_voices() -> None:
+    trials = Trials(np.linspace(-0.5, 0.2, 100, dtype=np.float32), np.zeros(0, np.float32), np.ones(100, np.float32))
+    alone = threshold_for(trials, trials.impostors, 0.05)
+    assert alone == pytest.approx(0.17, abs=0.01)
+    assert threshold_for(trials, np.full(50, 0.9, np.float32), 0.05) == pytest.approx((0.17 + 0.9) / 2, abs=0.01)
+    assert threshold_for(trials, np.full(50, 0.1, np.float32), 0.05) == alone
+
+
+def test_what_lies_far_out_is_like_no_voice() -> None:
+    comparison = compare(voices(5, 30), [WIDTH])
+    known = voices(5, 10, seed=1)
+    far = Sample(20 * known.features, known.labels, known.stretches)
+    assert comparison.scores(known).max(axis=1).mean() > 0.7
+    assert comparison.scores(far).max() < 0.2
 
 
 def test_the_rate_at_a_score() -> None:
@@ -236,8 +254,8 @@ def test_enrolled_voices_are_kept_replaced_and_forgotten(tmp_path: Path) -> None
     assert not enrol(path, "hash", "ben", embeddings, 27.0)
     found = read_enrolled(path, "hash", 5)
     assert list(found) == ['Ann "Ö" \udcff', "ben"]
-    assert found["ben"].prototypes.shape == (3, 5)
-    np.testing.assert_allclose(found["ben"].centroid, unit_length(embeddings.mean(axis=0)), atol=1e-5)
+    assert found["ben"].voice.prototypes.shape == (3, 5)
+    np.testing.assert_allclose(found["ben"].voice.centroid, unit_length(embeddings.mean(axis=0)), atol=1e-5)
     assert forget(path, "hash", 5, "ben")
     assert not forget(path, "hash", 5, "ben")
     assert len(read_enrolled(path, "hash", 5)) == 1
@@ -262,6 +280,7 @@ def test_joined_voices_are_scored_as_alone() -> None:
     first = voices_of(embeddings[:24], sample.labels[:24], embeddings[:0])
     other = voices_of(embeddings[24:], sample.labels[24:] - 2, embeddings[:0])
     places = np.cumsum(other.counts)
-    joined = first.joined(list(zip(other.centroids, np.split(other.prototypes, places[:-1]), strict=True)))
+    parts = zip(other.centroids, np.split(other.prototypes, places[:-1]), other.reaches, strict=True)
+    joined = first.joined([Voice(centroid, prototypes, float(reach)) for centroid, prototypes, reach in parts])
     np.testing.assert_allclose(joined.scores(embeddings)[:, :2], first.scores(embeddings), atol=1e-6)
     np.testing.assert_allclose(joined.scores(embeddings)[:, 2:], other.scores(embeddings), atol=1e-6)

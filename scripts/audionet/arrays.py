@@ -63,6 +63,7 @@ def write_arrays(path: Path, arrays: ModelArrays) -> None:
         "centroids": voices.centroids,
         "prototypes": voices.prototypes,
         "counts": voices.counts,
+        "reaches": voices.reaches,
         "background": voices.background,
         "unknown": arrays.unknown,
         "impostors": arrays.impostors,
@@ -96,7 +97,7 @@ def read_arrays(path: Path, remedy: str) -> ModelArrays:
             if "baseline_weights" in found:
                 last = Layer(found["baseline_weights"], found["baseline_biases"])
                 baseline = Head(found["baseline_offset"], found["baseline_scale"], None, False, last)
-            voices = Voices(found["centroids"], found["prototypes"], found["counts"], found["background"])
+            voices = Voices(*(found[name] for name in ("centroids", "prototypes", "counts", "reaches", "background")))
             return ModelArrays(voices, found["unknown"], found["impostors"], found["known"], found["seen"], baseline)
     except FileNotFoundError:
         raise ModelError(f"{printable(path)} is missing: {remedy}") from None

@@ -11,7 +11,7 @@ import numpy as np
 from .errors import ModelError
 from .files import only_run_in, printable, read_json, write_json
 from .spectrogram import FloatArray
-from .voices import voice_of
+from .voices import Voice, voice_of
 
 _FORMAT = 1
 _REMEDY = "delete it, and enrol again with label_image.py --enrol NAME clip"
@@ -25,13 +25,11 @@ class Enrolled:
     ----------
     seconds : float
         How much was heard of it.
-    centroid : ndarray of float32, shape (dimensions,)
-    prototypes : ndarray of float32, shape (n, dimensions)
+    voice : Voice
     """
 
     seconds: float
-    centroid: FloatArray
-    prototypes: FloatArray
+    voice: Voice
 
 
 def read_enrolled(path: Path, graph_sha256: str, dimensions: int) -> dict[str, Enrolled]:
@@ -75,8 +73,8 @@ def enrol(path: Path, graph_sha256: str, name: str, embeddings: FloatArray, seco
     seconds : float
         How much sound they come from.
     """
-    centroid, prototypes = voice_of(embeddings)
-    return _change(path, graph_sha256, embeddings.shape[1], name, Enrolled(seconds, centroid, prototypes))
+    voice = voice_of(embeddings)
+    return _change(path, graph_sha256, embeddings.shape[1], name, Enrolled(seconds, voice))
 
 
 def forget(path: Path, graph_sha256: str, dimensions: int, name: str) -> bool:
@@ -84,23 +82,24 @@ def forget(path: Path, graph_sha256: str, dimensions: int, name: str) -> bool:
     return _change(path, graph_sha256, dimensions, name, None)
 
 
-def _change(path: Path, graph_sha256: str, dimensions: int, name: str, voice: Enrolled | None) -> bool:
+def _change(path: Path, graph_sha256: str, dimensions: int, name: str, enrolled: Enrolled | None) -> bool:
     with only_run_in(path.parent, wait=True):
         voices = read_enrolled(path, graph_sha256, dimensions)
         present = name in voices
         voices.pop(name, None)
-        if voice is not None:
-            voices[name] = voice
-        entries = {name: _as_json(voice) for name, voice in sorted(voices.items())}
+        if enrolled is not None:
+            voices[name] = enrolled
+        entries = {name: _as_json(entry) for name, entry in sorted(voices.items())}
         write_json(path, {"format": _FORMAT, "graph_sha256": graph_sha256, "voices": entries})
     return present
 
 
-def _as_json(voice: Enrolled) -> dict[str, Any]:
+def _as_json(enrolled: Enrolled) -> dict[str, Any]:
     return {
-        "seconds": round(voice.seconds, 3),
-        "centroid": _rounded(voice.centroid),
-        "prototypes": [_rounded(prototype) for prototype in voice.prototypes],
+        "seconds": round(enrolled.seconds, 3),
+        "centroid": _rounded(enrolled.voice.centroid),
+        "prototypes": [_rounded(prototype) for prototype in enrolled.voice.prototypes],
+        "reach": enrolled.voice.reach,
     }
 
 
@@ -111,6 +110,7 @@ def _rounded(vector: FloatArray) -> list[float]:
 def _from_json(entry: dict[str, Any], dimensions: int) -> Enrolled:
     centroid, prototypes = (np.array(entry[name], np.float32) for name in ("centroid", "prototypes"))
     fits = centroid.shape == (dimensions,) and prototypes.ndim == 2 and prototypes.shape[1] == dimensions
-    if not (fits and len(prototypes) and np.isfinite(centroid).all() and np.isfinite(prototypes).all()):
+    reach = float(entry["reach"])
+    if not (fits and len(prototypes) and np.isfinite(centroid).all() and np.isfinite(prototypes).all() and reach > 0):
         raise ValueError
-    return Enrolled(float(entry["seconds"]), centroid, prototypes)
+    return Enrolled(float(entry["seconds"]), Voice(centroid, prototypes, reach))

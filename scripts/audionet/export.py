@@ -17,7 +17,7 @@ from .spectrogram import FloatArray
 
 
 def join(backbone: Backbone, head: Head, output_name: str, space: Layer) -> bytes:
-    """Append the head, and the layer that gives embeddings, to the backbone's graph.
+    """Append the head, and the layer that voices are compared by, to the backbone's graph.
 
     The converted backbone's flatbuffer is edited, not converted again: that takes a tenth of a second where a
     conversion takes ten. Added are the concatenation with the band statistics where the bottleneck has them,
@@ -28,7 +28,7 @@ def join(backbone: Backbone, head: Head, output_name: str, space: Layer) -> byte
     bytes
         A .tflite file. Inputs: uint8 RGB (1, height, width, 3) and, where the backbone's bottleneck has them,
         float32 band statistics (1, 256). Outputs: float32 probabilities (1, labels), named `output_name`, and
-        the embedding (1, dimensions), of unit length.
+        the place in the space of voices (1, dimensions), named "place".
     """
     import flatbuffers
     from ai_edge_litert import schema_py_generated as schema
@@ -76,9 +76,7 @@ def join(backbone: Backbone, head: Head, output_name: str, space: Layer) -> byte
         options = schema.ConcatenationOptionsT()
         options.axis = 1
         values = operator("CONCATENATION", [values, statistics], tensor("bottleneck", (1, width)), options)
-    compared = layer("space", values, space, none)
-    shape = (1, len(space.biases))
-    embedding = operator("L2_NORMALIZATION", [compared], tensor("embedding", shape), schema.L2NormOptionsT())
+    place = layer("place", values, space, none)
     offset = tensor("standardise/offset", (1, width), head.offset)
     values = operator("SUB", [values, offset], tensor("centred", (1, width)), schema.SubOptionsT())
     scale = tensor("standardise/scale", (1, width), head.scale)
@@ -93,7 +91,7 @@ def join(backbone: Backbone, head: Head, output_name: str, space: Layer) -> byte
     softmax = schema.SoftmaxOptionsT()
     softmax.beta = 1.0
     probabilities = operator("SOFTMAX", [logits], tensor(output_name, (1, labels)), softmax)
-    graph.outputs = np.array([probabilities, embedding], np.int32)
+    graph.outputs = np.array([probabilities, place], np.int32)
     model.description = b"AudioNet"
     builder = flatbuffers.Builder(1 << 20)
     builder.Finish(model.Pack(builder), file_identifier=b"TFL3")

@@ -22,6 +22,8 @@ STRETCH_CHUNKS = 4
 
 _DIMENSIONS = 128
 _SHRINKAGE = 0.1
+_WITHIN = 0.95  # share of the chunks that lie within a distance of 1
+_REFUSED_AT_MOST = 0.01  # share of known voices that do not count where a gap is looked for
 _MOST_FOLDS = 10
 _MOST_ROWS = 6000
 
@@ -137,7 +139,7 @@ def learn(training: Sample, validation: Sample, widths: Sequence[int], rate: flo
     known = np.zeros(0, np.float32)
     if not background.all():
         known = comparison.scores(validation.where(~background)).max(axis=1)
-    threshold = threshold_for(trials, rate) if trials is not None and rate else None
+    threshold = threshold_for(trials, known, rate) if trials is not None and rate else None
     return OpenSet(comparison, trials, known, rate, threshold)
 
 
@@ -145,7 +147,8 @@ def compare(sample: Sample, widths: Sequence[int]) -> Comparison:
     """Learn to compare voices from chunks of some.
 
     Bottlenecks are standardised, reduced to their principal components, and scaled so that one voice varies alike
-    in all directions (within-class covariance normalisation: Hatch, Kajarekar & Stolcke, 2006).
+    in all directions (within-class covariance normalisation: Hatch, Kajarekar & Stolcke, 2006), and so that nearly all
+    of the labels' chunks lie within a distance of 1.
 
     Parameters
     ----------
@@ -171,7 +174,9 @@ def compare(sample: Sample, widths: Sequence[int]) -> Comparison:
     everybody = means if known.all() else np.concatenate([means, reduced[~known].mean(axis=0, keepdims=True)])
     matrix = scale[:, None] * (components.components_.T @ whitening)
     biases = -offset @ matrix - everybody.mean(axis=0) @ whitening
-    space = Layer(matrix.astype(np.float32), biases.astype(np.float32))
+    distances = np.linalg.norm(sample.features[known] @ matrix + biases, axis=1)
+    scale_of_space = max(float(np.quantile(distances, _WITHIN)), 1e-12)
+    space = Layer((matrix / scale_of_space).astype(np.float32), (biases / scale_of_space).astype(np.float32))
     embeddings = embed(sample.features, space)
     return Comparison(space, voices_of(embeddings[known], labels, embeddings[~known]))
 
@@ -200,13 +205,15 @@ def leave_out(sample: Sample, widths: Sequence[int]) -> Trials | None:
     return Trials(np.concatenate(unknown), np.concatenate(impostors), np.concatenate(shares))
 
 
-def threshold_for(trials: Trials, rate: float) -> float | None:
+def threshold_for(trials: Trials, known: FloatArray, rate: float) -> float | None:
     """The least score at which at most a share `rate` of unknown voices is accepted.
 
     Where n stretches of unknown voices were played, the next one exceeds the k-th highest of their scores with a
     probability of at most k / (n + 1) (Vovk, Gammerman & Shafer, Algorithmic learning in a random world, 2005). A model
     that knows all labels can take an unknown voice for more of them than one from which some were left out, and
-    so has that many more chances to be wrong; the rate asked of the trials is lower accordingly.
+    so has that many more chances to be wrong; the rate asked of the trials is lower accordingly. Where that leaves a
+    gap below the known voices' scores, the threshold lies in its middle: voices of other kinds than those that were
+    left out have other scores.
 
     Returns
     -------
@@ -216,7 +223,9 @@ def threshold_for(trials: Trials, rate: float) -> float | None:
     place = int(np.floor(rate * float(trials.shares.mean()) * (len(trials.unknown) + 1)))
     if place < 1:
         return None
-    return float(np.nextafter(np.sort(trials.unknown)[-place], np.float32(np.inf)))
+    least = np.nextafter(np.sort(trials.unknown)[-place], np.float32(np.inf))
+    lowest_known = np.quantile(known, _REFUSED_AT_MOST) if len(known) else least
+    return float(max(least, (least + lowest_known) / 2))
 
 
 def needed_for(trials: Trials, rate: float) -> int:

@@ -20,6 +20,7 @@ from .features import PictureFeatures, model_inputs, picture_features
 from .files import content_hash, printable, read_json
 from .litert import Runner
 from .spectrogram import FloatArray, decode, render
+from .voices import directions
 
 PICTURE_SUFFIXES = frozenset({".jpg", ".jpeg"})
 MODEL_FORMAT = 2
@@ -33,7 +34,7 @@ class Look(NamedTuple):
     probabilities : ndarray of float32, shape (labels,)
         Calibrated.
     embedding : ndarray of float32, shape (dimensions,)
-        Where voices are compared, of unit length.
+        Which way it lies where voices are compared.
     features : PictureFeatures
     """
 
@@ -148,7 +149,7 @@ class Predictor:
         self.enrolled: dict[str, Enrolled] = {}
         if with_enrolled:
             self.enrolled = read_enrolled(enrolled_path(graph), card["graph_sha256"], self.dimensions)
-        self.voices = self.arrays.voices.joined([(e.centroid, e.prototypes) for e in self.enrolled.values()])
+        self.voices = self.arrays.voices.joined([enrolled.voice for enrolled in self.enrolled.values()])
         self._band_statistics: bool = card["backbone"]["band_statistics"]
         self._runner = Runner(lite_path(graph), threads or available_cores())
         _, height, width, _ = self._runner.input_shapes[0]
@@ -190,8 +191,8 @@ class Predictor:
     def look(self, jpg: bytes) -> Look:
         """Show the network one picture."""
         features = picture_features(jpg, self._input_size)
-        probabilities, embedding = self._runner.run_all(*model_inputs(features, self._band_statistics))
-        return Look(probabilities[0], embedding[0], features)
+        probabilities, places = self._runner.run_all(*model_inputs(features, self._band_statistics))
+        return Look(probabilities[0], directions(places)[0], features)
 
     def decide(self, probabilities: FloatArray, scores: FloatArray) -> Decision:
         """What a clip is taken for.

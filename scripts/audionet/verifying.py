@@ -14,10 +14,13 @@ from .enrolment import enrol, forget
 from .errors import ModelError, RecordingError, UsageError
 from .files import printable
 from .prediction import Clip, Predictor
-from .voices import rate_at
+from .voices import rate_at, voice_of
 
 RELIABLE_SECONDS = 10.0
 """Less of a voice than this is heard too little to be told from others reliably."""
+
+RELIABLE_REACH = 0.5
+"""A voice of less lies so far from all that training heard that others recorded like it may pass for it."""
 
 _DEFAULT_RATE = 0.05
 _MOST_NAMED = 10
@@ -43,9 +46,22 @@ class Verification(NamedTuple):
 
 
 class Enrolment(NamedTuple):
-    """What was enrolled: seconds heard, whether it replaced an earlier one, and the clips that could not be read."""
+    """What was enrolled.
+
+    Attributes
+    ----------
+    seconds : float
+        How much was heard.
+    reach : float
+        1 of a voice like those of training, less of one that lies far from all of them.
+    replaced : bool
+        Whether there was one of that name.
+    failed : dict of Path to str
+        Clips that could not be read, and why.
+    """
 
     seconds: float
+    reach: float
     replaced: bool
     failed: dict[Path, str]
 
@@ -83,8 +99,9 @@ def enrol_clips(predictor: Predictor, name: str, clips: Sequence[Path]) -> Enrol
     if not embeddings:
         raise RecordingError(f"none of the clips can be used to enrol {printable(name)}")
     card = predictor.card
-    replaced = enrol(enrolled_path(predictor.graph), card["graph_sha256"], name, np.stack(embeddings), seconds)
-    return Enrolment(seconds, replaced, failed)
+    together = np.stack(embeddings)
+    replaced = enrol(enrolled_path(predictor.graph), card["graph_sha256"], name, together, seconds)
+    return Enrolment(seconds, voice_of(together).reach, replaced, failed)
 
 
 def forget_voice(predictor: Predictor, name: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +20,24 @@ BACKGROUND_WEIGHT = 0.25
 """How much being like other people's voices counts against being like a known one."""
 
 
+class Voice(NamedTuple):
+    """One voice in the space of embeddings.
+
+    Attributes
+    ----------
+    centroid : ndarray of float32, shape (dimensions,)
+        Unit length.
+    prototypes : ndarray of float32, shape (n, dimensions)
+        Unit length, at least one.
+    reach : float
+        Mean length of its own embeddings, above 0: 1 of a voice like those of training, less of one far out.
+    """
+
+    centroid: FloatArray
+    prototypes: FloatArray
+    reach: float
+
+
 @dataclass(frozen=True)
 class Voices:
     """Voices in the space of embeddings: where each lies, and what forms it takes.
@@ -31,6 +50,7 @@ class Voices:
         Unit length, the first voice's first.
     counts : ndarray of int64, shape (voices,)
         How many of the prototypes each voice has, at least one.
+    reaches : ndarray of float32, shape (voices,)
     background : ndarray of float32, shape (m, dimensions)
         Prototypes of other people's voices; may be none.
     """
@@ -38,36 +58,56 @@ class Voices:
     centroids: FloatArray
     prototypes: FloatArray
     counts: IntArray
+    reaches: FloatArray
     background: FloatArray
 
     def scores(self, embeddings: FloatArray) -> FloatArray:
         """How much chunks are like each voice, about -1 to 1, shape (chunks, voices).
 
         The mean of the cosines to the voice's centroid and to the nearest of its prototypes, less a share of the
-        cosine to the nearest voice of the background.
+        cosine to the nearest voice of the background. Of chunks that lie farther out than the voice, less.
         """
         if not len(self.counts):
             return np.zeros((len(embeddings), 0), np.float32)
         starts = np.concatenate([[0], np.cumsum(self.counts)[:-1]])
-        nearest = np.maximum.reduceat(embeddings @ self.prototypes.T, starts, axis=1)
-        scores: FloatArray = (embeddings @ self.centroids.T + nearest) * np.float32(0.5)
+        lengths = np.linalg.norm(embeddings, axis=1, keepdims=True)
+        ways = unit_length(embeddings)
+        nearest = np.maximum.reduceat(ways @ self.prototypes.T, starts, axis=1)
+        scores: FloatArray = (ways @ self.centroids.T + nearest) * np.float32(0.5)
         if len(self.background):
-            scores -= np.float32(BACKGROUND_WEIGHT) * (embeddings @ self.background.T).max(axis=1, keepdims=True)
+            scores -= np.float32(BACKGROUND_WEIGHT) * (ways @ self.background.T).max(axis=1, keepdims=True)
+        scores *= np.minimum(1, lengths / self.reaches)
         return scores
 
-    def joined(self, others: Sequence[tuple[FloatArray, FloatArray]]) -> Voices:
-        """These voices and after them others, each as its centroid and prototypes."""
+    def joined(self, others: Sequence[Voice]) -> Voices:
+        """These voices, and others after them."""
         return Voices(
-            np.concatenate([self.centroids, *(centroid[None] for centroid, _ in others)]),
-            np.concatenate([self.prototypes, *(prototypes for _, prototypes in others)]),
-            np.concatenate([self.counts, [len(prototypes) for _, prototypes in others]]).astype(np.int64),
+            np.concatenate([self.centroids, *(other.centroid[None] for other in others)]),
+            np.concatenate([self.prototypes, *(other.prototypes for other in others)]),
+            np.concatenate([self.counts, [len(other.prototypes) for other in others]]).astype(np.int64),
+            np.concatenate([self.reaches, [other.reach for other in others]]).astype(np.float32),
             self.background,
         )
 
 
 def embed(features: FloatArray, space: Layer) -> FloatArray:
-    """Embeddings of unit length, shape (n, dimensions), of bottlenecks, shape (n, width)."""
-    return unit_length(features @ space.weights + space.biases)
+    """Embeddings, shape (n, dimensions), of bottlenecks, shape (n, width)."""
+    return directions(features @ space.weights + space.biases)
+
+
+def directions(places: FloatArray) -> FloatArray:
+    """Embeddings of places in the space: which way they lie from its middle.
+
+    Of unit length within a distance of 1, where training's chunks lie; what lies farther out is like no voice,
+    whichever way that is, and its embedding shorter by as much. Noise and music lie far out.
+
+    Parameters
+    ----------
+    places : ndarray of float32, shape (n, dimensions)
+    """
+    distances = np.linalg.norm(places, axis=-1, keepdims=True)
+    result: FloatArray = places / np.maximum(distances * np.maximum(distances, 1), EPSILON)
+    return result
 
 
 def unit_length(vectors: FloatArray) -> FloatArray:
@@ -76,9 +116,11 @@ def unit_length(vectors: FloatArray) -> FloatArray:
     return result
 
 
-def voice_of(embeddings: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """One voice's centroid, shape (dimensions,), and prototypes, shape (n, dimensions), from its chunks."""
-    return unit_length(embeddings.mean(axis=0)), prototypes_of(embeddings, MOST_PROTOTYPES)
+def voice_of(embeddings: FloatArray) -> Voice:
+    """A voice from embeddings of its chunks, shape (n, dimensions)."""
+    ways = unit_length(embeddings)
+    reach = max(float(np.linalg.norm(embeddings, axis=1).mean()), EPSILON)
+    return Voice(unit_length(ways.mean(axis=0)), prototypes_of(ways, MOST_PROTOTYPES), reach)
 
 
 def voices_of(embeddings: FloatArray, labels: IntArray, background: FloatArray) -> Voices:
@@ -94,12 +136,12 @@ def voices_of(embeddings: FloatArray, labels: IntArray, background: FloatArray) 
     """
     found = [voice_of(embeddings[labels == label]) for label in range(int(labels.max()) + 1)]
     nobody = np.zeros((0, embeddings.shape[1]), np.float32)
-    others = prototypes_of(background, 4 * MOST_PROTOTYPES) if len(background) else nobody
-    return Voices(nobody, nobody, np.zeros(0, np.int64), others).joined(found)
+    others = prototypes_of(unit_length(background), 4 * MOST_PROTOTYPES) if len(background) else nobody
+    return Voices(nobody, nobody, np.zeros(0, np.int64), np.zeros(0, np.float32), others).joined(found)
 
 
 def prototypes_of(embeddings: FloatArray, most: int) -> FloatArray:
-    """At most `most` directions that stand for many (spherical k-means: Dhillon & Modha, 2001)."""
+    """At most `most` directions that stand for many of unit length (spherical k-means: Dhillon & Modha, 2001)."""
     number = min(most, max(1, len(embeddings) // 3))
     if number == 1:
         return unit_length(embeddings.mean(axis=0, keepdims=True))
