@@ -90,7 +90,10 @@ def unknown_voices(found: OpenSet, labels: int) -> str:
     passed = int((found.trials.unknown >= found.threshold).sum())
     refused = int((found.known < found.threshold).sum())
     area = "" if found.area is None else f" (area under the curve {found.area:.3f})"
-    return f"Unknown voices: of {count(played, 'clip')} of labels left out in turn, {passed} would pass for a known one; of {count(len(found.known), 'known clip')} in validation it refuses {refused}{area}."
+    return (
+        f"Unknown voices: {passed} of {count(played, 'clip')} of labels left out in turn would pass for a known one; "
+        f"{refused} of {count(len(found.known), 'known clip')} in validation would be refused{area}."
+    )
 
 
 if __name__ == "__main__":
