@@ -110,7 +110,7 @@ def recordings_below(folder: Path, step_seconds: float) -> list[Recorded]:
                     pictures.append(Picture(label, name, index, path.parent, path.name))
             elif path.suffix.lower() in AUDIO_SUFFIXES:
                 found.append(Recorded(label, inside, (path,)))
-            found += recordings_of(pictures, step_seconds)
+        found += recordings_of(pictures, step_seconds)
     return found
 
 
