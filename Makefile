@@ -10,7 +10,7 @@ ARGS ?=
 override export CLIP := $(value CLIP)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo data gallery retrain tensorboard label test check format bench clean
+.PHONY: help demo data gallery retrain evaluate tensorboard label test check format bench clean
 
 help: ## list the targets
 	@echo "AudioNet: who is speaking, told from pictures of sound"
@@ -52,6 +52,7 @@ demo: $(VENV)/.runs ## the whole way on the bundled voices: pictures, training, 
 	@echo "three recordings or more of each, then type"
 	@echo "  make data"
 	@echo "  make retrain"
+	@echo "  make evaluate"
 	@echo "  make label CLIP=some_clip.mp3"
 
 data: $(VENV)/.runs ## recordings in tf_files/data_audio/<label>/ to WAV chunks and pictures
@@ -62,6 +63,9 @@ gallery: $(VENV)/.runs ## the same, and a contact sheet of each label's pictures
 
 retrain: $(VENV)/.runs ## train a new top layer on the pictures and test it
 	@$(RUN) scripts/retrain.py $(ARGS)
+
+evaluate: $(VENV)/.runs ## hold the model against recordings it has not heard; writes tf_files/report/report.html
+	@$(RUN) scripts/evaluate.py $(ARGS)
 
 tensorboard: $(VENV)/.runs ## curves, confusions and bottlenecks of every training, in the browser
 	@$(BIN)/tensorboard --logdir tf_files/training_summaries $(ARGS)
@@ -87,4 +91,4 @@ bench: $(VENV)/.tests ## measure speed and quality; DATA=folder with fsdd/ adds 
 
 clean: ## remove what data, retrain and the demo made; recordings and downloaded backbones stay
 	@rm -rf $(DEMO) tf_files/data_wav tf_files/data_image tf_files/gallery tf_files/bottlenecks tf_files/training_summaries \
-	    tf_files/checkpoints tf_files/models/converted tf_files/retrained_*
+	    tf_files/checkpoints tf_files/models/converted tf_files/report tf_files/timelines tf_files/retrained_*

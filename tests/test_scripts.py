@@ -128,6 +128,36 @@ def test_a_second_training_computes_no_bottleneck(place: Workplace) -> None:
     assert "Converting" not in done.stdout
 
 
+def test_a_report_on_what_training_kept_aside(place: Workplace) -> None:
+    out = place.folder / "report"
+    flags = [f"--graph={place.graph}", f"--image_dir={place.folder / 'data_image'}", f"--report_dir={out}"]
+    done = run_script("evaluate.py", *flags)
+    assert done.returncode == 0, done.stderr
+    assert "3 recordings from the test part of" in done.stdout
+    assert "none of them heard in training" in done.stdout
+    assert f"Report: {out / 'report.html'}" in done.stdout
+    content = json.loads((out / "report.json").read_text())
+    card = json.loads(place.graph.with_name("retrained_model.json").read_text())
+    assert content["accuracy"]["chunks"]["right"] == card["test"]["network"]["chunks"]["right"]
+    assert content["leaky_split"] == card["test"]["leaky_split"]
+    page = (out / "report.html").read_text("utf-8")
+    assert "://" not in page.replace("http://www.w3.org/", "")
+    assert page.count("<img") >= 6
+
+
+def test_recordings_kept_apart_and_one_that_nobody_knows(place: Workplace, tmp_path: Path) -> None:
+    for voice in (*VOICES, "flite-kal16"):
+        (tmp_path / "test" / voice).mkdir(parents=True)
+        shutil.copy(SAMPLE_AUDIO / voice / "unseen.mp3", tmp_path / "test" / voice)
+    shutil.copy(SAMPLE_AUDIO / VOICES[0] / "harbour.mp3", tmp_path / "test" / VOICES[0])
+    out = f"--report_dir={tmp_path / 'report'}"
+    done = run_script("evaluate.py", f"--graph={place.graph}", f"--test_dir={tmp_path / 'test'}", out)
+    assert done.returncode == 0, done.stderr
+    assert "the model has no label flite-kal16: counted as unknown voices" in done.stderr
+    assert "took part in training or validation; left out" in done.stderr
+    assert "  per recording    100.0%  (3 of 3," in done.stdout
+
+
 def test_labels_of_any_script_survive_the_whole_way(tmp_path: Path, averaging_backbone: Path, model_dir: Path) -> None:
     labels = ["Ann", "ann", "Dr. Ö. 'x' \"y\"", "-rf", "анна  ", "$(id)"]
     place = Workplace(tmp_path, model_dir)
@@ -243,6 +273,11 @@ def test_variants_and_contact_sheets(tmp_path: Path, model_dir: Path) -> None:
         ("retrain.py", ["--head", "quadratic"], 2, "invalid choice: 'quadratic'"),
         ("retrain.py", ["--dropout", "1"], 2, "--dropout is 1.0: it must be 0 to 0.9"),
         ("retrain.py", ["--validation_percentage=60", "--testing_percentage=40"], 2, "is 100.0: it must be below 100"),
+        ("retrain.py", ["--unknown_fpr", "80"], 2, "--unknown_fpr is 80.0: it must be 0 to 50"),
+        ("evaluate.py", ["--graph", "/nowhere.tflite"], 1, "run retrain.py first"),
+        ("evaluate.py", ["--worst=-1"], 2, "--worst is -1: it must be 0 to 1000"),
+        ("label_image.py", ["--timeline_step=0", "x.wav"], 2, "--timeline_step is 0.0: it must be 0.01 to 600"),
+        ("label_image.py", ["--timeline", "--forget=ann", "x.wav"], 2, "--timeline and --forget are asked for at once"),
         ("label_image.py", [], 2, "name a clip"),
         ("label_image.py", [""], 2, "the path is empty"),
         ("label_image.py", ["--graph", "/nowhere.tflite", "x.wav"], 1, "run retrain.py first"),
@@ -318,5 +353,5 @@ def make(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
 def test_make_alone_lists_the_targets(make) -> None:
     done = make()
     assert done.returncode == 0
-    for target in ("demo", "data", "gallery", "retrain", "tensorboard", "label", "test", "check", "bench"):
+    for target in ("demo", "data", "gallery", "retrain", "evaluate", "tensorboard", "label", "test", "check", "bench"):
         assert f"make {target} " in done.stdout
