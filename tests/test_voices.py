@@ -234,6 +234,12 @@ def test_arrays_come_back_as_they_went(tmp_path: Path, baseline: bool) -> None:
         read_arrays(path, "run it again")
 
 
+def test_what_was_seen_is_found_and_nothing_else() -> None:
+    arrays = some_arrays()
+    for keys, expected in (([3], True), ([9, 0], True), ([5, 2**63], False), ([], False)):
+        assert arrays.has_seen(np.array(keys, np.uint64)) == expected
+
+
 def test_very_many_scores_are_thinned_from_the_lowest_to_the_highest() -> None:
     kept = thinned(np.random.default_rng(0).permutation(50_000).astype(np.float32))
     assert (len(kept), kept[0], kept[-1]) == (2000, 0, 49_999)

@@ -44,6 +44,12 @@ class ModelArrays:
     seen: NDArray[np.uint64]
     baseline: Head | None
 
+    def has_seen(self, keys: NDArray[np.uint64]) -> bool:
+        """Whether any of these pictures took part in training or validation."""
+        places = np.searchsorted(self.seen, keys)
+        inside = places < len(self.seen)
+        return bool((self.seen[places[inside]] == keys[inside]).any())
+
 
 def thinned(scores: FloatArray) -> FloatArray:
     """Scores in ascending order; of very many, evenly chosen ones."""

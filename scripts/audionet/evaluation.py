@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -65,9 +66,14 @@ class Evaluation:
 
     def detection(self, label: int | None = None) -> Detection | None:
         """The verification view of one label, or of every recording held against every label."""
-        true = np.concatenate([self.true, np.full(len(self.unknown_scores), -1)])
-        found = trials(np.concatenate([self.scores, self.unknown_scores]), true, label)
+        found = trials(*self._every, label)
         return detection(found.scores, found.target)
+
+    @functools.cached_property
+    def _every(self) -> tuple[FloatArray, IntArray]:
+        """Scores and labels of all recordings, known and unknown."""
+        true = np.concatenate([self.true, np.full(len(self.unknown_scores), -1)])
+        return np.concatenate([self.scores, self.unknown_scores]), true
 
     def detection_by_probability(self) -> Detection | None:
         """The same by log-probability, over recordings of known labels."""
@@ -171,6 +177,11 @@ def as_json(found: Evaluation, predictor: Predictor, config: EvaluateConfig) -> 
             "recordings_also_heard_in_training": card["split"]["heard_in_training"] if config.test_dir is None else [],
             "missing_labels": heard.missing_labels,
             "foreign_labels": heard.foreign_labels,
+            "judged_in_part": [
+                {"file": str(one.recorded.paths[0]), "reason": one.remark}
+                for one in (*heard.recordings, *heard.unknown)
+                if one.remark
+            ],
             "skipped": [{"file": str(recorded.paths[0]), "reason": reason} for recorded, reason in heard.skipped],
         },
         "accuracy": {
@@ -283,7 +294,8 @@ def _confusion(found: Evaluation) -> dict[str, Any]:
 
 def _labels(found: Evaluation) -> dict[str, Any]:
     scores = label_scores(found.true, found.given, len(found.labels))
-    columns = (scores.precision, scores.recall, scores.f1, scores.support)
+    answered = np.bincount(found.given, minlength=len(found.labels))
+    columns = (scores.precision, scores.recall, scores.f1, scores.support, answered)
     return {
         "recordings": len(found.true),
         "macro": {
@@ -291,8 +303,15 @@ def _labels(found: Evaluation) -> dict[str, Any]:
             **{name: _finite([getattr(scores, f"macro_{name}")])[0] for name in ("precision", "recall", "f1")},
         },
         "labels": [
-            {"label": label, "precision": float(p), "recall": float(r), "f1": float(f), "recordings": int(n)}
-            for label, p, r, f, n in zip(found.labels, *columns, strict=True)
+            {
+                "label": label,
+                "precision": float(p),
+                "recall": float(r),
+                "f1": float(f),
+                "recordings": int(n),
+                "answered": int(a),
+            }
+            for label, p, r, f, n, a in zip(found.labels, *columns, strict=True)
         ],
     }
 

@@ -60,7 +60,7 @@ def chosen(pictures: Sequence[Picture], config: PictureConfig) -> list[Picture]:
 
 def caption(picture: Picture, config: PictureConfig) -> str:
     """Recording, time and variant."""
-    minutes, seconds = divmod(picture.index * config.step_length / config.sample_rate, 60)
+    minutes, seconds = divmod(round(picture.index * config.step_length / config.sample_rate, 1), 60)
     variant = f" aug{picture.variant}" if picture.variant else ""
     return f"{minutes:.0f}:{seconds:04.1f}{variant} {printable(picture.recording)}"
 

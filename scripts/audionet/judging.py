@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from .arrays import short_keys
 from .cache import KEY_BYTES, IntArray, content_key
@@ -54,7 +55,7 @@ class Judged:
     Attributes
     ----------
     recorded : Recorded
-    starts : ndarray of float32, shape (chunks,)
+    starts : ndarray of float64, shape (chunks,)
         When each chunk that is not silent begins, seconds.
     given : ndarray of int64, shape (chunks,)
         The most probable label of each.
@@ -73,7 +74,7 @@ class Judged:
     """
 
     recorded: Recorded
-    starts: FloatArray
+    starts: NDArray[np.float64]
     given: IntArray
     sure: FloatArray
     probabilities: FloatArray
@@ -192,7 +193,7 @@ def _judge(predictor: Predictor, recorded: Recorded) -> Judged:
     content = short_keys(np.frombuffer(b"".join(keys), f"V{KEY_BYTES}"))
     return Judged(
         recorded,
-        np.array(starts, np.float32),
+        np.array(starts),
         given,
         probabilities[np.arange(len(given)), given],
         probabilities.mean(axis=0),
@@ -200,7 +201,7 @@ def _judge(predictor: Predictor, recorded: Recorded) -> Judged:
         scores,
         {length: _of_length(probabilities, length) for length in LENGTHS},
         baseline,
-        bool(np.isin(content, arrays.seen).any()),
+        arrays.has_seen(content),
         remark,
     )
 
