@@ -6,7 +6,7 @@ import pytest
 from audionet.cache import Records
 from audionet.config import RetrainConfig
 from audionet.examples import FeatureExamples
-from audionet.head import standardisation
+from audionet.head import Head, Layer, standardisation
 from audionet.summaries import Curves
 from audionet.top_training import train_head
 
@@ -142,3 +142,14 @@ def test_standardisation_by_blocks_is_that_of_the_whole() -> None:
     parts = standardisation([features[:1], features[1:40], features[40:]], [5])
     np.testing.assert_allclose(parts[0], features.mean(axis=0, dtype=np.float64), rtol=1e-6)
     np.testing.assert_allclose(parts[1], whole[1], rtol=1e-3)
+
+
+def test_a_cooled_top_has_its_logits_divided() -> None:
+    generator = np.random.default_rng(0)
+
+    def layer(*shape: int) -> Layer:
+        return Layer(generator.standard_normal(shape).astype(np.float32), np.ones(shape[1], np.float32))
+
+    head = Head(np.zeros(6, np.float32), np.ones(6, np.float32), layer(6, 5), True, layer(5, 3))
+    features = generator.standard_normal((4, 6)).astype(np.float32)
+    np.testing.assert_allclose(head.cooled(2.5).logits(features), head.logits(features) / 2.5, rtol=1e-5)

@@ -2,14 +2,17 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import tone
 
 from audionet import publishing
-from audionet.config import PictureConfig
+from audionet.config import PictureConfig, enrolled_path
 from audionet.dataset import SETS, dataset_json
+from audionet.enrolment import enrol
 from audionet.errors import DatasetError, ModelError, UsageError
 from audionet.features import model_inputs, picture_features
 from audionet.files import write_json
@@ -17,6 +20,7 @@ from audionet.head import Layer
 from audionet.litert import Runner
 from audionet.prediction import Predictor
 from audionet.publishing import publish
+from audionet.spectrogram import render
 from audionet.training import train
 
 
@@ -346,3 +350,74 @@ def test_thousands_of_labels(capsys) -> None:
     config = RetrainConfig(how_many_training_steps=200, train_batch_size=500)
     head, _ = train_head(data, nothing, 5000, [64], config)
     assert share_right(head, clusters(1000, 64, 5000, 2, 0.1)) > 0.9
+
+
+def test_examples_of_nobody_are_no_label_but_help(picture_folder, retrain_config, capsys) -> None:
+    """With two labels, nothing is known of unknown voices without them."""
+    config = retrain_config(made_by_data_maker(picture_folder(8, 3, ("high", "low"))), unknown_fpr=25.0)
+    alone = train(config)
+    assert alone.open_set.trials is None
+    shutil.rmtree(config.image_dir)
+    folder = made_by_data_maker(picture_folder(8, 3, ("high", "low", "_unknown_")))
+    trained = train(config)
+    assert trained.data.labels == ["high", "low"]
+    assert "_unknown_" in capsys.readouterr().out
+    assert not any(picture.label == "_unknown_" for part in trained.data.split.sets.values() for picture in part)
+    assert {name: len(rows) for name, rows in trained.data.background.items()} == {
+        "training": 18, "validation": 3, "testing": 3,
+    }  # fmt: skip
+    assert trained.open_set.threshold is not None
+    publish(trained, config)
+    card = json.loads(config.output_model.read_text())
+    assert card["labels"] == ["high", "low"]
+    assert card["open_set"]["background_recordings"] == 8
+    nobody = next((folder / "_unknown_").glob("*.jpg"))
+    assert Predictor(config.output_graph).answer(nobody).decision.label is None
+
+
+def test_calibration_is_part_of_every_number_and_of_the_model(picture_folder, retrain_config) -> None:
+    config = retrain_config(made_by_data_maker(picture_folder(recordings=8)))
+    trained = train(config)
+    publish(trained, config)
+    card = json.loads(config.output_model.read_text())
+    assert card["calibration"] == {"temperature": trained.temperature, "recordings": 3}
+    assert card["test"]["leaky_split"]["total"] == card["test"]["network"]["chunks"]["total"]
+    picture = trained.data.split.sets["validation"][0]
+    [probabilities] = Predictor(config.output_graph).answer(picture.path).chunks[0].probabilities[None]
+    assert probabilities.max() == pytest.approx(0.8, abs=0.1)  # three right of three: Laplace says 4/5
+
+
+def test_voices_enrolled_in_the_earlier_model_are_put_aside(picture_folder, retrain_config, capsys) -> None:
+    config = retrain_config(made_by_data_maker(picture_folder()))
+    publish(train(config), config)
+    enrolled = enrolled_path(config.output_graph)
+    card = json.loads(config.output_model.read_text())
+    embeddings = np.eye(3, Predictor(config.output_graph).dimensions, dtype=np.float32)
+    enrol(enrolled, card["graph_sha256"], "ann", embeddings, 9.0)
+    publish(train(config), config)
+    assert enrolled.exists()  # the same model again
+    config = dataclasses.replace(config, seed=1, train_batch_size=7)
+    publish(train(config), config)
+    assert not enrolled.exists()
+    [kept] = enrolled.parent.glob("retrained_enrolled-*.json")
+    assert "ann" in kept.read_text()
+    assert f"kept as {kept.name}, enrol them again" in capsys.readouterr().err
+
+
+def test_a_split_by_chunk_claims_more_where_recordings_are_all_there_is_to_know(tmp_path: Path, retrain_config) -> None:
+    """Recordings differ, labels do not: a true test finds chance, a leaky one recognises the recordings."""
+    generator = np.random.default_rng(0)
+    config = PictureConfig(chunk_seconds=0.5)
+    for label in ("a", "b"):
+        (tmp_path / "data_image" / label).mkdir(parents=True)
+        for recording in range(10):
+            pitch = generator.uniform(300, 5000)
+            for chunk in range(6):
+                sound = tone(pitch, 0.5) + 0.05 * generator.standard_normal(8000)
+                jpg = render((sound * 16_000).astype(np.int16), config)
+                (tmp_path / "data_image" / label / f"{recording}.wav_nohash_{chunk:04d}.jpg").write_bytes(jpg)
+    trained = train(retrain_config(made_by_data_maker(tmp_path / "data_image"), testing_percentage=30))
+    assert trained.test is not None
+    assert trained.test.leaky is not None
+    assert trained.test.leaky.share > 0.8
+    assert trained.test.network.chunks.share < 0.65
