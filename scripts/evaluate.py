@@ -10,14 +10,14 @@ import argparse
 from collections.abc import Sequence
 from typing import Any
 
-from audionet.report import write_report
-
 from audionet.config import EvaluateConfig
-from audionet.console import Parser, count, run
+from audionet.console import Parser, count, run, warn
+from audionet.costs import Rule
 from audionet.evaluation import as_json, evaluate, store_rule
 from audionet.files import make_folder, printable
 from audionet.flags import add_flags, from_flags
 from audionet.prediction import Predictor
+from audionet.report import write_report
 
 
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -33,9 +33,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     found = evaluate(predictor, config)
     content = as_json(found, predictor, config)
     written = write_report(found, content, predictor, config.report_dir)
-    if found.picked is not None:
-        store_rule(predictor, found.picked.rule)
+    if found.picked is not None or config.drops_rule:
+        store_rule(predictor, found.rule)
     say(content)
+    if found.picked is not None:
+        say_rule(found.rule, content["costs"], predictor.labels)
     print(f"Report: {printable(written[0])}")
 
 
@@ -43,7 +45,10 @@ def say(content: dict[str, Any]) -> None:
     """The numbers that matter most, each with what it was counted on."""
     data, answers, open_set = content["data"], content["answers"], content["open_set"]
     unseen = "none of them heard in training" if data["unseen"] else "ALL OF THEM HEARD IN TRAINING"
-    print(f"{count(data['recordings'], 'recording')} from {data['source']}, {unseen}:")
+    if data["unseen"] and (cut := len(data["recordings_also_heard_in_training"])):
+        unseen = f"of {count(cut, 'label')} from other stretches of recordings that training heard too"
+    nobody = f" and {data['unknown_recordings']} of no label" if data["unknown_recordings"] else ""
+    print(f"{count(data['recordings'], 'recording')} of its labels{nobody} from {data['source']}, {unseen}:")
     baseline = content["mfcc_statistics"] or {}
     for name, unit in (("per recording", "recordings"), ("per chunk", "chunks")):
         print(f"  {name:<16} {in_words(content['accuracy'][unit])}")
@@ -51,6 +56,9 @@ def say(content: dict[str, Any]) -> None:
             print(f"  {'MFCC statistics':<16} {in_words(baseline[unit])}")
     if content["leaky_split"]:
         print(f"  {'a leaky split':<16} {in_words(content['leaky_split'])}: what chunks drawn at random claim")
+    if missing := data["missing_labels"]:
+        some = ", ".join(map(printable, missing[:5])) + (", ..." if len(missing) > 5 else "")
+        print(f"  not tested: {count(len(missing), 'label')} without a recording ({some})")
     print(
         f"Answers: {answers['right']} right, {answers['wrong']} wrong, {answers['unknown']} unknown of "
         f"{answers['recordings']}"
@@ -69,6 +77,17 @@ def say(content: dict[str, Any]) -> None:
         rule, plain = (show(costs[name]) for name in ("mean_cost", "mean_cost_of_most_probable"))
         counted = count(costs["recordings"], "recording")
         print(f"Cost of a recording: {rule} by the rule, {plain} by the most probable label ({counted})")
+
+
+def say_rule(rule: Rule, costs: dict[str, Any], labels: Sequence[str]) -> None:
+    """What the model decides by from now on, and whether that pays."""
+    how = f"caution {rule.caution:g}"
+    if rule.threshold is not None:
+        how = f"{printable(labels[1])} from a probability of {rule.threshold:.1%} on"
+    print(f"Stored in the model: {how}. evaluate.py --cost none takes it back.")
+    by_rule, plain = costs["mean_cost"], costs["mean_cost_of_most_probable"]
+    if by_rule is not None and by_rule > plain:
+        warn("on these recordings the rule costs more than the most probable label does; few recordings prove little")
 
 
 def in_words(share: dict[str, Any]) -> str:

@@ -14,6 +14,7 @@ from typing import Any
 
 from audionet.config import LabelConfig
 from audionet.console import Parser, count, run, warn
+from audionet.dataset import recording_name
 from audionet.decoding import AUDIO_SUFFIXES
 from audionet.errors import AudioNetError, DatasetError, RecordingError, UsageError
 from audionet.files import printable, walk
@@ -54,7 +55,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         forget_voice(predictor, config.forget)
         print(f"Forgotten: {printable(config.forget)}")
     elif config.enrol is not None:
-        enrol(predictor, config.enrol, list(expand(wanted)))
+        enrol(predictor, config.enrol, list(dict.fromkeys(expand(wanted))))
     else:
         each(expand(wanted), judge(predictor, config), config.json)
 
@@ -91,7 +92,8 @@ def judge(predictor: Predictor, config: LabelConfig) -> Callable[[Path], Said]:
 
         def said(path: Path) -> Said:
             # Clips of one name in several folders.
-            names = (f"{path.name}{f'-{number}' if number else ''}" for number in range(len(used) + 1))
+            whole = recording_name(path.name)
+            names = (f"{whole}{f'-{number}' if number else ''}" for number in range(len(used) + 1))
             used.add(name := next(name for name in names if name not in used))
             found = track(predictor, path, config.timeline_step, config.timeline_dir, name)
             return timeline_json(path, found), timeline_text(path, found)
@@ -107,10 +109,11 @@ def judge(predictor: Predictor, config: LabelConfig) -> Callable[[Path], Said]:
 
 def enrol(predictor: Predictor, name: str, clips: Sequence[Path]) -> None:
     done = enrol_clips(predictor, name, clips)
-    for path, reason in done.failed.items():
+    for path, reason in (done.failed | done.in_part).items():
         warn(f"{path}: {reason}")
     again = ", in place of the one that was there" if done.replaced else ""
-    print(f"Enrolled: {printable(name)}, from {done.seconds:.1f} s of {count(len(clips), 'clip')}{again}")
+    used = len(clips) - len(done.failed)
+    print(f"Enrolled: {printable(name)}, from {done.seconds:.1f} s of {count(used, 'clip')}{again}")
     if done.seconds < RELIABLE_SECONDS:
         warn(f"{done.seconds:.1f} s are little: enrol again with {RELIABLE_SECONDS:.0f} to 30 s of this voice")
     if done.reach < RELIABLE_REACH:

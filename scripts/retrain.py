@@ -66,14 +66,18 @@ def report(trained: Trained, config: RetrainConfig) -> None:
             "from recordings also heard in training, from another stretch of time. Expect less on new recordings; "
             "record more to know."
         )
-    print(unknown_voices(trained.open_set, len(trained.data.labels)))
+    print(unknown_voices(trained.open_set))
+    if trained.open_set.threshold is not None and trained.heard_those_left_out:
+        print("Note: that is too favourable, as the network itself was trained on them: test it with evaluate.py.")
+    if "unknown" in trained.data.labels:
+        print(f"Note: a label is called unknown, which is also the answer for no label; for that, name it {UNKNOWN}.")
     if config.print_misclassified_test_images and test is not None:
         print(f"Misclassified test pictures: {len(test.misclassified)}")
         for picture, given in test.misclassified:
             print(f"  {printable(picture.path)} taken for {printable(given)}")
 
 
-def unknown_voices(found: OpenSet, labels: int) -> str:
+def unknown_voices(found: OpenSet) -> str:
     """What label_image.py will do with a voice that is none of the labels."""
     never = "Unknown voices: label_image.py will take every voice for one of the labels"
     if not found.rate:
@@ -84,8 +88,8 @@ def unknown_voices(found: OpenSet, labels: int) -> str:
     if found.threshold is None:
         needed = needed_for(found.trials, found.rate)
         return (
-            f"{never}: to let {found.rate:.1%} of unknown ones pass takes {needed} clips of voices left out, and there "
-            f"are {played}. Record more, or allow more with --unknown_fpr."
+            f"{never}: to let {100 * found.rate:g} % of unknown ones pass takes {needed} clips of voices left out, and "
+            f"there are {played}. Record more, or allow more with --unknown_fpr."
         )
     passed = int((found.trials.unknown >= found.threshold).sum())
     refused = int((found.known < found.threshold).sum())

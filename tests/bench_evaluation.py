@@ -15,7 +15,7 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 from bench_real_voices import two_trees
-from measuring import arguments, machine, model_flags, ratio, script
+from measuring import arguments, digits, machine, model_flags, ratio, script
 from threadpoolctl import threadpool_limits
 
 
@@ -53,9 +53,8 @@ def on_all_cores(graph: Path, clips: list[Path]) -> float:
 
 def main() -> None:
     options = arguments(__doc__)
-    recordings = options.data / "fsdd" / "recordings" if options.data else None
-    if recordings is None or not recordings.is_dir():
-        print("left out: --data names no folder with fsdd/recordings (make bench DATA=folder)")
+    recordings = digits(options)
+    if recordings is None:
         return
     print(machine())
     with tempfile.TemporaryDirectory() as name:

@@ -11,7 +11,7 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
-from measuring import arguments, machine, model_flags, script
+from measuring import arguments, digits, machine, model_flags, script
 
 
 def two_trees(recordings: Path, folder: Path, place: int) -> None:
@@ -58,9 +58,8 @@ def baseline(folder: Path) -> int:
 
 def main() -> None:
     options = arguments(__doc__)
-    recordings = options.data / "fsdd" / "recordings" if options.data else None
-    if recordings is None or not recordings.is_dir():
-        print("left out: --data names no folder with fsdd/recordings (make bench DATA=folder)")
+    recordings = digits(options)
+    if recordings is None:
         return
     print(machine())
     for kind, place in (("six speakers", 1), ("ten digits", 0)):

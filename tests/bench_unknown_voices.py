@@ -14,14 +14,13 @@ from pathlib import Path
 
 import numpy as np
 from bench_real_voices import two_trees
-from measuring import arguments, machine, model_flags, script
+from measuring import arguments, digits, machine, model_flags, script
 
 
 def main() -> None:
     options = arguments(__doc__)
-    recordings = options.data / "fsdd" / "recordings" if options.data else None
-    if recordings is None or not recordings.is_dir():
-        print("left out: --data names no folder with fsdd/recordings (make bench DATA=folder)")
+    recordings = digits(options)
+    if recordings is None:
         return
     print(machine())
     with tempfile.TemporaryDirectory() as name:

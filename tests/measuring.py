@@ -24,6 +24,15 @@ def arguments(description: str | None) -> argparse.Namespace:
     return parser.parse_args()
 
 
+def digits(options: argparse.Namespace) -> Path | None:
+    """The recordings of the Free Spoken Digit Dataset; says so where they are not there."""
+    recordings: Path | None = options.data / "fsdd" / "recordings" if options.data else None
+    if recordings is None or not recordings.is_dir():
+        print("left out: --data names no folder with fsdd/recordings (make bench DATA=folder)")
+        return None
+    return recordings
+
+
 def in_turn(rounds: int, *contestants: Callable[[], object]) -> list[list[float]]:
     """Seconds of each contestant in each round, one after the other within it: drift hits all alike."""
     seconds: list[list[float]] = [[] for _ in contestants]

@@ -15,7 +15,7 @@ from test_prediction import sound
 
 from audionet.config import EvaluateConfig, model_json_path
 from audionet.costs import Costs
-from audionet.errors import DatasetError, UsageError
+from audionet.errors import DatasetError, ModelError, UsageError
 from audionet.evaluation import Evaluation, as_json, evaluate, store_rule
 from audionet.judging import LENGTHS, recordings_below
 from audionet.prediction import Predictor
@@ -161,8 +161,33 @@ def test_costs_change_the_rule_which_the_model_keeps(tone_model: Path, test_fold
     assert Predictor(graph).rule == found.rule
     store_rule(predictor, type(found.rule)(Costs(5)))
     assert json.loads(model_json_path(graph).read_text())["decision"] is None
+    store_rule(predictor, found.rule)
+    dropped, content, _ = evaluated(graph, tmp_path, **(asked | {"cost": ("none",)}))
+    assert content["costs"] is None
+    assert dropped.rule.costs.exceptions == ()
     with pytest.raises(UsageError, match="there is no label 'zoe'"):
         evaluated(graph, tmp_path, **(asked | {"cost": ("zoe:a300=2",)}))
+
+
+def test_a_model_that_was_trained_again_meanwhile_stays_whole(tone_model: Path, tmp_path: Path) -> None:
+    for name in ("retrained_graph.tflite", "retrained_model.json", "retrained_model.npz"):
+        shutil.copy(tone_model.with_name(name), tmp_path / name)
+    predictor = Predictor(tmp_path / tone_model.name)
+    card = json.loads(predictor.card_path.read_text())
+    predictor.card_path.write_text(json.dumps(card | {"graph_sha256": "of another"}))
+    with pytest.raises(ModelError, match="was trained again meanwhile"):
+        store_rule(predictor, predictor.rule)
+    assert json.loads(predictor.card_path.read_text())["graph_sha256"] == "of another"
+
+
+def test_chunks_are_gathered_by_recording(tone_model: Path, tmp_path: Path) -> None:
+    (tmp_path / "wav" / "a300").mkdir(parents=True)
+    for name in ("x.mp3_nohash_0000", "x.mp3_nohash_0001", "x.mp3_nohash_0001_aug1", "whole"):
+        soundfile.write(tmp_path / "wav" / "a300" / f"{name}.wav", sound(300, 0.5, len(name)), 16_000)
+    found, _, _ = evaluated(tone_model, tmp_path, test_dir=tmp_path / "wav")
+    assert {one.recorded.name: one.starts.tolist() for one in found.heard.recordings} == {
+        "x.mp3": [0.0, 0.5], "whole.wav": [0.0],
+    }  # fmt: skip
 
 
 def test_files_that_cannot_be_judged_are_named(tone_model: Path, test_folder: Path, tmp_path: Path, capsys) -> None:

@@ -104,7 +104,8 @@ def test_an_enrolled_voice_is_recognised_until_it_is_forgotten(graph: Path, tmp_
 
 @pytest.mark.parametrize(
     ("name", "message"),
-    [("c1200", "trained on a label of that name")] + [(name, "no name") for name in ("", " ", "a\nb", "_unknown_")],
+    [("c1200", "trained on a label of that name")]
+    + [(name, "no name") for name in ("", " ", "a\nb", "_unknown_", "unknown")],
 )
 def test_names_that_a_new_voice_cannot_have(graph: Path, tmp_path: Path, name: str, message: str) -> None:
     with pytest.raises(UsageError, match=message):
@@ -116,7 +117,7 @@ def test_clips_that_cannot_be_enrolled_are_left_out(graph: Path, tmp_path: Path)
     (tmp_path / "text.wav").write_text("words")
     soundfile.write(tmp_path / "silent.wav", np.zeros(16_000), 16_000)
     bad = [tmp_path / "text.wav", tmp_path / "silent.wav", tmp_path / "gone.wav"]
-    with pytest.raises(RecordingError, match="none of the clips"):
+    with pytest.raises(RecordingError, match=r"nothing can be heard to enrol ann: .*silent\.wav is silent"):
         enrol_clips(Predictor(graph), "ann", bad)
     done = enrol_clips(Predictor(graph), "ann", [*bad, write_sound(tmp_path / "x.wav", 3000, 4.0)])
     assert set(done.failed) == set(bad)
@@ -239,3 +240,58 @@ def test_the_command_line(graph: Path, tmp_path: Path) -> None:
     done = run_script("label_image.py", model, "--verify=a", "--enrol=b", new)
     assert done.returncode == 2
     assert "--enrol and --verify are asked for at once" in done.stderr
+
+
+@pytest.mark.parametrize(
+    "entries",
+    [
+        {"labels": ["a"]},
+        {"labels": 5},
+        {"open_set": None},
+        {"open_set": {}},
+        {"calibration": {"temperature": "x"}},
+        {"calibration": {"temperature": 0}},
+        {"backbone": None},
+        {"training": None},
+        {"picture": 3},
+        {"decision": []},
+    ],
+)
+def test_a_damaged_card_is_one_line(graph: Path, entries: dict[str, object]) -> None:
+    change(graph, **entries)
+    with pytest.raises(ModelError, match=r"retrained_model\.json is damaged: run retrain\.py again"):
+        Predictor(graph)
+
+
+def test_the_timeline_follows_what_mistakes_cost(graph: Path, tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "x.wav", np.concatenate([sound(600, 8), sound(2400, 8, 1)]), 16_000)
+    predictor = Predictor(graph)
+    predictor.rule = dataclasses.replace(predictor.rule, costs=parse_costs(["e4800:b600=1e9"], TONES))
+    found = track(predictor, tmp_path / "x.wav", None, tmp_path / "out", "x")
+    assert found.segments[0].label != "b600"
+    assert found.segments[-1].label == "d2400"
+
+
+def test_what_has_no_timeline(graph: Path, tone_model: Path, tmp_path: Path) -> None:
+    jpg = next((tone_model.parent / "data_image").rglob("*.jpg"))
+    with pytest.raises(RecordingError, match="is a picture"):
+        track(Predictor(graph), jpg, None, tmp_path / "out", "x")
+    for step in (0.01, 3.0):
+        with pytest.raises(UsageError, match=r"--timeline_step is .*it must be 0\.025 to 0\.5"):
+            track(Predictor(graph), write_sound(tmp_path / "x.wav", 600, 2.0), step, tmp_path / "out", "x")
+
+
+def test_a_recording_with_a_very_long_name(graph: Path, tmp_path: Path) -> None:
+    clip = write_sound(tmp_path / f"{'x' * 250}.wav", 600, 2.0)
+    done = run_script("label_image.py", f"--graph={graph}", "--timeline", f"--timeline_dir={tmp_path / 'out'}", clip)
+    assert done.returncode == 0, done.stderr
+    assert len(list((tmp_path / "out").iterdir())) == 3
+
+
+def test_a_damaged_clip_is_enrolled_by_what_can_be_heard(graph: Path, tmp_path: Path) -> None:
+    clip = tmp_path / "cut.flac"
+    soundfile.write(clip, sound(3400, 12.0), 16_000)
+    clip.write_bytes(clip.read_bytes()[:200_000])
+    done = enrol_clips(Predictor(graph), "ann", [clip])
+    assert list(done.in_part) == [clip]
+    assert 2 < done.seconds < 11

@@ -114,7 +114,12 @@ def evaluated(
         "split": {"training": {"chunks": 70, "recordings": 9}, "heard_in_training": []},
         "test": {"leaky_split": {"right": 68, "total": 69, "low": 0.91, "high": 0.99}},
         "calibration": {"temperature": 0.5, "recordings": 7},
-        "open_set": {"asked_rate": 0.05, "stretches_left_out": 31, "stretches_needed": 59},
+        "open_set": {
+            "asked_rate": 0.05,
+            "stretches_left_out": 31,
+            "network_had_heard_those_left_out": False,
+            "stretches_needed": 59,
+        },
     }
     for name in list(changes):
         place = card["split"] if name == "heard_in_training" else card["open_set"] if name == "asked_rate" else card
@@ -275,7 +280,7 @@ def test_files_left_out_are_named_with_the_reason() -> None:
     assert len(files) == 21
     assert "And 3 more files." in text
     found, content, predictor = evaluated(["ann", "bob"])
-    object.__setattr__(found.heard.recordings[0], "remark", "cut short")
+    content["data"]["judged_in_part"] = [{"file": "/nowhere/0/0.wav", "reason": "cut short"}]
     tree = parsed(page(found, content, predictor, report.draw(found, content, predictor)))
     assert rows(tree, "Files of which only a part")[1] == ["/nowhere/0/0.wav", "cut short"]
 

@@ -399,7 +399,9 @@ class EvaluateConfig:
     image_dir: Path = _flag(TF_FILES / "data_image", "the pictures that the model was trained with")
     report_dir: Path = _flag(TF_FILES / "report", "where report.html, report.json and the PNGs go")
     cost: tuple[str, ...] = _flag(
-        (), 'what a mistake costs, true:predicted=number as in "voicemail:human=10"; others cost 1; may be repeated'
+        (),
+        'what a mistake costs, true:predicted=number as in "voicemail:human=10"; others cost 1; may be repeated. '
+        "none: all cost the same again",
     )
     worst: int = _flag(24, "how many of the surest mistakes to show")
     workers: int = _flag(available_cores(), "processes to judge with")
@@ -407,7 +409,13 @@ class EvaluateConfig:
     def __post_init__(self) -> None:
         _require(self.graph.name != "", "graph", self.graph, "a model that retrain.py wrote")
         _require(0 <= self.worst <= 1000, "worst", self.worst, "0 to 1000")
+        _require("none" not in self.cost or self.drops_rule, "cost", "none and more", "none alone, or costs")
         _require(1 <= self.workers <= 1024, "workers", self.workers, "1 to 1024")
+
+    @property
+    def drops_rule(self) -> bool:
+        """Whether the model is to forget what mistakes cost."""
+        return self.cost == ("none",)
 
 
 @dataclass(frozen=True)
@@ -420,7 +428,9 @@ class LabelConfig:
     per_chunk: bool = _flag(False, "print every chunk's answer too, with its time")
     json: bool = _flag(False, "print one JSON object a clip and line")
     timeline: bool = _flag(False, "say who speaks when, for long recordings; also writes CSV, RTTM and a PNG")
-    timeline_step: float | None = _flag(None, "seconds between looks at the recording; default: a third of a chunk")
+    timeline_step: float | None = _flag(
+        None, "seconds between looks at the recording, at most a chunk; default: a third of one"
+    )
     timeline_dir: Path = _flag(TF_FILES / "timelines", "where timelines go, named after the recording")
     enrol: str | None = _flag(None, "add a voice of this name from 10 to 30 seconds of it, without training")
     forget: str | None = _flag(None, "take an enrolled voice out again")

@@ -58,6 +58,11 @@ def chunk_name(recording: str, index: int, suffix: str, variant: int = 0) -> str
     return f"{recording}_nohash_{index:04d}{f'_aug{variant}' if variant else ''}{suffix}"
 
 
+def is_chunk_name(stem: str) -> bool:
+    """Whether a file's name without its ending is one that `chunk_name` gives."""
+    return _CHUNK_NAME.fullmatch(stem) is not None
+
+
 def parse_chunk_name(stem: str) -> ChunkName:
     """What a chunk file's name without its ending says; a foreign name is a recording of its own."""
     match = _CHUNK_NAME.fullmatch(stem)

@@ -111,6 +111,7 @@ def _from_json(entry: dict[str, Any], dimensions: int) -> Enrolled:
     centroid, prototypes = (np.array(entry[name], np.float32) for name in ("centroid", "prototypes"))
     fits = centroid.shape == (dimensions,) and prototypes.ndim == 2 and prototypes.shape[1] == dimensions
     reach = float(entry["reach"])
-    if not (fits and len(prototypes) and np.isfinite(centroid).all() and np.isfinite(prototypes).all() and reach > 0):
+    lengths = np.linalg.norm([*prototypes, centroid], axis=1) if fits and len(prototypes) else np.zeros(1)
+    if not (np.abs(lengths - 1) < 0.01).all() or not 0 < reach < 1.01:
         raise ValueError
     return Enrolled(float(entry["seconds"]), Voice(centroid, prototypes, reach))

@@ -13,8 +13,10 @@ from numpy.typing import NDArray
 
 from .cache import IntArray
 from .config import EvaluateConfig
-from .costs import Picked, Rule, mean_cost, parse_costs, pick_rule
-from .files import write_json
+from .console import warn
+from .costs import Costs, Picked, Rule, mean_cost, parse_costs, pick_rule
+from .errors import ModelError
+from .files import printable, read_json, write_json
 from .held_out import Heard, ask, listen, part_of_split
 from .judging import LENGTHS, Judged
 from .metrics import Accuracy, accuracy
@@ -23,6 +25,8 @@ from .spectrogram import FloatArray
 from .verification import Detection, Reliability, bootstrap_ratio, detection, label_scores, reliability, top_k, trials
 
 _KS = (1, 2, 3, 5, 10)
+_LEFT_OUT = "labels left out at training"
+_LEFT_OUT_HEARD = f"{_LEFT_OUT}, too favourable: this network had heard them"
 
 
 @dataclass(frozen=True)
@@ -121,12 +125,19 @@ def evaluate(predictor: Predictor, config: EvaluateConfig) -> Evaluation:
     """
     labels = predictor.labels
     number = {label: place for place, label in enumerate(labels)}
-    costs = parse_costs(config.cost, labels) if config.cost else None
+    costs = parse_costs(config.cost, labels) if config.cost and not config.drops_rule else None
+    kept_for_rule = part_of_split(predictor, config, "validation") if costs is not None else []
     heard = listen(predictor, config)
     rule, picked = predictor.rule, None
+    if config.drops_rule:
+        rule = Rule(Costs(len(labels)))
     if costs is not None:
-        validation, _ = ask(predictor, config, part_of_split(predictor, config, "validation"))
+        validation, _ = ask(predictor, config, kept_for_rule)
         known = [one for one in validation if one.recorded.label in number]
+        present = {one.recorded.label for one in known}
+        concerned = dict.fromkeys(labels[place] for cost in costs.exceptions for place in cost[:2])
+        if missing := [label for label in concerned if label not in present]:
+            warn(f"no validation recording is of {', '.join(map(printable, missing))}: the rule rests on theory there")
         true = np.array([number[one.recorded.label] for one in known], np.int64)
         picked = pick_rule(_stacked([one.probabilities for one in known], len(labels)), true, costs)
         rule = picked.rule
@@ -218,9 +229,18 @@ def as_json(found: Evaluation, predictor: Predictor, config: EvaluateConfig) -> 
 
 
 def store_rule(predictor: Predictor, rule: Rule) -> None:
-    """Have the model decide by a rule from now on."""
+    """Have the model decide by a rule from now on.
+
+    Raises
+    ------
+    ModelError
+        If the model has been trained again since it was loaded.
+    """
+    card = read_json(predictor.card_path, ModelError, "run retrain.py again")
+    if any(card.get(name) != predictor.card[name] for name in ("graph_sha256", "arrays_sha256")):
+        raise ModelError(f"{printable(predictor.card_path)}: was trained again meanwhile: run evaluate.py again")
     stored = rule.as_json(predictor.labels) if rule.costs.exceptions else None
-    write_json(predictor.card_path, predictor.card | {"decision": stored})
+    write_json(predictor.card_path, card | {"decision": stored})
 
 
 def known_and_unknown(found: Evaluation, predictor: Predictor) -> tuple[FloatArray, FloatArray, bool]:
@@ -305,9 +325,9 @@ def _labels(found: Evaluation) -> dict[str, Any]:
         "labels": [
             {
                 "label": label,
-                "precision": float(p),
-                "recall": float(r),
-                "f1": float(f),
+                "precision": float(p) if a else None,
+                "recall": float(r) if n else None,
+                "f1": float(f) if n else None,
                 "recordings": int(n),
                 "answered": int(a),
             }
@@ -347,6 +367,7 @@ def _open_set(found: Evaluation, predictor: Predictor) -> dict[str, Any]:
     area = detection(np.concatenate([known, unknown]), np.arange(len(known) + len(unknown)) < len(known))
     accepted = None if predictor.threshold is None else int((unknown >= predictor.threshold).sum())
     refused = None if predictor.threshold is None else int((known < predictor.threshold).sum())
+    heard = predictor.card["open_set"]["network_had_heard_those_left_out"]
     return {
         "threshold": predictor.threshold,
         "asked_rate": predictor.card["open_set"]["asked_rate"],
@@ -356,7 +377,7 @@ def _open_set(found: Evaluation, predictor: Predictor) -> dict[str, Any]:
         "unknown": {
             "clips": len(unknown),
             "accepted": accepted,
-            "of": "labels left out at training" if left_out else "test recordings of no label",
+            "of": (_LEFT_OUT_HEARD if heard else _LEFT_OUT) if left_out else "test recordings of no label",
         },
     }
 

@@ -129,6 +129,9 @@ def ask(
             skipped.append(result)
     for recorded, reason in skipped:
         warn(f"{recorded.paths[0]}: {reason}; left out")
+    for one in found:
+        if one.remark:
+            warn(f"{one.recorded.paths[0]}: {one.remark}; judged by what came before")
     found.sort(key=lambda one: (one.recorded.label, one.recorded.name))
     return found, skipped
 

@@ -16,7 +16,7 @@ from .arrays import short_keys
 from .cache import KEY_BYTES, IntArray, content_key
 from .calibration import tempered
 from .console import progress
-from .dataset import Picture, label_folders, parse_chunk_name
+from .dataset import Picture, is_chunk_name, label_folders, parse_chunk_name
 from .decoding import AUDIO_SUFFIXES
 from .errors import DatasetError, RecordingError
 from .executors import WorkerDied, local_processes, map_unordered
@@ -32,7 +32,7 @@ _AT_ONCE = 8
 
 @dataclass(frozen=True)
 class Recorded:
-    """A held-out recording: one file of sound, or the pictures of its chunks.
+    """A held-out recording: one file of sound, or its chunks or their pictures.
 
     Attributes
     ----------
@@ -94,7 +94,7 @@ class Task(NamedTuple):
 
 
 def recordings_below(folder: Path, step_seconds: float) -> list[Recorded]:
-    """Every recording in a folder of labels, or every recording that a label's pictures show.
+    """Every recording in a folder of labels, be it whole, or in chunks or pictures as data_maker.py writes them.
 
     Raises
     ------
@@ -103,15 +103,16 @@ def recordings_below(folder: Path, step_seconds: float) -> list[Recorded]:
     """
     found: list[Recorded] = []
     for label in label_folders(folder):
-        pictures = []
+        chunks = []
         for inside, path in walk(folder / label):
-            if path.suffix.lower() in PICTURE_SUFFIXES:
-                name, index, variant = parse_chunk_name(os.path.splitext(inside)[0])
+            suffix, stem = path.suffix.lower(), os.path.splitext(inside)[0]
+            if suffix in PICTURE_SUFFIXES or (suffix in AUDIO_SUFFIXES and is_chunk_name(stem)):
+                name, index, variant = parse_chunk_name(stem)
                 if not variant:
-                    pictures.append(Picture(label, name, index, path.parent, path.name))
-            elif path.suffix.lower() in AUDIO_SUFFIXES:
+                    chunks.append(Picture(label, name, index, path.parent, path.name))
+            elif suffix in AUDIO_SUFFIXES:
                 found.append(Recorded(label, inside, (path,)))
-        found += recordings_of(pictures, step_seconds)
+        found += recordings_of(chunks, step_seconds)
     return found
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -134,6 +135,9 @@ class Predictor:
                 raise ModelError(f"{printable(path)}, which answers for {graph.name}, is missing: {remedy}")
             if content_hash(path) != wanted.get(path.name):
                 raise ModelError(f"{printable(self.card_path)} describes another model than {path.name}: {remedy}")
+        self.arrays = read_arrays(arrays_path(graph), remedy)
+        if not _is_whole(card, len(self.arrays.voices.counts)):
+            raise ModelError(f"{printable(self.card_path)} is damaged: {remedy}")
         self.card = card
         self.labels: list[str] = card["labels"]
         if labels_file is not None and read_labels(labels_file) != self.labels:
@@ -141,7 +145,6 @@ class Predictor:
         self.picture: PictureConfig | None = None
         if card["picture"] is not None:
             self.picture = picture_config_from(card["picture"], self.card_path, remedy, ModelError)
-        self.arrays = read_arrays(arrays_path(graph), remedy)
         self.dimensions = self.arrays.voices.centroids.shape[1]
         self.threshold: float | None = card["open_set"]["threshold"]
         stored = card["decision"]
@@ -279,6 +282,38 @@ class Clip:
                     "give the recording itself"
                 )
         return jpg
+
+
+def _is_whole(card: dict[str, Any], labels: int) -> bool:
+    """Whether a model's JSON holds, of the right kind, all that is asked of it later."""
+    try:
+        threshold, temperature = card["open_set"]["threshold"], card["calibration"]["temperature"]
+        kinds = [
+            (card["labels"], list),
+            (card["picture"], dict | None),
+            (card["decision"], dict | None),
+            (card["backbone"]["band_statistics"], bool),
+            (card["backbone"]["name"], str),
+            (card["open_set"]["asked_rate"], float | int),
+            (card["open_set"]["network_had_heard_those_left_out"], bool),
+            (card["open_set"]["stretches_left_out"], int),
+            (card["training"]["validation_percentage"], float | int),
+            (card["training"]["testing_percentage"], float | int),
+            (card["split"]["training"], dict),
+            (card["split"]["heard_in_training"], list),
+            (card["test"], dict | None),
+            (threshold, float | int | None),
+            (temperature, float | int),
+        ]
+    except (KeyError, TypeError):
+        return False
+    return (
+        all(isinstance(value, kind) for value, kind in kinds)
+        and all(isinstance(label, str) for label in card["labels"])
+        and len(card["labels"]) == labels
+        and (threshold is None or math.isfinite(threshold))
+        and 0 < temperature < math.inf
+    )
 
 
 def card_beside(graph: Path) -> dict[str, Any]:

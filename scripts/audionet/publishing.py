@@ -80,6 +80,8 @@ def _publish(trained: Trained, config: RetrainConfig) -> None:
             exports.setdefault(other_name, export)
         elif other_name not in exports and graph.with_name(other_name).exists():
             warn(f"{graph.with_name(other_name)}: is of an earlier training, and is no longer answered for")
+    if before.get("decision"):
+        warn(f"{config.output_model}: what mistakes cost is forgotten: run evaluate.py with --cost again")
     if fingerprint != before.get("graph_sha256"):
         _put_aside(enrolled_path(graph))
     write_arrays(arrays_path(graph), _arrays(trained))
@@ -155,7 +157,7 @@ def _open_set(trained: Trained) -> dict[str, Any]:
         "background_recordings": recordings_in(
             data.bottlenecks.pictures[i] for rows in data.background.values() for i in rows
         ),
-        "network_had_heard_those_left_out": trained.config.from_scratch or trained.backbone.name.endswith("_tuned"),
+        "network_had_heard_those_left_out": trained.heard_those_left_out,
     }
 
 

@@ -149,8 +149,11 @@ def page(found: Evaluation, content: dict[str, Any], predictor: Predictor, plots
     then escaped.
     """
     wrong = [pair for pair in content["confusion"]["pairs"] if pair["true"] != pair["answer"]]
-    remarks = [(str(one.recorded.paths[0]), one.remark) for one in found.heard.recordings if one.remark]
     data = content["data"]
+    skipped, in_part = (
+        _some([(entry["file"], entry["reason"]) for entry in data[name]], _MOST_FILES)
+        for name in ("skipped", "judged_in_part")
+    )
     return (
         _environment()
         .get_template("report.html")
@@ -161,12 +164,12 @@ def page(found: Evaluation, content: dict[str, Any], predictor: Predictor, plots
             picture={name.removesuffix(".png"): _picture(png) for name, png in plots.items()},
             sets={name: _some(data[name], _MOST_NAMED) for name in ("missing_labels", "foreign_labels")}
             | {"cut_in_time": _some(data["recordings_also_heard_in_training"], _MOST_NAMED)},
-            skipped=_some([(entry["file"], entry["reason"]) for entry in data["skipped"]], _MOST_FILES),
-            in_part=_some(remarks, _MOST_FILES),
+            skipped=skipped,
+            in_part=in_part,
             trained_on_whole=content["model"]["trained_on"]["chunks"] == content["model"]["trained_on"]["recordings"],
             matrix=_matrix(content, found.labels),
             confusions=_some(sorted(wrong, key=lambda pair: -pair["count"]), _MOST_ROWS),
-            label_rows=_label_rows(found, content),
+            label_rows=_label_rows(content),
             detected=_detected(content),
             trials=(len(found.true) + len(found.unknown_scores)) * len(found.labels),
             most_curves=_MOST_CURVES,
@@ -294,20 +297,18 @@ def _matrix(content: dict[str, Any], labels: Sequence[str]) -> Matrix | None:
     return Matrix(answers, rows)
 
 
-def _label_rows(found: Evaluation, content: dict[str, Any]) -> Some:
+def _label_rows(content: dict[str, Any]) -> Some:
     """Every label; of very many, the tested ones with the lowest F1."""
-    answered = np.bincount(found.given, minlength=len(found.labels)).tolist()
     rows = []
-    for entry, times in zip(content["labels"]["labels"], answered, strict=True):
-        tested = entry["recordings"] > 0
+    for entry in content["labels"]["labels"]:
         rows.append(
             LabelRow(
                 entry["label"],
                 entry["recordings"],
-                entry["recall"] if tested else None,
-                times,
-                entry["precision"] if times else None,
-                entry["f1"] if tested else None,
+                entry["recall"],
+                entry["answered"],
+                entry["precision"],
+                entry["f1"],
             )
         )
     if len(rows) > _MOST_LABELS:

@@ -308,13 +308,15 @@ def clock(seconds: float, decimals: int = 0) -> str:
 def text_line(segment: Segment) -> str:
     """A segment for people to read."""
     name = "unknown" if segment.label is None else printable(segment.label)
-    return f"  {clock(segment.start, 1)} – {clock(segment.end, 1)}  {segment.probability:7.2%}  {name}"
+    sure = "" if segment.label is None else f"{segment.probability:.2%}"
+    return f"  {clock(segment.start, 1)} – {clock(segment.end, 1)}  {sure:>7}  {name}"
 
 
 def csv_line(segment: Segment) -> str:
     """A segment as a line of CSV without its end, in the columns of `CSV_HEADER`; times in seconds.
 
-    An unknown voice has no label and is ``true`` in the last column, so that a label may be called anything.
+    An unknown voice has neither label nor probability, and is ``true`` in the last column, so that a label may be
+    called anything.
     """
     # Only with this end of line does every Python quote a label that holds a carriage return.
     csv.writer(buffer := io.StringIO(), lineterminator="\r\n").writerow(
@@ -322,7 +324,7 @@ def csv_line(segment: Segment) -> str:
             f"{segment.start:.3f}",
             f"{segment.end:.3f}",
             segment.label or "",
-            f"{segment.probability:.6f}",
+            "" if segment.label is None else f"{segment.probability:.6f}",
             "true" if segment.label is None else "false",
         ]
     )

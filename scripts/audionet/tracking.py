@@ -12,9 +12,9 @@ from typing import IO
 
 import numpy as np
 
-from .errors import RecordingError
+from .errors import RecordingError, UsageError
 from .files import atomic_path, make_folder, write_bytes
-from .prediction import Clip, Predictor
+from .prediction import PICTURE_SUFFIXES, Clip, Predictor
 from .spectrogram import FloatArray
 from .timeline import CSV_HEADER, Segment, Window, csv_line, rttm_line, segments, timeline_plot
 
@@ -61,13 +61,20 @@ def track(predictor: Predictor, path: Path, step: float | None, folder: Path, na
     ------
     RecordingError
         If nothing in it can be judged.
+    UsageError
+        If the step is longer than a chunk, or much shorter.
     """
     picture = predictor.picture
+    if path.suffix.lower() in PICTURE_SUFFIXES:
+        raise RecordingError("is a picture: a timeline takes a recording")
     if picture is None:
         raise RecordingError("cannot be followed: this model was trained on pictures of unknown making")
     length = picture.chunk_seconds
-    step = min(step or length / STEPS_A_CHUNK, length)
-    # Levels of the whole recording, as in training, would take a pass of their own; its chunks are the same otherwise.
+    step = step or length / STEPS_A_CHUNK
+    if not 0.0499 * length <= step <= length:
+        raise UsageError(
+            f"--timeline_step is {step:g}: with this model it must be {length / 20:g} to {length:g} seconds"
+        )
     config = dataclasses.replace(picture, overlap=min(1 - step / length, 0.95), trim_silence=None)
     step = config.step_length / config.sample_rate
     clip = Clip(path, config)
@@ -117,6 +124,9 @@ class _Listening:
         probabilities: FloatArray = np.zeros(len(scores), np.float32)
         if nearest < len(predictor.labels):
             probabilities[: len(predictor.labels)] = look.probabilities
+            # Where mistakes cost more or less, the label that costs least changes places with the most probable.
+            best, given = int(look.probabilities.argmax()), int(predictor.rule.decide(look.probabilities[None])[0])
+            probabilities[[best, given]] = probabilities[[given, best]]
         else:
             probabilities[nearest] = 1
         return Window(start, probabilities, float(scores[nearest]))

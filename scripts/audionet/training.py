@@ -42,6 +42,7 @@ from .top_training import train_head
 _SAMPLES = 16
 _POINTS = 1000
 _ADAPTED_TO = 512
+_TUNED = "_tuned"
 _NO_PART_IN_TRAINING = {
     "final_tensor_name",
     "intermediate_store_frequency",
@@ -141,6 +142,11 @@ class Trained:
     summaries: Path
     leftovers: list[Path]
 
+    @property
+    def heard_those_left_out(self) -> bool:
+        """Whether the network itself was trained on the labels that were then played to it as unknown voices."""
+        return self.config.from_scratch or self.backbone.name.endswith(_TUNED)
+
 
 def train(config: RetrainConfig) -> Trained:
     """Train on the pictures of ``config.image_dir`` and test, beside the MFCC-statistics baseline.
@@ -235,7 +241,7 @@ class _Run:
             learning_rate=config.fine_tune_learning_rate,
             train_batch_size=config.fine_tune_batch_size,
         )
-        name, blocks = f"{backbone.name}_tuned", count(config.fine_tune, "block")
+        name, blocks = f"{backbone.name}{_TUNED}", count(config.fine_tune, "block")
         print(f"Fine-tuning the last {blocks} of {backbone.name}, and the top:", flush=True)
 
         def build(exact: bool) -> PictureNetwork:

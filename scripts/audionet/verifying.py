@@ -11,9 +11,10 @@ import numpy as np
 from .config import enrolled_path
 from .dataset import UNKNOWN, label_problem
 from .enrolment import enrol, forget
-from .errors import ModelError, RecordingError, UsageError
+from .errors import DatasetError, ModelError, RecordingError, UsageError
 from .files import printable
 from .prediction import Clip, Predictor
+from .spectrogram import FloatArray
 from .voices import rate_at, voice_of
 
 RELIABLE_SECONDS = 10.0
@@ -35,13 +36,15 @@ class Verification(NamedTuple):
         Whether the rate is at most the one asked for at training.
     score : float
     rate : float
-        Share of other voices that come as near; of so many trials.
-    trials : int
+        Share of other voices that come as near, at most.
+    nearer, trials : int
+        How many trials with other voices came as near, and how many there were.
     """
 
     accepted: bool
     score: float
     rate: float
+    nearer: int
     trials: int
 
 
@@ -56,52 +59,61 @@ class Enrolment(NamedTuple):
         1 of a voice like those of training, less of one that lies far from all of them.
     replaced : bool
         Whether there was one of that name.
-    failed : dict of Path to str
-        Clips that could not be read, and why.
+    failed, in_part : dict of Path to str
+        Clips that could not be read, or not to their end, and why.
     """
 
     seconds: float
     reach: float
     replaced: bool
     failed: dict[Path, str]
+    in_part: dict[Path, str]
 
 
 def check_name(predictor: Predictor, name: str) -> None:
     """Raise UsageError if a new voice cannot have this name."""
     if name in predictor.labels:
         raise UsageError(f"--enrol {printable(name)}: the model was trained on a label of that name: take another")
-    if name == UNKNOWN or not name.strip() or label_problem(name):
+    if name in (UNKNOWN, "unknown") or not name.strip() or label_problem(name):
         raise UsageError(f"--enrol {printable(name)}: that is no name for a voice: take another")
 
 
 def enrol_clips(predictor: Predictor, name: str, clips: Sequence[Path]) -> Enrolment:
-    """Add a voice from clips of it. A clip that cannot be read whole is left out.
+    """Add a voice from what can be heard of clips.
 
     Raises
     ------
     RecordingError
-        If none can be.
+        If that is nothing.
     """
     check_name(predictor, name)
-    embeddings, seconds, failed = [], 0.0, {}
+    embeddings: list[FloatArray] = []
+    seconds = 0.0
+    failed: dict[Path, str] = {}
+    in_part: dict[Path, str] = {}
     for path in clips:
-        clip = Clip(path, predictor.picture)
+        found: list[FloatArray] = []
         try:
-            found = [predictor.look(jpg).embedding for _, jpg in clip if jpg is not None]
+            clip = Clip(path, predictor.picture)
+            for _, jpg in clip:
+                if jpg is not None:
+                    found.append(predictor.look(jpg).embedding)
             if not found:
                 raise RecordingError("is silent from beginning to end")
-        except RecordingError as error:
-            failed[path] = str(error)
-            continue
+        except (RecordingError, DatasetError) as error:
+            (in_part if found else failed)[path] = str(error)
+            if not found:
+                continue
         embeddings += found
         heard = predictor.picture.chunk_seconds * len(found) if predictor.picture else 0.0
         seconds += min(clip.seconds or heard, heard)
     if not embeddings:
-        raise RecordingError(f"none of the clips can be used to enrol {printable(name)}")
+        reasons = "; ".join(f"{printable(path)} {reason}" for path, reason in failed.items())
+        raise RecordingError(f"nothing can be heard to enrol {printable(name)}: {reasons}")
     card = predictor.card
     together = np.stack(embeddings)
     replaced = enrol(enrolled_path(predictor.graph), card["graph_sha256"], name, together, seconds)
-    return Enrolment(seconds, voice_of(together).reach, replaced, failed)
+    return Enrolment(seconds, voice_of(together).reach, replaced, failed, in_part)
 
 
 def forget_voice(predictor: Predictor, name: str) -> None:
@@ -155,4 +167,4 @@ class Verifier:
         score = float(self._predictor.answer(path).scores[self._place])
         impostors = self._predictor.arrays.impostors
         rate = rate_at(score, impostors)
-        return Verification(rate <= self._rate, score, rate, len(impostors))
+        return Verification(rate <= self._rate, score, rate, int((impostors >= score).sum()), len(impostors))

@@ -94,7 +94,7 @@ def verification_text(path: Path, name: str, found: Verification) -> str:
     """The same in one line."""
     return (
         f"{printable(path)}: {'yes' if found.accepted else 'no'}, {'' if found.accepted else 'not '}{printable(name)} "
-        f"(likeness {found.score:.2f}; {found.rate:.2%} of {found.trials} trials with other voices came as near)"
+        f"(likeness {found.score:.2f}; {found.nearer} of {found.trials} trials with other voices came as near)"
     )
 
 
@@ -107,7 +107,8 @@ def timeline_json(path: Path, timeline: Timeline) -> dict[str, Any]:
             "end": round(segment.end, 3),
             "label": segment.label,
             "unknown": segment.label is None,
-            "probability": round(segment.probability, 6),
+            "probability": None if segment.label is None else round(segment.probability, 6),
+            "score": None if segment.score is None else round(segment.score, 6),
         }
         for segment in timeline.segments
     ]
