@@ -68,9 +68,10 @@ def say(content: dict[str, Any]) -> None:
         print(f"Unknown voices: {unknown['accepted']} of {unknown['clips']} accepted ({unknown['of']})")
     before, after = (content["calibration"][when] for when in ("before", "after"))
     if before["calibration_error"] is not None:
+        fitted = count(content["calibration"]["recordings"], "validation recording")
         print(
-            f"Calibration error: {after['calibration_error']:.1%}, {before['calibration_error']:.1%} without the "
-            f"temperature ({count(after['recordings'], 'recording')})"
+            f"Calibration error: {after['calibration_error']:.1%} of {count(after['recordings'], 'recording')}, "
+            f"{before['calibration_error']:.1%} without the temperature, which {fitted} gave"
         )
     if content["costs"]:
         costs = content["costs"]

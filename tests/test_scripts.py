@@ -133,7 +133,7 @@ def test_a_report_on_what_training_kept_aside(place: Workplace) -> None:
     flags = [f"--graph={place.graph}", f"--image_dir={place.folder / 'data_image'}", f"--report_dir={out}"]
     done = run_script("evaluate.py", *flags)
     assert done.returncode == 0, done.stderr
-    assert "3 recordings from the test part of" in done.stdout
+    assert "3 recordings of its labels from the test part of" in done.stdout
     assert "none of them heard in training" in done.stdout
     assert f"Report: {out / 'report.html'}" in done.stdout
     content = json.loads((out / "report.json").read_text())
