@@ -118,6 +118,8 @@ def enrol(predictor: Predictor, name: str, clips: Sequence[Path]) -> None:
         warn(f"{done.seconds:.1f} s are little: enrol again with {RELIABLE_SECONDS:.0f} to 30 s of this voice")
     if done.reach < RELIABLE_REACH:
         warn("it is unlike all that the model was trained on: other voices recorded like it may pass for it")
+    if done.resembles is not None:
+        warn(f"it is like {done.resembles}, a label of the model's: clips of that may be answered with this name now")
     if done.failed:
         raise AudioNetError(f"{len(done.failed)} of {count(len(clips), 'clip')} could not be used")
 

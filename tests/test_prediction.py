@@ -90,6 +90,9 @@ def test_an_enrolled_voice_is_recognised_until_it_is_forgotten(graph: Path, tmp_
     done = enrol_clips(Predictor(graph), "Ö 'x'", [clip])
     assert (done.seconds, done.replaced, done.failed) == (pytest.approx(12.0), False, {})
     assert done.reach < 0.5  # nothing like it was in training
+    assert done.resembles is None
+    assert enrol_clips(Predictor(graph), "b", [write_sound(tmp_path / "b.wav", 600, 12.0)]).resembles == "b600"
+    forget_voice(Predictor(graph), "b")
     predictor = Predictor(graph)
     other = predictor.answer(write_sound(tmp_path / "again.wav", 3400, 3.0))
     assert other.decision.label == "Ö 'x'"

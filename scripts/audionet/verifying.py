@@ -57,6 +57,8 @@ class Enrolment(NamedTuple):
         How much was heard.
     reach : float
         1 of a voice like those of training, less of one that lies far from all of them.
+    resembles : str or None
+        The label whose voice it is so like that it would have been taken for it.
     replaced : bool
         Whether there was one of that name.
     failed, in_part : dict of Path to str
@@ -65,6 +67,7 @@ class Enrolment(NamedTuple):
 
     seconds: float
     reach: float
+    resembles: str | None
     replaced: bool
     failed: dict[Path, str]
     in_part: dict[Path, str]
@@ -113,7 +116,11 @@ def enrol_clips(predictor: Predictor, name: str, clips: Sequence[Path]) -> Enrol
     card = predictor.card
     together = np.stack(embeddings)
     replaced = enrol(enrolled_path(predictor.graph), card["graph_sha256"], name, together, seconds)
-    return Enrolment(seconds, voice_of(together).reach, replaced, failed, in_part)
+    likeness = predictor.arrays.voices.scores(together).mean(axis=0)
+    nearest = int(likeness.argmax())
+    alike = predictor.threshold is not None and likeness[nearest] >= predictor.threshold
+    resembles = predictor.labels[nearest] if alike else None
+    return Enrolment(seconds, voice_of(together).reach, resembles, replaced, failed, in_part)
 
 
 def forget_voice(predictor: Predictor, name: str) -> None:
