@@ -14,7 +14,7 @@ from audionet.config import EvaluateConfig
 from audionet.console import Parser, count, run, warn
 from audionet.costs import Rule
 from audionet.evaluation import as_json, evaluate, store_rule
-from audionet.files import make_folder, printable
+from audionet.files import make_writable_folder, printable
 from audionet.flags import add_flags, from_flags
 from audionet.prediction import Predictor
 from audionet.report import write_report
@@ -28,7 +28,7 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
 
 def main(argv: Sequence[str] | None = None) -> None:
     config = from_flags(EvaluateConfig, parse_args(argv))
-    make_folder(config.report_dir)
+    make_writable_folder(config.report_dir)
     predictor = Predictor(config.graph, with_enrolled=False)
     found = evaluate(predictor, config)
     content = as_json(found, predictor, config)

@@ -14,6 +14,7 @@ from audionet.files import (
     atomic_path,
     first_line,
     make_folder,
+    make_writable_folder,
     only_run_in,
     printable,
     read_json,
@@ -22,6 +23,16 @@ from audionet.files import (
     write_bytes,
     write_json,
 )
+
+
+def test_a_folder_that_cannot_be_made_or_written_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for make in (make_folder, make_writable_folder):
+        with pytest.raises(NotADirectoryError, match="is a file, and a folder is wanted") as found:
+            make(tmp_path / "file")
+        assert found.value.filename == str(tmp_path / "file")
+    make_writable_folder(tmp_path / "a" / "b")
+    assert list((tmp_path / "a" / "b").iterdir()) == []
 
 
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:

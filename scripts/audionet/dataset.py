@@ -140,6 +140,7 @@ def find_pictures(image_dir: Path, least_labels: int = 2) -> list[Picture]:
     labels = {picture.label for picture in pictures} - {UNKNOWN}
     if len(labels) < least_labels:
         found = f"only '{printable(*labels)}' has pictures" if labels else "it holds no pictures in label folders"
+        found += f" beside {UNKNOWN}, which is no label" if (image_dir / UNKNOWN).is_dir() else ""
         also = f" (nothing in {', '.join(map(printable, empty))})" if empty else ""
         raise DatasetError(f"{printable(image_dir)}: {found}{also}; telling labels apart takes two or more: {remedy}")
     return sorted(pictures, key=lambda p: (p.label, p.recording, p.index, p.variant, p.name))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import itertools
 import json
@@ -88,6 +89,8 @@ def make_folder(path: Path, alone: bool = False) -> None:
 
     Where `only_run_in` keeps others out, `alone`, nothing half-written can belong to anybody.
     """
+    if path.exists() and not path.is_dir():
+        raise NotADirectoryError(errno.ENOTDIR, "is a file, and a folder is wanted", str(path))
     path.mkdir(parents=True, exist_ok=True)
     with os.scandir(path) as entries:
         left = [entry for entry in entries if entry.name.startswith(TEMPORARY_PREFIX)]
@@ -95,6 +98,18 @@ def make_folder(path: Path, alone: bool = False) -> None:
         with contextlib.suppress(FileNotFoundError):
             if alone or not _is_being_written(entry):
                 _remove(Path(entry.path))
+
+
+def make_writable_folder(path: Path) -> None:
+    """Make a folder, and find out before the work, not after it, that nothing can be written there."""
+    make_folder(path)
+    trial = temporary_path(path)
+    try:
+        trial.touch()
+        trial.unlink()
+    except OSError as error:
+        error.filename = str(path)
+        raise
 
 
 def _remove(path: Path) -> None:

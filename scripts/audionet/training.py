@@ -25,7 +25,7 @@ from .dataset import SETS, Picture, evenly, find_pictures, read_picture_config
 from .errors import DatasetError, UsageError
 from .examples import FeatureExamples, PictureExamples
 from .features import BAND_STATISTICS_WIDTH, MFCC_STATISTICS_WIDTH, picture_features
-from .files import content_hash, make_folder, printable, temporary_path
+from .files import content_hash, make_folder, make_writable_folder, printable
 from .fitting import Fit, fit
 from .head import Head
 from .metrics import Accuracy, accuracy
@@ -410,9 +410,7 @@ def _check_outputs(config: RetrainConfig) -> None:
     make_folder(config.summaries_dir)
     make_folder(config.checkpoint_dir)
     for folder in {graph.parent, config.output_labels.parent}:
-        trial = temporary_path(folder)
-        trial.touch()
-        trial.unlink()
+        make_writable_folder(folder)
 
 
 def _summaries_folder(parent: Path) -> Path:
