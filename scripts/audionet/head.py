@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from .examples import FeatureExamples
 from .spectrogram import FloatArray
+
+if TYPE_CHECKING:
+    from .examples import FeatureExamples
 
 EPSILON = 1e-12
 """Least length that is divided by."""

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .cache import IntArray
 from .head import EPSILON, Layer
 from .spectrogram import FloatArray
+
+if TYPE_CHECKING:
+    from .cache import IntArray
 
 MOST_PROTOTYPES = 16
 """Prototypes of a voice, at most; it gets one for every three of its chunks."""
