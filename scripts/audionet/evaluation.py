@@ -125,22 +125,13 @@ def evaluate(predictor: Predictor, config: EvaluateConfig) -> Evaluation:
     """
     labels = predictor.labels
     number = {label: place for place, label in enumerate(labels)}
-    costs = parse_costs(config.cost, labels) if config.cost and not config.drops_rule else None
-    kept_for_rule = part_of_split(predictor, config, "validation") if costs is not None else []
-    heard = listen(predictor, config)
-    rule, picked = predictor.rule, None
+    picked, rule = None, predictor.rule
     if config.drops_rule:
         rule = Rule(Costs(len(labels)))
-    if costs is not None:
-        validation, _ = ask(predictor, config, kept_for_rule)
-        known = [one for one in validation if one.recorded.label in number]
-        present = {one.recorded.label for one in known}
-        concerned = dict.fromkeys(labels[place] for cost in costs.exceptions for place in cost[:2])
-        if missing := [label for label in concerned if label not in present]:
-            warn(f"no validation recording is of {', '.join(map(printable, missing))}: the rule rests on theory there")
-        true = np.array([number[one.recorded.label] for one in known], np.int64)
-        picked = pick_rule(_stacked([one.probabilities for one in known], len(labels)), true, costs)
+    elif config.cost:
+        picked = _pick(predictor, config, parse_costs(config.cost, labels), number)
         rule = picked.rule
+    heard = listen(predictor, config)
     true = np.array([number[one.recorded.label] for one in heard.recordings], np.int64)
     probabilities, uncalibrated, scores = (
         _stacked([getattr(one, name) for one in heard.recordings], len(labels))
@@ -165,6 +156,18 @@ def evaluate(predictor: Predictor, config: EvaluateConfig) -> Evaluation:
         rule=rule,
         picked=picked,
     )
+
+
+def _pick(predictor: Predictor, config: EvaluateConfig, costs: Costs, number: dict[str, int]) -> Picked:
+    """The rule under which mistakes cost least on the validation recordings."""
+    judged, _ = ask(predictor, config, part_of_split(predictor, config, "validation"))
+    known = [one for one in judged if one.recorded.label in number]
+    present = {number[one.recorded.label] for one in known}
+    concerned = dict.fromkeys(place for cost in costs.exceptions for place in (cost.true, cost.predicted))
+    if missing := [predictor.labels[place] for place in concerned if place not in present]:
+        warn(f"no validation recording is of {', '.join(map(printable, missing))}: the rule rests on theory there")
+    true = np.array([number[one.recorded.label] for one in known], np.int64)
+    return pick_rule(_stacked([one.probabilities for one in known], len(number)), true, costs)
 
 
 def as_json(found: Evaluation, predictor: Predictor, config: EvaluateConfig) -> dict[str, Any]:

@@ -120,6 +120,15 @@ def learn(training: Sample, validation: Sample, widths: Sequence[int], rate: flo
     """Learn to compare voices, and find out how far that goes.
 
     Examples of the background in the validation set are played as unknown voices as well.
+
+    Parameters
+    ----------
+    training, validation : Sample
+        Of the same labels; in the training set every label from 0 to the highest at least once.
+    widths : sequence of int
+        Widths of the parts that the features are joined of.
+    rate : float
+        Share of unknown voices that may be taken for one of the labels, 0 to 1; 0 if unknown is never to be answered.
     """
     comparison = compare(training, widths)
     together = Sample(
