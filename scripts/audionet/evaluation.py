@@ -22,7 +22,17 @@ from .judging import LENGTHS, Judged
 from .metrics import Accuracy, accuracy
 from .prediction import Predictor
 from .spectrogram import FloatArray
-from .verification import Detection, Reliability, bootstrap_ratio, detection, label_scores, reliability, top_k, trials
+from .verification import (
+    Detection,
+    Reliability,
+    bootstrap,
+    bootstrap_ratio,
+    detection,
+    label_scores,
+    reliability,
+    top_k,
+    trials,
+)
 
 _KS = (1, 2, 3, 5, 10)
 _LEFT_OUT = "labels left out at training"
@@ -263,8 +273,8 @@ def _accurate(share: Accuracy) -> dict[str, Any]:
 
 
 def _share(right: NDArray[np.bool_]) -> dict[str, Any]:
-    low, high = bootstrap_ratio(right.astype(float), np.ones(len(right)))
-    return {**_accurate(accuracy(right)), "bootstrap": _finite([low, high])}
+    low, high = bootstrap(right.astype(float))
+    return {**_accurate(accuracy(right)), "bootstrap": [_finite(low), _finite(high)]}
 
 
 def _chunks(given: Sequence[IntArray], true: IntArray) -> dict[str, Any]:
@@ -273,7 +283,7 @@ def _chunks(given: Sequence[IntArray], true: IntArray) -> dict[str, Any]:
     groups = [place for place, chunks in enumerate(given) for _ in chunks]
     share = accuracy(np.concatenate([np.zeros(0, bool), *right]), groups)
     low, high = bootstrap_ratio(np.array([float(r.sum()) for r in right]), np.array([float(len(r)) for r in right]))
-    return {**_accurate(share), "bootstrap": _finite([low, high])}
+    return {**_accurate(share), "bootstrap": [_finite(low), _finite(high)]}
 
 
 def _baseline(recordings: Sequence[Judged], true: IntArray) -> dict[str, Any] | None:
@@ -323,7 +333,7 @@ def _labels(found: Evaluation) -> dict[str, Any]:
         "recordings": len(found.true),
         "macro": {
             "labels": scores.tested,
-            **{name: _finite([getattr(scores, f"macro_{name}")])[0] for name in ("precision", "recall", "f1")},
+            **{name: _finite(getattr(scores, f"macro_{name}")) for name in ("precision", "recall", "f1")},
         },
         "labels": [
             {
@@ -353,7 +363,7 @@ def _detected(found: Detection | None) -> dict[str, Any] | None:
 
 def _reliable(found: Reliability) -> dict[str, Any]:
     return {
-        "calibration_error": _finite([found.error])[0],
+        "calibration_error": _finite(found.error),
         "recordings": found.n,
         "bins": [
             {"from": float(low), "to": float(high), "confidence": float(c), "accuracy": float(a), "recordings": int(n)}
@@ -396,15 +406,15 @@ def _costs(found: Evaluation) -> dict[str, Any] | None:
         "rule": found.rule.as_json(found.labels),
         "threshold": found.rule.threshold,
         "recordings": by_rule.recordings,
-        "mean_cost": _finite([by_rule.mean])[0],
-        "mean_cost_of_most_probable": _finite([plain.mean])[0],
+        "mean_cost": _finite(by_rule.mean),
+        "mean_cost_of_most_probable": _finite(plain.mean),
         "validation": None
         if picked is None
         else {
             "recordings": picked.recordings,
-            "mean_cost": _finite([picked.chosen])[0],
-            "mean_cost_of_most_probable": _finite([picked.most_probable])[0],
-            "mean_cost_of_bayes": _finite([picked.bayes])[0],
+            "mean_cost": _finite(picked.chosen),
+            "mean_cost_of_most_probable": _finite(picked.most_probable),
+            "mean_cost_of_bayes": _finite(picked.bayes),
         },
     }
 
@@ -423,6 +433,6 @@ def _mistake(found: Evaluation, place: int, chunk: int) -> dict[str, Any]:
     }
 
 
-def _finite(values: Sequence[float]) -> list[float | None]:
-    """Numbers for JSON, which has no NaN."""
-    return [float(value) if math.isfinite(value) else None for value in values]
+def _finite(value: float) -> float | None:
+    """A number for JSON, which has no NaN."""
+    return float(value) if math.isfinite(value) else None
