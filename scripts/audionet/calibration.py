@@ -8,6 +8,7 @@ import numpy as np
 
 from .cache import IntArray
 from .dataset import evenly
+from .head import softmax
 from .metrics import Groups
 from .spectrogram import FloatArray
 
@@ -21,10 +22,9 @@ def tempered(probabilities: FloatArray, temperature: float) -> FloatArray:
 
     Above 1 they are less sure, below 1 surer; which label is the most probable does not change.
     """
-    logits = np.log(np.maximum(probabilities, _LEAST_PROBABILITY)) / temperature
-    exponents = np.exp(logits - logits.max(axis=-1, keepdims=True))
-    result: FloatArray = (exponents / exponents.sum(axis=-1, keepdims=True)).astype(np.float32)
-    return result
+    logits: FloatArray = np.log(np.maximum(probabilities, np.float32(_LEAST_PROBABILITY)))
+    logits /= np.float32(temperature)
+    return softmax(logits)
 
 
 def fit_temperature(probabilities: FloatArray, labels: IntArray, recordings: Sequence[Hashable]) -> float:

@@ -80,10 +80,14 @@ class Head:
 
     def probabilities(self, features: FloatArray) -> FloatArray:
         """Probabilities, shape (n, labels), of features, shape (n, width)."""
-        logits = self.logits(features)
-        exponents = np.exp(logits - logits.max(axis=1, keepdims=True))
-        result: FloatArray = exponents / exponents.sum(axis=1, keepdims=True)
-        return result
+        return softmax(self.logits(features))
+
+
+def softmax(logits: FloatArray) -> FloatArray:
+    """Probabilities, shape (..., labels), of logits of the same shape."""
+    exponents = np.exp(logits - logits.max(axis=-1, keepdims=True))
+    result: FloatArray = exponents / exponents.sum(axis=-1, keepdims=True)
+    return result
 
 
 def standardisation(blocks: Iterable[FloatArray], widths: Sequence[int]) -> tuple[FloatArray, FloatArray]:

@@ -274,4 +274,5 @@ def some_stretches(pictures: Sequence[Picture], labels: IntArray) -> IntArray:
 
 
 def _means(rows: FloatArray, labels: IntArray) -> FloatArray:
-    return Groups(labels.tolist()).mean(rows)[np.argsort(Groups(labels.tolist()).names)]
+    groups = Groups(labels.tolist())
+    return groups.mean(rows)[np.argsort(groups.names)]

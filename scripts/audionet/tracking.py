@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -90,7 +89,7 @@ def track(predictor: Predictor, path: Path, step: float | None, folder: Path, na
         ):
             found.append(segment)
             table.write(csv_line(segment) + "\r\n")
-            turns.write(rttm_line(segment, os.fsencode(path.name).decode("utf-8", "surrogateescape")) + "\n")
+            turns.write(rttm_line(segment, path.name) + "\n")
         if not listening.heard:
             raise listening.damage or RecordingError("is silent from beginning to end")
     seconds = clip.seconds or 0.0
