@@ -51,13 +51,13 @@ def stock(model: Any, paths: list[Path]) -> np.ndarray:
 def network_alone(network: Path, jpgs: list[bytes]) -> float:
     """Seconds for the network on pictures already decoded and resized, in one of several processes."""
     from audionet.features import picture_features
-    from audionet.litert import BatchRunner
+    from audionet.litert import Runner
 
-    runner = BatchRunner(network, 8)
+    runner = Runner(network)
     pixels = np.concatenate([picture_features(jpg, (128, 128)).pixels for jpg in jpgs])
-    runner(pixels[:8])
+    runner.features(pixels[:8], 8)
     start = time.perf_counter()
-    runner(pixels)
+    runner.features(pixels, 8)
     return time.perf_counter() - start
 
 

@@ -15,7 +15,7 @@ from audionet.conversion import convert
 from audionet.dataset import find_pictures
 from audionet.errors import DatasetError
 from audionet.features import picture_features
-from audionet.litert import BatchRunner, Runner
+from audionet.litert import Runner
 
 
 @pytest.fixture
@@ -46,7 +46,7 @@ def test_features_are_the_networks_for_that_picture(picture_folder, compute, bac
 def test_a_batch_changes_no_bit(backbone: Backbone, count: int) -> None:
     pixels = np.random.default_rng(count).integers(0, 256, (count, 64, 48, 3)).astype(np.uint8)
     alone = Runner(backbone.path)
-    together = BatchRunner(backbone.path, 8)(pixels)
+    together = Runner(backbone.path).features(pixels, 8)
     np.testing.assert_array_equal(together, np.stack([alone(picture[None]) for picture in pixels]))
 
 
@@ -58,7 +58,7 @@ def test_a_network_that_takes_one_at_a_time(tmp_path: Path) -> None:
 
     samples = np.random.default_rng(0).integers(0, 256, (5, 8, 8, 3)).astype(np.uint8)
     (tmp_path / "x.tflite").write_bytes(convert(flat, (8, 8), samples, "flat")[0])
-    features = BatchRunner(tmp_path / "x.tflite", 4)(samples)
+    features = Runner(tmp_path / "x.tflite").features(samples, 4)
     np.testing.assert_allclose(features, samples.mean(axis=(1, 2)), rtol=1e-5)
 
 

@@ -89,12 +89,12 @@ def test_only_the_last_blocks_are_free_and_batch_normalisation_is_not(block_back
 
 
 def test_fine_tuning_starts_from_what_the_top_layer_had_reached(block_backbone) -> None:
-    from audionet.litert import BatchRunner
+    from audionet.litert import Runner
 
     head = some_head(block_backbone.width + 256, 3)
     built = from_backbone(block_backbone, head, RetrainConfig(fine_tune=1), exact=True)
     pixels, bands = noise(5, (32, 24)), np.random.default_rng(2).random((5, 256)).astype(np.float32)
-    features = np.concatenate([BatchRunner(block_backbone.path, 1)(pixels), bands], axis=1)
+    features = np.concatenate([Runner(block_backbone.path).features(pixels), bands], axis=1)
     logits = built.network.model([pixels.astype(np.float32), bands]).numpy()
     np.testing.assert_allclose(logits, head.logits(features), atol=0.1)
 

@@ -23,6 +23,8 @@ Int16Array = NDArray[np.int16]
 SILENCE_PEAK = 8
 """Highest 16-bit sample that still counts as silence: -72 dBFS, where three bits are left to hear."""
 
+SILENT = "is silent from beginning to end"
+
 SECTION_SECONDS = 10
 """A recording is resampled in sections of this length, so that reading may begin at any of them."""
 

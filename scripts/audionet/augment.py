@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 import soundfile
 
-from .audio import Int16Array, Recording, to_int16
+from .audio import SILENT, Int16Array, Recording, to_int16
 from .config import AUGMENT_KINDS, PictureConfig
 from .decoding import AUDIO_SUFFIXES, Float32Array, open_sound
 from .errors import RecordingError, UnavailableError, UsageError
@@ -107,7 +107,7 @@ def find_noise(folder: Path) -> tuple[Path, ...]:
         try:
             with open_sound(path) as sound:
                 if not any(block.any() for block in sound.mono()):
-                    raise RecordingError("is silent from beginning to end")
+                    raise RecordingError(SILENT)
         except UnavailableError as error:
             raise UsageError(f"--noise_dir: {printable(path)}: {error}") from None
         except RecordingError as error:

@@ -25,7 +25,7 @@ from .dataset import Picture
 from .errors import DatasetError
 from .executors import WorkerDied, map_unordered, worker_pool
 from .features import PictureFeatures, picture_features
-from .litert import BatchRunner
+from .litert import Runner
 from .spectrogram import FloatArray, UInt8Array
 from .tensorflow_runtime import gpus
 
@@ -153,7 +153,7 @@ def _with_network(
 
 
 def _network_features(pixels: UInt8Array, network: Path | None) -> FloatArray:
-    return _runner(network)(pixels) if network else np.empty((len(pixels), 0), np.float32)
+    return _runner(network).features(pixels, _AT_A_TIME) if network else np.empty((len(pixels), 0), np.float32)
 
 
 def _features(path: Path, input_size: tuple[int, int]) -> PictureFeatures | str:
@@ -172,11 +172,11 @@ def _split(task: Task) -> list[Task]:
 _of_thread = threading.local()  # a Dask worker may run several tasks at a time; a network runs one
 
 
-def _runner(network: Path) -> BatchRunner:
+def _runner(network: Path) -> Runner:
     """The network of this worker."""
     if getattr(_of_thread, "network", None) != network:
-        _of_thread.network, _of_thread.runner = network, BatchRunner(network, _AT_A_TIME)
-    runner: BatchRunner = _of_thread.runner
+        _of_thread.network, _of_thread.runner = network, Runner(network)
+    runner: Runner = _of_thread.runner
     return runner
 
 

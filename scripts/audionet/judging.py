@@ -21,7 +21,7 @@ from .decoding import AUDIO_SUFFIXES
 from .errors import DatasetError, RecordingError
 from .executors import WorkerDied, local_processes, map_unordered
 from .files import walk
-from .prediction import PICTURE_SUFFIXES, Clip, Look, Predictor
+from .prediction import PICTURE_SUFFIXES, Clip, Predictor, look_through
 from .spectrogram import FloatArray
 
 LENGTHS = (1, 2, 4)
@@ -168,22 +168,10 @@ def _predictor(graph: Path) -> Predictor:
 
 
 def _judge(predictor: Predictor, recorded: Recorded) -> Judged:
-    looks: list[Look] = []
-    keys: list[bytes] = []
-    starts: list[float] = []
-    remark = None
-    try:
-        for start, jpg in _pictures(predictor, recorded):
-            if jpg is not None:
-                looks.append(predictor.look(jpg))
-                keys.append(content_key(jpg))
-                starts.append(start)
-    except RecordingError as error:
-        if not looks:
-            raise
-        remark = str(error)
-    if not looks:
-        raise RecordingError("is silent from beginning to end")
+    seen, remark = look_through(
+        _pictures(predictor, recorded), lambda start, jpg: (start, content_key(jpg), predictor.look(jpg))
+    )
+    starts, keys, looks = zip(*seen, strict=True)
     probabilities = np.stack([look.probabilities for look in looks])
     scores = predictor.voices.scores(np.stack([look.embedding for look in looks])).mean(axis=0)
     given = probabilities.argmax(axis=1)

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from .audio import SILENT
 from .config import PictureConfig
 from .dataset import chunk_name, label_problem, parse_chunk_name, recording_name
 from .decoding import AUDIO_SUFFIXES
@@ -94,7 +95,7 @@ def joined(pieces: Iterable[Outcome]) -> Outcome:
         if note:
             break
     if chunks and len(silent) == chunks and note is None:
-        note = "is silent from beginning to end"
+        note = SILENT
     return Outcome(seconds, chunks, silent, note, digest, lasting)
 
 

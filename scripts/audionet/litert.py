@@ -16,6 +16,9 @@ from .files import printable
 class Runner:
     """A loaded LiteRT model. One thread at a time may call it; give each thread its own.
 
+    Each picture's outputs are the same to the last bit in a batch as alone, and come up to a third sooner: the weights
+    are fetched from memory once for all of them.
+
     Parameters
     ----------
     path : Path
@@ -31,14 +34,23 @@ class Runner:
     """
 
     def __init__(self, path: Path, threads: int = 1) -> None:
+        self._path = path
+        self._threads = threads
+        self._grows = True
+        self._load()
+
+    def _load(self) -> None:
         from ai_edge_litert.interpreter import Interpreter
 
         try:
             with native_stderr_muted():
-                self._interpreter = Interpreter(str(path), num_threads=threads)
+                self._interpreter = Interpreter(str(self._path), num_threads=self._threads)
                 self._interpreter.allocate_tensors()
         except (ValueError, RuntimeError):
-            raise ModelError(f"{printable(path)} is missing or no LiteRT model: run retrain.py again") from None
+            raise ModelError(f"{printable(self._path)} is missing or no LiteRT model: run retrain.py again") from None
+        self._look_up()
+
+    def _look_up(self) -> None:
         self._inputs: list[dict[str, Any]] = self._interpreter.get_input_details()
         self._outputs: list[dict[str, Any]] = self._interpreter.get_output_details()
 
@@ -49,21 +61,30 @@ class Runner:
 
     @property
     def output_width(self) -> int:
-        """Numbers in the first output."""
-        return int(np.prod(self._outputs[0]["shape"]))
+        """Numbers in the first output, of one picture."""
+        return int(np.prod(self._outputs[0]["shape"])) // int(self._inputs[0]["shape"][0])
 
-    def resized(self, batch: int) -> bool:
-        """Make room for a batch; False where the graph's layers do not all follow."""
-        item, width = self._inputs[0], self.output_width
+    def _takes(self, batch: int) -> bool:
+        """Make room for a batch; False, and only for one picture, where the graph's layers do not all follow."""
+        if batch == self._inputs[0]["shape"][0]:
+            return True
+        if not self._grows:
+            return False
+        widths = [int(np.prod(item["shape"])) // int(self._inputs[0]["shape"][0]) for item in self._outputs]
         try:
             with native_stderr_muted():
-                self._interpreter.resize_tensor_input(item["index"], [batch, *map(int, item["shape"][1:])])
+                for item in self._inputs:
+                    self._interpreter.resize_tensor_input(item["index"], [batch, *map(int, item["shape"][1:])])
                 self._interpreter.allocate_tensors()
+            self._look_up()
         except (ValueError, RuntimeError):
-            return False
-        self._inputs = self._interpreter.get_input_details()
-        self._outputs = self._interpreter.get_output_details()
-        return tuple(map(int, self._outputs[0]["shape"])) == (batch, width)
+            self._grows = False
+        else:
+            shapes = [tuple(map(int, item["shape"])) for item in self._outputs]
+            self._grows = shapes == [(batch, width) for width in widths]
+        if not self._grows:
+            self._load()
+        return self._grows
 
     def __call__(self, *inputs: NDArray[Any]) -> NDArray[np.float32]:
         """The first output, shape (width,), for inputs of batch one."""
@@ -74,40 +95,20 @@ class Runner:
         """The first output as it comes, shape (batch, width)."""
         return self.run_all(*inputs)[0]
 
+    def features(self, pixels: NDArray[np.uint8], at_a_time: int = 1) -> NDArray[np.float32]:
+        """The first output, shape (n, width), of a network with one input, for pixels, shape (n, height, width, 3)."""
+        found = np.empty((len(pixels), self.output_width), np.float32)
+        for start in range(0, len(pixels), at_a_time):
+            found[start : start + at_a_time] = self.run(pixels[start : start + at_a_time])
+        return found
+
     def run_all(self, *inputs: NDArray[Any]) -> list[NDArray[np.float32]]:
-        """All outputs as they come."""
+        """All outputs as they come, for inputs of any batch."""
+        batch = len(inputs[0])
+        if not self._takes(batch):
+            singly = [self.run_all(*(value[i : i + 1] for value in inputs)) for i in range(batch)]
+            return [np.concatenate(parts) for parts in zip(*singly, strict=True)]
         for item, value in zip(self._inputs, inputs, strict=True):
             self._interpreter.set_tensor(item["index"], value)
         self._interpreter.invoke()
         return [self._interpreter.get_tensor(item["index"]) for item in self._outputs]
-
-
-class BatchRunner:
-    """A network with one input, run on several pictures at a time where its graph allows it.
-
-    Each picture's features are the same to the last bit as alone, and come a third sooner: the weights are
-    fetched from memory once for all of them.
-
-    Parameters
-    ----------
-    path : Path
-        A .tflite file.
-    batch : int
-        Pictures at a time.
-    """
-
-    def __init__(self, path: Path, batch: int) -> None:
-        self._runner = Runner(path)
-        self._width = self._runner.output_width
-        self._batch = batch if self._runner.resized(batch) else 1
-        if self._batch == 1:
-            self._runner = Runner(path)
-
-    def __call__(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Features, shape (n, width), of pictures, shape (n, height, width, 3)."""
-        features = np.empty((len(pixels), self._width), np.float32)
-        padded = np.concatenate([pixels, pixels[:1].repeat(-len(pixels) % self._batch, axis=0)])
-        for start in range(0, len(pixels), self._batch):
-            part = features[start : start + self._batch]
-            part[:] = self._runner.run(padded[start : start + self._batch])[: len(part)]
-        return features

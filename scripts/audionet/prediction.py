@@ -4,24 +4,26 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
 from .arrays import read_arrays
-from .audio import Recording, is_silent
+from .audio import SILENT, Recording, is_silent
 from .config import PictureConfig, arrays_path, available_cores, enrolled_path, lite_path, model_json_path
 from .costs import Costs, Rule
 from .dataset import picture_config_from
 from .enrolment import Enrolled, read_enrolled
 from .errors import DatasetError, ModelError, RecordingError
-from .features import PictureFeatures, model_inputs, picture_features
+from .features import PictureFeatures, picture_features
 from .files import content_hash, printable, read_json
 from .litert import Runner
-from .spectrogram import FloatArray, decode, render
+from .spectrogram import FloatArray, UInt8Array, decode, render
 from .voices import directions
+
+Item = TypeVar("Item")
 
 PICTURE_SUFFIXES = frozenset({".jpg", ".jpeg"})
 MODEL_FORMAT = 2
@@ -156,7 +158,7 @@ class Predictor:
         self._band_statistics: bool = card["backbone"]["band_statistics"]
         self._runner = Runner(lite_path(graph), threads or available_cores())
         _, height, width, _ = self._runner.input_shapes[0]
-        self._input_size = (height, width)
+        self.input_size = (height, width)
 
     @property
     def names(self) -> list[str]:
@@ -174,28 +176,43 @@ class Predictor:
             If nothing in the file can be judged.
         """
         clip = Clip(path, self.picture)
-        chunks: list[ChunkAnswer] = []
-        remark = None
-        try:
-            for start, jpg in clip:
-                if jpg is not None:
-                    look = self.look(jpg)
-                    chunks.append(ChunkAnswer(start, look.probabilities, self.voices.scores(look.embedding[None])[0]))
-        except RecordingError as error:
-            if not chunks:
-                raise
-            remark = str(error)
-        if not chunks:
-            raise RecordingError("is silent from beginning to end")
+        looks, remark = look_through(clip, lambda start, jpg: (start, self.look(jpg)))
+        chunks = [self.chunk_answer(start, look.probabilities, look.embedding) for start, look in looks]
+        return self.conclude(chunks, clip.seconds, remark)
+
+    def chunk_answer(self, start: float, probabilities: FloatArray, embedding: FloatArray) -> ChunkAnswer:
+        """What is to be said of a chunk that the network was shown."""
+        return ChunkAnswer(start, probabilities, self.voices.scores(embedding[None])[0])
+
+    def conclude(self, chunks: list[ChunkAnswer], seconds: float | None, remark: str | None) -> Answer:
+        """What the chunks of a clip, one or more, come to."""
         probabilities: FloatArray = np.mean([chunk.probabilities for chunk in chunks], axis=0)
         scores: FloatArray = np.mean([chunk.scores for chunk in chunks], axis=0)
-        return Answer(clip.seconds, probabilities, scores, self.decide(probabilities, scores), chunks, remark)
+        return Answer(seconds, probabilities, scores, self.decide(probabilities, scores), chunks, remark)
 
     def look(self, jpg: bytes) -> Look:
         """Show the network one picture."""
-        features = picture_features(jpg, self._input_size)
-        probabilities, places = self._runner.run_all(*model_inputs(features, self._band_statistics))
-        return Look(probabilities[0], directions(places)[0], features)
+        features = picture_features(jpg, self.input_size)
+        probabilities, embeddings = self.see(features.pixels, features.band_statistics[None])
+        return Look(probabilities[0], embeddings[0], features)
+
+    def see(self, pixels: UInt8Array, band_statistics: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """Show the network several pictures at once; each is answered as if it were alone.
+
+        Parameters
+        ----------
+        pixels : ndarray of uint8, shape (n, height, width, 3)
+            At `input_size`.
+        band_statistics : ndarray of float32, shape (n, 256)
+
+        Returns
+        -------
+        (ndarray, ndarray) of float32, shapes (n, labels) and (n, dimensions)
+            Calibrated probabilities, and which way each lies where voices are compared.
+        """
+        inputs = (pixels, band_statistics) if self._band_statistics else (pixels,)
+        probabilities, places = self._runner.run_all(*inputs)
+        return probabilities, directions(places)
 
     def decide(self, probabilities: FloatArray, scores: FloatArray) -> Decision:
         """What a clip is taken for.
@@ -282,6 +299,37 @@ class Clip:
                     "give the recording itself"
                 )
         return jpg
+
+
+def look_through(
+    pictures: Iterable[tuple[float, bytes | None]], look: Callable[[float, bytes], Item]
+) -> tuple[list[Item], str | None]:
+    """Look at each picture that is not silent, up to where the recording is damaged.
+
+    Returns
+    -------
+    list
+        What `look` returned.
+    str or None
+        What is wrong with the recording.
+
+    Raises
+    ------
+    RecordingError
+        If there is nothing to look at.
+    """
+    found: list[Item] = []
+    try:
+        for start, jpg in pictures:
+            if jpg is not None:
+                found.append(look(start, jpg))
+    except RecordingError as error:
+        if not found:
+            raise
+        return found, str(error)
+    if not found:
+        raise RecordingError(SILENT)
+    return found, None
 
 
 def _is_whole(card: dict[str, Any], labels: int) -> bool:

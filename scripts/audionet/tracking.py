@@ -11,9 +11,10 @@ from typing import IO
 
 import numpy as np
 
+from .audio import SILENT
 from .errors import RecordingError, UsageError
 from .files import atomic_path, make_folder, write_bytes
-from .prediction import PICTURE_SUFFIXES, Clip, Predictor
+from .prediction import PICTURE_SUFFIXES, ChunkAnswer, Clip, Predictor
 from .spectrogram import FloatArray
 from .timeline import CSV_HEADER, Segment, Window, csv_line, rttm_line, segments, timeline_plot
 
@@ -91,7 +92,7 @@ def track(predictor: Predictor, path: Path, step: float | None, folder: Path, na
             table.write(csv_line(segment) + "\r\n")
             turns.write(rttm_line(segment, path.name) + "\n")
         if not listening.heard:
-            raise listening.damage or RecordingError("is silent from beginning to end")
+            raise listening.damage or RecordingError(SILENT)
     seconds = clip.seconds or 0.0
     write_bytes(files[2], timeline_plot(found, seconds, path.name))
     return Timeline(seconds, found, files, None if listening.damage is None else str(listening.damage))
@@ -115,20 +116,22 @@ class _Listening:
             self.damage = error
 
     def _window(self, start: float, jpg: bytes) -> Window:
-        """One place of the chunk; where an enrolled voice is the nearest, it has all the probability."""
-        predictor = self._predictor
-        look = predictor.look(jpg)
-        scores = predictor.voices.scores(look.embedding[None])[0]
-        nearest = int(scores.argmax())
-        probabilities: FloatArray = np.zeros(len(scores), np.float32)
-        if nearest < len(predictor.labels):
-            probabilities[: len(predictor.labels)] = look.probabilities
-            # Where mistakes cost more or less, the label that costs least changes places with the most probable.
-            best, given = int(look.probabilities.argmax()), int(predictor.rule.decide(look.probabilities[None])[0])
-            probabilities[[best, given]] = probabilities[[given, best]]
-        else:
-            probabilities[nearest] = 1
-        return Window(start, probabilities, float(scores[nearest]))
+        look = self._predictor.look(jpg)
+        return window_of(self._predictor, self._predictor.chunk_answer(start, look.probabilities, look.embedding))
+
+
+def window_of(predictor: Predictor, chunk: ChunkAnswer) -> Window:
+    """A chunk's answer as one place of a sliding window; an enrolled voice that is the nearest has all probability."""
+    nearest = int(chunk.scores.argmax())
+    probabilities: FloatArray = np.zeros(len(chunk.scores), np.float32)
+    if nearest < len(predictor.labels):
+        probabilities[: len(predictor.labels)] = chunk.probabilities
+        # Where mistakes cost more or less, the label that costs least changes places with the most probable.
+        best, given = int(chunk.probabilities.argmax()), int(predictor.rule.decide(chunk.probabilities[None])[0])
+        probabilities[[best, given]] = probabilities[[given, best]]
+    else:
+        probabilities[nearest] = 1
+    return Window(chunk.start, probabilities, float(chunk.scores[nearest]))
 
 
 def _lines(stack: ExitStack, path: Path) -> IO[str]:

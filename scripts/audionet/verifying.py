@@ -13,7 +13,7 @@ from .dataset import UNKNOWN, label_problem
 from .enrolment import enrol, forget
 from .errors import DatasetError, ModelError, RecordingError, UsageError
 from .files import printable
-from .prediction import Clip, Predictor
+from .prediction import Clip, Predictor, look_through
 from .spectrogram import FloatArray
 from .voices import rate_at, voice_of
 
@@ -95,18 +95,14 @@ def enrol_clips(predictor: Predictor, name: str, clips: Sequence[Path]) -> Enrol
     failed: dict[Path, str] = {}
     in_part: dict[Path, str] = {}
     for path in clips:
-        found: list[FloatArray] = []
         try:
             clip = Clip(path, predictor.picture)
-            for _, jpg in clip:
-                if jpg is not None:
-                    found.append(predictor.look(jpg).embedding)
-            if not found:
-                raise RecordingError("is silent from beginning to end")
+            found, remark = look_through(clip, lambda _, jpg: predictor.look(jpg).embedding)
         except (RecordingError, DatasetError) as error:
-            (in_part if found else failed)[path] = str(error)
-            if not found:
-                continue
+            failed[path] = str(error)
+            continue
+        if remark is not None:
+            in_part[path] = remark
         embeddings += found
         heard = predictor.picture.chunk_seconds * len(found) if predictor.picture else 0.0
         seconds += min(clip.seconds or heard, heard)
