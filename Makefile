@@ -10,7 +10,7 @@ ARGS ?=
 override export CLIP := $(value CLIP)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo data gallery retrain evaluate tensorboard label test check format bench clean
+.PHONY: help demo data gallery retrain evaluate tensorboard label serve test check format bench clean
 
 help: ## list the targets
 	@echo "AudioNet: who is speaking, told from pictures of sound"
@@ -19,13 +19,13 @@ help: ## list the targets
 	@echo
 	@echo "Flags go in ARGS: make data ARGS='--chunk_seconds 2'"
 
-$(VENV)/.runs: requirements.txt
+$(VENV)/.runs: requirements.txt requirements-serve.txt
 	@echo "Setting up $(VENV) (once, some minutes) ..."
 	@test -x $(RUN) || $(PYTHON) -m venv $(VENV)
 	@$(RUN) -m pip install --quiet --disable-pip-version-check -r requirements.txt
 	@touch $@
 
-$(VENV)/.tests: requirements.txt requirements-dev.txt $(VENV)/.runs
+$(VENV)/.tests: requirements.txt requirements-serve.txt requirements-dev.txt $(VENV)/.runs
 	@echo "Adding the test tools to $(VENV) ..."
 	@$(RUN) -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
 	@touch $@
@@ -73,6 +73,9 @@ tensorboard: $(VENV)/.runs ## curves, confusions and bottlenecks of every traini
 label: $(VENV)/.runs ## say who is heard: make label CLIP=clip.wav
 	@test -n "$$CLIP" || { echo "name a clip: make label CLIP=clip.wav" >&2; exit 2; }
 	@$(RUN) scripts/label_image.py $(ARGS) -- "$$CLIP"
+
+serve: $(VENV)/.runs ## answer over HTTP, with a page: http://127.0.0.1:8000
+	@$(RUN) scripts/serve.py $(ARGS)
 
 test: $(VENV)/.tests ## run the tests
 	@$(RUN) -m pytest $(ARGS)

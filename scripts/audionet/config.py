@@ -28,6 +28,9 @@ LEARNING_RATES = {"linear": 0.3, "mlp": 0.003, "cosine": 0.03, "from scratch": 0
 GRAPH_SUFFIXES = (".tflite", ".pb", ".keras", "")
 """What a model can be written as; a SavedModel is a folder."""
 
+API_KEY_VARIABLE = "AUDIONET_API_KEY"
+SHORTEST_API_KEY = 16
+
 MOST_VARIANTS = 50
 """Variants of one chunk, at most: more of the same teaches nothing."""
 
@@ -445,6 +448,54 @@ class LabelConfig:
         if len(asked) > 1:
             raise UsageError(f"{' and '.join(asked)} are asked for at once: run label_image.py once for each")
         _require(self.graph.name != "", "graph", self.graph, "a model that retrain.py wrote")
+
+
+@dataclass(frozen=True)
+class ServeConfig:
+    """Where serve.py listens, whom it answers, and how much it takes from them."""
+
+    graph: Path = _flag(TF_FILES / "retrained_graph.tflite", "the model retrain.py wrote")
+    host: str = _flag("127.0.0.1", "address to listen on; any but this machine's own takes an API key")
+    port: int = _flag(8000, "port to listen on; 0: any that is free")
+    api_key: str | None = _flag(
+        None, f"what clients have to send as a bearer token; better given in the environment, as {API_KEY_VARIABLE}"
+    )
+    cors_origin: tuple[str, ...] = _flag(
+        (), 'another site whose pages may ask, as in "https://example.org"; may be repeated'
+    )
+    max_megabytes: float = _flag(100.0, "largest upload, MB")
+    max_seconds: float = _flag(3600.0, "longest recording, seconds")
+    max_channels: int = _flag(32, "most channels of a recording")
+    max_rate: int = _flag(384_000, "highest sample rate of a recording, Hz")
+    time_limit: float = _flag(60.0, "seconds that an upload may take, and after it the answer")
+    queue: int = _flag(64, "requests that may be in the house at a time; more are told to come back")
+    batch: int = _flag(8, "pictures shown to the network at a time, at most")
+    workers: int = _flag(available_cores(), "processes that decode recordings")
+    worker_megabytes: int = _flag(2048, "memory that such a process may map, MB; a file that takes more is refused")
+
+    def __post_init__(self) -> None:
+        _require(self.graph.name != "", "graph", self.graph, "a model that retrain.py wrote")
+        _require(0 <= self.port <= 65535, "port", self.port, "0 to 65535")
+        _require(self.host != "", "host", repr(self.host), "a name or an address")
+        key = self.api_key
+        _require(
+            key is None or (len(key) >= SHORTEST_API_KEY and key.isascii() and key.isprintable() and " " not in key),
+            "api_key",
+            "too short or holds blanks or other than ASCII",
+            f"{SHORTEST_API_KEY} characters or more, such as `openssl rand -hex 16` prints",
+        )
+        for origin in self.cors_origin:
+            is_origin = re.fullmatch(r"https?://[^/\s*]+", origin) is not None
+            _require(is_origin, "cors_origin", origin, "a scheme and a host, as in https://example.org")
+        _require(0.001 <= self.max_megabytes <= 100_000, "max_megabytes", self.max_megabytes, "0.001 to 100000")
+        _require(1 <= self.max_seconds <= 864_000, "max_seconds", self.max_seconds, "1 to 864000")
+        _require(1 <= self.max_channels <= 1024, "max_channels", self.max_channels, "1 to 1024")
+        _require(1000 <= self.max_rate <= 1_000_000, "max_rate", self.max_rate, "1000 to 1000000")
+        _require(0.1 <= self.time_limit <= 86_400, "time_limit", self.time_limit, "0.1 to 86400")
+        _require(1 <= self.queue <= 10_000, "queue", self.queue, "1 to 10000")
+        _require(1 <= self.batch <= 256, "batch", self.batch, "1 to 256")
+        _require(1 <= self.workers <= 1024, "workers", self.workers, "1 to 1024")
+        _require(256 <= self.worker_megabytes <= 1 << 20, "worker_megabytes", self.worker_megabytes, "256 or more")
 
 
 def lite_path(graph: Path) -> Path:

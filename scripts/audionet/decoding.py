@@ -63,6 +63,7 @@ class Sound(Protocol):
     ----------
     rate : int
         Samples a second.
+    channels : int
     frames : int or None
         Samples a channel that the header promises; None where it says nothing.
     can_seek : bool
@@ -70,6 +71,7 @@ class Sound(Protocol):
     """
 
     rate: int
+    channels: int
     frames: int | None
     can_seek: bool
 
@@ -187,6 +189,7 @@ class _LibsndfileSound:
     def __init__(self, file: soundfile.SoundFile) -> None:
         self._file = file
         self.rate = _check_rate(file.samplerate)
+        self.channels: int = file.channels
         self.frames: int | None = file.frames
         # A sought MP3 of low rate (MPEG-2) differs from a streamed one in the last bit of a few samples.
         self.can_seek = file.frames > 0 and not (file.format == "MP3" and self.rate < _MPEG1_RATE)
@@ -252,7 +255,7 @@ class _FfmpegSound:
             streams = content["streams"]
             audio = next(stream for stream in streams if stream["codec_type"] == "audio")
             self.rate = _check_rate(int(audio["sample_rate"]))
-            self._channels = int(audio["channels"])
+            self.channels = int(audio["channels"])
         except (LookupError, ValueError, StopIteration):
             raise RecordingError("cannot be decoded: damaged, or there is no sound in it") from None
         except OSError as error:
@@ -271,9 +274,9 @@ class _FfmpegSound:
             raise ValueError("ffmpeg reads from the beginning only")
         # Rate and channels are given because they may change on the way in a stream.
         command = ["ffmpeg", "-nostdin", "-v", "error", "-i", self._url, "-map", "0:a:0"]
-        command += ["-f", "f32le", "-ar", str(self.rate), "-ac", str(self._channels), "pipe:1"]
-        weights = np.full(self._channels, 1 / self._channels, np.float32)
-        size = max(1, _BLOCK_SAMPLES // self._channels) * self._channels * 4
+        command += ["-f", "f32le", "-ar", str(self.rate), "-ac", str(self.channels), "pipe:1"]
+        weights = np.full(self.channels, 1 / self.channels, np.float32)
+        size = max(1, _BLOCK_SAMPLES // self.channels) * self.channels * 4
         position = 0
         with tempfile.TemporaryFile() as complaints:
             process = subprocess.Popen(
@@ -282,8 +285,8 @@ class _FfmpegSound:
             assert process.stdout is not None
             try:
                 while data := process.stdout.read(size):
-                    block = np.frombuffer(data[: len(data) // (4 * self._channels) * 4 * self._channels], "<f4")
-                    block = np.clip(np.nan_to_num(block), -_LOUDEST, _LOUDEST).reshape(-1, self._channels)
+                    block = np.frombuffer(data[: len(data) // (4 * self.channels) * 4 * self.channels], "<f4")
+                    block = np.clip(np.nan_to_num(block), -_LOUDEST, _LOUDEST).reshape(-1, self.channels)
                     position += len(block)
                     yield (block @ weights).astype(np.float32, copy=False)
                 code = process.wait()

@@ -21,6 +21,14 @@ class UnavailableError(RecordingError):
     """A recording cannot be read now; another time it might, so that the next run tries again."""
 
 
+class LimitError(RecordingError):
+    """A recording is larger or longer than whoever was given it takes."""
+
+
+class BusyError(AudioNetError):
+    """There is more to do than can be done now."""
+
+
 class DatasetError(AudioNetError):
     """A folder of recordings or pictures cannot be trained on."""
 

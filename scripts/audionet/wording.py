@@ -8,7 +8,7 @@ from typing import Any
 from .console import count
 from .files import printable
 from .prediction import Answer, Decision, Predictor
-from .timeline import text_line
+from .timeline import Segment, text_line
 from .tracking import Timeline
 from .verifying import Verification
 
@@ -101,20 +101,22 @@ def verification_text(path: Path, name: str, found: Verification) -> str:
 def timeline_json(path: Path, timeline: Timeline) -> dict[str, Any]:
     """Who speaks when."""
     content: dict[str, Any] = {"file": str(path), "seconds": _rounded(timeline.seconds)}
-    content["segments"] = [
-        {
-            "start": round(segment.start, 3),
-            "end": round(segment.end, 3),
-            "label": segment.label,
-            "unknown": segment.label is None,
-            "probability": None if segment.label is None else round(segment.probability, 6),
-            "score": None if segment.score is None else round(segment.score, 6),
-        }
-        for segment in timeline.segments
-    ]
+    content["segments"] = list(map(segment_json, timeline.segments))
     if timeline.remark:
         content["remark"] = timeline.remark
     return content | {"written": [str(path) for path in timeline.files]}
+
+
+def segment_json(segment: Segment) -> dict[str, Any]:
+    """A stretch in which one voice is heard."""
+    return {
+        "start": round(segment.start, 3),
+        "end": round(segment.end, 3),
+        "label": segment.label,
+        "unknown": segment.label is None,
+        "probability": None if segment.label is None else round(segment.probability, 6),
+        "score": None if segment.score is None else round(segment.score, 6),
+    }
 
 
 def timeline_text(path: Path, timeline: Timeline) -> str:

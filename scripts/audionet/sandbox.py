@@ -1,0 +1,206 @@
+"""A process of its own for what strangers send: recordings in, pictures out, within a limit of memory.
+
+Started as ``python -m audionet.sandbox MEGABYTES``. A job comes as a line of JSON on stdin. What it makes goes out on
+stdout as frames: a line of JSON, and as many bytes as its `size` says. Nothing that comes back is ever executed or
+unpickled, so that a decoder that a hostile file has taken over gains no more than this process.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO, Literal
+
+from .audio import SILENT
+from .config import PictureConfig
+from .decoding import open_sound
+from .errors import LimitError, RecordingError
+from .features import picture_features
+from .flags import from_json
+from .prediction import Clip
+from .spectrogram import decode
+from .strip import Strip
+
+STRIP_WIDTH = 2000  # pixels
+
+_LARGEST_FILE = 1 << 26  # bytes that a decoder may write, such as its complaints
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a recording may be: seconds, channels, and samples a second."""
+
+    seconds: float
+    channels: int
+    rate: int
+
+
+@dataclass(frozen=True)
+class Job:
+    """What to make of a recording.
+
+    Attributes
+    ----------
+    path : str
+    picture : PictureConfig
+    limits : Limits
+    want : {"features", "chunk", "clip"}
+        What the network is shown of each chunk; one chunk's picture; all pictures side by side.
+    input_size : (int, int)
+        Height and width that the network is shown.
+    chunk : int
+        Which one, counted from 0.
+    """
+
+    path: str
+    picture: PictureConfig
+    limits: Limits
+    want: Literal["features", "chunk", "clip"] = "features"
+    input_size: tuple[int, int] = (1, 1)
+    chunk: int = 0
+
+    def line(self) -> bytes:
+        """The job as it is sent."""
+        return json.dumps(dataclasses.asdict(self)).encode("ascii") + b"\n"
+
+    @classmethod
+    def from_line(cls, line: bytes) -> Job:
+        """The job as it was sent."""
+        content = json.loads(line)
+        content["picture"] = from_json(PictureConfig, content["picture"])
+        content["limits"] = Limits(**content["limits"])
+        content["input_size"] = tuple(content["input_size"])
+        return cls(**content)
+
+
+Frame = tuple[dict[str, Any], bytes]
+
+
+def frames(job: Job) -> Iterator[Frame]:
+    """Do a job.
+
+    Yields
+    ------
+    (dict, bytes)
+        For each chunk `start` and, unless it is silent, its picture; in the end `seconds`, the recording's length, and
+        `remark`, what is wrong with it where part of it was of use.
+
+    Raises
+    ------
+    RecordingError
+        If nothing was.
+    """
+    path = Path(job.path)
+    _check(path, job.limits)
+    clip = Clip(path, job.picture)
+    remark = None
+    used = False
+    strip = Strip(job.picture, STRIP_WIDTH) if job.want == "clip" else None
+    try:
+        for number, (start, jpg) in enumerate(clip):
+            if (clip.seconds or 0) > job.limits.seconds:
+                raise LimitError(_too_long(job.limits))
+            if strip is not None:
+                strip.paste(start, None if jpg is None else decode(jpg))
+            elif job.want == "features":
+                yield {"start": start}, b"" if jpg is None else _shown(jpg, job.input_size)
+            elif number == job.chunk:
+                if jpg is None:
+                    raise RecordingError(f"is silent in chunk {number}")
+                yield {"start": start}, jpg
+                return
+            used = used or jpg is not None
+    except LimitError:
+        raise
+    except RecordingError as error:
+        if not used:
+            raise
+        remark = str(error)
+    if not used:
+        raise RecordingError(SILENT)
+    if job.want == "chunk":
+        raise RecordingError(f"has no chunk {job.chunk}")
+    if strip is not None:
+        yield {"start": 0.0, "spans": strip.seconds}, strip.jpg()
+    yield {"seconds": clip.seconds, "remark": remark}, b""
+
+
+def _shown(jpg: bytes, input_size: tuple[int, int]) -> bytes:
+    features = picture_features(jpg, input_size)
+    return features.pixels.tobytes() + features.band_statistics.tobytes()
+
+
+def _check(path: Path, limits: Limits) -> None:
+    """Refuse by its header what is too much, before any of it is decoded."""
+    with open_sound(path) as sound:
+        if sound.channels > limits.channels:
+            raise LimitError(f"has {sound.channels} channels, and {limits.channels} are taken at most")
+        if sound.rate > limits.rate:
+            raise LimitError(f"has a sample rate of {sound.rate} Hz, and {limits.rate} are taken at most")
+        if sound.frames is not None and sound.frames > limits.seconds * sound.rate:
+            raise LimitError(_too_long(limits))
+
+
+def _too_long(limits: Limits) -> str:
+    return f"is longer than {limits.seconds:g} s, the most that is taken: send it in parts"
+
+
+def work(jobs: BinaryIO, results: BinaryIO) -> None:
+    """Do jobs until there are no more."""
+    send(results, {"ready": True})
+    while line := jobs.readline():
+        try:
+            for header, content in frames(Job.from_line(line)):
+                send(results, header, content)
+            send(results, {"end": True})
+        except RecordingError as error:
+            send(results, {"error": type(error).__name__, "words": str(error)})
+        except MemoryError:
+            send(results, {"error": "LimitError", "words": "takes more memory than one recording is given here"})
+        except BrokenPipeError:
+            raise
+        except Exception as error:
+            # Nobody else sees it; and what a strange file does to a decoder must not cost a new process each time.
+            send(results, {"error": "RecordingError", "words": "cannot be decoded: damaged", "cause": repr(error)})
+
+
+def send(results: BinaryIO, header: dict[str, Any], content: bytes = b"") -> None:
+    """Send a frame."""
+    results.write(json.dumps(header | {"size": len(content)}).encode("ascii") + b"\n" + content)
+    results.flush()
+
+
+def _confine(megabytes: int) -> None:
+    """Give this process, and ffmpeg when it starts it, limits that no file can get past."""
+    try:
+        import resource
+    except ImportError:  # Windows has none
+        return
+    for kind, most in (
+        (resource.RLIMIT_AS, megabytes << 20),
+        (resource.RLIMIT_FSIZE, _LARGEST_FILE),
+        (resource.RLIMIT_CORE, 0),
+    ):
+        with contextlib.suppress(ValueError, OSError):  # macOS knows RLIMIT_AS and refuses it
+            resource.setrlimit(kind, (most, most))
+
+
+def main() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the server, which lets this process finish
+    results = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # whatever libraries print must not get between the frames
+    _confine(int(sys.argv[1]))
+    with contextlib.suppress(BrokenPipeError):
+        work(sys.stdin.buffer, results)
+    os._exit(0)  # what is left to flush has no reader
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,192 @@
+"""uvicorn around the application: slow and oversized requests, signals, and a socket that is there or says why not."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import signal
+import socket
+import sys
+from collections.abc import Iterator
+from http import HTTPStatus
+from types import FrameType
+from typing import Any
+
+import uvicorn
+from starlette.types import ASGIApp
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from .config import ServeConfig
+from .errors import AudioNetError
+from .problems import PROBLEM_JSON, ProblemError
+from .service import Service
+
+log = logging.getLogger("audionet.serve")
+
+HEAD_SECONDS = 10.0
+"""How long a request's head may take; after an answer that came before the end of a body, how long that may go on."""
+
+HEAD_BYTES = 1 << 16
+LINGER_BYTES = 1 << 26
+"""How much of a refused body is still read, so that its sender gets to see the answer."""
+
+_DRAIN_EXTRA_SECONDS = 5
+
+
+class Protocol(HttpToolsProtocol):
+    """uvicorn's, with limits on the time and the size of what is not yet a request."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._timer: asyncio.TimerHandle | None = None
+        self._read = 0
+        self._in_body = False
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._start_timer()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._stop_timer()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        if self._timer is None and (self.cycle is None or self.cycle.response_complete):
+            self._start_timer()
+        self._read += len(data)
+        super().data_received(data)
+        if self._timer is None or self.transport.is_closing():
+            return
+        if self._in_body and self._read > LINGER_BYTES:
+            self.transport.close()
+        elif not self._in_body and self._read > HEAD_BYTES:
+            self._refuse(ProblemError(431, f"the request's head is longer than {HEAD_BYTES >> 10} KiB"))
+
+    def on_headers_complete(self) -> None:
+        self._stop_timer()
+        self._in_body = True
+        super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        self._in_body = False
+        super().on_message_complete()
+
+    def send_400_response(self, msg: str) -> None:
+        self._refuse(ProblemError(400, "this is no HTTP request"))
+
+    def _start_timer(self) -> None:
+        self._read = 0
+        self._timer = self.loop.call_later(HEAD_SECONDS, self._too_slow)
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _too_slow(self) -> None:
+        if self._in_body or self._read == 0:
+            self.transport.close()
+        else:
+            self._refuse(ProblemError(408, f"the request's head took longer than {HEAD_SECONDS:g} s"))
+
+    def _refuse(self, problem: ProblemError) -> None:
+        """Answer what never became a request, and hang up."""
+        head = (
+            f"HTTP/1.1 {problem.status} {HTTPStatus(problem.status).phrase}\r\nContent-Type: {PROBLEM_JSON}\r\n"
+            f"Content-Length: {len(problem.content)}\r\nConnection: close\r\n\r\n"
+        )
+        if not self.transport.is_closing():
+            self.transport.write(head.encode("ascii") + problem.content)
+            self.transport.close()
+
+
+class Server(uvicorn.Server):
+    """uvicorn's, ending with 0 when it is asked to, and taking up a new model when told."""
+
+    def __init__(self, config: uvicorn.Config, service: Service, url: str) -> None:
+        super().__init__(config)
+        self._service = service
+        self._url = url
+        self._reloads: set[asyncio.Task[None]] = set()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Get ready, and say so."""
+        await super().startup(sockets)
+        if not self.should_exit:
+            print(f"AudioNet listens on {self._url}", flush=True)
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Take no more requests, and end when those that are here are answered; at once, if told twice."""
+        self._service.ready = False
+        self.force_exit = self.should_exit
+        self.should_exit = True
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Listen to signals while the server runs."""
+        if sys.platform == "win32":  # whose event loop knows no signals
+            with super().capture_signals():
+                yield
+            return
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, self.handle_exit, number, None)
+        loop.add_signal_handler(signal.SIGHUP, self._reload)
+        try:
+            yield
+        finally:
+            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+                loop.remove_signal_handler(number)
+
+    def _reload(self) -> None:
+        task = asyncio.ensure_future(self._service_reload())
+        self._reloads.add(task)
+        task.add_done_callback(self._reloads.discard)
+
+    async def _service_reload(self) -> None:
+        with contextlib.suppress(AudioNetError):  # which the service has logged
+            await self._service.reload()
+
+
+def listen(config: ServeConfig) -> socket.socket:
+    """The socket to serve on.
+
+    Raises
+    ------
+    AudioNetError
+        If there is no such address, or somebody else is there.
+    """
+    try:
+        family, *_, address = socket.getaddrinfo(config.host, config.port, type=socket.SOCK_STREAM)[0]
+        return socket.create_server(address[:2], family=family, backlog=1024)
+    except OSError as error:
+        where = f"{config.host}, port {config.port}"
+        reason = error.strerror or error
+        raise AudioNetError(f"cannot listen on {where}: {reason}; name another --port or --host") from None
+
+
+def url_of(listener: socket.socket) -> str:
+    """Where a browser finds it."""
+    host, port = listener.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def run_server(app: ASGIApp, service: Service, listener: socket.socket) -> None:
+    """Serve until told to stop; what has been asked by then is answered."""
+    logging.basicConfig(format="serve.py: %(message)s", level=logging.WARNING)
+    log.setLevel(logging.INFO)
+    config = uvicorn.Config(
+        app,
+        http=Protocol,
+        ws="none",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        lifespan="on",
+        timeout_graceful_shutdown=round(2 * service.config.time_limit) + _DRAIN_EXTRA_SECONDS,
+    )
+    server = Server(config, service, url_of(listener))
+    server.run([listener])
+    if not server.started:
+        raise AudioNetError("the service did not start")

@@ -1,0 +1,44 @@
+"""Answer over HTTP who or what is heard, with a page to try it: http://127.0.0.1:8000.
+
+SIGTERM and Ctrl-C end it when all that has been asked is answered; SIGHUP has it take up a newly trained model.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import os
+from collections.abc import Sequence
+
+from audionet.config import API_KEY_VARIABLE, ServeConfig
+from audionet.console import Parser, run
+from audionet.errors import UsageError
+from audionet.flags import add_flags, from_flags
+
+
+def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = Parser(__doc__.partition("\n")[0])
+    add_flags(parser, ServeConfig)
+    return parser.parse_args(argv)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    config = from_flags(ServeConfig, parse_args(argv))
+    if config.api_key is None and API_KEY_VARIABLE in os.environ:
+        config = dataclasses.replace(config, api_key=os.environ.pop(API_KEY_VARIABLE))
+    # Late, so that a wrong flag is told at once.
+    from audionet.api import make_app
+    from audionet.gate import is_loopback
+    from audionet.server import listen, run_server
+
+    if config.api_key is None and not is_loopback(config.host):
+        raise UsageError(
+            f"--host {config.host} can be reached from elsewhere: give an API key, best in the environment "
+            f"({API_KEY_VARIABLE}=$(openssl rand -hex 16))"
+        )
+    app, service = make_app(config)
+    run_server(app, service, listen(config))
+
+
+if __name__ == "__main__":
+    run(main)
