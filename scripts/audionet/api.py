@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import tempfile
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, Coroutine
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -76,34 +74,19 @@ def make_app(config: ServeConfig) -> tuple[ASGIApp, Service]:
 
 
 def _routes(service: Service, counters: Instruments) -> FastAPI:
-    folder = Path()  # known once the service has started
-
-    @asynccontextmanager
-    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        nonlocal folder
-        with tempfile.TemporaryDirectory(prefix="audionet-", ignore_cleanup_errors=True) as temporary:
-            folder = Path(temporary)
-            try:
-                await service.start()
-                yield
-            finally:
-                await service.close()
-
     app = FastAPI(
         title="AudioNet",
         version="1",
         description=_ABOUT,
         docs_url=None,
         redoc_url=None,
-        lifespan=lifespan,
-        responses={},
     )
     _explain_errors(app)
     app.mount("/page", StaticFiles(directory=PAGE), name="page")
 
     async def with_upload(request: Request, name: str, work: Callable[[Upload], Awaitable[Result]]) -> Result:
         """Do the work on a request's recording, for as long as its sender waits."""
-        async with received(request, folder, name, service.config.time_limit) as upload:
+        async with received(request, service.folder, name, service.config.time_limit) as upload:
             try:
                 return await _while_connected(request, _await(work(upload)))
             except AudioNetError as error:

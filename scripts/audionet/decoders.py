@@ -46,7 +46,7 @@ class Decoder:
         OSError
             If it does not come up.
         """
-        scripts = str(Path(__file__).resolve().parents[1])
+        paths = [str(Path(__file__).resolve().parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])]
         process = await asyncio.create_subprocess_exec(
             sys.executable,
             *("-m", "audionet.sandbox", str(megabytes)),
@@ -55,7 +55,7 @@ class Decoder:
             stderr=asyncio.subprocess.DEVNULL,
             limit=_LONGEST_LINE,
             # One thread each: there is a process for every core.
-            env=os.environ | {"PYTHONPATH": scripts, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"},
+            env=os.environ | {"PYTHONPATH": os.pathsep.join(paths), "OPENBLAS_NUM_THREADS": "1"},
             start_new_session=True,  # so that ffmpeg dies with it
         )
         decoder = cls(process)

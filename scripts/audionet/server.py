@@ -110,6 +110,11 @@ class Server(uvicorn.Server):
         self._url = url
         self._reloads: set[asyncio.Task[None]] = set()
 
+    async def serve(self, sockets: list[socket.socket] | None = None) -> None:
+        """Serve until told to stop."""
+        async with self._service.running():
+            await super().serve(sockets)
+
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Get ready, and say so."""
         await super().startup(sockets)
@@ -183,10 +188,7 @@ def run_server(app: ASGIApp, service: Service, listener: socket.socket) -> None:
         log_config=None,
         access_log=False,
         server_header=False,
-        lifespan="on",
+        lifespan="off",
         timeout_graceful_shutdown=round(2 * service.config.time_limit) + _DRAIN_EXTRA_SECONDS,
     )
-    server = Server(config, service, url_of(listener))
-    server.run([listener])
-    if not server.started:
-        raise AudioNetError("the service did not start")
+    Server(config, service, url_of(listener)).run([listener])

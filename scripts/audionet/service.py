@@ -6,6 +6,7 @@ import asyncio
 import dataclasses
 import functools
 import logging
+import tempfile
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -14,7 +15,7 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 
 from .batching import Batcher
-from .config import PictureConfig, ServeConfig
+from .config import PictureConfig, ServeConfig, available_cores
 from .decoders import Decoder, Decoders
 from .errors import AudioNetError, LimitError, ModelError
 from .features import BAND_STATISTICS_WIDTH
@@ -54,6 +55,13 @@ class Service:
     config : ServeConfig
     instruments : Instruments
 
+    Attributes
+    ----------
+    folder : Path
+        Where recordings lie while they are worked on.
+    ready : bool
+        Whether it can answer.
+
     Raises
     ------
     ModelError
@@ -64,20 +72,30 @@ class Service:
         self.config = config
         self.instruments = instruments
         self.limits = Limits(config.max_seconds, config.max_channels, config.max_rate)
+        self.folder = Path()
         self.ready = False
         self._decoders = Decoders(config.workers, config.worker_megabytes)
         self._reloading = asyncio.Lock()
         self.model = self._load()
 
-    async def start(self) -> None:
-        """Get ready to answer."""
-        await asyncio.gather(self._decoders.start(), self.model.batcher.warm_up())
-        self.ready = True
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Be ready to answer for as long as the block lasts.
 
-    async def close(self) -> None:
-        """End the processes."""
-        self.ready = False
-        await self._decoders.close()
+        Raises
+        ------
+        OSError
+            If there is no room for files, or no process for decoding.
+        """
+        with tempfile.TemporaryDirectory(prefix="audionet-", ignore_cleanup_errors=True) as folder:
+            self.folder = Path(folder)
+            try:
+                await asyncio.gather(self._decoders.start(), self.model.batcher.warm_up())
+                self.ready = True
+                yield
+            finally:
+                self.ready = False
+                await self._decoders.close()
 
     async def classify(self, path: Path, name: str, top_k: int) -> dict[str, Any]:
         """All that is known of a clip, under the name that its sender gave it.
@@ -197,7 +215,7 @@ class Service:
             return model
 
     def _load(self) -> Model:
-        predictor = Predictor(self.config.graph)
+        predictor = Predictor(self.config.graph, threads=max(1, available_cores() // 2))  # decoding takes the others
         if predictor.picture is None:
             raise ModelError("this model was trained on pictures of unknown making: sound cannot be drawn for it")
         return Model(
