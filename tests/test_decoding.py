@@ -216,3 +216,15 @@ def test_many_channels_in_a_header_are_one_line(tmp_path: Path) -> None:
 def test_unavailable_is_not_damaged(tmp_path: Path) -> None:
     with pytest.raises(UnavailableError, match="No such file"):
         list(Recording(tmp_path / "x.wav", SECOND))
+
+
+@needs_ffmpeg
+@pytest.mark.parametrize("name", ["clip.m4a", "clip.mp3", "clip.ts"])
+@pytest.mark.parametrize("playlist", ["#EXTM3U\n#EXTINF:9,\n{0}\n#EXT-X-ENDLIST\n", "ffconcat version 1.0\nfile {1}\n"])
+def test_a_playlist_plays_no_other_file(tmp_path: Path, name: str, playlist: str) -> None:
+    other = tmp_path / "other.ts"
+    ffmpeg(write_tone(tmp_path / "other.wav"), other)
+    clip = tmp_path / name
+    clip.write_text(playlist.format(other, other.name))
+    with pytest.raises(RecordingError, match="cannot be decoded"), open_sound(clip) as sound:
+        list(sound.mono())

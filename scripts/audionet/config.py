@@ -471,7 +471,7 @@ class ServeConfig:
     queue: int = _flag(64, "requests that may be in the house at a time; more are told to come back")
     batch: int = _flag(8, "pictures shown to the network at a time, at most")
     workers: int = _flag(available_cores(), "processes that decode recordings")
-    worker_megabytes: int = _flag(2048, "memory that such a process may map, MB; a file that takes more is refused")
+    worker_megabytes: int = _flag(1024, "memory that such a process may map, MB; a file that takes more is refused")
 
     def __post_init__(self) -> None:
         _require(self.graph.name != "", "graph", self.graph, "a model that retrain.py wrote")
@@ -495,7 +495,7 @@ class ServeConfig:
         _require(1 <= self.queue <= 10_000, "queue", self.queue, "1 to 10000")
         _require(1 <= self.batch <= 256, "batch", self.batch, "1 to 256")
         _require(1 <= self.workers <= 1024, "workers", self.workers, "1 to 1024")
-        _require(256 <= self.worker_megabytes <= 1 << 20, "worker_megabytes", self.worker_megabytes, "256 or more")
+        _require(512 <= self.worker_megabytes <= 1 << 20, "worker_megabytes", self.worker_megabytes, "512 or more")
 
 
 def lite_path(graph: Path) -> Path:

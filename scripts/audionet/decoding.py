@@ -44,6 +44,12 @@ FFMPEG_SUFFIXES = _endings(
 
 AUDIO_SUFFIXES = SNDFILE_SUFFIXES | FFMPEG_SUFFIXES
 
+_CONTAINERS = (
+    "mov,matroska,asf,ogg,mp3,wav,w64,flac,aiff,caf,au,aac,loas,amr,amrnb,amrwb,ac3,eac3,ape,wv,tta,tak,mpc,mpc8,dts,dtshd,"
+    "truehd,mlp,rm,avi,flv,live_flv,mpeg,mpegts,mpegvideo,mpegtsraw,webm,shn,dsf,iff,voc,gsm,spdif,nut,mxf,wtv,oma,aa,aax"
+)
+"""What ffmpeg may find in a file. Not playlists (HLS, concat and the like), which have it open other files."""
+
 _BLOCK_SAMPLES = 8192  # of all channels together
 _LOUDEST = np.float32(1000)  # 60 dB above full scale: no recording, and sums of it do not overflow
 _STREAMED_LENGTHS = range(0x7FFFF000, 0x1_0000_0000)
@@ -273,7 +279,18 @@ class _FfmpegSound:
         if start:
             raise ValueError("ffmpeg reads from the beginning only")
         # Rate and channels are given because they may change on the way in a stream.
-        command = ["ffmpeg", "-nostdin", "-v", "error", "-i", self._url, "-map", "0:a:0"]
+        command = [
+            "ffmpeg",
+            "-nostdin",
+            "-v",
+            "error",
+            "-format_whitelist",
+            _CONTAINERS,
+            "-i",
+            self._url,
+            "-map",
+            "0:a:0",
+        ]
         command += ["-f", "f32le", "-ar", str(self.rate), "-ac", str(self.channels), "pipe:1"]
         weights = np.full(self.channels, 1 / self.channels, np.float32)
         size = max(1, _BLOCK_SAMPLES // self.channels) * self.channels * 4
