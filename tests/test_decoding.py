@@ -220,7 +220,10 @@ def test_unavailable_is_not_damaged(tmp_path: Path) -> None:
 
 @needs_ffmpeg
 @pytest.mark.parametrize("name", ["clip.m4a", "clip.mp3", "clip.ts"])
-@pytest.mark.parametrize("playlist", ["#EXTM3U\n#EXTINF:9,\n{0}\n#EXT-X-ENDLIST\n", "ffconcat version 1.0\nfile {1}\n"])
+@pytest.mark.parametrize(
+    "playlist",
+    ["#EXTM3U\n#EXT-X-TARGETDURATION:9\n#EXTINF:9,\n{0}\n#EXT-X-ENDLIST\n", "ffconcat version 1.0\nfile {1}\n"],
+)
 def test_a_playlist_plays_no_other_file(tmp_path: Path, name: str, playlist: str) -> None:
     other = tmp_path / "other.ts"
     ffmpeg(write_tone(tmp_path / "other.wav"), other)
