@@ -54,6 +54,7 @@ demo: $(VENV)/.runs ## the whole way on the bundled voices: pictures, training, 
 	@echo "  make retrain"
 	@echo "  make evaluate"
 	@echo "  make label CLIP=some_clip.mp3"
+	@echo "or ask in the browser: make serve  (these voices: make serve ARGS='--graph $(DEMO)/retrained_graph.tflite')"
 
 data: $(VENV)/.runs ## recordings in tf_files/data_audio/<label>/ to WAV chunks and pictures
 	@$(RUN) scripts/data_maker.py $(ARGS)
@@ -77,8 +78,8 @@ label: $(VENV)/.runs ## say who is heard: make label CLIP=clip.wav
 serve: $(VENV)/.runs ## answer over HTTP, with a page: http://127.0.0.1:8000
 	@$(RUN) scripts/serve.py $(ARGS)
 
-test: $(VENV)/.tests ## run the tests
-	@$(RUN) -m pytest $(ARGS)
+test: $(VENV)/.tests ## run the tests, but those that take long (make test ARGS='-m slow')
+	@$(RUN) -m pytest -m 'not slow' $(ARGS)
 
 check: $(VENV)/.tests ## style and types; changes nothing
 	@$(RUN) -m ruff check .

@@ -8,7 +8,7 @@ unpickled, so that a decoder that a hostile file has taken over gains no more th
 from __future__ import annotations
 
 import contextlib
-import dataclasses
+import functools
 import json
 import os
 import signal
@@ -68,16 +68,22 @@ class Job:
 
     def line(self) -> bytes:
         """The job as it is sent."""
-        return json.dumps(dataclasses.asdict(self)).encode("ascii") + b"\n"
+        content = vars(self) | {"picture": vars(self.picture), "limits": vars(self.limits)}
+        return json.dumps(content).encode("ascii") + b"\n"
 
     @classmethod
     def from_line(cls, line: bytes) -> Job:
         """The job as it was sent."""
         content = json.loads(line)
-        content["picture"] = from_json(PictureConfig, content["picture"])
+        content["picture"] = _picture(tuple(content["picture"].items()))
         content["limits"] = Limits(**content["limits"])
         content["input_size"] = tuple(content["input_size"])
         return cls(**content)
+
+
+@functools.lru_cache(maxsize=8)  # checking the settings takes longer than reading the rest
+def _picture(settings: tuple[tuple[str, Any], ...]) -> PictureConfig:
+    return from_json(PictureConfig, dict(settings))
 
 
 Frame = tuple[dict[str, Any], bytes]
