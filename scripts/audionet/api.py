@@ -42,9 +42,9 @@ View = Annotated[
     Query(description="One chunk, to the byte as the model gets it; or all of the clip in one picture."),
 ]
 
-_ABOUT = """Says who or what is heard in a recording, as `label_image.py` does.
+_ABOUT = """Says who or what is heard in a recording, as label_image.py does.
 
-Where the service has an API key, send it as `Authorization: Bearer KEY`."""
+Where the service has an API key, send it in the header Authorization: Bearer KEY."""
 _ON_WORK = (400, 401, 403, 408, 413, 415, 421, 422, 503)
 _ON_LOOK = (401, 421)
 _CLOSED = Response(status_code=499)  # nobody is there to read it
@@ -82,6 +82,8 @@ def _routes(service: Service, counters: Instruments) -> FastAPI:
         redoc_url=None,
     )
     _explain_errors(app)
+    describe = app.openapi
+    app.openapi = lambda: schemas.completed(describe())  # type: ignore[method-assign]
     app.mount("/page", StaticFiles(directory=PAGE), name="page")
 
     async def with_upload(request: Request, name: str, work: Callable[[Upload], Awaitable[Result]]) -> Result:
@@ -96,6 +98,7 @@ def _routes(service: Service, counters: Instruments) -> FastAPI:
         "/v1/classify",
         tags=["Recordings"],
         summary="Who or what is heard",
+        response_description="What the model says.",
         response_model=schemas.Answer,
         responses=problems(*_ON_WORK),
         openapi_extra=RECORDING,
@@ -113,6 +116,7 @@ def _routes(service: Service, counters: Instruments) -> FastAPI:
         "/classify/",
         tags=["Recordings"],
         summary="The label alone",
+        response_description="The decision.",
         response_model=schemas.PredictedClass,
         responses=problems(*_ON_WORK),
         openapi_extra=RECORDING,

@@ -137,6 +137,12 @@ def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
     return {status: {"description": _PROBLEMS[status], "content": content} for status in sorted(statuses)}
 
 
+def completed(openapi: dict[str, Any]) -> dict[str, Any]:
+    """The OpenAPI document with the schema that all problems refer to."""
+    openapi["components"]["schemas"]["ProblemDetails"] = ProblemDetails.model_json_schema()
+    return openapi
+
+
 _BINARY = {"schema": {"type": "string", "format": "binary"}}
 _FORM = {"schema": {"type": "object", "properties": {"file": _BINARY["schema"]}, "required": ["file"]}}
 
