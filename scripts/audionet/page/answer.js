@@ -1,0 +1,44 @@
+import { voiceColour } from "./stage.js";
+import { element, made, setNote, state } from "./state.js";
+import { apart, basis, heard, howSure, labelsTitle, lasting, likeness, percent, turns } from "./words.js";
+
+/** @import {Answer} from "./api.js" */
+
+/** From here on a name is set smaller. */
+const LONG_NAME = 24;
+
+/** Write the answer down; its lanes are there already. @param {Answer} answer @param {File} file */
+export function writeAnswer(answer, file) {
+  const long = answer.seconds ? `, ${lasting(answer.seconds)}` : "";
+  element("file-name").textContent = apart(file.name) + long;
+  element("verdict").classList.toggle("unknown", answer.unknown);
+  element("decision").textContent = heard(answer);
+  element("decision").classList.toggle("long", heard(answer).length > LONG_NAME);
+  element("sure").textContent = howSure(answer);
+  element("basis").textContent = basis(answer);
+  setNote("turns", turns(state.lanes));
+  setNote("remark", answer.remark ? `Only in part: ${answer.remark}.` : "");
+  element("labels-title").textContent = labelsTitle(answer);
+  element("labels").classList.toggle("unknown-labels", answer.unknown);
+  const ranked = answer.labels.map(({ label, probability }) => bar(label, percent(probability), probability));
+  element("labels").replaceChildren(...ranked);
+  const voices = answer.enrolled ?? [];
+  const enrolled = voices.map(({ name, score }) => bar(name, `likeness ${likeness(score)}`, score));
+  element("enrolled").replaceChildren(...enrolled);
+  element("enrolled-part").hidden = !enrolled.length;
+}
+
+/** @param {string} name @param {string} value @param {number} share */
+function bar(name, value, share) {
+  const item = made("li");
+  const track = made("span");
+  const fill = made("span");
+  track.className = "bar";
+  fill.className = "fill";
+  fill.style.width = `${100 * Math.max(0, Math.min(1, share))}%`;
+  const colour = voiceColour(name);
+  if (colour) fill.style.setProperty("--voice", `var(${colour})`);
+  track.append(fill);
+  item.append(made("bdi", name), made("span", value), track);
+  return item;
+}

@@ -1,0 +1,301 @@
+import { writeAnswer } from "./answer.js";
+import { Problem, TRIES, classify, fetchModel, spectrogram } from "./api.js";
+import { openMicrophone, wavFile } from "./recorder.js";
+import { draw, emptyStage, prepareStage, showNoPicture, showPicture, wireStage } from "./stage.js";
+import { element, say, setNote, state } from "./state.js";
+import { apart, clock, count, heard, howSure, limits, names } from "./words.js";
+
+/** @import {Answer} from "./api.js" */
+/** @import {Block, Recording} from "./recorder.js" */
+
+const KEY = "audionet-key";
+/** A recording is held in memory: ten minutes are 58 MB. */
+const MOST_SECONDS = 600;
+const LOUD = 0.99;
+const QUIET = 0.003; // -50 dB: a room in which nobody speaks
+const QUIET_SECONDS = 3;
+/** Not every browser tells when a file is dragged out of the window again; all say often that it is still over it. */
+const DRAG_MILLISECONDS = 500;
+
+/** Change what the page knows, and show it. @param {Partial<typeof state>} part */
+function change(part) {
+  Object.assign(state, part);
+  const { phase, problem, answer, file } = state;
+  const focused = document.activeElement;
+  document.body.dataset.phase = phase;
+  element("waiting").hidden = phase !== "waiting";
+  element("outcome").setAttribute("aria-busy", String(phase === "waiting"));
+  element("waiting-text").textContent = state.waiting;
+  element("problem").hidden = phase !== "failed";
+  element("problem-text").textContent = problem?.message ?? "";
+  element("again").hidden = !problem?.again || !file;
+  element("answer").hidden = phase !== "answered";
+  element("key-form").hidden = !state.keyText;
+  element("key-text").textContent = state.keyText;
+  element("offer").hidden = state.microphone === "on";
+  element("recorder").hidden = state.microphone !== "on";
+  element("record").disabled = state.microphone === "opening";
+  element("record-text").textContent = state.microphone === "opening" ? "Waiting for the microphone…" : "Record";
+  setNote("note", state.note);
+  document.title = answer && file ? `${heard(answer)} – ${file.name} – AudioNet` : "AudioNet";
+  if (focused && focused !== document.body && !(/** @type {HTMLElement} */ (focused).offsetParent)) refocus();
+}
+
+/** Where the keyboard goes when what it was on has gone. */
+function refocus() {
+  const places = ["key", "stop", "cancel", "decision", "problem-title", "choose"];
+  places.map(element).find((place) => place.offsetParent)?.focus();
+}
+
+/** The key lasts as long as the tab. A browser may forbid even that. @param {string} [key] */
+function storedKey(key) {
+  try {
+    if (key !== undefined) sessionStorage.setItem(KEY, key);
+    return sessionStorage.getItem(KEY) ?? "";
+  } catch {
+    return key ?? "";
+  }
+}
+
+async function loadModel() {
+  try {
+    const model = (state.model = await fetchModel(storedKey()));
+    const voices = [...model.labels, ...(model.enrolled ?? [])];
+    element("limits").textContent = `MP3, WAV, FLAC, OGG, Opus or AIFF.${limits(model)}`;
+    setNote("known", voices.length ? `It knows ${names(voices)}.` : "");
+    const labels = count(model.labels.length, "label");
+    element("model").textContent = `Model ${model.id.slice(0, 8)} answers; it knows ${labels}.`;
+  } catch (error) {
+    if (error.status === 401) askForKey();
+    else element("model").textContent = "The server does not say which model answers.";
+  }
+}
+
+function askForKey() {
+  const refused = "This key was refused. Check it, and try again.";
+  change({ keyText: storedKey() ? refused : "This server wants a key. Whoever runs it can give you one." });
+  say(state.keyText);
+  element("key").focus();
+}
+
+/** Ask what is heard in a file, in place of any other that is being asked. @param {File} file @param {string} [note] */
+async function ask(file, note = "") {
+  state.job?.abort();
+  closeMicrophone();
+  emptyStage();
+  const job = new AbortController();
+  const waiting = `Listening to ${apart(file.name)}…`;
+  change({ phase: "waiting", job, file, answer: null, problem: null, note, waiting });
+  say(state.waiting);
+  const asking = { key: storedKey(), signal: job.signal, onBusy };
+  try {
+    refuseTooLarge(file);
+    const answer = await classify(file, asking);
+    if (job.signal.aborted) return;
+    showAnswer(answer, file);
+    await addPicture(file, asking);
+  } catch (error) {
+    if (!job.signal.aborted) fail(error);
+  }
+}
+
+/** @param {number} seconds @param {number} attempt */
+function onBusy(seconds, attempt) {
+  if (state.phase !== "waiting") return;
+  change({ waiting: `The server is busy. Trying again in ${Math.round(seconds)} s (${attempt} of ${TRIES}).` });
+  say(state.waiting);
+}
+
+/** Spares a long upload that can only be refused. @param {File} file */
+function refuseTooLarge(file) {
+  const most = state.model?.limits?.megabytes;
+  if (most && file.size > most * 1e6) {
+    const size = Math.round(file.size / 1e6).toLocaleString("en");
+    throw new Problem(`${file.name} has ${size} MB. This server takes up to ${most} MB.`);
+  }
+}
+
+/** @param {File} file @param {import("./api.js").Asking} asking */
+async function addPicture(file, asking) {
+  try {
+    await showPicture(await spectrogram(file, asking), asking.signal);
+  } catch (error) {
+    const reason = error instanceof Problem ? error.message : "it cannot be drawn here.";
+    if (!asking.signal.aborted) showNoPicture(`There is no picture: ${reason}`);
+  }
+}
+
+/** @param {any} error */
+function fail(error) {
+  if (error.status === 401) {
+    change({ phase: "start" });
+    return askForKey();
+  }
+  const problem = error instanceof Problem ? error : new Problem(`The answer cannot be shown (${error.message}).`);
+  change({ phase: "failed", problem });
+  say(problem.message);
+  element("problem").scrollIntoView({ block: "nearest" });
+}
+
+/** @param {Answer} answer @param {File} file */
+function showAnswer(answer, file) {
+  prepareStage(answer, file);
+  writeAnswer(answer, file);
+  change({ phase: "answered", answer, keyText: "" });
+  draw();
+  say(`${heard(answer)}. ${howSure(answer)}`);
+  element("verdict").scrollIntoView({ block: "nearest" });
+}
+
+function cancel() {
+  state.job?.abort();
+  change({ phase: "start", job: null, file: null });
+  say("Cancelled.");
+}
+
+/** @type {?Recording} */
+let recording = null;
+
+async function record() {
+  state.job?.abort();
+  const job = new AbortController();
+  emptyStage();
+  change({ phase: "start", job, answer: null, file: null, microphone: "opening", note: "", blocks: [], loudest: 0 });
+  try {
+    const opened = await openMicrophone(onBlock, finishRecording);
+    if (job.signal.aborted) return opened.stop(); // another file was chosen while the browser asked
+    recording = opened;
+    element("longest").textContent = clock(longest());
+    element("level-note").textContent = "";
+    change({ microphone: "on" });
+    say("Recording.");
+    refocus();
+  } catch (error) {
+    if (job.signal.aborted) return;
+    change({ microphone: "off", note: error.message });
+    say(error.message);
+    element("choose").focus();
+  }
+}
+
+/** How many seconds the microphone may stay on: what memory and the server can take. */
+function longest() {
+  const { megabytes = Infinity, seconds = Infinity } = state.model?.limits ?? {};
+  return Math.floor(Math.min(MOST_SECONDS, seconds, (megabytes * 1e6 - 44) / 2 / (recording?.rate ?? 48000)));
+}
+
+const recordedSeconds = () => state.blocks.reduce((sum, block) => sum + block.length, 0) / (recording?.rate ?? 48000);
+
+/** @param {Block} block */
+function onBlock({ samples, rms, peak }) {
+  if (!recording) return;
+  state.blocks.push(samples);
+  state.loudest = Math.max(state.loudest, peak);
+  const seconds = recordedSeconds();
+  const whole = Math.floor(seconds);
+  const isNew = clock(whole) !== element("elapsed").textContent;
+  element("elapsed").textContent = clock(whole);
+  element("level").style.width = `${meterPlace(rms)}%`;
+  element("peak").style.left = `${Math.min(99, meterPlace(peak))}%`;
+  if (isNew) showLevel(rms, seconds);
+  if (seconds >= longest()) finishRecording();
+}
+
+/** Once a second: oftener, a screen reader could not follow. @param {number} rms @param {number} seconds */
+function showLevel(rms, seconds) {
+  const level = Math.max(-60, Math.round(decibels(rms)));
+  element("meter").ariaValueNow = String(level);
+  element("meter").ariaValueText = `${level} decibels`;
+  const quiet = seconds >= QUIET_SECONDS && state.loudest < QUIET;
+  let note = quiet ? "Hardly anything is heard. Is it the right microphone?" : "";
+  if (state.loudest >= LOUD) note = "Too loud: move away from the microphone.";
+  if (note !== element("level-note").textContent) {
+    element("level-note").textContent = note;
+    if (note) say(note);
+  }
+}
+
+/** @param {number} amplitude */
+const decibels = (amplitude) => 20 * Math.log10(Math.max(amplitude, 1e-6));
+
+/** Per cent of the meter's width, which is 60 dB. @param {number} amplitude */
+const meterPlace = (amplitude) => Math.max(0, Math.min(100, 100 + (100 / 60) * decibels(amplitude)));
+
+/** Give the microphone back. */
+function closeMicrophone() {
+  recording?.stop();
+  recording = null;
+  Object.assign(state, { microphone: "off", blocks: [] });
+}
+
+function finishRecording() {
+  if (!recording) return;
+  const { blocks } = state;
+  if (blocks.length) void ask(wavFile(blocks, recording.rate));
+  else discard("Nothing was recorded.");
+}
+
+/** @param {string} note */
+function discard(note) {
+  closeMicrophone();
+  change({ note });
+}
+
+/** @param {DragEvent} event */
+const carriesFiles = (event) => event.dataTransfer?.types.includes("Files") ?? false;
+
+let dragging = 0;
+
+/** @param {DragEvent} event */
+function onDrag(event) {
+  if (!carriesFiles(event)) return;
+  event.preventDefault();
+  document.body.toggleAttribute("data-dragging", true);
+  clearTimeout(dragging);
+  dragging = setTimeout(() => document.body.removeAttribute("data-dragging"), DRAG_MILLISECONDS);
+}
+
+/** @param {DragEvent} event */
+function onDrop(event) {
+  if (!carriesFiles(event)) return;
+  event.preventDefault();
+  document.body.removeAttribute("data-dragging");
+  const [item] = event.dataTransfer?.items ?? [];
+  if (item?.webkitGetAsEntry?.()?.isDirectory) return change({ note: "That is a folder. Drop one recording." });
+  take(event.dataTransfer?.files);
+}
+
+/** @param {FileList | null | undefined} files */
+function take(files) {
+  const more = `One at a time: this is the first of ${files?.length} files.`;
+  if (files?.length) void ask(files[0], files.length > 1 ? more : "");
+}
+
+/** @param {SubmitEvent} event */
+async function onKeySubmit(event) {
+  event.preventDefault();
+  storedKey(element("key").value);
+  element("key").value = "";
+  change({ keyText: "" });
+  await loadModel();
+  if (!state.keyText && state.file) await ask(state.file);
+}
+
+wireStage();
+const file = element("file");
+element("choose").addEventListener("click", () => file.click());
+file.addEventListener("change", () => {
+  take(file.files);
+  file.value = ""; // so that the same file can be chosen again
+});
+element("record").addEventListener("click", record);
+element("stop").addEventListener("click", finishRecording);
+element("discard").addEventListener("click", () => discard(""));
+element("cancel").addEventListener("click", cancel);
+element("again").addEventListener("click", () => state.file && ask(state.file));
+element("key-form").addEventListener("submit", onKeySubmit);
+addEventListener("dragenter", onDrag);
+addEventListener("dragover", onDrag);
+addEventListener("drop", onDrop);
+change({});
+void loadModel();

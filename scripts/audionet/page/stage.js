@@ -1,0 +1,242 @@
+import { drawCells, drawLines, drawRuler, lanesOf, surface } from "./drawing.js";
+import { element, made, state } from "./state.js";
+import { apart, chunkSure, clock, heard, lasting, segmentSure } from "./words.js";
+
+/** @import {Answer, Model} from "./api.js" */
+/** @import {Cell, Lane} from "./drawing.js" */
+
+const VOICES = 8;
+/** Rows of a table; more than anybody reads, and all of the hour that is the most by default. */
+const MOST_ROWS = 5000;
+const player = /** @type {HTMLAudioElement} */ (element("player"));
+const seek = element("seek");
+const still = matchMedia("(prefers-reduced-motion: reduce)");
+
+/**
+ * Chunks as stretches of time: overlapping ones end where the next begins.
+ *
+ * @param {Answer} answer
+ * @param {?Model} model
+ * @returns {Cell[]}
+ */
+function cellsOf(answer, model) {
+  const long = model?.chunk_seconds ?? 3;
+  return answer.per_chunk.map((chunk, i, all) => ({
+    start: chunk.start,
+    end: Math.min(chunk.start + long, all[i + 1]?.start ?? answer.seconds ?? Infinity),
+    name: heard(chunk),
+    unknown: chunk.unknown,
+  }));
+}
+
+/** @param {Answer} answer */
+function voicesOf({ segments }) {
+  return lanesOf(segments.map((segment) => ({ ...segment, name: heard(segment) })));
+}
+
+/** The colour of a voice, the same in bars, chunks and lanes. @param {string} name */
+export function voiceColour(name) {
+  const place = state.lanes.findIndex((lane) => !lane.unknown && lane.name === name);
+  return place < 0 ? "" : `--voice-${place % VOICES}`;
+}
+
+/** Set out an answer's chunks and lanes; the picture comes later. @param {Answer} answer @param {File} file */
+export function prepareStage(answer, file) {
+  state.chunks = cellsOf(answer, state.model);
+  state.lanes = voicesOf(answer);
+  state.span = answer.seconds || 1;
+  state.time = 0;
+  loadSound(file);
+  element("picture").hidden = true;
+  element("picture-note").textContent = "Drawing the picture…";
+  element("picture-box").setAttribute("aria-busy", "true");
+  for (const old of document.querySelectorAll(".lane")) old.remove();
+  for (const lane of state.lanes) seek.before(...laneRow(lane));
+  prepareTable("segments", answer.segments, (it) => [it.start, it.end, heard(it), segmentSure(it)]);
+  prepareTable("chunk", answer.per_chunk, (it, i) => [it.start, state.chunks[i].end, heard(it), chunkSure(it)]);
+}
+
+/** @param {Lane} lane */
+function laneRow({ name, seconds }) {
+  const title = made("div");
+  title.className = "name lane";
+  title.append(made("bdi", name), made("span", clock(seconds)));
+  title.title = name;
+  const canvas = made("canvas");
+  canvas.className = "lane";
+  title.ariaHidden = canvas.ariaHidden = "true"; // the slider and the tables say the same
+  return [title, canvas];
+}
+
+/** @param {{picture: Blob, seconds: number}} got @param {AbortSignal} signal */
+export async function showPicture({ picture, seconds }, signal) {
+  const image = element("picture");
+  const url = URL.createObjectURL(picture);
+  const { file, answer } = state;
+  try {
+    image.src = url;
+    await image.decode();
+    if (signal.aborted) return;
+    const long = lasting(answer?.seconds ?? seconds);
+    image.alt = `Spectrogram of ${file?.name}: ${long} from left to right, low pitch at the bottom`;
+    if (seconds > 0) state.span = seconds;
+    showNoPicture("");
+    image.hidden = false;
+    draw();
+  } finally {
+    URL.revokeObjectURL(url);
+  }
+}
+
+/** @param {string} reason */
+export function showNoPicture(reason) {
+  element("picture-note").textContent = reason;
+  element("picture-box").removeAttribute("aria-busy");
+}
+
+/** @param {File} file */
+function loadSound(file) {
+  URL.revokeObjectURL(player.src);
+  player.hidden = false;
+  element("player-note").hidden = true;
+  player.src = URL.createObjectURL(file);
+}
+
+/** Stop what plays, and let go of the file. */
+export function emptyStage() {
+  URL.revokeObjectURL(player.src);
+  player.removeAttribute("src");
+  player.load();
+}
+
+/**
+ * A table's rows are made when it is opened: an hour has twelve hundred.
+ *
+ * @template T
+ * @param {string} id
+ * @param {T[]} things
+ * @param {(thing: T, place: number) => [number, number, string, string]} row
+ */
+function prepareTable(id, things, row) {
+  const details = element(`${id}-part`);
+  details.open = false;
+  details.hidden = things.length === 0;
+  details.ontoggle = () => {
+    const rows = details.open ? things.slice(0, MOST_ROWS).map(row) : [];
+    element(`${id}-rows`).replaceChildren(...rows.map(tableRow));
+  };
+}
+
+/** @param {[number, number, string, string]} cells */
+function tableRow([start, end, name, sure]) {
+  const row = made("tr");
+  row.append(made("th", clock(start, 1)), made("td", clock(end, 1)), made("td", name), made("td", sure));
+  row.firstElementChild?.setAttribute("scope", "row");
+  row.children[2].setAttribute("dir", "auto");
+  return row;
+}
+
+/** Draw all that depends on width and colours. */
+export function draw() {
+  if (!state.answer) return;
+  const style = getComputedStyle(document.documentElement);
+  const ink = (/** @type {string} */ name) => style.getPropertyValue(name).trim();
+  const colour = (/** @type {Cell} */ cell) => ink(voiceColour(cell.name) || "--edge");
+  const inks = { hatch: ink("--hatch"), text: ink("--on-voice") };
+  drawLines(surface(element("lines")), state.chunks, state.span);
+  drawRuler(surface(element("ruler")), state.span, ink("--soft"), clock);
+  drawCells(surface(element("chunks")), state.chunks, state.span, colour, inks);
+  for (const [i, { spans }] of state.lanes.entries()) {
+    const canvas = /** @type {HTMLCanvasElement} */ (document.querySelectorAll("canvas.lane")[i]);
+    const shown = ink(`--voice-${i % VOICES}`);
+    drawCells(surface(canvas), spans, state.span, () => shown, { ...inks, text: "" });
+  }
+  showTime();
+}
+
+/** What is heard at a time, in words. @param {number} time */
+export function heardAt(time) {
+  const place = state.chunks.findLastIndex((cell) => cell.start <= time);
+  const cell = state.chunks[place];
+  if (!cell || time > cell.end) return `${clock(time, 1)}, silence`;
+  const sure = chunkSure(/** @type {Answer} */ (state.answer).per_chunk[place]);
+  return `${clock(cell.start, 1)} to ${clock(cell.end, 1)}: ${apart(cell.name)}${cell.unknown ? "" : `, ${sure}`}`;
+}
+
+function showTime() {
+  element("cursor").style.left = `${Math.min(100, (100 * state.time) / state.span)}%`;
+  const text = heardAt(state.time);
+  element("readout").textContent = text;
+  seek.ariaValueMax = end().toFixed(1);
+  seek.ariaValueNow = state.time.toFixed(1);
+  seek.ariaValueText = `${clock(state.time, 1)}; ${text}`;
+}
+
+const end = () => state.answer?.seconds ?? state.span;
+const playable = () => player.error === null && player.hasAttribute("src");
+
+/** @param {number} time */
+function goTo(time) {
+  state.time = Math.max(0, Math.min(end(), time));
+  if (playable()) player.currentTime = state.time;
+  showTime();
+}
+
+let frame = 0;
+
+function followSound() {
+  state.time = player.currentTime;
+  showTime();
+  cancelAnimationFrame(frame);
+  if (!player.paused && !still.matches) frame = requestAnimationFrame(followSound);
+}
+
+/** How many chunks a key moves the cursor by. @type {Record<string, number>} */
+const KEYS = {
+  ArrowLeft: -1,
+  ArrowDown: -1,
+  ArrowRight: 1,
+  ArrowUp: 1,
+  PageDown: -10,
+  PageUp: 10,
+  Home: -Infinity,
+  End: Infinity,
+};
+
+/** @param {KeyboardEvent} event */
+function onKey(event) {
+  if (event.altKey || event.ctrlKey || event.metaKey) return;
+  if (event.key in KEYS) goTo(state.time + KEYS[event.key] * (state.model?.step_seconds ?? 3));
+  else if (event.key === " " && playable()) void (player.paused ? player.play() : player.pause());
+  else return;
+  event.preventDefault();
+}
+
+/** @param {PointerEvent} event */
+function onPointer(event) {
+  const box = seek.getBoundingClientRect();
+  const time = ((event.clientX - box.left) / box.width) * state.span;
+  if (event.type === "pointerdown") seek.setPointerCapture(event.pointerId);
+  if (event.type === "pointerdown" || event.buttons & 1) goTo(time);
+  else element("readout").textContent = heardAt(Math.max(0, Math.min(end(), time)));
+}
+
+/** Wire all that moves the cursor, and all that draws anew. */
+export function wireStage() {
+  seek.addEventListener("keydown", onKey);
+  seek.addEventListener("pointerdown", onPointer);
+  seek.addEventListener("pointermove", onPointer);
+  seek.addEventListener("pointerleave", showTime);
+  player.addEventListener("play", followSound);
+  for (const name of ["timeupdate", "seeking"]) player.addEventListener(name, followSound);
+  player.addEventListener("error", () => {
+    if (!player.hasAttribute("src")) return;
+    player.hidden = true;
+    element("player-note").hidden = false;
+    element("player-note").textContent = "This browser cannot play this file. The answer stands all the same.";
+  });
+  new ResizeObserver(draw).observe(element("tracks"));
+  for (const query of ["(prefers-color-scheme: dark)", "(forced-colors: active)"]) {
+    matchMedia(query).addEventListener("change", draw);
+  }
+}

@@ -1,0 +1,118 @@
+/** @import {Answer, Chunk, Model, Segment} from "./api.js" */
+/** @import {Lane} from "./drawing.js" */
+
+/** Who is heard for less of the recording is as likely to be a mistake. */
+const TURN_SHARE = 0.1;
+
+/** `1:02:03`, or `2:03.5` with a decimal. @param {number} seconds @param {number} decimals */
+export function clock(seconds, decimals = 0) {
+  const units = Math.round(seconds * 10 ** decimals);
+  const whole = Math.floor(units / 10 ** decimals);
+  const two = (/** @type {number} */ n) => String(n % 60).padStart(2, "0");
+  const minutes = Math.floor(whole / 60);
+  const part = decimals ? `.${String(units % 10 ** decimals).padStart(decimals, "0")}` : "";
+  return (minutes < 60 ? `${minutes}:` : `${Math.floor(minutes / 60)}:${two(minutes)}:`) + two(whole) + part;
+}
+
+/** @param {number} n @param {string} thing */
+export const count = (n, thing) => `${n.toLocaleString("en")} ${thing}${n === 1 ? "" : "s"}`;
+
+/** A length for reading. @param {number} seconds */
+export function lasting(seconds) {
+  if (seconds < 60) return `${seconds.toFixed(1).replace(/\.0$/, "")} s`;
+  const whole = Math.round(seconds);
+  const parts = [[Math.floor(whole / 3600), "h"], [Math.floor(whole / 60) % 60, "min"], [whole % 60, "s"]];
+  return parts.filter(([n]) => n).map(([n, unit]) => `${n} ${unit}`).join(" ");
+}
+
+/** Never 0 % or 100 %, which no model can know. @param {number} p */
+export function percent(p) {
+  if (p > 0.9995) return "over 99.9%";
+  return p < 0.0005 ? "under 0.1%" : `${(100 * p).toFixed(1)}%`;
+}
+
+/** @param {number} score */
+export const likeness = (score) => score.toFixed(2);
+
+/** A name that is written from the right stays in its place in a sentence. @param {string} name */
+export const apart = (name) => `\u2068${name}\u2069`;
+
+/** @param {string[]} some @param {number} most */
+export function names(some, most = 12) {
+  const shown = some.slice(0, most).map(apart);
+  const rest = some.length - shown.length;
+  if (rest) shown.push(`${rest.toLocaleString("en")} more`);
+  return shown.length < 2 ? shown.join("") : `${shown.slice(0, -1).join(", ")} and ${shown.at(-1)}`;
+}
+
+/** How sure the answer is, in a sentence. @param {Answer} answer */
+export function howSure(answer) {
+  if (answer.unknown) {
+    const known = answer.threshold == null ? "" : `, ${knownHave(answer.threshold)}`;
+    return `Like none of the known voices (likeness ${likeness(answer.score)}${known}).`;
+  }
+  if (isEnrolled(answer)) return `An enrolled voice, likeness ${likeness(answer.score)}.`;
+  const ranked = answer.labels.find(({ label }) => label === answer.decision);
+  const sure = ranked ? `${percent(ranked.probability)} sure.` : "";
+  if (ranked === answer.labels[0]) return sure;
+  return `${sure} Another label is more probable, but this answer has the least expected cost.`.trim();
+}
+
+/** @param {number} threshold */
+const knownHave = (threshold) => `known voices have ${likeness(threshold)} or more`;
+
+/** @param {Answer} answer */
+const isEnrolled = (answer) => (answer.enrolled ?? []).some(({ name }) => name === answer.decision);
+
+/** What the answer rests on. @param {Answer} answer */
+export function basis(answer) {
+  const chunks = answer.per_chunk.length;
+  const same = answer.per_chunk.filter((chunk) => chunk.decision === answer.decision).length;
+  const some = `${same ? same.toLocaleString("en") : "none"} of them ${same > 1 ? "say" : "says"} so`;
+  const agree = chunks < 2 ? "" : `; ${same === chunks ? "all say the same" : some}`;
+  const { threshold } = answer;
+  const isSaid = threshold == null || answer.unknown || isEnrolled(answer);
+  const score = isSaid ? "" : ` Likeness ${likeness(answer.score)}; ${knownHave(threshold)}.`;
+  return `${count(answer.chunks, "chunk")}${agree}.${score}`;
+}
+
+/**
+ * The answer is for the whole recording: where voices take turns, that is not all.
+ *
+ * @param {Lane[]} lanes
+ */
+export function turns(lanes) {
+  const total = lanes.reduce((sum, { seconds }) => sum + seconds, 0);
+  const voices = lanes.filter(({ seconds }) => seconds >= TURN_SHARE * total).map(({ name }) => name);
+  return voices.length < 2 ? "" : `More than one voice is heard: ${names(voices, 4)}. See below who is heard when.`;
+}
+
+/** What stands over the bars. @param {Answer} answer */
+export function labelsTitle(answer) {
+  if (answer.unknown) return "If it were one of these";
+  return isEnrolled(answer) ? "Of those trained on" : "Most probable";
+}
+
+/** @param {{decision?: ?string, label?: ?string, unknown: boolean}} said */
+export const heard = (said) => said.decision ?? said.label ?? "Unknown";
+
+/** @param {Segment} segment */
+export function segmentSure(segment) {
+  if (!segment.unknown && segment.probability != null) return percent(segment.probability);
+  return segment.score == null ? "" : `likeness ${likeness(segment.score)}`;
+}
+
+/** @param {Chunk} chunk */
+export function chunkSure(chunk) {
+  const [best] = chunk.labels;
+  if (!best) return "";
+  const sure = percent(best.probability);
+  return best.label === chunk.decision ? sure : `${sure} ${apart(best.label)}`;
+}
+
+/** @param {Model} model */
+export function limits({ limits = {} }) {
+  const size = limits.megabytes && `${limits.megabytes.toLocaleString("en")} MB`;
+  const parts = [size, limits.seconds && lasting(limits.seconds)].filter(Boolean);
+  return parts.length ? ` Up to ${parts.join(" and ")}.` : "";
+}
