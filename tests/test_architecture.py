@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -86,3 +88,22 @@ def test_labelling_and_serving_import_nothing_heavy(script: str) -> None:
         f"import sys; import {script}; sys.exit(str(set(sys.modules) & {heavy}) if set(sys.modules) & {heavy} else 0)"
     )
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT / "scripts")
+
+
+def test_serving_imports_only_what_its_requirements_name() -> None:
+    code = (
+        "import sys, json, audionet.server, audionet.api, audionet.sandbox; from importlib.metadata import *; "
+        "names = packages_distributions(); "
+        "print(json.dumps(sorted({name for m in sys.modules for name in names.get(m.partition('.')[0], [])})))"
+    )
+    command = [sys.executable, "-c", code]
+    found = subprocess.run(command, check=True, cwd=ROOT / "scripts", capture_output=True, text=True).stdout
+    others = {name for file in ("requirements.txt", "requirements-dev.txt") for name in named_in(file)}
+    assert not {name.lower().replace("_", "-") for name in json.loads(found)} & (
+        others - named_in("requirements-serve.txt")
+    )
+
+
+def named_in(requirements: str) -> set[str]:
+    lines = (ROOT / requirements).read_text().splitlines()
+    return {re.split(r"[ ;<>=#]", line)[0] for line in lines if line and line[0].isalpha()}

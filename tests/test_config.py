@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from audionet.config import DataConfig, LabelConfig, PictureConfig, RetrainConfig, model_json_path
+from audionet.config import DataConfig, LabelConfig, PictureConfig, RetrainConfig, ServeConfig, model_json_path
 from audionet.errors import UsageError
 from audionet.flags import add_flags, from_flags
 
 
-@pytest.mark.parametrize("config", [PictureConfig, DataConfig, RetrainConfig, LabelConfig])
+@pytest.mark.parametrize("config", [PictureConfig, DataConfig, RetrainConfig, LabelConfig, ServeConfig])
 def test_flags_are_the_fields_with_their_defaults(config: type) -> None:
     parser = argparse.ArgumentParser()
     add_flags(parser, config)
@@ -54,6 +54,13 @@ def test_the_default_picture_is_the_one_the_backbone_knows() -> None:
         (RetrainConfig, {"output_labels": Path("x.tflite"), "output_graph": Path("x.tflite")}),
         (RetrainConfig, {"output_labels": Path("x_model.json"), "output_graph": Path("x.tflite")}),
         (DataConfig, {"workers": 0}),
+        (ServeConfig, {"port": 65536}),
+        (ServeConfig, {"api_key": "short"}),
+        (ServeConfig, {"api_key": "long enough but with blanks"}),
+        (ServeConfig, {"cors_origin": ("https://example.org/page",)}),
+        (ServeConfig, {"cors_origin": ("*",)}),
+        (ServeConfig, {"max_megabytes": float("nan")}),
+        (ServeConfig, {"queue": 0}),
         (RetrainConfig, {"testing_percentage": 60.0, "validation_percentage": 40.0}),
         (RetrainConfig, {"testing_percentage": -1.0}),
         (RetrainConfig, {"learning_rate": float("nan")}),
