@@ -45,7 +45,7 @@ View = Annotated[
 _ABOUT = """Says who or what is heard in a recording, as label_image.py does.
 
 Where the service has an API key, send it in the header Authorization: Bearer KEY."""
-_ON_WORK = (400, 401, 403, 408, 413, 415, 421, 422, 503)
+_ON_WORK = (400, 401, 403, 408, 413, 415, 421, 422, 503, 507)
 _ON_LOOK = (401, 421)
 _CLOSED = Response(status_code=499)  # nobody is there to read it
 

@@ -20,6 +20,7 @@ log = logging.getLogger("audionet.serve")
 
 DIED = "ended the process that decoded it, by a crash or for want of memory"
 
+_POSIX = os.name == "posix"
 _LONGEST_LINE = 1 << 16  # bytes of a frame's header
 _START_SECONDS = 30.0
 _RETRY_SECONDS = 1.0
@@ -56,7 +57,7 @@ class Decoder:
             limit=_LONGEST_LINE,
             # One thread each: there is a process for every core.
             env=os.environ | {"PYTHONPATH": os.pathsep.join(paths), "OPENBLAS_NUM_THREADS": "1"},
-            start_new_session=True,  # so that ffmpeg dies with it
+            start_new_session=_POSIX,  # so that ffmpeg dies with it
         )
         decoder = cls(process)
         try:
@@ -104,7 +105,10 @@ class Decoder:
     async def kill(self) -> None:
         """End the process, and what it started, at once."""
         with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(self._process.pid, signal.SIGKILL)
+            if _POSIX:
+                os.killpg(self._process.pid, signal.SIGKILL)
+            else:
+                self._process.kill()
         await self._process.wait()
 
 

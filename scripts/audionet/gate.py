@@ -76,12 +76,21 @@ class Gate:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
+                leave()  # whoever does not read the answer keeps nobody else waiting
                 headers = MutableHeaders(scope=message)
                 for name, value in _HEADERS.items():
                     headers.setdefault(name, value)
             await send(message)
 
         entered = False
+
+        def leave() -> None:
+            nonlocal entered
+            if entered:
+                entered = False
+                self._in_house -= 1
+                self._instruments.in_house.set(self._in_house)
+
         try:
             self._check(path, scope["method"], Headers(scope=scope))
             if path in _WORK and scope["method"] == "POST":
@@ -91,9 +100,7 @@ class Gate:
         except ProblemError as problem:
             await problem.response()(scope, receive, dressed_send)
         finally:
-            if entered:
-                self._in_house -= 1
-                self._instruments.in_house.set(self._in_house)
+            leave()
             name = path if path in _KNOWN else "other"
             self._instruments.requests.labels(name, status).inc()
             self._instruments.seconds.labels(name).observe(time.perf_counter() - began)

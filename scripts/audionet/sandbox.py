@@ -30,6 +30,7 @@ from .strip import Strip
 
 STRIP_WIDTH = 2000  # pixels
 
+_NICENESS = 5
 _LARGEST_FILE = 1 << 26  # bytes that a decoder may write, such as its complaints
 
 
@@ -185,6 +186,8 @@ def send(results: BinaryIO, header: dict[str, Any], content: bytes = b"") -> Non
 
 def _confine(megabytes: int) -> None:
     """Give this process, and ffmpeg when it starts it, limits that no file can get past."""
+    if hasattr(os, "nice"):
+        os.nice(_NICENESS)  # the server, which everybody waits for, goes first
     try:
         import resource
     except ImportError:  # Windows has none

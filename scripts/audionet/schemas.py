@@ -127,6 +127,7 @@ _PROBLEMS = {
     415: "This kind of file cannot be read here.",
     421: "The service was called by a name that is not its own.",
     422: "The recording cannot be judged, or a parameter makes no sense.",
+    507: "There is no room for the recording.",
     503: "Too much to do: come again after Retry-After seconds.",
 }
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import logging
 import signal
 import socket
@@ -28,8 +29,9 @@ HEAD_SECONDS = 10.0
 """How long a request's head may take; after an answer that came before the end of a body, how long that may go on."""
 
 HEAD_BYTES = 1 << 16
-LINGER_BYTES = 1 << 26
-"""How much of a refused body is still read, so that its sender gets to see the answer."""
+
+WRITE_SECONDS = 30.0
+"""How long a client may let its answer wait."""
 
 _DRAIN_EXTRA_SECONDS = 5
 
@@ -40,15 +42,19 @@ class Protocol(HttpToolsProtocol):
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
         self._timer: asyncio.TimerHandle | None = None
+        self._write_timer: asyncio.TimerHandle | None = None
         self._read = 0
         self._in_body = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         self._start_timer()
+        if len(self.connections) > _most_connections():
+            self._refuse(ProblemError.busy("too many connections: try again in a moment"))
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_timer()
+        self.resume_writing()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -56,11 +62,7 @@ class Protocol(HttpToolsProtocol):
             self._start_timer()
         self._read += len(data)
         super().data_received(data)
-        if self._timer is None or self.transport.is_closing():
-            return
-        if self._in_body and self._read > LINGER_BYTES:
-            self.transport.close()
-        elif not self._in_body and self._read > HEAD_BYTES:
+        if self._timer is not None and not self._in_body and self._read > HEAD_BYTES:
             self._refuse(ProblemError(431, f"the request's head is longer than {HEAD_BYTES >> 10} KiB"))
 
     def on_headers_complete(self) -> None:
@@ -74,6 +76,16 @@ class Protocol(HttpToolsProtocol):
 
     def send_400_response(self, msg: str) -> None:
         self._refuse(ProblemError(400, "this is no HTTP request"))
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._write_timer = self.loop.call_later(WRITE_SECONDS, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        if self._write_timer is not None:
+            self._write_timer.cancel()
+            self._write_timer = None
 
     def _start_timer(self) -> None:
         self._read = 0
@@ -94,8 +106,9 @@ class Protocol(HttpToolsProtocol):
         """Answer what never became a request, and hang up."""
         head = (
             f"HTTP/1.1 {problem.status} {HTTPStatus(problem.status).phrase}\r\nContent-Type: {PROBLEM_JSON}\r\n"
-            f"Content-Length: {len(problem.content)}\r\nConnection: close\r\n\r\n"
+            f"Content-Length: {len(problem.content)}\r\nConnection: close\r\n"
         )
+        head += "".join(f"{name}: {value}\r\n" for name, value in problem.headers.items()) + "\r\n"
         if not self.transport.is_closing():
             self.transport.write(head.encode("ascii") + problem.content)
             self.transport.close()
@@ -152,6 +165,19 @@ class Server(uvicorn.Server):
     async def _service_reload(self) -> None:
         with contextlib.suppress(AudioNetError):  # which the service has logged
             await self._service.reload()
+
+
+@functools.cache
+def _most_connections() -> int:
+    """Half of the files that this process may have open; the other half is for what is worked on."""
+    try:
+        import resource
+    except ImportError:  # Windows has no such limit
+        return 4096
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = 8192 if most == resource.RLIM_INFINITY else min(most, 8192)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, most))
+    return wanted // 2
 
 
 def listen(config: ServeConfig) -> socket.socket:

@@ -55,6 +55,8 @@ async def received(request: Request, folder: Path, name: str, seconds: float) ->
         upload = await asyncio.wait_for(_receive(request, folder, name), seconds)
     except asyncio.TimeoutError:
         raise ProblemError(408, f"the upload took longer than {seconds:g} s") from None
+    except OSError as error:
+        raise ProblemError(507, f"the upload cannot be kept here ({error.strerror or 'no room'})") from None
     try:
         yield upload
     finally:
@@ -85,6 +87,7 @@ async def _receive(request: Request, folder: Path, name: str) -> Upload:
 @contextlib.contextmanager
 def _file(folder: Path, ending: str) -> Iterator[tuple[Path, IO[bytes]]]:
     """A new file that only this user can read; gone again where writing it fails."""
+    folder.mkdir(mode=0o700, exist_ok=True)  # who tidies up may have taken it away
     descriptor, path = tempfile.mkstemp(ending, "", folder)
     try:
         with os.fdopen(descriptor, "wb") as file:
