@@ -14,9 +14,10 @@ from http import HTTPStatus
 from types import FrameType
 from typing import Any
 
+import h11
 import uvicorn
 from starlette.types import ASGIApp
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from .config import ServeConfig
 from .errors import AudioNetError
@@ -36,15 +37,18 @@ WRITE_SECONDS = 30.0
 _DRAIN_EXTRA_SECONDS = 5
 
 
-class Protocol(HttpToolsProtocol):
-    """uvicorn's, with limits on the time and the size of what is not yet a request."""
+class Protocol(H11Protocol):
+    """uvicorn's, with limits on the time that a client may take.
+
+    h11, not the faster httptools: that one drops the body of a request that offers to speak HTTP/2, as Java's and
+    curl's may, and knows no limit to a head's size.
+    """
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
         self._timer: asyncio.TimerHandle | None = None
         self._write_timer: asyncio.TimerHandle | None = None
-        self._read = 0
-        self._in_body = False
+        self._has_begun = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -58,24 +62,18 @@ class Protocol(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        if self._timer is None and (self.cycle is None or self.cycle.response_complete):
+        if self._timer is None and not self._is_asked():
             self._start_timer()
-        self._read += len(data)
+        self._has_begun = True
         super().data_received(data)
-        if self._timer is not None and not self._in_body and self._read > HEAD_BYTES:
-            self._refuse(ProblemError(431, f"the request's head is longer than {HEAD_BYTES >> 10} KiB"))
-
-    def on_headers_complete(self) -> None:
-        self._stop_timer()
-        self._in_body = True
-        super().on_headers_complete()
-
-    def on_message_complete(self) -> None:
-        self._in_body = False
-        super().on_message_complete()
+        if self._is_asked():
+            self._stop_timer()
 
     def send_400_response(self, msg: str) -> None:
-        self._refuse(ProblemError(400, "this is no HTTP request"))
+        error = sys.exc_info()[1]
+        status = error.error_status_hint if isinstance(error, h11.RemoteProtocolError) else 400
+        words = {431: f"the request's head is longer than {HEAD_BYTES >> 10} KiB"}
+        self._refuse(ProblemError(status, words.get(status, "this is no HTTP request that can be understood")))
 
     def pause_writing(self) -> None:
         super().pause_writing()
@@ -87,8 +85,11 @@ class Protocol(HttpToolsProtocol):
             self._write_timer.cancel()
             self._write_timer = None
 
+    def _is_asked(self) -> bool:
+        return self.cycle is not None and not self.cycle.response_complete
+
     def _start_timer(self) -> None:
-        self._read = 0
+        self._has_begun = False
         self._timer = self.loop.call_later(HEAD_SECONDS, self._too_slow)
 
     def _stop_timer(self) -> None:
@@ -97,18 +98,21 @@ class Protocol(HttpToolsProtocol):
             self._timer = None
 
     def _too_slow(self) -> None:
-        if self._in_body or self._read == 0:
-            self.transport.close()
-        else:
+        if self._has_begun and self.conn.their_state is h11.IDLE:
             self._refuse(ProblemError(408, f"the request's head took longer than {HEAD_SECONDS:g} s"))
+        else:
+            self.transport.close()
 
     def _refuse(self, problem: ProblemError) -> None:
         """Answer what never became a request, and hang up."""
-        head = (
-            f"HTTP/1.1 {problem.status} {HTTPStatus(problem.status).phrase}\r\nContent-Type: {PROBLEM_JSON}\r\n"
-            f"Content-Length: {len(problem.content)}\r\nConnection: close\r\n"
-        )
-        head += "".join(f"{name}: {value}\r\n" for name, value in problem.headers.items()) + "\r\n"
+        fields = {
+            "Content-Type": PROBLEM_JSON,
+            "Content-Length": str(len(problem.content)),
+            "Connection": "close",
+            **problem.headers,
+        }
+        head = f"HTTP/1.1 {problem.status} {HTTPStatus(problem.status).phrase}\r\n"
+        head += "".join(f"{name}: {value}\r\n" for name, value in fields.items()) + "\r\n"
         if not self.transport.is_closing():
             self.transport.write(head.encode("ascii") + problem.content)
             self.transport.close()
@@ -210,6 +214,7 @@ def run_server(app: ASGIApp, service: Service, listener: socket.socket) -> None:
     config = uvicorn.Config(
         app,
         http=Protocol,
+        h11_max_incomplete_event_size=HEAD_BYTES,
         ws="none",
         log_config=None,
         access_log=False,
