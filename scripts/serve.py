@@ -8,11 +8,12 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import os
+import signal
 from collections.abc import Sequence
 
 from audionet.config import API_KEY_VARIABLE, ServeConfig
 from audionet.console import Parser, run
-from audionet.errors import UsageError
+from audionet.errors import AudioNetError, UsageError
 from audionet.flags import add_flags, from_flags
 
 
@@ -23,6 +24,8 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
+    if hasattr(signal, "SIGHUP"):
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)  # a model that is about to be read need not be read again
     config = from_flags(ServeConfig, parse_args(argv))
     if config.api_key is None and API_KEY_VARIABLE in os.environ:
         config = dataclasses.replace(config, api_key=os.environ.pop(API_KEY_VARIABLE))
@@ -33,11 +36,15 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     if config.api_key is None and not is_loopback(config.host):
         raise UsageError(
-            f"--host {config.host} can be reached from elsewhere: give an API key, best in the environment "
-            f"({API_KEY_VARIABLE}=$(openssl rand -hex 16))"
+            f"--host {config.host} may be reached from elsewhere: give an API key, best in the environment "
+            f"(export {API_KEY_VARIABLE}=...; `openssl rand -hex 16` makes one)"
         )
-    app, service = make_app(config)
-    run_server(app, service, listen(config))
+    try:
+        listener = listen(config)
+        app, service = make_app(config)
+        run_server(app, service, listener)
+    except KeyboardInterrupt:
+        raise AudioNetError("stopped before it was ready") from None
 
 
 if __name__ == "__main__":

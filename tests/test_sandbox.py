@@ -148,7 +148,8 @@ def test_a_recording_that_takes_too_much_memory_is_refused(tmp_path: Path) -> No
 
 def test_a_process_that_dies_is_replaced_and_says_so(clip: Path) -> None:
     async def ask() -> None:
-        decoders = Decoders(1, 1024)
+        gone: list[None] = []
+        decoders = Decoders(1, 1024, lambda: gone.append(None))
         await decoders.start()
         try:
             with pytest.raises(RecordingError, match="ended the process"):
@@ -158,7 +159,7 @@ def test_a_process_that_dies_is_replaced_and_says_so(clip: Path) -> None:
                     await first_frames(decoder, job(clip))
             async with decoders.lend(30) as decoder:
                 assert len(await first_frames(decoder, job(clip))) == 4
-            assert decoders.replaced == 1
+            assert gone == [None]
         finally:
             await decoders.close()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 from collections.abc import Awaitable, Callable, Coroutine
 from pathlib import Path
@@ -80,6 +81,7 @@ def _routes(service: Service, counters: Instruments) -> FastAPI:
         description=_ABOUT,
         docs_url=None,
         redoc_url=None,
+        redirect_slashes=False,  # a redirected upload would be sent twice
     )
     _explain_errors(app)
     describe = app.openapi
@@ -110,8 +112,9 @@ def _routes(service: Service, counters: Instruments) -> FastAPI:
     ) -> Response:
         """Ranked labels, the decision, each chunk's answer, and who speaks when."""
         content = await with_upload(request, name, lambda sent: service.classify(sent.path, sent.name, top_k))
-        return JSONResponse(content)
+        return AsciiJSON(content)
 
+    @app.post("/classify", include_in_schema=False)
     @app.post(
         "/classify/",
         tags=["Recordings"],
@@ -124,7 +127,7 @@ def _routes(service: Service, counters: Instruments) -> FastAPI:
     async def classify_as_the_recipe_does(request: Request) -> Response:
         """What the recipe's first service answered."""
         content = await with_upload(request, "", lambda sent: service.classify(sent.path, sent.name, 1))
-        return JSONResponse({"predicted_class": "unknown" if content["unknown"] else content["decision"]})
+        return AsciiJSON({"predicted_class": "unknown" if content["unknown"] else content["decision"]})
 
     @app.post(
         "/v1/spectrogram",
@@ -155,7 +158,7 @@ def _routes(service: Service, counters: Instruments) -> FastAPI:
     @app.get("/v1/model", tags=["Model"], response_model=schemas.ModelCard, responses=problems(*_ON_LOOK))
     async def model() -> Response:
         """The labels, how the pictures are made, what the test came to, and what is taken at most."""
-        return JSONResponse(service.describe())
+        return AsciiJSON(service.describe())
 
     @app.post("/v1/reload", tags=["Model"], response_model=schemas.ModelCard, responses=problems(401, 403, 409, 421))
     async def reload() -> Response:
@@ -164,19 +167,19 @@ def _routes(service: Service, counters: Instruments) -> FastAPI:
             await service.reload()
         except AudioNetError as error:
             raise ProblemError.of(error) from None
-        return JSONResponse(service.describe())
+        return AsciiJSON(service.describe())
 
     @app.get("/healthz", tags=["Service"], response_model=schemas.Health, responses=problems(421))
     async def healthz() -> Response:
         """Whether the process lives."""
-        return JSONResponse({"status": "ok"})
+        return AsciiJSON({"status": "ok"})
 
     @app.get("/readyz", tags=["Service"], response_model=schemas.Health, responses=problems(421, 503))
     async def readyz() -> Response:
         """Whether it can answer."""
         if not service.ready:
             raise ProblemError.busy("the service is starting or stopping")
-        return JSONResponse({"status": "ready"})
+        return AsciiJSON({"status": "ready"})
 
     @app.get(
         "/metrics",
@@ -192,15 +195,18 @@ def _routes(service: Service, counters: Instruments) -> FastAPI:
     async def page() -> Response:
         return FileResponse(PAGE / "index.html", headers={"Cache-Control": "no-cache"})
 
-    reference = ""
-
     @app.get("/docs", include_in_schema=False)
-    async def docs() -> Response:
-        nonlocal reference
-        reference = reference or reference_page(app.openapi())
-        return HTMLResponse(reference)
+    async def docs(request: Request) -> Response:
+        return HTMLResponse(reference_page(app.openapi(), str(request.base_url)))
 
     return app
+
+
+class AsciiJSON(JSONResponse):
+    """JSON with every other character escaped: a label may hold bytes that are not UTF-8."""
+
+    def render(self, content: Any) -> bytes:
+        return json.dumps(content, separators=(",", ":")).encode("ascii")
 
 
 async def _await(work: Awaitable[Result]) -> Result:
@@ -220,6 +226,8 @@ async def _while_connected(request: Request, work: Coroutine[Any, Any, Result]) 
         leaving.cancel()
         if working.cancel():
             await asyncio.wait({working})
+        if not working.cancelled():
+            working.exception()  # which nobody waits for any more, if it came just now
 
 
 async def _leaving(request: Request) -> None:

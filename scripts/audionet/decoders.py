@@ -9,7 +9,7 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 from . import errors
@@ -47,7 +47,6 @@ class Decoder:
         OSError
             If it does not come up.
         """
-        paths = [str(Path(__file__).resolve().parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])]
         process = await asyncio.create_subprocess_exec(
             sys.executable,
             *("-m", "audionet.sandbox", str(megabytes)),
@@ -55,8 +54,9 @@ class Decoder:
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.DEVNULL,
             limit=_LONGEST_LINE,
+            cwd=Path(__file__).resolve().parents[1],  # from where -m imports, before anywhere else
             # One thread each: there is a process for every core.
-            env=os.environ | {"PYTHONPATH": os.pathsep.join(paths), "OPENBLAS_NUM_THREADS": "1"},
+            env=os.environ | {"OPENBLAS_NUM_THREADS": "1"},
             start_new_session=_POSIX,  # so that ffmpeg dies with it
         )
         decoder = cls(process)
@@ -120,15 +120,18 @@ class Decoders:
     number : int
     megabytes : int
         Memory that each may map.
+    on_replaced : callable, optional
+        Called for each that has to go.
     """
 
-    def __init__(self, number: int, megabytes: int) -> None:
+    def __init__(self, number: int, megabytes: int, on_replaced: Callable[[], object] = lambda: None) -> None:
         self._number = number
         self._megabytes = megabytes
         self._free: asyncio.Queue[Decoder] = asyncio.Queue()
         self._all: set[Decoder] = set()
         self._starting: set[asyncio.Task[None]] = set()
-        self.replaced = 0
+        self._on_replaced = on_replaced
+        self._is_closing = False
 
     async def start(self) -> None:
         """Start them all; returns when they are ready."""
@@ -136,9 +139,11 @@ class Decoders:
 
     async def close(self) -> None:
         """End them all."""
+        self._is_closing = True
         for task in self._starting:
             task.cancel()
-        await asyncio.gather(*self._starting, return_exceptions=True)
+        while self._starting:
+            await asyncio.gather(*self._starting, return_exceptions=True)
         await asyncio.gather(*(decoder.kill() for decoder in self._all))
         self._all.clear()
 
@@ -166,14 +171,14 @@ class Decoders:
 
     def _dismiss(self, decoder: Decoder) -> None:
         self._all.discard(decoder)
-        self.replaced += 1
+        self._on_replaced()
         task = asyncio.get_running_loop().create_task(self._replace(decoder))
         self._starting.add(task)
         task.add_done_callback(self._starting.discard)
 
     async def _replace(self, decoder: Decoder) -> None:
         await decoder.kill()
-        while True:
+        while not self._is_closing:
             try:
                 await self._start()
             except OSError as error:

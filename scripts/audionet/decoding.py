@@ -52,6 +52,8 @@ _CONTAINERS = (
 
 _BLOCK_SAMPLES = 8192  # of all channels together
 _LOUDEST = np.float32(1000)  # 60 dB above full scale: no recording, and sums of it do not overflow
+_UNKNOWN_LENGTH = 1 << 62  # libsndfile's word for it is the largest number there is
+
 _STREAMED_LENGTHS = range(0x7FFFF000, 0x1_0000_0000)
 """Data sizes that programs writing WAV to a pipe put in the header because they cannot know better."""
 
@@ -105,7 +107,7 @@ def open_sound(path: Path) -> Iterator[Sound]:
     """
     check_readable(path)
     if path.suffix.lower() in FFMPEG_SUFFIXES:
-        if not _ffmpeg():
+        if not has_ffmpeg():
             raise UnavailableError(
                 f"takes ffmpeg to read ({printable(path.suffix)}): install it (Debian and Ubuntu: "
                 "sudo apt install ffmpeg; macOS: brew install ffmpeg; Windows: winget install ffmpeg) and run again"
@@ -117,7 +119,7 @@ def open_sound(path: Path) -> Iterator[Sound]:
             file = _Stream(os.fsencode(path))  # as bytes, because a name need not be UTF-8
     except soundfile.LibsndfileError:
         # Endings lie: an .mp3 may well be an m4a, a .wav may hold a codec of its own.
-        if not _ffmpeg():
+        if not has_ffmpeg():
             raise UnavailableError(
                 "cannot be decoded: damaged, or not the kind of file its name says; ffmpeg, if you install it, may tell"
             ) from None
@@ -196,9 +198,9 @@ class _LibsndfileSound:
         self._file = file
         self.rate = _check_rate(file.samplerate)
         self.channels: int = file.channels
-        self.frames: int | None = file.frames
+        self.frames: int | None = file.frames if file.frames < _UNKNOWN_LENGTH else None
         # A sought MP3 of low rate (MPEG-2) differs from a streamed one in the last bit of a few samples.
-        self.can_seek = file.frames > 0 and not (file.format == "MP3" and self.rate < _MPEG1_RATE)
+        self.can_seek = bool(self.frames) and not (file.format == "MP3" and self.rate < _MPEG1_RATE)
 
     def mono(self, start: int = 0) -> Iterator[Float32Array]:
         file = self._file
@@ -230,7 +232,7 @@ class _LibsndfileSound:
             if position > start:
                 # A product with weights takes a tenth of the time of NumPy's mean over so short an axis.
                 yield (block @ weights if file.channels > 1 else block[:, 0])[max(0, early) :]
-        _check_length(position, max(file.frames, position * _promise(file)), self.rate)
+        _check_length(position, max(self.frames or 0, position * _promise(file)), self.rate)
 
 
 def _promise(file: soundfile.SoundFile) -> float:
@@ -241,9 +243,9 @@ def _promise(file: soundfile.SoundFile) -> float:
     return int(lie[1]) / max(1, int(lie[2]))
 
 
-def _ffmpeg() -> str | None:
-    """Path of ffmpeg, if it and ffprobe are installed."""
-    return shutil.which("ffmpeg") if shutil.which("ffprobe") else None
+def has_ffmpeg() -> bool:
+    """Whether ffmpeg and ffprobe are installed."""
+    return shutil.which("ffmpeg") is not None and shutil.which("ffprobe") is not None
 
 
 class _FfmpegSound:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import hmac
 import ipaddress
 import logging
+import re
 import time
-from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -31,6 +32,8 @@ _HEADERS = {
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cache-Control": "no-store",
 }
+_NOT_ANSWERED = 499  # as nginx calls it when a client did not wait
+_HOST = re.compile(r"([A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])(?::\d+)?")
 _OPEN = frozenset({"/", "/docs", "/openapi.json", "/healthz", "/readyz"})
 _OPEN_FOLDER = "/page/"
 _WORK = frozenset({"/v1/classify", "/v1/spectrogram", "/classify/", "/classify"})
@@ -61,7 +64,10 @@ class Gate:
             await self._app(scope, receive, send)
             return
         path: str = scope["path"]
-        began, status = time.perf_counter(), 499  # as nginx calls a client that did not wait
+        method: str = scope["method"]
+        if method == "HEAD":  # the server leaves the body out
+            scope = {**scope, "method": "GET"}
+        began, status = time.perf_counter(), _NOT_ANSWERED
         sent_bytes = 0
 
         async def counted_receive() -> Message:
@@ -92,13 +98,17 @@ class Gate:
                 self._instruments.in_house.set(self._in_house)
 
         try:
-            self._check(path, scope["method"], Headers(scope=scope))
-            if path in _WORK and scope["method"] == "POST":
+            self._check(path, method, Headers(scope=scope))
+            if path in _WORK and method == "POST":
                 self._enter()
                 entered = True
             await self._app(scope, counted_receive, dressed_send)
         except ProblemError as problem:
             await problem.response()(scope, receive, dressed_send)
+        except asyncio.CancelledError:
+            # Nobody cancels a request but a server that was told twice to stop.
+            if status == _NOT_ANSWERED:
+                await ProblemError.busy("the service is stopping").response()(scope, receive, dressed_send)
         finally:
             leave()
             name = path if path in _KNOWN else "other"
@@ -114,12 +124,17 @@ class Gate:
 
     def _check(self, path: str, method: str, headers: Headers) -> None:
         """Refuse a request for what its first lines say."""
+        if not path.isprintable():
+            # A router may take a path for the same without its line's end, which this gate would not know.
+            raise ProblemError(404, "there is nothing at an address that cannot be printed")
         if self._config.api_key is None:
             self._check_host(headers.get("host", ""))
         elif not (path in _OPEN or path.startswith(_OPEN_FOLDER)):
             self._check_key(headers.get("authorization", ""))
         if method not in _SAFE_METHODS:
             self._check_origin(headers.get("origin"), headers.get("host", ""))
+        if path in _WORK and headers.get("content-encoding", "identity").lower() != "identity":
+            raise ProblemError(415, "a compressed upload is not taken: send the recording without Content-Encoding")
         length = headers.get("content-length", "0")
         if length.isdecimal() and int(length[:20]) > self._most_bytes:
             raise self._too_large()
@@ -136,7 +151,8 @@ class Gate:
 
     def _check_host(self, host: str) -> None:
         """Without a key, only this machine's own names will do: another's name may point here (DNS rebinding)."""
-        name = _host_name(host)
+        found = _HOST.fullmatch(host)
+        name = found[1].lower().removesuffix(".") if found else ""
         if not (is_loopback(name) or name == self._config.host.lower()):
             raise ProblemError(421, "this service answers to localhost only, as long as it has no API key")
 
@@ -144,18 +160,15 @@ class Gate:
         """Keep other sites' pages from sending a visitor's browser here."""
         if origin is None or origin in self._config.cors_origin:
             return
-        if urlsplit(origin).netloc.lower() != host.lower():
-            raise ProblemError(403, "pages of other sites may not ask: start serve.py with --cors_origin to let one")
+        if origin.lower() not in (f"http://{host.lower()}", f"https://{host.lower()}"):
+            raise ProblemError(
+                403,
+                "pages of other sites may not ask: start serve.py with --cors_origin to let one; a proxy has to pass "
+                "the header Host",
+            )
 
     def _too_large(self) -> ProblemError:
         return ProblemError(413, f"the upload is larger than {self._config.max_megabytes:g} MB, the most that is taken")
-
-
-def _host_name(host: str) -> str:
-    try:
-        return (urlsplit(f"//{host}").hostname or "").lower()
-    except ValueError:
-        return ""
 
 
 def is_loopback(host: str) -> bool:

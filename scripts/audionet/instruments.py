@@ -34,8 +34,8 @@ class Instruments:
         By ``decision``: ``known`` or ``unknown``.
     batches : Histogram
         Pictures in each batch that the network was shown; its sum is the number of pictures.
-    replaced : Gauge
-        Decoding processes that were killed or died since the start.
+    replaced : Counter
+        Decoding processes that were killed or died.
     reloads : Counter
         By ``result``: ``taken`` or ``refused``.
     """
@@ -55,7 +55,7 @@ class Instruments:
         self.refused = Counter("audionet_requests_refused", "Requests told to come back.", registry=registry)
         self.answers = Counter("audionet_answers", "Clips answered.", ["decision"], registry=registry)
         self.batches = Histogram("audionet_batch_pictures", "Pictures in a batch.", registry=registry, buckets=_SIZES)
-        self.replaced = Gauge("audionet_decoders_replaced", "Decoding processes that had to go.", registry=registry)
+        self.replaced = Counter("audionet_decoders_replaced", "Decoding processes that had to go.", registry=registry)
         self.reloads = Counter("audionet_reloads", "Models read again.", ["result"], registry=registry)
         ProcessCollector(registry=registry)
 

@@ -26,6 +26,9 @@ class Runner:
     threads : int
         Threads inside the network. On several pictures, one thread in each of several runners is faster
         than several threads in one.
+    held : bool
+        Whether to read the file into memory, not to map it: mapped, a file that is cut short while the network is in
+        use ends the process.
 
     Raises
     ------
@@ -33,9 +36,10 @@ class Runner:
         If the file is no LiteRT model.
     """
 
-    def __init__(self, path: Path, threads: int = 1) -> None:
+    def __init__(self, path: Path, threads: int = 1, held: bool = False) -> None:
         self._path = path
         self._threads = threads
+        self._held = held
         self._grows = True
         self._load()
 
@@ -43,10 +47,11 @@ class Runner:
         from ai_edge_litert.interpreter import Interpreter
 
         try:
+            model = {"model_content": self._path.read_bytes()} if self._held else {"model_path": str(self._path)}
             with native_stderr_muted():
-                self._interpreter = Interpreter(str(self._path), num_threads=self._threads)
+                self._interpreter = Interpreter(**model, num_threads=self._threads)
                 self._interpreter.allocate_tensors()
-        except (ValueError, RuntimeError):
+        except (ValueError, RuntimeError, OSError):
             raise ModelError(f"{printable(self._path)} is missing or no LiteRT model: run retrain.py again") from None
         self._look_up()
 

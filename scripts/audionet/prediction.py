@@ -112,6 +112,8 @@ class Predictor:
         Threads inside the network; default: one a core.
     with_enrolled : bool
         Whether voices that were enrolled are candidates as well.
+    held : bool
+        Whether to keep all of it in memory, so that nothing that happens to the files matters later.
 
     Raises
     ------
@@ -120,7 +122,12 @@ class Predictor:
     """
 
     def __init__(
-        self, graph: Path, labels_file: Path | None = None, threads: int | None = None, with_enrolled: bool = True
+        self,
+        graph: Path,
+        labels_file: Path | None = None,
+        threads: int | None = None,
+        with_enrolled: bool = True,
+        held: bool = False,
     ) -> None:
         remedy = "run retrain.py again, or name the right one with --graph"
         if not graph.exists():
@@ -156,7 +163,7 @@ class Predictor:
             self.enrolled = read_enrolled(enrolled_path(graph), card["graph_sha256"], self.dimensions)
         self.voices = self.arrays.voices.joined([enrolled.voice for enrolled in self.enrolled.values()])
         self._band_statistics: bool = card["backbone"]["band_statistics"]
-        self._runner = Runner(lite_path(graph), threads or available_cores())
+        self._runner = Runner(lite_path(graph), threads or available_cores(), held)
         _, height, width, _ = self._runner.input_shapes[0]
         self.input_size = (height, width)
 

@@ -10,13 +10,15 @@ from jinja2 import Environment, FileSystemLoader, select_autoescape
 _TEMPLATES = Path(__file__).parent / "templates"
 
 
-def reference_page(openapi: dict[str, Any]) -> str:
+def reference_page(openapi: dict[str, Any], address: str) -> str:
     """HTML that lists every operation with its parameters and answers.
 
     Parameters
     ----------
     openapi : dict
         An OpenAPI 3.1 document.
+    address : str
+        Where the service is, for the examples.
     """
     environment = Environment(
         loader=FileSystemLoader(_TEMPLATES), autoescape=select_autoescape(), trim_blocks=True, lstrip_blocks=True
@@ -31,7 +33,7 @@ def reference_page(openapi: dict[str, Any]) -> str:
     schemas = openapi["components"]["schemas"]
     used = {name: schema for name, schema in schemas.items() if "properties" in schema and "Validation" not in name}
     return environment.get_template("reference.html").render(
-        info=openapi["info"], groups=groups, schemas=used, kind=kind
+        info=openapi["info"], address=address, groups=groups, schemas=used, kind=kind
     )
 
 

@@ -107,22 +107,18 @@ def frames(job: Job) -> Iterator[Frame]:
     path = Path(job.path)
     _check(path, job.limits)
     clip = Clip(path, job.picture)
+    if job.want == "chunk":
+        yield _chunk(clip, job)
+        return
     remark = None
     used = False
-    strip = Strip(job.picture, STRIP_WIDTH) if job.want == "clip" else None
+    strip = Strip(job.picture, STRIP_WIDTH)
     try:
-        for number, (start, jpg) in enumerate(clip):
-            if (clip.seconds or 0) > job.limits.seconds:
-                raise LimitError(_too_long(job.limits))
-            if strip is not None:
+        for start, jpg in _within(clip, job.limits):
+            if job.want == "clip":
                 strip.paste(start, None if jpg is None else decode(jpg))
-            elif job.want == "features":
+            else:
                 yield {"start": start}, b"" if jpg is None else _shown(jpg, job.input_size)
-            elif number == job.chunk:
-                if jpg is None:
-                    raise RecordingError(f"is silent in chunk {number}")
-                yield {"start": start}, jpg
-                return
             used = used or jpg is not None
     except LimitError:
         raise
@@ -132,11 +128,25 @@ def frames(job: Job) -> Iterator[Frame]:
         remark = str(error)
     if not used:
         raise RecordingError(SILENT)
-    if job.want == "chunk":
-        raise RecordingError(f"has no chunk {job.chunk}")
-    if strip is not None:
+    if job.want == "clip":
         yield {"start": 0.0, "spans": strip.seconds}, strip.jpg()
     yield {"seconds": clip.seconds, "remark": remark}, b""
+
+
+def _chunk(clip: Clip, job: Job) -> Frame:
+    for number, (start, jpg) in enumerate(_within(clip, job.limits)):
+        if number == job.chunk:
+            if jpg is None:
+                raise RecordingError(f"is silent in chunk {number}")
+            return {"start": start}, jpg
+    raise RecordingError(f"has no chunk {job.chunk}")
+
+
+def _within(clip: Clip, limits: Limits) -> Iterator[tuple[float, bytes | None]]:
+    for start, jpg in clip:
+        if (clip.seconds or 0) > limits.seconds:
+            raise LimitError(_too_long(limits))
+        yield start, jpg
 
 
 def _shown(jpg: bytes, input_size: tuple[int, int]) -> bytes:

@@ -98,6 +98,7 @@ class ModelCard(_Schema):
     test: dict[str, Any] | None = Field(description="Right answers of the held-out test, with intervals.")
     open_set: dict[str, Any] = Field(description="How the threshold for unknown voices was found.")
     limits: LargestUpload
+    ffmpeg: bool = Field(description="Whether m4a, webm and the like are taken as well.")
 
 
 class Health(_Schema):
@@ -139,8 +140,10 @@ def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
 
 
 def completed(openapi: dict[str, Any]) -> dict[str, Any]:
-    """The OpenAPI document with the schema that all problems refer to."""
+    """The OpenAPI document with what all routes refer to."""
     openapi["components"]["schemas"]["ProblemDetails"] = ProblemDetails.model_json_schema()
+    openapi["components"]["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
+    openapi["security"] = [{}, {"key": []}]  # where the service has none, none is needed
     return openapi
 
 

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import functools
 import logging
+import os
 import signal
 import socket
 import sys
@@ -131,12 +132,18 @@ class Server(uvicorn.Server):
         """Serve until told to stop."""
         async with self._service.running():
             await super().serve(sockets)
+            # Those that are left when it was told twice.
+            left = list(self.server_state.tasks)
+            for task in left:
+                task.cancel()
+            await asyncio.gather(*left, return_exceptions=True)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Get ready, and say so."""
         await super().startup(sockets)
         if not self.should_exit:
-            print(f"AudioNet listens on {self._url}", flush=True)
+            with contextlib.suppress(OSError):  # nobody has to read it
+                print(f"AudioNet listens on {self._url}", flush=True)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Take no more requests, and end when those that are here are answered; at once, if told twice."""
@@ -160,6 +167,7 @@ class Server(uvicorn.Server):
         finally:
             for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
                 loop.remove_signal_handler(number)
+            signal.signal(signal.SIGHUP, signal.SIG_IGN)
 
     def _reload(self) -> None:
         task = asyncio.ensure_future(self._service_reload())
@@ -195,9 +203,10 @@ def listen(config: ServeConfig) -> socket.socket:
     try:
         family, *_, address = socket.getaddrinfo(config.host, config.port, type=socket.SOCK_STREAM)[0]
         return socket.create_server(address[:2], family=family, backlog=1024)
-    except OSError as error:
+    except (OSError, UnicodeError) as error:
         where = f"{config.host}, port {config.port}"
-        reason = error.strerror or error
+        number = error.errno if isinstance(error, OSError) else None
+        reason = os.strerror(number) if number is not None and number > 0 else "there is no such address"
         raise AudioNetError(f"cannot listen on {where}: {reason}; name another --port or --host") from None
 
 
@@ -210,6 +219,7 @@ def url_of(listener: socket.socket) -> str:
 def run_server(app: ASGIApp, service: Service, listener: socket.socket) -> None:
     """Serve until told to stop; what has been asked by then is answered."""
     logging.basicConfig(format="serve.py: %(message)s", level=logging.WARNING)
+    logging.getLogger("uvicorn.error").setLevel(logging.ERROR)  # what strangers send is no news
     log.setLevel(logging.INFO)
     config = uvicorn.Config(
         app,

@@ -17,7 +17,8 @@ import numpy as np
 from .batching import Batcher
 from .config import PictureConfig, ServeConfig, available_cores
 from .decoders import Decoder, Decoders
-from .errors import AudioNetError, LimitError, ModelError
+from .decoding import has_ffmpeg
+from .errors import AudioNetError, BusyError, LimitError, ModelError
 from .features import BAND_STATISTICS_WIDTH
 from .instruments import Instruments
 from .prediction import ChunkAnswer, Predictor
@@ -74,8 +75,9 @@ class Service:
         self.limits = Limits(config.max_seconds, config.max_channels, config.max_rate)
         self.folder = Path()
         self.ready = False
-        self._decoders = Decoders(config.workers, config.worker_megabytes)
+        self._decoders = Decoders(config.workers, config.worker_megabytes, instruments.replaced.inc)
         self._reloading = asyncio.Lock()
+        self._next_reload: asyncio.Task[Model] | None = None
         self.model = self._load()
 
     @asynccontextmanager
@@ -113,7 +115,7 @@ class Service:
         ended: dict[str, Any] = {}
         heard: list[tuple[float, asyncio.Future[ChunkAnswer] | None]] = []
         try:
-            async with self._decoder() as decoder:
+            async with self._decoders.lend(self.config.time_limit) as decoder:
                 await self._in_time(self._hear(decoder, job, model, heard, ended))
             found = [(start, None if answer is None else await answer) for start, answer in heard]
         finally:
@@ -168,7 +170,7 @@ class Service:
                     found = content, header.get("spans", picture.chunk_seconds)
             return found
 
-        async with self._decoder() as decoder:
+        async with self._decoders.lend(self.config.time_limit) as decoder:
             return await self._in_time(jpg(decoder))
 
     def describe(self) -> dict[str, Any]:
@@ -189,17 +191,31 @@ class Service:
             "test": card["test"],
             "open_set": card["open_set"],
             "limits": {"megabytes": config.max_megabytes, **dataclasses.asdict(self.limits)},
+            "ffmpeg": has_ffmpeg(),
         }
 
     async def reload(self) -> Model:
         """Serve what lies at the model's path now; requests that have begun end with the model they began with.
 
+        However many ask while a model is being read, it is read once more after that.
+
         Raises
         ------
         ModelError
             If that cannot be served; the one that was there stays.
+        BusyError
+            If the service is ending.
         """
+        if not self.ready:
+            raise BusyError("the service is starting or stopping")
+        if self._next_reload is None:
+            self._next_reload = asyncio.ensure_future(self._reload())
+            self._next_reload.add_done_callback(lambda task: task.cancelled() or task.exception())
+        return await asyncio.shield(self._next_reload)
+
+    async def _reload(self) -> Model:
         async with self._reloading:
+            self._next_reload = None  # who asks from now on wants to have it read once more
             try:
                 model = await asyncio.to_thread(self._load)
                 await model.batcher.warm_up()
@@ -215,20 +231,13 @@ class Service:
             return model
 
     def _load(self) -> Model:
-        predictor = Predictor(self.config.graph, threads=max(1, available_cores() // 2))  # decoding takes the others
+        # Decoding takes the other cores.
+        predictor = Predictor(self.config.graph, threads=max(1, available_cores() // 2), held=True)
         if predictor.picture is None:
             raise ModelError("this model was trained on pictures of unknown making: sound cannot be drawn for it")
         return Model(
             predictor, predictor.picture, Batcher(predictor, self.config.batch, self.instruments.batches.observe)
         )
-
-    @asynccontextmanager
-    async def _decoder(self) -> AsyncIterator[Decoder]:
-        try:
-            async with self._decoders.lend(self.config.time_limit) as decoder:
-                yield decoder
-        finally:
-            self.instruments.replaced.set(self._decoders.replaced)
 
     async def _in_time(self, work: Coroutine[Any, Any, Result]) -> Result:
         try:

@@ -61,7 +61,8 @@ async function loadModel() {
   try {
     const model = (state.model = await fetchModel(storedKey()));
     const voices = [...model.labels, ...(model.enrolled ?? [])];
-    element("limits").textContent = `MP3, WAV, FLAC, OGG, Opus or AIFF.${limits(model)}`;
+    const kinds = model.ffmpeg ? "Any kind of sound file." : "MP3, WAV, FLAC, OGG, Opus or AIFF.";
+    element("limits").textContent = `${kinds}${limits(model)}`;
     setNote("known", voices.length ? `It knows ${names(voices)}.` : "");
     const labels = count(model.labels.length, "label");
     element("model").textContent = `Model ${model.id.slice(0, 8)} answers; it knows ${labels}.`;
