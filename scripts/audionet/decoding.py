@@ -60,6 +60,8 @@ _STREAMED_LENGTHS = range(0x7FFFF000, 0x1_0000_0000)
 _MPEG1_RATE = 32_000  # Hz, the lowest rate of MPEG-1
 _SEEK_STEP = 2304  # samples; mpg123 adds up the same numbers in the same order from every second MP3 frame only
 
+_NO_SOUND = "cannot be decoded: damaged, or there is no sound in it"
+
 _EXACT_DURATION = frozenset({"mov", "matroska"})
 """Containers whose header says how long they are; of a bare stream ffmpeg only guesses it."""
 
@@ -265,7 +267,7 @@ class _FfmpegSound:
             self.rate = _check_rate(int(audio["sample_rate"]))
             self.channels = int(audio["channels"])
         except (LookupError, ValueError, StopIteration):
-            raise RecordingError("cannot be decoded: damaged, or there is no sound in it") from None
+            raise RecordingError(_NO_SOUND) from None
         except OSError as error:
             raise UnavailableError(f"cannot be read by ffprobe: {error.strerror}") from None
         self.frames: int | None = None
@@ -316,5 +318,5 @@ class _FfmpegSound:
         if code and position:
             raise RecordingError(f"damaged after {position / self.rate:.1f} s")
         if code:
-            raise RecordingError("cannot be decoded: ffmpeg does not understand what is in it")
+            raise RecordingError(_NO_SOUND)  # in the same words, which tell nothing of files that a playlist names
         _check_length(position, self.frames or 0, self.rate)

@@ -135,6 +135,9 @@ class Gate:
             self._check_origin(headers.get("origin"), headers.get("host", ""))
         if path in _WORK and headers.get("content-encoding", "identity").lower() != "identity":
             raise ProblemError(415, "a compressed upload is not taken: send the recording without Content-Encoding")
+        if "transfer-encoding" in headers and "content-length" in headers:
+            # A proxy in front may go by the one and this server by the other (RFC 9112, section 11.2).
+            raise ProblemError(400, "the request gives its length in two ways", {"Connection": "close"})
         length = headers.get("content-length", "0")
         if length.isdecimal() and int(length[:20]) > self._most_bytes:
             raise self._too_large()

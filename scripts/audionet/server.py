@@ -32,6 +32,10 @@ HEAD_SECONDS = 10.0
 
 HEAD_BYTES = 1 << 16
 
+_PART_BYTES = 1 << 15  # taken apart at a time
+_LEAST_CHUNK_BYTES = 32  # on average, with what marks it
+_FEW_BYTES = 1 << 10
+
 WRITE_SECONDS = 30.0
 """How long a client may let its answer wait."""
 
@@ -66,9 +70,21 @@ class Protocol(H11Protocol):
         if self._timer is None and not self._is_asked():
             self._start_timer()
         self._has_begun = True
-        super().data_received(data)
+        for start in range(0, len(data), _PART_BYTES):
+            part = data[start : start + _PART_BYTES]
+            if self.transport.is_closing():
+                return
+            if self._is_asked() and self._in_crumbs(part):
+                self._refuse(ProblemError(400, "the body comes in pieces of a few bytes: send larger ones"))
+                return
+            super().data_received(part)
         if self._is_asked():
             self._stop_timer()
+
+    def _in_crumbs(self, part: bytes) -> bool:
+        """Whether taking a body apart would keep everybody else waiting: chunks of a few bytes take much longer."""
+        chunked = any(name == b"transfer-encoding" for name, _ in self.headers)
+        return chunked and part.count(b"\r\n") * _LEAST_CHUNK_BYTES > 2 * len(part) > 2 * _FEW_BYTES
 
     def send_400_response(self, msg: str) -> None:
         error = sys.exc_info()[1]

@@ -55,6 +55,8 @@ async def received(request: Request, folder: Path, name: str, seconds: float) ->
         upload = await asyncio.wait_for(_receive(request, folder, name), seconds)
     except asyncio.TimeoutError:
         raise ProblemError(408, f"the upload took longer than {seconds:g} s") from None
+    except (UnicodeError, LookupError):  # a form may name any codec of Python's
+        raise ProblemError(400, "the form cannot be read: it names a character set that is none") from None
     except OSError as error:
         raise ProblemError(507, f"the upload cannot be kept here ({error.strerror or 'no room'})") from None
     try:
