@@ -5,9 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import subprocess
-import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,31 +13,12 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from conftest import ROOT
 from selenium.common.exceptions import TimeoutException
 from selenium.webdriver import Chrome, ChromeOptions, ChromeService
 from selenium.webdriver.common.by import By
 from selenium.webdriver.remote.webelement import WebElement
 
-SERVE = ROOT / "scripts" / "serve.py"
 WIDE, PHONE = (1200, 900), (390, 844)
-
-
-@contextmanager
-def serving(graph: Path) -> Iterator[str]:
-    """The service as a user starts it; gives its address."""
-    command = [sys.executable, str(SERVE), "--graph", str(graph), "--port", "0"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        deadline = threading.Timer(120, process.kill)
-        deadline.start()
-        try:
-            line = next((line for line in process.stdout if "http://" in line), "")
-            assert line, f"serve.py ended with {process.wait()} before it listened"
-            yield line[line.index("http://") :].split()[0].rstrip("/")
-        finally:
-            deadline.cancel()
-            process.terminate()
 
 
 @contextmanager

@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
-from browser import PHONE, Page, chromium, serving
+from browser import PHONE, Page, chromium
 from conftest import tone
 from selenium.webdriver import ActionChains, Chrome, Keys
+from serving import serving
 
 MISSING = [program for program in ("chromium", "chromedriver") if shutil.which(program) is None]
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(bool(MISSING), reason=f"not installed: {', '.join(MISSING)}")]
@@ -40,9 +41,9 @@ def sounds(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def address(tone_model: Path) -> Iterator[str]:
-    with serving(tone_model) as address:
-        yield address
+def address(tone_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with serving(tone_model, temporary=tmp_path_factory.mktemp("server")) as server:
+        yield server.url
 
 
 @pytest.fixture(scope="module")
