@@ -220,7 +220,7 @@ def test_damaged_heads(server: Serving) -> None:
     assert server.classify(CLIP)["decision"] == "c1200"
 
 
-def test_all_that_the_description_allows(server: Serving) -> None:
+def test_all_that_the_description_allows(server: Serving, tmp_path: Path) -> None:
     """Schemathesis: the limits of every parameter, each wrong method, bodies and queries by the schema and against it.
 
     All of its checks are made but one: `positive_data_acceptance` has it that what the schema allows is not refused,
@@ -229,7 +229,7 @@ def test_all_that_the_description_allows(server: Serving) -> None:
     """
     command = [sys.executable, "-m", "schemathesis.cli", "run", f"{server.url}/openapi.json", "--no-color"]
     options = ["--exclude-checks=positive_data_acceptance", "--warnings=off", "--max-examples=15", "--seed=1"]
-    done = subprocess.run([*command, *options], capture_output=True, text=True, timeout=300, check=False)
+    done = subprocess.run([*command, *options], cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "8 selected / 8 total" in done.stdout, done.stdout  # the page's own two are for people
     assert server.classify(CLIP)["decision"] == "c1200"
