@@ -218,9 +218,8 @@ def main() -> None:
             counted = Counter(reply.status for reply in replies)
             answered = [reply for reply in replies if reply.status == 200]
             print(f"{OVERLOAD} requests, {rate:.0f} a second asked, {len(replies) / seconds:.0f} sent: {dict(counted)}")
-            print(
-                f"                  {len(answered) / seconds:.0f} answered a second, p99 {percentile(answered, 0.99):.0f} ms"
-            )
+            p99 = percentile(answered, 0.99)
+            print(f"                  {len(answered) / seconds:.0f} answered a second, p99 {p99:.0f} ms")
             print(f"memory            {before:.0f} MB before, {peak:.0f} MB at most, {memory(pid):.0f} MB after")
 
 
