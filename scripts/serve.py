@@ -27,8 +27,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     if hasattr(signal, "SIGHUP"):
         signal.signal(signal.SIGHUP, signal.SIG_IGN)  # a model that is about to be read need not be read again
     config = from_flags(ServeConfig, parse_args(argv))
-    if config.api_key is None and API_KEY_VARIABLE in os.environ:
-        config = dataclasses.replace(config, api_key=os.environ.pop(API_KEY_VARIABLE))
+    key = os.environ.pop(API_KEY_VARIABLE, None)  # no process that decodes is to inherit it
+    if config.api_key is None and key is not None:
+        config = dataclasses.replace(config, api_key=key)
     # Late, so that a wrong flag is told at once.
     from audionet.api import make_app
     from audionet.gate import is_loopback

@@ -88,8 +88,10 @@ async def closed_loop(port: int, request: bytes, connections: int, seconds: floa
     return [reply for replies in found for reply in replies]
 
 
-async def open_loop(port: int, request: bytes, rate: float, number: int, connections: int) -> list[Reply]:
-    """Requests at random times, so many a second on average, whether or not the others have been answered.
+async def open_loop(
+    port: int, request: bytes, rate: float, number: int, connections: int, even: bool = False
+) -> list[Reply]:
+    """Requests at random times or evenly, so many a second on average, whether or not the others have been answered.
 
     A request's time begins when it was due, also where no connection was free then.
     """
@@ -109,7 +111,7 @@ async def open_loop(port: int, request: bytes, rate: float, number: int, connect
     due = time.perf_counter()
     tasks = []
     for _ in range(number):
-        due += generator.expovariate(rate)
+        due += 1 / rate if even else generator.expovariate(rate)
         await asyncio.sleep(max(0.0, due - time.perf_counter()))
         tasks.append(asyncio.create_task(one(due)))
     await asyncio.gather(*tasks)
@@ -202,13 +204,17 @@ def main() -> None:
 
             lone = asyncio.run(closed_loop(port, request, 1, SECONDS))
             rate = 0.7 * statistics.median(served)
-            loaded = asyncio.run(open_loop(port, request, rate, round(rate * 3 * SECONDS), 4 * CONNECTIONS))
-            assert {reply.status for reply in loaded} == {200}
             print(f"a lone request    {percentile(lone, 0.5):.1f} ms median, {percentile(lone, 0.99):.1f} ms p99")
-            p99 = percentile(loaded, 0.99)
-            times = p99 / percentile(lone, 0.5)
-            print(f"at {rate:.0f} a second   {percentile(loaded, 0.5):.1f} ms median, {p99:.1f} ms p99")
-            print(f"                  {times:.1f} times the lone request's median   bar 4")
+            for how, even in (("at random", False), ("evenly", True)):
+                number = round(rate * 2 * SECONDS)
+                loaded = asyncio.run(open_loop(port, request, rate, number, 4 * CONNECTIONS, even))
+                assert {reply.status for reply in loaded} == {200}
+                p99 = percentile(loaded, 0.99)
+                times = p99 / percentile(lone, 0.5)
+                print(
+                    f"at {rate:.0f} a second   {percentile(loaded, 0.5):.1f} ms median, {p99:.1f} ms p99, coming {how}"
+                )
+                print(f"                  {times:.1f} times the lone request's median   bar 4")
 
         with server(graph) as (port, pid, _):
             asyncio.run(closed_loop(port, request, CONNECTIONS, 2))

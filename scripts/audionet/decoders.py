@@ -12,8 +12,7 @@ import sys
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
-from . import errors
-from .errors import BusyError, RecordingError
+from .errors import BusyError, LimitError, RecordingError, UnavailableError
 from .sandbox import Frame, Job
 
 log = logging.getLogger("audionet.serve")
@@ -22,6 +21,10 @@ DIED = "ended the process that decoded it, by a crash or for want of memory"
 
 _POSIX = os.name == "posix"
 _LONGEST_LINE = 1 << 16  # bytes of a frame's header
+_LARGEST_FRAME = 1 << 28  # bytes
+_ERRORS: dict[str, type[RecordingError]] = {
+    error.__name__: error for error in (RecordingError, LimitError, UnavailableError)
+}
 _START_SECONDS = 30.0
 _RETRY_SECONDS = 1.0
 
@@ -88,7 +91,7 @@ class Decoder:
                 self.busy = False
                 if "cause" in header:
                     log.warning("a decoder was surprised: %s", header["cause"])
-                raise getattr(errors, header["error"])(header["words"])
+                raise _ERRORS.get(header["error"], RecordingError)(str(header["words"]))
             if "end" in header:
                 self.busy = False
                 return
@@ -98,8 +101,10 @@ class Decoder:
         assert self._process.stdout is not None
         try:
             header = json.loads(await self._process.stdout.readline())
+            if not 0 <= header["size"] <= _LARGEST_FRAME:
+                raise ValueError("no frame of ours is that large")
             return header, await self._process.stdout.readexactly(header["size"])
-        except (ValueError, EOFError, ConnectionError):
+        except (ValueError, LookupError, TypeError, EOFError, ConnectionError):
             raise RecordingError(DIED) from None
 
     async def kill(self) -> None:

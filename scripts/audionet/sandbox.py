@@ -2,7 +2,7 @@
 
 Started as ``python -m audionet.sandbox MEGABYTES``. A job comes as a line of JSON on stdin. What it makes goes out on
 stdout as frames: a line of JSON, and as many bytes as its `size` says. Nothing that comes back is ever executed or
-unpickled, so that a decoder that a hostile file has taken over gains no more than this process.
+unpickled, so that a decoder that a hostile file has taken over gains this process, and not the one that serves.
 """
 
 from __future__ import annotations
@@ -30,7 +30,6 @@ from .strip import Strip
 
 STRIP_WIDTH = 2000  # pixels
 
-_NICENESS = 5
 _LARGEST_FILE = 1 << 26  # bytes that a decoder may write, such as its complaints
 
 
@@ -196,8 +195,6 @@ def send(results: BinaryIO, header: dict[str, Any], content: bytes = b"") -> Non
 
 def _confine(megabytes: int) -> None:
     """Give this process, and ffmpeg when it starts it, limits that no file can get past."""
-    if hasattr(os, "nice"):
-        os.nice(_NICENESS)  # the server, which everybody waits for, goes first
     try:
         import resource
     except ImportError:  # Windows has none

@@ -80,6 +80,8 @@ class Protocol(H11Protocol):
             super().data_received(part)
         if self._is_asked():
             self._stop_timer()
+        elif self.conn.their_state is h11.IDLE and not self.conn.trailing_data[0]:
+            self._has_begun = False  # it was the end of a body that nobody wanted, not the beginning of a request
 
     def _in_crumbs(self, part: bytes) -> bool:
         """Whether taking a body apart would keep everybody else waiting: chunks of a few bytes take much longer."""
@@ -246,6 +248,6 @@ def run_server(app: ASGIApp, service: Service, listener: socket.socket) -> None:
         access_log=False,
         server_header=False,
         lifespan="off",
-        timeout_graceful_shutdown=round(2 * service.config.time_limit) + _DRAIN_EXTRA_SECONDS,
+        timeout_graceful_shutdown=round(3 * service.config.time_limit) + _DRAIN_EXTRA_SECONDS,
     )
     Server(config, service, url_of(listener)).run([listener])

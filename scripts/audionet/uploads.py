@@ -107,5 +107,5 @@ def _ending(name: str, kind: str) -> str:
 
 def shown_name(name: str) -> str:
     """What a sender calls a recording, fit to be said again: no folders, nothing that does not print, not too long."""
-    last = printable(name.replace("\\", "/").rpartition("/")[2]) or "upload"
+    last = printable(name.replace("\\", "/").rpartition("/")[2]).strip() or "upload"
     return last if len(last) <= _LONGEST_NAME else f"{last[: _LONGEST_NAME - 20]}…{last[-19:]}"
