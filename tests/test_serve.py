@@ -543,6 +543,7 @@ def test_nothing_of_a_clients_file_name_reaches_the_disk(server: Serving) -> Non
     wait_until(lambda: server.files() == [folder.name], "the file to go")
 
 
+@pytest.mark.slow
 def test_what_is_asked_when_it_is_told_to_end_is_answered(tone_model: Path, tmp_path: Path, clip: bytes) -> None:
     with serving(tone_model, temporary=tmp_path / "server") as server, contextlib.ExitStack() as stack:
         at_work, uploading, idle = (stack.enter_context(server.raw()) for _ in range(3))
@@ -561,6 +562,7 @@ def test_what_is_asked_when_it_is_told_to_end_is_answered(tone_model: Path, tmp_
         assert server.complaints == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_told_to_end_twice_it_ends_at_once_without_complaint(
     tone_model: Path, tmp_path: Path, number: signal.Signals
@@ -582,6 +584,7 @@ def enrol(graph: Path, name: str, folder: Path) -> None:
     enrol_clips(Predictor(graph), name, [path])
 
 
+@pytest.mark.slow
 def test_a_new_model_is_taken_up_when_asked_to(graph: Path, tmp_path: Path) -> None:
     voice = encoded(sound(3400, 3.0, 1))
     with serving(graph, temporary=tmp_path / "server") as server:
@@ -601,6 +604,7 @@ def test_a_new_model_is_taken_up_when_asked_to(graph: Path, tmp_path: Path) -> N
         assert [line for line in server.complaints if "serving model" not in line] == []
 
 
+@pytest.mark.slow
 def test_a_broken_model_leaves_the_old_one_serving(graph: Path, tmp_path: Path, clip: bytes) -> None:
     whole = lite_path(graph).read_bytes()
     with serving(graph, temporary=tmp_path / "server") as server:
@@ -622,6 +626,7 @@ def test_a_broken_model_leaves_the_old_one_serving(graph: Path, tmp_path: Path, 
         assert {line.partition(": the model stays")[0] for line in server.complaints} == {"serve.py"}
 
 
+@pytest.mark.slow
 def test_requests_while_models_change_are_all_answered(graph: Path, tmp_path: Path, clip: bytes) -> None:
     enough = threading.Event()
     answers: list[tuple[int, int]] = []
@@ -656,6 +661,7 @@ def test_requests_while_models_change_are_all_answered(graph: Path, tmp_path: Pa
         )
 
 
+@pytest.mark.slow
 def test_a_label_that_is_no_utf_8_is_told_as_the_command_line_tells_it(
     graph: Path, tmp_path: Path, clip: bytes
 ) -> None:
@@ -682,6 +688,7 @@ def test_a_port_in_use_is_one_line(server: Serving, tone_model: Path) -> None:
     assert complaint.count("\n") == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("host", ["nowhere.invalid", "a" * 300, "two..dots", "192.0.2.1"])
 def test_an_address_that_is_not_there_is_one_line(tone_model: Path, host: str) -> None:
     code, complaint = fails_to_start(tone_model, "--host", host, "--api_key", KEY)
@@ -703,6 +710,7 @@ def test_a_broken_model_is_one_line(graph: Path) -> None:
     assert (code, complaint.count("\n")) == (1, 1)
 
 
+@pytest.mark.slow
 def test_an_answer_takes_no_longer_than_allowed(tone_model: Path, tmp_path: Path, clip: bytes) -> None:
     flags = ("--time_limit", 1, "--workers", 1)
     with serving(tone_model, *flags, temporary=tmp_path / "server") as server:
@@ -713,6 +721,7 @@ def test_an_answer_takes_no_longer_than_allowed(tone_model: Path, tmp_path: Path
         assert server.classify(clip)["decision"] == "c1200"
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="takes ffmpeg")
 def test_a_decoder_that_is_killed_takes_ffmpeg_with_it(tone_model: Path, tmp_path: Path, clip: bytes) -> None:
     import subprocess

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -34,6 +34,7 @@ log = logging.getLogger("audionet.serve")
 PAGE = Path(__file__).parent / "page"
 
 Result = TypeVar("Result")
+Work = Coroutine[Any, Any, Result]
 
 Name = Annotated[str, Query(description="What to call a recording that is sent as the body.", max_length=4096)]
 TopK = Annotated[int, Query(ge=0, le=100_000, description="How many labels to name; 0: all.")]
@@ -88,11 +89,11 @@ def _routes(service: Service, counters: Instruments) -> FastAPI:
     app.openapi = lambda: schemas.completed(describe())  # type: ignore[method-assign]
     app.mount("/page", StaticFiles(directory=PAGE), name="page")
 
-    async def with_upload(request: Request, name: str, work: Callable[[Upload], Awaitable[Result]]) -> Result:
+    async def with_upload(request: Request, name: str, work: Callable[[Upload], Work[Result]]) -> Result:
         """Do the work on a request's recording, for as long as its sender waits."""
         async with received(request, service.folder, name, service.config.time_limit) as upload:
             try:
-                return await _while_connected(request, _await(work(upload)))
+                return await _while_connected(request, work(upload))
             except AudioNetError as error:
                 raise ProblemError.of(error, upload.name) from None
 
@@ -209,11 +210,7 @@ class AsciiJSON(JSONResponse):
         return json.dumps(content, separators=(",", ":")).encode("ascii")
 
 
-async def _await(work: Awaitable[Result]) -> Result:
-    return await work
-
-
-async def _while_connected(request: Request, work: Coroutine[Any, Any, Result]) -> Result:
+async def _while_connected(request: Request, work: Work[Result]) -> Result:
     """Do the work, but stop when nobody waits for it any more."""
     working = asyncio.ensure_future(work)
     leaving = asyncio.ensure_future(_leaving(request))
