@@ -497,6 +497,7 @@ def test_who_leaves_while_waiting_makes_room(narrow: Serving, clip: bytes) -> No
 def test_a_decoder_that_is_killed_is_replaced(narrow: Serving, clip: bytes) -> None:
     [idle] = narrow.decoders()
     idle.kill()
+    psutil.wait_procs([idle], DEADLINE)  # until the server has taken note: a job sent before that dies with it
     assert narrow.classify(clip)["decision"] == "c1200"
     with narrow.raw() as connection, stopped(narrow) as [busy]:
         assert busy.pid != idle.pid

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import logging
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
@@ -28,8 +27,6 @@ from .reference import reference_page
 from .schemas import RECORDING, problems
 from .service import Service
 from .uploads import Upload, received
-
-log = logging.getLogger("audionet.serve")
 
 PAGE = Path(__file__).parent / "page"
 

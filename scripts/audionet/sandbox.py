@@ -111,10 +111,10 @@ def frames(job: Job) -> Iterator[Frame]:
         return
     remark = None
     used = False
-    strip = Strip(job.picture, STRIP_WIDTH)
+    strip = Strip(job.picture, STRIP_WIDTH) if job.want == "clip" else None
     try:
         for start, jpg in _within(clip, job.limits):
-            if job.want == "clip":
+            if strip is not None:
                 strip.paste(start, None if jpg is None else decode(jpg))
             else:
                 yield {"start": start}, b"" if jpg is None else _shown(jpg, job.input_size)
@@ -127,7 +127,7 @@ def frames(job: Job) -> Iterator[Frame]:
         remark = str(error)
     if not used:
         raise RecordingError(SILENT)
-    if job.want == "clip":
+    if strip is not None:
         yield {"start": 0.0, "spans": strip.seconds}, strip.jpg()
     yield {"seconds": clip.seconds, "remark": remark}, b""
 

@@ -9,7 +9,7 @@ import re
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 from urllib.parse import quote
 
 import numpy as np
@@ -18,9 +18,6 @@ from numpy.typing import NDArray
 from .files import printable
 from .plots import DPI, png
 from .spectrogram import FloatArray
-
-if TYPE_CHECKING:
-    pass
 
 STAY_SECONDS = 5.0
 """How long a voice stays on average: turns take some seconds, and the path depends on no more than the logarithm."""
