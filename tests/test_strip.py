@@ -6,7 +6,7 @@ import io
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -56,6 +56,7 @@ def test_of_chunks_that_overlap_the_later_one_is_seen() -> None:
 
 
 @given(chunks=st.integers(1, 400), most=st.integers(50, 400))
+@example(chunks=80, most=50)
 @settings(max_examples=20, deadline=None)
 def test_a_long_clip_is_drawn_narrower_and_stays_in_place(chunks: int, most: int) -> None:
     strip = Strip(CONFIG, most)

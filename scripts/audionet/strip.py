@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 
 import numpy as np
 from PIL import Image
@@ -11,6 +12,7 @@ from .config import PictureConfig
 from .spectrogram import VIRIDIS, UInt8Array
 
 QUALITY = 85
+_ROUNDING = 1e-6
 
 
 class Strip:
@@ -30,8 +32,8 @@ class Strip:
         self._most = most
         self._chunk_seconds = config.chunk_seconds
         self._per_second = config.frames / config.chunk_seconds
-        # Room for the widest picture beyond the width at which the strip is halved.
-        self._canvas: UInt8Array = np.tile(VIRIDIS[0], (config.rows, 2 * most + config.frames + 1, 1))
+        # Room for the widest picture beyond the width at which the strip is halved; an even width halves exactly.
+        self._canvas: UInt8Array = np.tile(VIRIDIS[0], (config.rows, 2 * (most + config.frames), 1))
         self.seconds = 0.0
 
     def paste(self, start: float, picture: Image.Image | None) -> None:
@@ -41,7 +43,9 @@ class Strip:
             self._halve()
         if picture is None:
             return
-        left, right = (round(edge * self._per_second) for edge in (start, self.seconds))
+        # Outwards to whole pixels: the column that halving mixed with the dark beyond the last chunk is covered.
+        left = math.floor(start * self._per_second + _ROUNDING)
+        right = math.ceil(self.seconds * self._per_second - _ROUNDING)
         resized = picture.resize((max(1, right - left), self._canvas.shape[0]), Image.Resampling.BOX)
         self._canvas[:, left : left + resized.width] = np.asarray(resized)[:, : self._canvas.shape[1] - left]
 
@@ -60,4 +64,4 @@ class Strip:
         half = np.asarray(Image.fromarray(self._canvas).resize((width // 2, height), Image.Resampling.BOX))
         self._canvas[:] = VIRIDIS[0]
         self._canvas[:, : width // 2] = half
-        self._per_second *= (width // 2) / width
+        self._per_second /= 2
