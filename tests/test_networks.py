@@ -109,7 +109,7 @@ def test_a_backbone_without_blocks_is_refused(backbone: Backbone) -> None:
         from_backbone(backbone, some_head(backbone.width, 3), RetrainConfig(fine_tune=1))
 
 
-@pytest.mark.parametrize("architecture", INPUT_SIZES)
+@pytest.mark.parametrize("architecture", ["simple_cnn", pytest.param("deep_cnn", marks=pytest.mark.slow)])
 def test_from_pictures_to_a_model_that_labels(picture_folder, retrain_config, architecture: str) -> None:
     config = retrain_config(picture_folder(), architecture=architecture, how_many_training_steps=40)
     trained = train(config)

@@ -96,6 +96,7 @@ def test_a_network_from_scratch_as_keras(picture_folder, retrain_config, tmp_pat
     np.testing.assert_allclose(probabilities(graph, jpgs, trained), expected, atol=0.02)
 
 
+@pytest.mark.slow
 def test_pictures_of_another_height_are_read_alike(picture_folder, retrain_config, tmp_path: Path) -> None:
     """Rows are not bands there: both sides resize before they take statistics."""
     from PIL import Image
@@ -213,6 +214,7 @@ RETRAIN = (
 LABEL = "--graph=../tf_files/retrained_graph.pb --labels=../tf_files/retrained_labels.txt --image=spectrogram.jpg"
 
 
+@pytest.mark.slow
 def test_the_published_commands_run_unchanged(tmp_path: Path) -> None:
     """The 2018 recipe's own two lines, in a copy of this tree. Only the module that TF Hub would send is a stand-in."""
     shutil.copytree(ROOT / "scripts", tmp_path / "scripts", ignore=shutil.ignore_patterns("__pycache__"))
@@ -240,6 +242,7 @@ def test_the_published_commands_run_unchanged(tmp_path: Path) -> None:
     assert done.stdout.splitlines()[1].split()[-1] == voices[1]
 
 
+@pytest.mark.slow
 def test_killed_at_any_moment_the_same_command_goes_on(
     tmp_path: Path, picture_folder, averaging_backbone, model_dir
 ) -> None:

@@ -135,7 +135,7 @@ def test_force_renders_all_again(rendered: DataConfig) -> None:
     assert files_of(rendered.wav_dir, rendered.image_dir) == before  # and with one worker, not two
 
 
-@pytest.mark.parametrize("more", [[], ["--augment", "2"]])
+@pytest.mark.parametrize("more", [[], pytest.param(["--augment", "2"], marks=pytest.mark.slow)])
 def test_killed_and_run_again_is_the_same_as_undisturbed(tmp_path: Path, more: list[str]) -> None:
     audio = tmp_path / "audio"
     for voice in ("flite-slt", "flite-awb"):

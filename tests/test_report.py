@@ -285,6 +285,7 @@ def test_files_left_out_are_named_with_the_reason() -> None:
     assert rows(tree, "Files of which only a part")[1] == ["/nowhere/0/0.wav", "cut short"]
 
 
+@pytest.mark.slow
 def test_a_rule_in_words() -> None:
     two, text = shown(["ann", "bob"], costs=["ann:bob=9"])
     assert "from a probability of 0.9 on the answer is bob , below it ann" in text

@@ -158,6 +158,7 @@ def test_recordings_kept_apart_and_one_that_nobody_knows(place: Workplace, tmp_p
     assert "  per recording    100.0%  (3 of 3," in done.stdout
 
 
+@pytest.mark.slow
 def test_labels_of_any_script_survive_the_whole_way(tmp_path: Path, averaging_backbone: Path, model_dir: Path) -> None:
     labels = ["Ann", "ann", "Dr. Ö. 'x' \"y\"", "-rf", "анна  ", "$(id)"]
     place = Workplace(tmp_path, model_dir)
@@ -176,8 +177,14 @@ def test_labels_of_any_script_survive_the_whole_way(tmp_path: Path, averaging_ba
 @pytest.mark.parametrize(
     "flags",
     [
-        "--representation linear --chunk_seconds 1.5 --overlap 0.5 --loudness -30 --trim_silence --augment 1",
-        "--representation chroma --window_ms 128 --hop_ms 20 --min_frequency 100 --loudness -18",
+        pytest.param(
+            "--representation linear --chunk_seconds 1.5 --overlap 0.5 --loudness -30 --trim_silence --augment 1",
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(
+            "--representation chroma --window_ms 128 --hop_ms 20 --min_frequency 100 --loudness -18",
+            marks=pytest.mark.slow,
+        ),
         "--n_mels 64 --max_frequency 4000 --trim_silence 20 --sample_rate 11025 --balance",
     ],
 )

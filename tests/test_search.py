@@ -25,6 +25,7 @@ def test_recordings_stay_together_and_every_row_is_judged_once(monkeypatch) -> N
         assert set(labels[judged]) == {0, 1}
 
 
+@pytest.mark.slow
 def test_the_better_setting_is_kept(monkeypatch, capsys) -> None:
     """A rate of next to nothing learns nothing: what was asked for loses against anything else."""
     data = clusters(160, 8, 3, 1)

@@ -329,6 +329,7 @@ def test_a_search_is_part_of_the_training_and_said(picture_folder, retrain_confi
     assert card["training"]["learning_rate"] == trained.config.rate
 
 
+@pytest.mark.slow
 def test_thousands_of_labels(capsys) -> None:
     """Learned from features alone: five thousand folders of pictures would take longer to write than to learn."""
     from test_head import clusters, examples, share_right
