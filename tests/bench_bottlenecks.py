@@ -41,7 +41,7 @@ def stock(model: Any, paths: list[Path]) -> np.ndarray:
 
     def load(path: Any) -> Any:
         picture = tf.io.decode_jpeg(tf.io.read_file(path), channels=3)
-        return tf.image.resize(picture, (128, 128), antialias=True)
+        return tf.image.resize(picture, model.input_shape[1:3], antialias=True)
 
     data = tf.data.Dataset.from_tensor_slices([str(path) for path in paths])
     data = data.map(load, num_parallel_calls=tf.data.AUTOTUNE).batch(32).prefetch(tf.data.AUTOTUNE)
@@ -54,7 +54,8 @@ def network_alone(network: Path, jpgs: list[bytes]) -> float:
     from audionet.litert import Runner
 
     runner = Runner(network)
-    pixels = np.concatenate([picture_features(jpg, (128, 128)).pixels for jpg in jpgs])
+    _, height, width, _ = runner.input_shapes[0]
+    pixels = np.concatenate([picture_features(jpg, (height, width)).pixels for jpg in jpgs])
     runner.features(pixels[:8], 8)
     start = time.perf_counter()
     runner.features(pixels, 8)
@@ -64,17 +65,20 @@ def network_alone(network: Path, jpgs: list[bytes]) -> float:
 def network_and_all(network: Path, paths: list[Path]) -> float:
     """Seconds for reading, decoding, resizing, statistics and network, in one of several processes."""
     from audionet.bottlenecks import Task, compute
+    from audionet.litert import Runner
 
-    compute(Task(paths[:1], network, (128, 128)))
+    _, height, width, _ = Runner(network).input_shapes[0]
+    size = (height, width)
+    compute(Task(paths[:1], network, size))
     start = time.perf_counter()
     for i in range(0, len(paths), 32):
-        compute(Task(paths[i : i + 32], network, (128, 128)))
+        compute(Task(paths[i : i + 32], network, size))
     return time.perf_counter() - start
 
 
 def main() -> None:
     options = arguments(__doc__)
-    from audionet.backbones import BUNDLED, inception_v3, prepare
+    from audionet.backbones import prepare
     from audionet.bottlenecks import bottlenecks_of
     from audionet.config import TF_FILES, available_cores
     from audionet.conversion import mean_cosine
@@ -89,9 +93,12 @@ def main() -> None:
         pictures = find_pictures(folder / "image")
         paths = [picture.path for picture in pictures]
         jpgs = [path.read_bytes() for path in paths]
-        model = inception_v3(BUNDLED / "inception_v3_speech" / "inception_v3_speech.npz", (128, 128))
-        samples = np.concatenate([picture_features(jpg, (128, 128)).pixels for jpg in jpgs[:16]])
-        backbone = prepare("inception_v3_speech", TF_FILES / "models", None, lambda size: samples)
+
+        def samples(size: tuple[int, int]) -> np.ndarray:
+            return np.concatenate([picture_features(jpg, size).pixels for jpg in jpgs[:16]])
+
+        backbone = prepare("inception_v3_speech", TF_FILES / "models", None, samples)
+        model = backbone.load().model
         serial = iter(range(1_000))
         found: dict[str, Any] = {}
 

@@ -27,10 +27,10 @@ def save_as_saved_model(graph: Path, folder: Path) -> None:
     import keras
     import tensorflow as tf
 
-    from audionet.backbones import BUNDLED, inception_v3
+    from audionet.inception import Tap, inception_v3
     from audionet.prediction import Predictor
 
-    backbone = inception_v3(BUNDLED / "inception_v3_speech" / "inception_v3_speech.npz", (128, 128))
+    backbone = inception_v3((128, 128), Tap())
     top = keras.layers.Dense(len(Predictor(graph).labels), activation="softmax")
     top.build((None, 2048))
     module = tf.Module()

@@ -14,10 +14,11 @@ import numpy as np
 import pytest
 from conftest import save_backbone
 
-from audionet import backbones
-from audionet.backbones import BUNDLED, inception_v3, prepare
+from audionet import backbones, saved_models
+from audionet.backbones import BUNDLED, prepare
 from audionet.conversion import convert, mean_cosine
 from audionet.errors import BackboneError, UsageError
+from audionet.inception import Tap, inception_v3, read_weights
 from audionet.litert import Runner
 
 WEIGHTS = BUNDLED / "inception_v3_speech" / "inception_v3_speech.npz"
@@ -28,10 +29,11 @@ def random_pictures(size: tuple[int, int]) -> np.ndarray:
 
 
 def test_the_bundled_weights_are_loaded_in_their_order() -> None:
-    model = inception_v3(WEIGHTS, (128, 128))
+    model = inception_v3((128, 128), Tap())
+    read_weights(model, WEIGHTS)
     with np.load(WEIGHTS) as arrays:
         pictures, expected = arrays["check_picture"], arrays["check_global_average"]
-    features = np.asarray(model([pictures.astype(np.float32)]))
+    features = np.asarray(model(pictures.astype(np.float32)))
     assert mean_cosine(features, expected) > 0.9999
 
 
@@ -148,7 +150,7 @@ def test_a_short_name_is_tf_hubs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
         asked.append(handle)
         raise BackboneError("no network here")
 
-    monkeypatch.setattr(backbones, "_fetch", fetch)
+    monkeypatch.setattr(backbones, "fetch", fetch)
     for name in ("inception_v3", "mobilenet_v2_100_224"):
         with pytest.raises(BackboneError):
             prepare(name, tmp_path, None, random_pictures)
@@ -169,7 +171,7 @@ def test_a_short_name_is_tf_hubs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     ],
 )
 def test_the_input_size_in_a_name(source: str, size: int | None) -> None:
-    assert backbones._size_in_name(source) == size
+    assert saved_models._size_in_name(source) == size
 
 
 def test_an_unsaid_input_size_is_asked_for(tmp_path: Path) -> None:

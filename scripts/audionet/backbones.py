@@ -5,24 +5,21 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import os
 import re
-import socket
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from .config import TF_FILES
-from .console import native_stderr_muted
-from .conversion import FeatureFunction, convert
+from .conversion import Original, convert
 from .errors import BackboneError, UsageError
-from .files import content_hash, first_line, make_folder, printable, read_json, sha256, write_bytes, write_json
+from .files import content_hash, make_folder, printable, read_json, sha256, write_bytes, write_json
+from .inception import Tap, inception_v3, read_weights, tap_of, tapped
 from .litert import Runner
+from .saved_models import fetch, load_saved_model
 from .spectrogram import UInt8Array
-from .tensorflow_runtime import import_tensorflow, import_tensorflow_hub
+from .tensorflow_runtime import import_tensorflow
 
 BUNDLED = TF_FILES / "models"
 _HUB = "https://tfhub.dev/google/imagenet/{}/feature_vector/5"
@@ -58,6 +55,8 @@ class Backbone:
         Mean cosine between the converted features and the original's.
     load : callable
         Gives the original network.
+    endpoint, pooling : str or None
+        Where it is tapped, and how that becomes one vector; None is its own last layer, as it comes.
     """
 
     name: str
@@ -71,28 +70,8 @@ class Backbone:
     arithmetic: str
     cosine: float
     load: Callable[[], Original] = dataclasses.field(compare=False, repr=False)
-
-
-@dataclass(frozen=True)
-class Original:
-    """A backbone as TensorFlow runs it.
-
-    Attributes
-    ----------
-    function : callable
-        Pictures, float32 (n, height, width, 3) of 0 to 255, to features, (n, width).
-    input_size : (int, int)
-        Height and width, pixels.
-    owner : object
-        What holds its weights, and has to live as long as the function.
-    model : keras.Model or None
-        The same as layers, where it is made of them.
-    """
-
-    function: FeatureFunction
-    input_size: tuple[int, int]
-    owner: Any
-    model: Any = None
+    endpoint: str | None = None
+    pooling: str | None = None
 
 
 @dataclass(frozen=True)
@@ -105,10 +84,17 @@ class _Origin:
     band_statistics: bool
     says_size: bool
     load: Callable[[], Original]
+    endpoint: str | None = None
+    pooling: str | None = None
 
 
 def prepare(
-    architecture: str, model_dir: Path, input_side: int | None, samples: Callable[[tuple[int, int]], UInt8Array]
+    architecture: str,
+    model_dir: Path,
+    input_side: int | None,
+    samples: Callable[[tuple[int, int]], UInt8Array],
+    endpoint: str | None = None,
+    pooling: str | None = None,
 ) -> Backbone:
     """Find a backbone and convert it to LiteRT, unless that has been done before.
 
@@ -123,19 +109,24 @@ def prepare(
     samples : callable
         Gives some of the user's pictures at an input size, uint8 (n, height, width, 3): the quantised network
         must agree with the original on them, else it stays in float32.
+    endpoint : str, optional
+        Layer to take features from, in place of the backbone's own.
+    pooling : str, optional
+        How its maps become one vector, in place of the backbone's own way.
 
     Raises
     ------
     UsageError
-        If there is no backbone of this name.
+        If there is no backbone of this name, or it has no such endpoint; the message lists those there are.
     BackboneError
         If it cannot be fetched, loaded or converted; the message says what to do.
     """
-    origin = _resolve(architecture, model_dir, input_side)
+    origin = _resolve(architecture, model_dir, input_side, endpoint, pooling)
     folder = model_dir / "converted"
     make_folder(folder)
     side = f"-{input_side}" if input_side and not origin.says_size else ""
-    path = folder / f"{origin.name}-{origin.source_hash[:12]}{side}.tflite"
+    tap = "".join(f"-{re.sub(r'[^A-Za-z0-9_.]+', '_', part)}" for part in (endpoint, pooling) if part)
+    path = folder / f"{origin.name}-{origin.source_hash[:12]}{side}{tap}.tflite"
     card_path = path.with_suffix(".json")
     card = _read_card(path, card_path)
     if card is None:
@@ -161,6 +152,8 @@ def prepare(
         arithmetic=card["arithmetic"],
         cosine=card["cosine"],
         load=origin.load,
+        endpoint=endpoint or origin.endpoint,
+        pooling=pooling or origin.pooling,
     )
 
 
@@ -219,24 +212,42 @@ def _read_card(path: Path, card_path: Path) -> dict[str, Any] | None:
         return None
 
 
-def _resolve(architecture: str, model_dir: Path, input_side: int | None) -> _Origin:
+def _resolve(
+    architecture: str, model_dir: Path, input_side: int | None, endpoint: str | None, pooling: str | None
+) -> _Origin:
     bundled = BUNDLED / architecture / "backbone.json"
     if re.fullmatch(r"[\w.-]+", architecture) and bundled.is_file():
-        return _bundled(bundled)
+        return _bundled(bundled, endpoint, pooling)
+    if (Path(architecture) / "backbone.json").is_file():
+        return _bundled(Path(architecture) / "backbone.json", endpoint, pooling)
     if (Path(architecture) / "saved_model.pb").is_file():
-        return _saved_model(Path(architecture), architecture, input_side)
-    if _HANDLE.match(architecture):
-        return _saved_model(_fetch(architecture, model_dir), architecture, input_side)
-    if _HUB_NAME.fullmatch(architecture):
-        return _saved_model(_fetch(_HUB.format(architecture), model_dir), architecture, input_side)
+        folder = Path(architecture)
+    elif _HANDLE.match(architecture):
+        folder = fetch(architecture, model_dir)
+    elif _HUB_NAME.fullmatch(architecture):
+        folder = fetch(_HUB.format(architecture), model_dir)
+    else:
+        raise _unknown(architecture)
+    name = re.sub(r"\W+", "_", architecture.partition("?")[0].removesuffix(".tar.gz")).strip("_")[-60:]
+    return _Origin(
+        name,
+        architecture,
+        content_hash(folder),
+        False,
+        False,
+        lambda: load_saved_model(folder, architecture, input_side, endpoint, pooling),
+    )
+
+
+def _unknown(architecture: str) -> UsageError:
     names = ", ".join(sorted(path.parent.name for path in BUNDLED.glob("*/backbone.json")))
-    raise UsageError(
+    return UsageError(
         f"no backbone '{printable(architecture)}': name a bundled one ({names}), a folder that holds "
         "saved_model.pb, or a TF Hub handle (https://...)"
     )
 
 
-def _bundled(card_path: Path) -> _Origin:
+def _bundled(card_path: Path, endpoint: str | None, pooling: str | None) -> _Origin:
     remedy = "restore it with: git checkout -- tf_files/models"
     card = read_json(card_path, BackboneError, remedy)
     weights = card_path.with_name(card["weights"])
@@ -247,107 +258,15 @@ def _bundled(card_path: Path) -> _Origin:
             f"{printable(weights)} is damaged (its SHA-256 is not the one in {card_path.name}): {remedy}"
         )
 
-    def load() -> Original:
-        model = inception_v3(weights, tuple(card["input_size"]))
-        return Original(lambda pixels: model(pixels, training=False), tuple(card["input_size"]), model, model)
+    size, tap = tuple(card["input_size"]), tap_of(card)
 
-    return _Origin(card["name"], card["name"], card["sha256"], card["band_statistics"], True, load)
+    def load_bundled() -> Original:
+        import_tensorflow()
+        model = inception_v3(size, tap)
+        read_weights(model, weights)
+        if endpoint or pooling:
+            model = tapped(model, Tap(endpoint or tap.endpoint, pooling or tap.pooling))
+        return Original(lambda pixels: model(pixels, training=False), size, model, model)
 
-
-def inception_v3(weights: Path, input_size: tuple[int, int]) -> Any:
-    """Keras's Inception-v3 from pixels of 0 to 255 to its global average.
-
-    Parameters
-    ----------
-    weights : Path
-        An .npz (``w000``, ``w001``, ...).
-    input_size : (int, int)
-    """
-    import_tensorflow()
-    import keras
-
-    pixels = keras.Input((*input_size, 3), name="pixels")
-    scaled = keras.layers.Rescaling(1 / 127.5, -1, name="scale")(pixels)
-    model = keras.applications.InceptionV3(weights=None, include_top=False, pooling="avg", input_tensor=scaled)
-    with np.load(weights, allow_pickle=False) as arrays:
-        model.set_weights([arrays[f"w{i:03d}"].astype(np.float32) for i in range(len(model.weights))])
-    return model
-
-
-def _saved_model(folder: Path, source: str, input_side: int | None) -> _Origin:
-    name = re.sub(r"\W+", "_", source.partition("?")[0].removesuffix(".tar.gz")).strip("_")[-60:]
-    return _Origin(
-        name, source, content_hash(folder), False, False, lambda: _load_saved_model(folder, source, input_side)
-    )
-
-
-def _fetch(handle: str, model_dir: Path) -> Path:
-    """Download a TF Hub module, or find it in the cache."""
-    hub = import_tensorflow_hub(model_dir / "tfhub")
-    timeout = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(60)
-    try:
-        print(f"Fetching {handle} (kept in {printable(os.environ['TFHUB_CACHE_DIR'])}) ...", flush=True)
-        with native_stderr_muted():
-            return Path(hub.resolve(handle))
-    except Exception as error:  # whatever the network, the archive reader or the hub's own code raises
-        raise BackboneError(
-            f"{handle} cannot be fetched ({first_line(error)}): use the bundled backbone "
-            "(--architecture inception_v3_speech), or download the SavedModel elsewhere and give its folder"
-        ) from None
-    finally:
-        socket.setdefaulttimeout(timeout)
-
-
-def _load_saved_model(folder: Path, source: str, input_side: int | None) -> Original:
-    """A SavedModel as a backbone.
-
-    Follows TF Hub's image convention: values of 0 to 1, batch x height x width x 3 in, batch x width out.
-    """
-    hub = import_tensorflow_hub(folder.parent)  # nothing is fetched: the folder is here
-    try:
-        with native_stderr_muted():
-            module = hub.load(str(folder))
-    except Exception as error:  # a damaged or foreign SavedModel fails in many ways
-        raise BackboneError(f"{printable(folder)} cannot be loaded as a SavedModel ({first_line(error)})") from None
-    signatures = getattr(module, "signatures", {})
-    signature = signatures.get("serving_default") or signatures.get("default")
-    if signature is None and not callable(module):
-        raise BackboneError(f"{printable(folder)} has neither a serving_default signature nor can it be called")
-    shape = _input_shape(signature) if signature is not None else None
-    if shape is not None:
-        input_size = shape
-    elif input_side is not None:
-        input_size = (input_side, input_side)
-    elif (size := _size_in_name(source)) is not None:
-        input_size = (size, size)
-    else:
-        raise BackboneError(f"{printable(source)} does not say its input size: give it with --input_size")
-
-    def features(pixels: Any) -> Any:
-        scaled = pixels / 255.0
-        if signature is None or callable(module):
-            output = module(scaled)
-        else:
-            name = next(iter(signature.structured_input_signature[1]))
-            output = signature(**{name: scaled})
-        # TF1 hub modules call their feature vector so, beside every layer's output.
-        return output["default"] if isinstance(output, dict) and "default" in output else output
-
-    return Original(features, input_size, module)
-
-
-def _input_shape(signature: Any) -> tuple[int, int] | None:
-    specs = list(signature.structured_input_signature[1].values())
-    shape = specs[0].shape if len(specs) == 1 else None
-    if shape is None or shape.rank != 4 or shape[1] is None or shape[2] is None:
-        return None
-    return int(shape[1]), int(shape[2])
-
-
-def _size_in_name(source: str) -> int | None:
-    """TF Hub's names say the size (mobilenet_v2_100_224); Inception's do not, it is 299."""
-    if "inception" in source:
-        return 224 if re.search(r"inception_v[12]\b", source) else 299
-    sizes = re.findall(r"(?<!\d)(96|128|160|192|224|240|260|300|331|380|456|528|600)(?!\d)", source)
-    return int(sizes[-1]) if sizes else None
+    origin = _Origin(card["name"], card["name"], card["sha256"], card["band_statistics"], True, load_bundled)
+    return dataclasses.replace(origin, endpoint=tap.endpoint, pooling=tap.pooling)

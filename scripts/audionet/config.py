@@ -19,6 +19,9 @@ CHROMA_ROWS = 8
 AUGMENT_KINDS = ("stretch", "pitch", "room", "noise", "gain", "telephone", "codec")
 """What variants are made by, in the order in which it happens to a voice."""
 
+PROBE_CONDITIONS = ("noise", "telephone", "slower", "faster")
+"""What test recordings are changed by when features are probed."""
+
 FROM_SCRATCH = ("simple_cnn", "deep_cnn")
 """Architectures that are trained as a whole."""
 
@@ -30,6 +33,9 @@ GRAPH_SUFFIXES = (".tflite", ".pb", ".keras", "")
 
 API_KEY_VARIABLE = "AUDIONET_API_KEY"
 SHORTEST_API_KEY = 16
+
+POOLINGS = ("average", "time", "statistics")
+"""How maps over frequency and time become one vector."""
 
 MOST_VARIANTS = 50
 """Variants of one chunk, at most: more of the same teaches nothing."""
@@ -251,6 +257,12 @@ class RetrainConfig:
         f"or a network trained from scratch: {' or '.join(FROM_SCRATCH)}",
     )
     input_size: int | None = _flag(None, "side of the backbone's input, pixels, where it does not say")
+    endpoint: str | None = _flag(
+        None, "layer of the backbone to take bottlenecks from, such as mixed7; default: the backbone's own choice"
+    )
+    pooling: Literal["average", "time", "statistics"] | None = _flag(
+        None, "how that layer's maps become one vector: their average, their averages over time, or with deviations"
+    )
     final_tensor_name: str = _flag("final_result", "name of the output that holds the probabilities")
     head: Literal["linear", "mlp", "cosine"] = _flag(
         "linear", "the new top: one layer, one hidden layer before it, or the cosine to each label's direction"
@@ -498,6 +510,52 @@ class ServeConfig:
         _require(512 <= self.worker_megabytes <= 1 << 20, "worker_megabytes", self.worker_megabytes, "512 or more")
 
 
+@dataclass(frozen=True)
+class ProbeConfig:
+    """What probe.py compares, on which recordings."""
+
+    data_dir: Path = _flag(
+        TF_FILES / "data_audio", "recordings: one folder per label, or fsdd/recordings, libri251 and wakewords"
+    )
+    backbone: tuple[str, ...] = _flag(
+        (),
+        "a bundled name, a folder holding a SavedModel, a TF Hub handle, or random: Inception-v3 that has learned "
+        "nothing; may be repeated (default: inception_v3_speech)",
+    )
+    model_dir: Path = _flag(TF_FILES / "models", "cache of fetched and converted backbones")
+    input_size: int | None = _flag(None, "side of the backbone's input, pixels, where it does not say")
+    conditions: str = _flag(
+        ",".join(PROBE_CONDITIONS), "what test recordings are also heard with, separated by commas; or none"
+    )
+    most_recordings: int = _flag(100, "recordings of a label, where folders are labels; more are left out")
+    most_seconds: float = _flag(30.0, "how much of each of them is heard, seconds from its beginning")
+    workers: int = _flag(available_cores(), "processes that compute features")
+    seed: int = _flag(0, "seed of the noise, of folds and of mixtures")
+    report: Path | None = _flag(None, "a JSON file to write every number to")
+
+    def __post_init__(self) -> None:
+        side = self.input_size
+        _require(side is None or 8 <= side <= 4096, "input_size", side, "8 to 4096")
+        known = self.conditions == "none" or (set(self.kinds) <= set(PROBE_CONDITIONS) and len(self.kinds) > 0)
+        _require(known, "conditions", self.conditions, f"none, or some of {', '.join(PROBE_CONDITIONS)}")
+        _require(self.most_recordings >= 2, "most_recordings", self.most_recordings, "2 or more")
+        _require(1 <= self.most_seconds <= 3600, "most_seconds", self.most_seconds, "1 to 3600")
+        _require(1 <= self.workers <= 1024, "workers", self.workers, "1 to 1024")
+        _require(0 <= self.seed < 2**32, "seed", self.seed, "0 to 4294967295")
+
+    @property
+    def backbones(self) -> tuple[str, ...]:
+        """The backbones asked for, each once."""
+        return tuple(dict.fromkeys(self.backbone)) or ("inception_v3_speech",)
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """The conditions by name, each once."""
+        if self.conditions == "none":
+            return ()
+        return tuple(dict.fromkeys(name.strip() for name in self.conditions.split(",") if name.strip()))
+
+
 def lite_path(graph: Path) -> Path:
     """The LiteRT file that label_image.py asks, written beside a model of another kind."""
     return graph.with_name((graph.stem if graph.suffix in GRAPH_SUFFIXES else graph.name) + ".tflite")
@@ -516,3 +574,59 @@ def enrolled_path(graph: Path) -> Path:
 def model_json_path(graph: Path) -> Path:
     """The JSON beside a model: ``retrained_graph.tflite`` has ``retrained_model.json``."""
     return graph.with_name(graph.stem.removesuffix("_graph") + "_model.json")
+
+
+@dataclass(frozen=True)
+class PretrainConfig:
+    """What pretrain.py makes a backbone from, how, and where it goes."""
+
+    data_dir: Path = _flag(TF_FILES / "pretraining_audio", "recordings, in the folders that the manifest names")
+    manifest: Path = _flag(
+        TF_FILES / "pretraining.json", "datasets: their folders, how labels are read from names, their licences"
+    )
+    output_dir: Path = _flag(TF_FILES / "models" / "pretrained", "the backbone to write: its name is the folder's")
+    checkpoint_dir: Path = _flag(
+        TF_FILES / "checkpoints" / "pretraining", "where training that was interrupted goes on from; teachers' answers"
+    )
+    summaries_dir: Path = _flag(TF_FILES / "training_summaries" / "pretraining", "TensorBoard's curves")
+    teacher: Literal["resemblyzer", "none"] = _flag(
+        "resemblyzer", "published network to learn from too; takes requirements-pretrain.txt"
+    )
+    steps: int = _flag(20_000, "training steps, at most")
+    hours: float | None = _flag(None, "end after so many hours, if the steps are not done by then")
+    batch_size: int = _flag(64, "pictures in one step")
+    learning_rate: float = _flag(2e-3, "rate at its highest; it rises over the first steps, then falls along a cosine")
+    weight_decay: float = _flag(0.02, "AdamW's decay of the weights")
+    average: float = _flag(0.999, "share of the past in the running average of the weights, which is what is kept")
+    input_height: int = _flag(128, "height of the network's input, pixels")
+    input_width: int = _flag(96, "width of the network's input, pixels")
+    endpoint: str = _flag("mixed7", "the last block of Inception-v3 to keep; earlier is smaller and faster")
+    pooling: Literal["average", "time", "statistics"] = _flag("statistics", "how its maps become one vector")
+    embedding: int = _flag(512, "width of the bottleneck")
+    band_statistics: bool = _flag(False, "let the picture's band statistics join the bottleneck")
+    version: int = _flag(1, "number of the backbone, for its card")
+    margin: float = _flag(0.2, "how much nearer its own direction than any other a speaker has to be, in cosines")
+    disturbance: float = _flag(
+        0.7, "how much sound and pictures are changed at most, 0 to 1; less where there is less time to learn"
+    )
+    glimpses: int = _flag(6, "pictures made of one stretch of sound before the next is drawn")
+    shuffle: int = _flag(4096, "pictures held to draw from, so that those of one stretch do not come together")
+    look_every: int = _flag(500, "steps from one look at recordings held out, and one checkpoint, to the next")
+    workers: int = _flag(available_cores(), "processes that make pictures")
+    seed: int = _flag(0, "seed of the initial weights and of all that is drawn")
+
+    def __post_init__(self) -> None:
+        for flag in ("steps", "batch_size", "glimpses", "shuffle", "look_every", "embedding", "version"):
+            _require(getattr(self, flag) >= 1, flag, getattr(self, flag), "1 or more")
+        for flag in ("input_height", "input_width"):
+            _require(75 <= getattr(self, flag) <= 1024, flag, getattr(self, flag), "75 to 1024, as Inception-v3 takes")
+        hours = self.hours
+        _require(hours is None or 0 < hours <= 10_000, "hours", hours, "above 0, to 10000")
+        _require(0 < self.learning_rate < 1, "learning_rate", self.learning_rate, "above 0 and below 1")
+        _require(0 <= self.weight_decay <= 1, "weight_decay", self.weight_decay, "0 to 1")
+        _require(0 <= self.average < 1, "average", self.average, "0 or more and below 1")
+        _require(0 <= self.disturbance <= 1, "disturbance", self.disturbance, "0 to 1")
+        _require(0 <= self.margin <= 0.5, "margin", self.margin, "0 to 0.5")
+        _require(0 <= self.seed < 2**32, "seed", self.seed, "0 to 4294967295")
+        _require(1 <= self.workers <= 1024, "workers", self.workers, "1 to 1024")
+        _require(self.output_dir.name != "", "output_dir", self.output_dir, "a folder with a name")

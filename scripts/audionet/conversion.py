@@ -4,19 +4,43 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from .console import native_stderr_muted
-from .errors import BackboneError
+from .errors import BackboneError, UsageError
 from .files import first_line
 from .litert import Runner
 from .spectrogram import FloatArray, UInt8Array
 from .tensorflow_runtime import import_tensorflow
 
 FeatureFunction = Callable[[Any], Any]
+
+
+@dataclass(frozen=True)
+class Original:
+    """A backbone as TensorFlow runs it.
+
+    Attributes
+    ----------
+    function : callable
+        Pictures, float32 (n, height, width, 3) of 0 to 255, to features, (n, width).
+    input_size : (int, int)
+        Height and width, pixels.
+    owner : object
+        What holds its weights, and has to live as long as the function.
+    model : keras.Model or None
+        The same as layers, where it is made of them.
+    """
+
+    function: FeatureFunction
+    input_size: tuple[int, int]
+    owner: Any
+    model: Any = None
+
 
 MINIMUM_COSINE = 0.99
 """How well a quantised backbone's features must agree with the original's, on average."""
@@ -60,6 +84,8 @@ def convert(
     try:
         with native_stderr_muted():
             concrete = traced.get_concrete_function(spec)
+    except UsageError:
+        raise
     except Exception as error:  # a network that does not take such a picture fails in its own words
         raise BackboneError(
             f"{name} does not take a picture of {input_size[0]} x {input_size[1]} ({first_line(error)})"

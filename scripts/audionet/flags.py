@@ -33,8 +33,11 @@ def add_flags(parser: argparse.ArgumentParser, config: type) -> None:
         if typing.get_origin(kind) is tuple:
             parser.add_argument(f"--{item.name}", action="append", default=[], help=text)
             continue
-        if typing.get_origin(kind) is Literal:
-            options["choices"] = typing.get_args(kind)
+        choices = next(
+            (option for option in (kind, *typing.get_args(kind)) if typing.get_origin(option) is Literal), None
+        )
+        if choices is not None:
+            options["choices"] = typing.get_args(choices)
         else:
             options["type"] = _parser_of(kind)
         if item.metadata["bare"] is not None:

@@ -170,6 +170,8 @@ def train(config: RetrainConfig) -> Trained:
             config.model_dir,
             config.input_size,
             lambda size: _pixels([pictures[i] for i in evenly(len(pictures), _SAMPLES)], size),
+            config.endpoint,
+            config.pooling,
         )
     data = prepare_data(picture_config, pictures, backbone, config)
     run = _Run(data, config, _summaries_folder(config.summaries_dir))

@@ -1,0 +1,135 @@
+"""Inception-v3 for pictures of sound: which layer is tapped, and how what it says over time becomes one vector."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .config import POOLINGS
+from .errors import UsageError
+from .spectrogram import FloatArray
+
+_LEAST_VARIANCE = 1e-5
+
+
+@dataclass(frozen=True)
+class Tap:
+    """Where features are taken from a network, and how they are pooled.
+
+    Attributes
+    ----------
+    endpoint : str
+        Name of the layer, such as ``mixed7``.
+    pooling : str
+        One of POOLINGS.
+    embedding : int
+        Width of the linear layer that follows, trained with the network; 0: there is none.
+    """
+
+    endpoint: str = "mixed10"
+    pooling: str = "average"
+    embedding: int = 0
+
+
+def endpoints(model: Any) -> list[str]:
+    """Layers of a Keras model that can be tapped: its blocks, or every layer that gives maps where none is named."""
+    maps = [layer.name for layer in model.layers if len(layer.output.shape) == 4]
+    return [name for name in maps if name.startswith("mixed")] or maps
+
+
+def pooled(maps: Any, pooling: str) -> Any:
+    """What a layer's maps say, as one vector.
+
+    Parameters
+    ----------
+    maps : tensor of float, shape (n, rows, frames, channels)
+        Rows are frequencies, the highest first; frames are time.
+    pooling : str
+        ``average``: over rows and frames, (n, channels). ``time``: over frames alone, so that it stays known at which
+        frequency something was, (n, rows * channels). ``statistics``: that, and the standard deviation over frames,
+        (n, 2 * rows * channels), as x-vectors have it (Snyder et al., 2018).
+
+    Returns
+    -------
+    tensor of float32
+    """
+    import keras
+
+    ops = keras.ops
+    maps = ops.cast(maps, "float32")
+    _, rows, _, channels = maps.shape
+    if pooling == "average":
+        return ops.mean(maps, axis=(1, 2))
+    mean = ops.mean(maps, axis=2)
+    if pooling == "time":
+        return ops.reshape(mean, (-1, rows * channels))
+    variance = ops.mean(ops.square(maps - ops.expand_dims(mean, 2)), axis=2)
+    both = ops.concatenate([mean, ops.sqrt(variance + _LEAST_VARIANCE)], axis=-1)
+    return ops.reshape(both, (-1, 2 * rows * channels))
+
+
+def inception_v3(input_size: tuple[int, int], tap: Tap) -> Any:
+    """Keras's Inception-v3 with random weights, from pixels of 0 to 255 to the vector that a tap gives.
+
+    Parameters
+    ----------
+    input_size : (int, int)
+        Height and width, pixels; at least 75 each.
+    tap : Tap
+
+    Raises
+    ------
+    UsageError
+        If there is no such endpoint; the message lists those there are.
+    """
+    import keras
+
+    pixels = keras.Input((*input_size, 3), name="pixels")
+    scaled = keras.layers.Rescaling(1 / 127.5, -1, name="scale")(pixels)
+    whole = keras.applications.InceptionV3(weights=None, include_top=False, input_tensor=scaled)
+    return tapped(whole, tap)
+
+
+def tapped(model: Any, tap: Tap) -> Any:
+    """A Keras model from another one's input to the vector that a tap gives.
+
+    Raises
+    ------
+    UsageError
+        If there is no such endpoint, or no such pooling.
+    """
+    import keras
+
+    if tap.pooling not in POOLINGS:
+        raise UsageError(f"--pooling is {tap.pooling}: it must be one of {', '.join(POOLINGS)}")
+    if tap.endpoint not in endpoints(model):
+        raise UsageError(f"there is no endpoint '{tap.endpoint}': there are {', '.join(endpoints(model))}")
+    vector = pooled(model.get_layer(tap.endpoint).output, tap.pooling)
+    if tap.embedding:
+        # Wide statistics differ in size by orders of magnitude: brought to one scale before the layer and after it.
+        vector = keras.layers.BatchNormalization(name="statistics", dtype="float32")(vector)
+        vector = keras.layers.Dense(tap.embedding, use_bias=False, name="embedding", dtype="float32")(vector)
+        vector = keras.layers.BatchNormalization(name="bottleneck", center=False, scale=False, dtype="float32")(vector)
+    return keras.Model(model.inputs[0], vector)
+
+
+def read_weights(model: Any, path: Path) -> None:
+    """Give a model the weights of an .npz (``w000``, ``w001``, ... in the model's own order)."""
+    with np.load(path, allow_pickle=False) as arrays:
+        model.set_weights([arrays[f"w{i:03d}"].astype(np.float32) for i in range(len(model.weights))])
+
+
+def packed_weights(model: Any) -> dict[str, FloatArray]:
+    """A model's weights as `read_weights` takes them: those of layers that multiply in 16 bits, the rest in 32."""
+    return {
+        f"w{place:03d}": weight.astype(np.float16 if weight.ndim > 1 else np.float32)
+        for place, weight in enumerate(model.get_weights())
+    }
+
+
+def tap_of(card: dict[str, Any]) -> Tap:
+    """The tap that a backbone's card names; the first card named none."""
+    return Tap(**{name: card[name] for name in asdict(Tap()) if name in card and card[name] != "global average"})

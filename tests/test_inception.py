@@ -1,0 +1,125 @@
+"""Where Inception-v3 is tapped, how its maps are pooled, and the same for SavedModels."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from conftest import save_backbone
+
+from audionet.backbones import prepare
+from audionet.conversion import mean_cosine
+from audionet.errors import BackboneError, UsageError
+from audionet.inception import Tap, endpoints, inception_v3, packed_weights, pooled, read_weights, tap_of, tapped
+from audionet.litert import Runner
+
+MAPS = np.random.default_rng(0).normal(size=(5, 4, 7, 3)).astype(np.float32)
+
+
+def random_pictures(size: tuple[int, int]) -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (4, *size, 3)).astype(np.uint8)
+
+
+def test_pooling_is_what_it_is_called() -> None:
+    found = {how: np.asarray(pooled(MAPS, how)) for how in ("average", "time", "statistics")}
+    np.testing.assert_allclose(found["average"], MAPS.mean(axis=(1, 2)), atol=1e-6)
+    np.testing.assert_allclose(found["time"], MAPS.mean(axis=2).reshape(5, 12), atol=1e-6)
+    both = found["statistics"].reshape(5, 4, 6)
+    np.testing.assert_allclose(both[..., :3], MAPS.mean(axis=2), atol=1e-6)
+    np.testing.assert_allclose(both[..., 3:], MAPS.std(axis=2), atol=1e-2)
+
+
+@pytest.fixture(scope="module")
+def network() -> Any:
+    return inception_v3((75, 80), Tap("mixed1", "statistics", 16))
+
+
+def test_a_network_ends_at_its_tap(network: Any) -> None:
+    assert network.input_shape == (None, 75, 80, 3)
+    assert network.output_shape == (None, 16)
+    assert endpoints(network) == ["mixed0", "mixed1"]
+
+
+def test_weights_are_read_as_they_were_packed(network: Any, tmp_path: Path) -> None:
+    pictures = random_pictures((75, 80)).astype(np.float32)
+    np.savez(tmp_path / "weights.npz", **packed_weights(network))
+    other = inception_v3((75, 80), Tap("mixed1", "statistics", 16))
+    before = np.asarray(other(pictures))
+    read_weights(other, tmp_path / "weights.npz")
+    expected = np.asarray(network(pictures))
+    assert mean_cosine(np.asarray(other(pictures)), expected) > 0.9999
+    assert mean_cosine(before, expected) < 0.9
+
+
+def test_an_earlier_tap_of_the_same_network(network: Any) -> None:
+    earlier = tapped(network, Tap("mixed0", "time"))
+    _, rows, _, channels = network.get_layer("mixed0").output.shape
+    assert earlier.output_shape == (None, rows * channels)
+
+
+def test_what_cannot_be_tapped_says_what_can(network: Any) -> None:
+    with pytest.raises(UsageError, match=r"no endpoint 'mixed7': there are mixed0, mixed1$"):
+        tapped(network, Tap("mixed7", "time"))
+    with pytest.raises(UsageError, match=r"--pooling is most: it must be one of average, time, statistics"):
+        tapped(network, Tap("mixed0", "most"))
+
+
+def test_a_card_without_a_tap_is_the_first_ones() -> None:
+    assert tap_of({"pooling": "global average", "name": "x"}) == Tap("mixed10", "average", 0)
+    assert tap_of({"endpoint": "mixed7", "pooling": "time", "embedding": 3}) == Tap("mixed7", "time", 3)
+
+
+def layers(tf: Any, x: Any) -> dict[str, Any]:
+    return {"default": tf.reduce_mean(x, [1, 2]), "early": x[:, ::2], "late": x[:, ::4, ::4]}
+
+
+def test_a_saved_model_that_shows_its_layers_can_be_tapped(tmp_path: Path) -> None:
+    folder = save_backbone(tmp_path / "shows", layers)
+    backbone = prepare(str(folder), tmp_path / "models", None, random_pictures, "early", "time")
+    assert (backbone.width, backbone.endpoint, backbone.pooling) == (32 * 3, "early", "time")
+    pixels = random_pictures((64, 48))[:1]
+    expected = (pixels[:, ::2] / 255).mean(axis=2).reshape(-1)
+    np.testing.assert_allclose(Runner(backbone.path)(pixels), expected, rtol=1e-3)
+    # Each tap is a network of its own, with a cache of its own.
+    other = prepare(str(folder), tmp_path / "models", None, random_pictures, "late", "average")
+    assert other.path != backbone.path
+    assert other.width == 3
+    with pytest.raises(UsageError, match=r"has no endpoint 'middle': there are default, early, late"):
+        prepare(str(folder), tmp_path / "models", None, random_pictures, "middle")
+
+
+def test_maps_alone_can_be_pooled_and_a_vector_cannot(tmp_path: Path) -> None:
+    maps = save_backbone(tmp_path / "maps", lambda tf, x: x[:, ::8])
+    assert prepare(str(maps), tmp_path / "models", None, random_pictures, None, "time").width == 8 * 3
+    with pytest.raises(BackboneError, match="is no feature-vector backbone"):
+        prepare(str(maps), tmp_path / "models", None, random_pictures)
+    vector = save_backbone(tmp_path / "vector", lambda tf, x: tf.reduce_mean(x, [1, 2]))
+    with pytest.raises(UsageError, match=r"--pooling time takes maps, and .* gives a vector: name --endpoint"):
+        prepare(str(vector), tmp_path / "models", None, random_pictures, None, "time")
+    with pytest.raises(UsageError, match=r"has no endpoint 'x': there are none: it gives its feature vector alone"):
+        prepare(str(vector), tmp_path / "models", None, random_pictures, "x")
+
+
+def test_a_module_that_returns_endpoints_when_asked(tmp_path: Path) -> None:
+    import tensorflow as tf
+
+    class Module(tf.Module):
+        @tf.function(input_signature=[tf.TensorSpec([None, 64, 48, 3]), tf.TensorSpec([], tf.bool)])
+        def both(self, pixels: Any, unused: Any) -> Any:
+            return layers(tf, pixels)
+
+        def __call__(self, pixels: Any, return_endpoints: bool = False) -> Any:
+            return layers(tf, pixels) if return_endpoints else tf.reduce_mean(pixels, [1, 2])
+
+    module = Module()
+    module.__call__ = tf.function(module.__call__)  # type: ignore[method-assign]
+    spec = tf.TensorSpec([None, 64, 48, 3])
+    for asked in (False, True):
+        module.__call__.get_concrete_function(spec, return_endpoints=asked)
+    signature = tf.function(lambda x: {"vector": tf.reduce_mean(x, [1, 2])}).get_concrete_function(spec)
+    tf.saved_model.save(module, str(tmp_path / "hub"), signatures={"serving_default": signature})
+    backbone = prepare(str(tmp_path / "hub"), tmp_path / "models", None, random_pictures, "late", "time")
+    assert backbone.width == 16 * 3
+    assert prepare(str(tmp_path / "hub"), tmp_path / "models", None, random_pictures).width == 3
