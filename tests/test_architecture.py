@@ -18,7 +18,9 @@ LEVELS = [
     {"decoding", "audio", "spectrogram", "features", "augment", "dataset", "cache", "ledger", "gallery", "strip"}
     | {"pieces", "variants", "rendering", "executors", "cluster", "metrics", "results", "litert"}
     | {"examples", "checkpoints", "plots", "head", "arrays", "calibration", "voices", "openset"}
-    | {"costs", "enrolment", "timeline", "verification", "report_plots"},
+    | {"costs", "enrolment", "timeline", "verification", "report_plots"}
+    | {"conditions", "probe_tasks", "clip_features", "probes"}
+    | {"manifest", "glimpses", "teachers"},
     {
         "tensorflow_runtime",
         "conversion",
@@ -30,9 +32,10 @@ LEVELS = [
         "fitting",
         "summaries",
     }
+    | {"inception", "saved_models", "pretraining_network"}
     | {"top_training", "networks", "search", "export", "tensorflow_export"},
     {"prediction", "verifying", "tracking", "wording", "judging", "held_out", "evaluation", "report"}
-    | {"preparation", "training", "publishing"},
+    | {"preparation", "training", "publishing", "probing", "pretraining", "backbone_files"},
     {"instruments", "sandbox", "decoders", "batching", "service"},
     {"problems", "schemas", "uploads", "gate", "reference", "api", "server"},
 ]

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NoReturn, TypeVar
 
 from .errors import AudioNetError
-from .files import printable
+from .files import printable, reason
 
 Item = TypeVar("Item")
 
@@ -47,8 +47,7 @@ def run(main: Callable[[], None]) -> NoReturn:
         raise SystemExit(1) from None
     except OSError as error:
         where = f"{printable(os.fsdecode(error.filename))}: " if error.filename else ""
-        # NumPy reports a full disk with neither errno nor strerror.
-        _fail(script, f"{where}{error.strerror or (error.args[0] if error.args else 'input or output error')}", 1)
+        _fail(script, f"{where}{reason(error)}", 1)
     except KeyboardInterrupt:
         _fail(script, "interrupted; run it again to go on, finished work is kept", 130)
     raise SystemExit(0)

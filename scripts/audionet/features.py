@@ -62,7 +62,7 @@ def picture_features(jpg: bytes, input_size: tuple[int, int]) -> PictureFeatures
     if picture.height != BANDS:
         picture = picture.resize((picture.width, BANDS), Image.Resampling.BILINEAR)
     level = level_of(picture)
-    mean, deviation = _mean_and_deviation(np.concatenate([level, _cosine_transform() @ level]))
+    mean, deviation = _mean_and_deviation(np.concatenate([level, cosine_transform() @ level]))
     return PictureFeatures(
         size,
         pixels,
@@ -84,7 +84,7 @@ def _mean_and_deviation(rows: FloatArray) -> tuple[FloatArray, FloatArray]:
 
 
 @functools.lru_cache(maxsize=1)
-def _cosine_transform() -> FloatArray:
+def cosine_transform() -> FloatArray:
     """The orthonormal DCT-II that turns band levels into MFCCs, shape (20, 128) (Davis & Mermelstein, 1980)."""
     angles = np.pi * np.outer(np.arange(COEFFICIENTS), np.arange(BANDS) + 0.5) / BANDS
     basis: FloatArray = (np.cos(angles) * np.sqrt(2 / BANDS)).astype(np.float32)

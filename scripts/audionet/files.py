@@ -186,6 +186,11 @@ def printable(name: str | os.PathLike[str]) -> str:
     )
 
 
+def reason(error: OSError) -> str:
+    """Why a file could not be read or written; NumPy reports a full disk with neither errno nor strerror."""
+    return error.strerror or (str(error.args[0]) if error.args else "input or output error")
+
+
 def first_line(error: BaseException) -> str:
     """What another library's error says, short enough for a line of ours."""
     lines = str(error).strip().splitlines()

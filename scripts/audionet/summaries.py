@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +47,33 @@ class Curves:
         """Everything is written."""
         for writer in self._writers.values():
             writer.close()
+
+
+class Scalars:
+    """Any numbers over the steps, written for TensorBoard whatever Keras runs on.
+
+    Parameters
+    ----------
+    folder : Path
+    """
+
+    def __init__(self, folder: Path) -> None:
+        from tensorboard.summary.writer.event_file_writer import EventFileWriter
+
+        make_folder(folder)
+        self._writer = EventFileWriter(str(folder))
+
+    def add(self, step: int, values: Mapping[str, float]) -> None:
+        """Add points of a step."""
+        from tensorboard.compat.proto.event_pb2 import Event
+        from tensorboard.compat.proto.summary_pb2 import Summary
+
+        points = [Summary.Value(tag=name, simple_value=value) for name, value in values.items()]
+        self._writer.add_event(Event(wall_time=time.time(), step=step, summary=Summary(value=points)))
+
+    def close(self) -> None:
+        """Everything is written."""
+        self._writer.close()
 
 
 def add_image(folder: Path, name: str, png: bytes) -> None:

@@ -1,0 +1,118 @@
+"""A finished backbone on disk: its weights, what a program has to know of them, and the card for people."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import platform
+import string
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .config import PretrainConfig
+from .decoding import header
+from .errors import BackboneError
+from .files import make_folder, write_bytes, write_json
+from .glimpses import SPEEDS
+from .inception import packed_weights
+from .manifest import Source
+from .pretraining import Pretrained
+from .pretraining_network import LOSS_WEIGHTS
+from .teachers import TEACHERS
+
+MOST_BYTES = 50_000_000
+"""A backbone is bundled with the code, and has to stay small enough for that."""
+
+_TEMPLATE = Path(__file__).with_name("templates") / "backbone.md"
+
+
+def write_backbone(found: Pretrained, config: PretrainConfig, quality: str = "") -> Path:
+    """Write a backbone's weights, JSON and card, each whole or not at all; returns the folder.
+
+    Raises
+    ------
+    BackboneError
+        If the weights take more than MOST_BYTES.
+    """
+    folder, name = config.output_dir, config.output_dir.name
+    make_folder(folder)
+    content = weights_file(found)
+    if len(content) > MOST_BYTES:
+        raise BackboneError(
+            f"the weights take {len(content) / 1e6:.0f} MB, and at most {MOST_BYTES / 1e6:.0f} are to be bundled: "
+            "choose a smaller --embedding or an earlier --endpoint"
+        )
+    weights = folder / f"{name}.npz"
+    write_bytes(weights, content)
+    described: dict[str, Any] = {
+        "name": name,
+        "version": config.version,
+        "weights": weights.name,
+        "sha256": hashlib.sha256(content).hexdigest(),
+        "network": "InceptionV3",
+        "input_size": [config.input_height, config.input_width],
+        "endpoint": config.endpoint,
+        "pooling": config.pooling,
+        "embedding": config.embedding,
+        "band_statistics": config.band_statistics,
+    }
+    card = _card(found, config, described, len(content), quality)
+    write_bytes(folder / "README.md", card.encode())
+    write_json(folder / "backbone.json", described)
+    return folder
+
+
+def weights_file(found: Pretrained) -> bytes:
+    """The .npz of a backbone: its weights, and pictures with what it says of them."""
+    arrays: dict[str, Any] = packed_weights(found.student.features)
+    # As a loader will have them: rounded.
+    found.student.features.set_weights([arrays[key].astype(np.float32) for key in sorted(arrays)])
+    arrays["check_picture"] = found.check_pictures
+    features = found.student.features(found.check_pictures.astype(np.float32), training=False)
+    import keras
+
+    arrays["check_features"] = np.asarray(keras.ops.convert_to_numpy(features), np.float32)
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, allow_pickle=False, **arrays)
+    return buffer.getvalue()
+
+
+def _card(found: Pretrained, config: PretrainConfig, described: dict[str, Any], size: int, quality: str) -> str:
+    teacher = TEACHERS.get(config.teacher)
+    lessons = found.corpus.training + found.corpus.held_out
+    data = [
+        _dataset(source, [lesson.path for lesson in lessons if lesson.source == number])
+        for number, source in enumerate(found.corpus.sources)
+    ]
+    told = {
+        "megabytes": f"{size / 1e6:.0f}",
+        "joined": ", which the picture's own band statistics (256 numbers) join" if config.band_statistics else "",
+        "data": "\n".join(data),
+        "teacher": f"{teacher.name} ({teacher.licence}, {teacher.url})." if teacher else "None.",
+        "pictures": f"{found.steps * config.batch_size:,}",
+        "steps": f"{found.steps:,}",
+        "hours": f"{found.hours:.1f}",
+        "hardware": _hardware(),
+        "speeds": ", ".join(f"{speed:g}" for speed in SPEEDS),
+        "losses": ", ".join(f"{name} {weight:g}" for name, weight in LOSS_WEIGHTS.items()),
+        "held_out": ", ".join(f"{name} {value:.3f}" for name, value in found.held_out.items()),
+        "quality": quality,
+    }
+    return string.Template(_TEMPLATE.read_text("utf-8")).substitute(asdict(config) | described | told)
+
+
+def _dataset(source: Source, paths: list[Path]) -> str:
+    minutes = sum(found.seconds for path in paths if (found := header(path)) is not None) / 60
+    amount = f"{len(paths):,} recordings, {minutes:.0f} minutes"
+    return f"- {source.name} ({source.licence}, {source.url}): {amount}, {source.task}s"
+
+
+def _hardware() -> str:
+    import keras
+
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return f"{cores} CPU cores ({platform.machine()}), Keras {keras.__version__} on {keras.backend.backend()}"

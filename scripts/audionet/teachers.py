@@ -1,0 +1,153 @@
+"""Teachers: published networks whose answers the backbone learns to give from pictures. Needed for training alone."""
+
+from __future__ import annotations
+
+import hashlib
+import warnings
+import zipfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from .audio import Int16Array
+from .console import progress, warn
+from .errors import RecordingError, UsageError
+from .executors import WorkerDied, local_processes, map_unordered
+from .files import atomic_path, make_folder
+from .glimpses import SPEEDS, faster, samples_of
+from .spectrogram import FloatArray
+
+_LONGEST_SECONDS = 15
+_RECORDINGS_A_TASK = 4
+
+
+@dataclass(frozen=True)
+class Teacher:
+    """A published network.
+
+    Attributes
+    ----------
+    name, licence, url : str
+        For the model card.
+    width : int
+        Numbers in its answer, a vector of unit length.
+    load : callable
+        Gives the function from samples at 16 kHz, of -1 to 1, to the answer. Run once in each worker process.
+    """
+
+    name: str
+    licence: str
+    url: str
+    width: int
+    load: Callable[[], Callable[[FloatArray], FloatArray]]
+
+
+def _resemblyzer() -> Callable[[FloatArray], FloatArray]:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of what its own dependencies are about to change
+            import torch
+            from resemblyzer import VoiceEncoder
+    except ImportError as error:
+        raise UsageError(
+            f"the teacher resemblyzer takes the package {error.name}: pip install -r requirements-pretrain.txt, "
+            "or train without it (--teacher none)"
+        ) from None
+    torch.set_num_threads(1)  # there is a process for each core
+    encoder = VoiceEncoder("cpu", verbose=False)
+
+    def embedding(samples: FloatArray) -> FloatArray:
+        peak = float(np.abs(samples).max())
+        result: FloatArray = encoder.embed_utterance(samples / max(peak, 1e-4) * 0.5)
+        return result.astype(np.float32)
+
+    return embedding
+
+
+TEACHERS = {
+    "resemblyzer": Teacher(
+        "Resemblyzer 0.1.4", "Apache-2.0", "https://github.com/resemble-ai/Resemblyzer", 256, _resemblyzer
+    )
+}
+
+
+class _Task(NamedTuple):
+    teacher: str
+    paths: list[Path]
+
+
+def answers_of(teacher: str, paths: Sequence[Path], folder: Path, workers: int) -> FloatArray:
+    """What a teacher says of recordings at each speed, kept from run to run.
+
+    Parameters
+    ----------
+    teacher : str
+        A name out of TEACHERS.
+    paths : sequence of Path
+    folder : Path
+        Where the answers are kept.
+    workers : int
+        Processes to ask it with.
+
+    Returns
+    -------
+    ndarray of float32, shape (len(paths), len(SPEEDS), width)
+        Zeros where a recording cannot be decoded.
+
+    Raises
+    ------
+    UsageError
+        If the teacher is not installed.
+    """
+    asked = "\n".join([teacher, *map(str, SPEEDS), *(f"{path} {path.stat().st_size}" for path in paths)])
+    digest = hashlib.sha256(asked.encode("utf-8", "surrogateescape")).hexdigest()
+    make_folder(folder)
+    kept = folder / f"{teacher}-{digest[:16]}.npy"
+    shape = (len(paths), len(SPEEDS), TEACHERS[teacher].width)
+    if (found := _kept(kept, shape)) is not None:
+        return found
+    TEACHERS[teacher].load()  # what is missing is said here, not in a worker
+    answers = np.zeros(shape, np.float32)
+    place = {path: row for row, path in enumerate(paths)}
+    tasks = [_Task(teacher, list(paths[i : i + _RECORDINGS_A_TASK])) for i in range(0, len(paths), _RECORDINGS_A_TASK)]
+    with local_processes(workers) as pool, progress(teacher, "recordings", len(paths)) as advance:
+        for task, rows in map_unordered(pool, _ask, tasks, lambda task: [_Task(teacher, [p]) for p in task.paths]):
+            for i, path in enumerate(task.paths):
+                row = None if isinstance(rows, WorkerDied) else rows[i]
+                if row is None:
+                    warn(f"{path}: cannot be decoded; left out")
+                else:
+                    answers[place[path]] = row
+            advance(len(task.paths))
+    with atomic_path(kept) as temporary, temporary.open("wb") as stream:
+        np.save(stream, answers.astype(np.float16), allow_pickle=False)
+    return answers
+
+
+def _kept(path: Path, shape: tuple[int, ...]) -> FloatArray | None:
+    try:
+        found = np.load(path, allow_pickle=False).astype(np.float32)
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile):
+        return None
+    return found if found.shape == shape else None
+
+
+_loaded: dict[str, Any] = {}
+
+
+def _ask(task: _Task) -> list[FloatArray | None]:
+    """The answers to each recording at each speed, (speeds, width); None where it cannot be decoded."""
+    if task.teacher not in _loaded:
+        _loaded[task.teacher] = TEACHERS[task.teacher].load()
+    return [_answers(path, _loaded[task.teacher]) for path in task.paths]
+
+
+def _answers(path: Path, ask: Callable[[FloatArray], FloatArray]) -> FloatArray | None:
+    try:
+        samples: Int16Array = samples_of(path)[: _LONGEST_SECONDS * 16_000]
+    except RecordingError:
+        return None
+    return np.stack([ask(faster(samples, speed).astype(np.float32) / np.float32(32768)) for speed in SPEEDS])
