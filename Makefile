@@ -6,11 +6,12 @@ RUN := $(BIN)/python
 SAMPLES := tf_files/sample_audio
 DEMO := tf_files/demo
 ARGS ?=
+BACKBONE ?= inception_v3_speech
 # Through the environment and unexpanded: a clip's name may hold quotes, dollars and spaces.
 override export CLIP := $(value CLIP)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo data gallery retrain evaluate tensorboard label serve test check format bench clean
+.PHONY: help demo data gallery retrain evaluate probe tensorboard label serve test check format bench clean
 
 help: ## list the targets
 	@echo "AudioNet: who is speaking, told from pictures of sound"
@@ -67,6 +68,10 @@ retrain: $(VENV)/.runs ## train a new top layer on the pictures and test it
 
 evaluate: $(VENV)/.runs ## hold the model against recordings it has not heard; writes tf_files/report/report.html
 	@$(RUN) scripts/evaluate.py $(ARGS)
+
+probe: $(VENV)/.runs ## compare frozen backbones on real recordings: make probe BACKBONE='inception_v3_speech random' DATA=folder
+	@test -n "$(DATA)" || { echo "name a folder of recordings: make probe DATA=folder" >&2; exit 2; }
+	@$(RUN) scripts/probe.py $(addprefix --backbone=,$(BACKBONE)) --data_dir="$(DATA)" $(ARGS)
 
 tensorboard: $(VENV)/.runs ## curves, confusions and bottlenecks of every training, in the browser
 	@$(BIN)/tensorboard --logdir tf_files/training_summaries $(ARGS)

@@ -45,7 +45,7 @@ def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable
     monkeypatch.setattr(pretraining_network, "inception_v3", small_network)
     monkeypatch.setattr(pretraining, "_SHOWN_PICTURES", 12)
     monkeypatch.setattr(pretraining, "_CONTENT_PICTURES", 12)
-    monkeypatch.setattr(pretraining, "_SETTLING_PICTURES", 24)
+    monkeypatch.setattr(pretraining, "_SETTLING_BATCHES", 3)
 
     def make(**changes: Any) -> PretrainConfig:
         settings: dict[str, Any] = {

@@ -33,7 +33,7 @@ _WARM_UP_SHARE = 0.05
 _SHOWN_PICTURES = 600  # at each look
 _CONTENT_PICTURES = 600  # that the scale of the content's numbers is taken from
 _LEAST_DEVIATION = 1e-3
-_SETTLING_PICTURES = 4000
+_SETTLING_BATCHES = 100
 _CHECKED = 4  # pictures kept with the weights
 _NO_PART = (
     "data_dir",
@@ -171,9 +171,9 @@ class _Training:
                     recent = []
             if config.average:
                 self.student.model.optimizer.finalize_variable_values(self.student.model.trainable_variables)
-                some_pixels = self._some(pool, training, _SETTLING_PICTURES).pixels
-                batches = range(0, len(some_pixels), config.batch_size)
-                settle(self.student.features, (some_pixels[i : i + config.batch_size] for i in batches))
+                batches = min(_SETTLING_BATCHES, self.step)
+                pixels = self._some(pool, training, batches * config.batch_size).pixels
+                settle(self.student.features, np.array_split(pixels, batches))
         found = self._look(shown)
         print(f"Held out, with the running average of the weights: {_told(found)}")
         pixels = shown.pixels[:: max(1, len(shown.pixels) // _CHECKED)][:_CHECKED]
