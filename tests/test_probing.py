@@ -10,8 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from conftest import ROOT, run_script, tone, write_tone
+from conftest import ROOT, run_script, save_backbone, tone, write_tone
 
+from audionet.backbones import Backbone
 from audionet.clip_features import BANDS, MFCC, Clip, Extraction, Network, clips_of, embedding, extract, mfcc_frames
 from audionet.config import PROBE_CONDITIONS, ProbeConfig
 from audionet.executors import local_processes
@@ -256,3 +257,28 @@ def test_the_script_compares_the_bundled_backbone_with_a_random_one(tmp_path: Pa
     assert {"inception_v3_speech", "inception_v3_random", MFCC} <= set(rows)
     assert rows["inception_v3_speech"]["width"] == 2048 + 256
     assert rows["inception_v3_random"]["conditions"]["clean"]["total"] == 18
+
+
+def test_taps_of_one_backbone_are_told_apart(tmp_path: Path, probe_config: Callable[..., ProbeConfig]) -> None:
+    voices(tmp_path / "voices", recordings=3)
+    folder = save_backbone(
+        tmp_path / "layers", lambda tf, x: {"default": tf.reduce_mean(x, [1, 2]), "early": x[:, ::2], "late": x[:, ::8]}
+    )
+    run = prepare_probing(probe_config(backbone=(f"{folder}#early#time", f"{folder}#late#time"), conditions="none"))
+    (result,) = probe(run)
+    rows = {row.features: row.width for row in result.rows[-2:]}
+    assert [name.split()[-2:] for name in rows] == [["early", "time"], ["late", "time"]]
+    assert list(rows.values()) == [32 * 3, 8 * 3]
+
+
+def test_a_backbone_is_also_probed_without_its_band_statistics(
+    tmp_path: Path, probe_config: Callable[..., ProbeConfig], backbone: Backbone
+) -> None:
+    voices(tmp_path / "voices", recordings=3)
+    run = prepare_probing(probe_config(conditions="none"))
+    joined = dataclasses.replace(backbone, name="joined", band_statistics=True)
+    (result,) = probe(dataclasses.replace(run, backbones=[joined]))
+    assert [(row.features, row.width) for row in result.rows[-2:]] == [
+        ("joined", 64),
+        ("joined and band statistics", 64 + 256),
+    ]

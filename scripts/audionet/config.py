@@ -520,7 +520,7 @@ class ProbeConfig:
     backbone: tuple[str, ...] = _flag(
         (),
         "a bundled name, a folder holding a SavedModel, a TF Hub handle, or random: Inception-v3 that has learned "
-        "nothing; may be repeated (default: inception_v3_speech)",
+        "nothing; name#endpoint#pooling taps it there; may be repeated (default: inception_v3_speech)",
     )
     model_dir: Path = _flag(TF_FILES / "models", "cache of fetched and converted backbones")
     input_size: int | None = _flag(None, "side of the backbone's input, pixels, where it does not say")

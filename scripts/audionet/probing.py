@@ -161,8 +161,8 @@ def prepare_probing(config: ProbeConfig) -> Probing:
     backbones = [
         random_backbone(config.model_dir, pixels_of(samples, (_RANDOM_SIDE, _RANDOM_SIDE)))
         if name == RANDOM
-        else prepare(name, config.model_dir, config.input_size, lambda size: pixels_of(samples, size))
-        for name in config.backbones
+        else prepare(name, config.model_dir, config.input_size, lambda size: pixels_of(samples, size), *tap)
+        for name, *tap in map(_named, config.backbones)
     ]
     if not has_resemblyzer():
         notes.append("left out: Resemblyzer is not installed; pip install resemblyzer brings it")
@@ -228,9 +228,11 @@ def probe(run: Probing) -> Iterator[TaskResult]:
     networks = tuple(
         Network(name, b.path.absolute(), b.input_size) for name, b in zip(names, run.backbones, strict=True)
     )
-    own = [
-        FeatureSet(name, (name, BANDS) if b.band_statistics else (name,))
-        for name, b in zip(names, run.backbones, strict=True)
+    own = [FeatureSet(name, (name,)) for name in names]
+    own += [
+        FeatureSet(f"{name} and {BANDS}", (name, BANDS))
+        for name, backbone in zip(names, run.backbones, strict=True)
+        if backbone.band_statistics
     ]
     resemblyzer = has_resemblyzer()
     sets = [FeatureSet(MFCC, (MFCC,)), FeatureSet(BANDS, (BANDS,)), FeatureSet(MIXTURES, (FRAMES,))]
@@ -245,9 +247,23 @@ def probe(run: Probing) -> Iterator[TaskResult]:
                 yield dataclasses.replace(result, feature_seconds=seconds)
 
 
+def _named(text: str) -> tuple[str, str | None, str | None]:
+    """A backbone's name, and where it is to be tapped and how pooled: ``name#endpoint#pooling``."""
+    name, endpoint, pooling = [*text.split("#"), "", ""][:3]
+    return name, endpoint or None, pooling or None
+
+
 def _display_names(backbones: Sequence[Backbone]) -> list[str]:
-    names = [backbone.name for backbone in backbones]
-    return [b.name if names.count(b.name) == 1 else f"{b.name} {b.identity[:6]}" for b in backbones]
+    """Names that differ: with the tap where there are several of a backbone, or else with the identity."""
+    for describe in (
+        lambda backbone: backbone.name,
+        lambda backbone: " ".join(filter(None, (backbone.name, backbone.endpoint, backbone.pooling))),
+        lambda backbone: f"{backbone.name} {backbone.identity[:6]}",
+    ):
+        names = [describe(backbone) for backbone in backbones]
+        if len(set(names)) == len(names):
+            break
+    return names
 
 
 def _extracted(
