@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from audionet import glimpses
-from audionet.glimpses import CONTENT_WIDTH, PICTURE, Task, content_of, cut, disturbed, faster, make, stretch_of
+from audionet.glimpses import CONTENT_WIDTH, PICTURE, Task, content_of, cut, disturbed, make, stretch_of
 from audionet.spectrogram import level
 
 SIZE = (80, 76)
@@ -29,12 +29,6 @@ def sound(seconds: float = 3.3) -> np.ndarray:
 def levels_of(seconds: float = 3.3) -> np.ndarray:
     generator = np.random.default_rng(0)
     return level((generator.standard_normal(round(seconds * 16_000)) * 3000).astype(np.int16), PICTURE)
-
-
-def test_faster_is_higher_and_shorter() -> None:
-    played = faster((tone(1000, 2) * 20_000).astype(np.int16), 1.15)
-    assert len(played) == pytest.approx(32_000 / 1.15, abs=2)
-    assert spectrum_peak(played[1000:-1000]) == pytest.approx(1150, abs=2)
 
 
 def test_a_stretch_is_as_long_as_the_others_whatever_the_recording() -> None:

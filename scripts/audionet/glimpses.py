@@ -14,14 +14,14 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import soxr
 from numpy.typing import NDArray
 from PIL import Image
 
 from .audio import Int16Array, resample, to_int16
 from .augment import Recipe, variant
-from .config import AUGMENT_KINDS, PictureConfig
-from .decoding import Float32Array, open_sound
+from .conditions import at_speed
+from .config import PictureConfig
+from .decoding import open_sound
 from .errors import RecordingError
 from .features import cosine_transform
 from .spectrogram import FloatArray, UInt8Array, colour, level
@@ -132,25 +132,18 @@ def samples_of(path: Path) -> Int16Array:
         return to_int16(np.concatenate(list(blocks)))
 
 
-def faster(samples: Int16Array, speed: float) -> Int16Array:
-    """Samples played faster: shorter and higher by the same factor."""
-    played: Float32Array = soxr.resample(samples.astype(np.float32) / np.float32(32768), speed, 1.0, "LQ")
-    return to_int16(played)
-
-
 def stretch_of(recording: Int16Array, speed: float, generator: np.random.Generator) -> Int16Array:
     """A stretch of a recording at another speed, padded with silence to `_STRETCH_SECONDS`."""
     length = round(_STRETCH_SECONDS * PICTURE.sample_rate)
     wanted = round(length * speed)
     start = int(generator.integers(max(1, len(recording) - wanted + 1)))
-    played = faster(recording[start : start + wanted], speed)[:length]
+    played = at_speed(recording[start : start + wanted], speed)[:length]
     return np.pad(played, (0, length - len(played)))
 
 
 def changed_as_on_its_way(samples: Int16Array, generator: np.random.Generator) -> Int16Array:
     """A stretch as a room, a line or a codec would have passed it on."""
     kinds = ("room", "noise", "gain", "telephone") + (("codec",) if generator.random() < _CODEC_SHARE else ())
-    assert set(kinds) <= set(AUGMENT_KINDS)
     return variant(samples, PICTURE.sample_rate, Recipe(kinds), str(generator.integers(2**62)))
 
 

@@ -13,11 +13,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .audio import Int16Array
+from .conditions import at_speed
 from .console import progress, warn
 from .errors import RecordingError, UsageError
 from .executors import WorkerDied, local_processes, map_unordered
 from .files import atomic_path, make_folder
-from .glimpses import SPEEDS, faster, samples_of
+from .glimpses import SPEEDS, samples_of
 from .spectrogram import FloatArray
 
 _LONGEST_SECONDS = 15
@@ -150,4 +151,4 @@ def _answers(path: Path, ask: Callable[[FloatArray], FloatArray]) -> FloatArray 
         samples: Int16Array = samples_of(path)[: _LONGEST_SECONDS * 16_000]
     except RecordingError:
         return None
-    return np.stack([ask(faster(samples, speed).astype(np.float32) / np.float32(32768)) for speed in SPEEDS])
+    return np.stack([ask(at_speed(samples, speed).astype(np.float32) / np.float32(32768)) for speed in SPEEDS])
