@@ -20,7 +20,7 @@ from audionet.backbone_files import write_backbone
 from audionet.backbones import prepare
 from audionet.config import PretrainConfig
 from audionet.conversion import mean_cosine
-from audionet.errors import BackboneError, ModelError, UsageError
+from audionet.errors import BackboneError, DatasetError, ModelError, UsageError
 from audionet.glimpses import SPEEDS
 from audionet.pretraining import Pretrained, centred, pretrain, rate_share, settle
 from audionet.pretraining_network import COSINE_SCALE, margin_softmax
@@ -118,11 +118,11 @@ def test_an_interrupted_training_goes_on(config, capsys: pytest.CaptureFixture[s
     settings = config(steps=6, look_every=3)
     taken = []
 
-    def stop(self: Any, batch: Any) -> Any:
+    def stop(self: Any, *inputs: Any) -> Any:
         taken.append(self.step)
         if self.step == 4:
             raise KeyboardInterrupt
-        return learn(self, batch)
+        return learn(self, *inputs)
 
     learn = pretraining._Training._learn
     with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
@@ -156,9 +156,9 @@ def test_a_loss_that_is_no_number_goes_back_once_at_half_the_rate(
 
     nan_at = {5}
 
-    def break_at(self: Any, batch: Any) -> dict[str, float]:
+    def break_at(self: Any, *inputs: Any) -> dict[str, float]:
         steps.append((self.step, self.slower))
-        losses = learn(self, batch)
+        losses = learn(self, *inputs)
         if self.step in nan_at:
             nan_at.discard(self.step)
             return losses | {"loss": math.nan}
@@ -176,7 +176,7 @@ def test_a_loss_that_stays_no_number_is_an_error(
 ) -> None:
     waiting = list(at)
 
-    def broken(self: Any, batch: Any) -> dict[str, float]:
+    def broken(self: Any, *inputs: Any) -> dict[str, float]:
         if waiting and self.step == waiting[0]:
             waiting.pop(0)
             return {"loss": math.inf}
@@ -281,6 +281,14 @@ def test_settled_statistics_are_those_of_all_batches() -> None:
     within = batches.astype(np.float64).var(axis=(1, 2, 3)).mean(axis=0)
     np.testing.assert_allclose(np.asarray(normal.moving_variance), within, rtol=1e-3)
     assert normal.momentum == 0.99
+
+
+def test_recordings_that_cannot_be_decoded_are_an_error(config) -> None:
+    settings = config()
+    for path in settings.data_dir.rglob("*.wav"):
+        path.write_bytes(b"RIFF")
+    with pytest.raises(DatasetError, match=r"none of the recordings .* look at --data_dir"):
+        pretrain(settings)
 
 
 @pytest.mark.slow

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from .checkpoints import Checkpoint, State
 from .config import PretrainConfig
 from .console import count, progress, warn
-from .errors import ModelError
+from .errors import DatasetError, ModelError
 from .executors import WorkerDied, local_processes, map_unordered
 from .files import reason
 from .glimpses import SPEEDS, Task, make
@@ -98,7 +98,7 @@ def pretrain(config: PretrainConfig) -> Pretrained:
     Raises
     ------
     DatasetError
-        If the manifest cannot be used, or nothing that it names is there.
+        If the manifest cannot be used, or nothing that it names is there or can be decoded.
     UsageError
         If the teacher is not installed.
     ModelError
@@ -108,6 +108,8 @@ def pretrain(config: PretrainConfig) -> Pretrained:
     for source in corpus.sources:
         print(f"{source.name}: {source.task}s, {source.licence}")
     print(f"{count(len(corpus.training), 'recording')} to learn from, {len(corpus.held_out)} held out")
+    if not corpus.held_out:
+        warn("too few recordings to hold any out: what follows is about those it learns from")
     lessons = corpus.training + corpus.held_out
     answers = None
     if config.teacher != "none":
@@ -150,8 +152,8 @@ class _Training:
             advance(self.step)
             recent: list[dict[str, float]] = []
             self.started = time.monotonic()
-            while self._done() < 1:
-                losses = self._learn(next(pictures))
+            while (done := self._done()) < 1:
+                losses = self._learn(next(pictures), done)
                 if not math.isfinite(losses["loss"]):
                     at = self.step
                     self._back()
@@ -161,14 +163,11 @@ class _Training:
                 recent.append(losses)
                 self.step += 1
                 advance(1)
-                if self.step % config.look_every == 0 or self._done() >= 1:
-                    means = {name: float(np.mean([entry[name] for entry in recent])) for name in losses}
-                    found = self._look(shown)
-                    warn(f"step {self.step}: {_told(means)}; held out: {_told(found)}")
-                    log.add(self.step, {f"training/{name}": value for name, value in means.items()})
-                    log.add(self.step, {f"held out/{name}": value for name, value in found.items()})
-                    self._save()
+                if self.step % config.look_every == 0:
+                    self._take_stock(recent, shown, log)
                     recent = []
+            if recent:
+                self._take_stock(recent, shown, log)
             if config.average:
                 self.student.model.optimizer.finalize_variable_values(self.student.model.trainable_variables)
                 batches = min(_SETTLING_BATCHES, self.step)
@@ -178,6 +177,15 @@ class _Training:
         print(f"Held out, with the running average of the weights: {_told(found)}")
         pixels = shown.pixels[:: max(1, len(shown.pixels) // _CHECKED)][:_CHECKED]
         return Pretrained(self.student, self.corpus, found, self.step, self._elapsed() / 3600, pixels)
+
+    def _take_stock(self, recent: list[dict[str, float]], shown: Batch, log: Scalars) -> None:
+        """Say how far it is, and keep it."""
+        means = {name: float(np.mean([losses[name] for losses in recent])) for name in recent[0]}
+        found = self._look(shown)
+        warn(f"step {self.step}: {_told(means)}; held out: {_told(found)}")
+        log.add(self.step, {f"training/{name}": value for name, value in means.items()})
+        log.add(self.step, {f"held out/{name}": value for name, value in found.items()})
+        self._save()
 
     def _elapsed(self) -> float:
         """Seconds spent, those before an interruption counted in."""
@@ -245,10 +253,10 @@ class _Training:
         self.slower = 0.5
         warn(f"the loss is no number at step {at}: back to step {self.step}, at half the rate")
 
-    def _learn(self, batch: Batch) -> dict[str, float]:
+    def _learn(self, batch: Batch, done: float) -> dict[str, float]:
         """One step; the losses, one by one and in all."""
         config, model = self.config, self.student.model
-        model.optimizer.learning_rate = config.learning_rate * rate_share(self._done()) * self.slower
+        model.optimizer.learning_rate = config.learning_rate * rate_share(done) * self.slower
         targets, weights = self._targets(batch)
         losses = model.train_on_batch(batch.pixels.astype(np.float32), targets, sample_weight=weights, return_dict=True)
         return {name.removesuffix("_loss"): float(value) for name, value in losses.items()}
@@ -295,6 +303,8 @@ class _Training:
         tasks = list(self._tasks(chosen, generator))
         made = {task.seeds[0]: blocks for task, blocks in self._made(pool, tasks)}
         blocks = [made[task.seeds[0]] for task in tasks if task.seeds[0] in made]
+        if not any(len(block.lesson) for block in blocks):
+            raise DatasetError("none of the recordings that were tried can be decoded: look at --data_dir")
         return Batch(*(np.concatenate(parts) for parts in zip(*blocks, strict=True)))
 
     def _tasks(self, lessons: Any, generator: np.random.Generator) -> Iterator[Task]:

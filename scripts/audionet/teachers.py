@@ -18,7 +18,7 @@ from .console import progress, warn
 from .errors import RecordingError, UsageError
 from .executors import WorkerDied, local_processes, map_unordered
 from .files import atomic_path, make_folder
-from .glimpses import SPEEDS, samples_of
+from .glimpses import PICTURE, SPEEDS, samples_of
 from .spectrogram import FloatArray
 
 _LONGEST_SECONDS = 15
@@ -148,7 +148,7 @@ def _ask(task: _Task) -> list[FloatArray | None]:
 
 def _answers(path: Path, ask: Callable[[FloatArray], FloatArray]) -> FloatArray | None:
     try:
-        samples: Int16Array = samples_of(path)[: _LONGEST_SECONDS * 16_000]
+        samples: Int16Array = samples_of(path)[: _LONGEST_SECONDS * PICTURE.sample_rate]
     except RecordingError:
         return None
     return np.stack([ask(at_speed(samples, speed).astype(np.float32) / np.float32(32768)) for speed in SPEEDS])
