@@ -132,7 +132,7 @@ class Recording:
         damage: RecordingError | None = None
         index = first
         with open_sound(self.path) as sound:
-            for block in _until_damage(_resampled(sound, rate, section)):
+            for block in _until_damage(resampled(sound, rate, section)):
                 if isinstance(block, RecordingError):
                     damage = block
                     break
@@ -171,7 +171,7 @@ def measure(path: Path, config: PictureConfig, section: int = 0, sections: int |
     edges = np.arange(LEVELS_A_SECOND) * rate // LEVELS_A_SECOND
     try:
         with open_sound(path) as sound:
-            for second in _seconds(_resampled(sound, rate, section), rate):
+            for second in _seconds(resampled(sound, rate, section), rate):
                 squares.append(np.add.reduceat(np.square(second, dtype=np.float64), edges[edges < len(second)]))
                 samples += len(second)
                 peak = max(peak, float(np.abs(second).max()))
@@ -205,7 +205,7 @@ def span_of(levels: Sequence[Levels], config: PictureConfig) -> Span:
     return span
 
 
-def _resampled(sound: Sound, rate: int, section: int) -> Iterator[Float32Array]:
+def resampled(sound: Sound, rate: int, section: int = 0) -> Iterator[Float32Array]:
     """Mono blocks at `rate` from the beginning of a section on."""
     seconds = section * SECTION_SECONDS
     if sound.rate == rate:
@@ -287,6 +287,11 @@ def to_int16(samples: Float32Array, gain: float = 1.0) -> Int16Array:
     """Samples of -1 to 1 as 16-bit integers; what is louder is clipped. Undoes libsndfile's own scaling exactly."""
     scaled: Float32Array = np.rint(np.clip(samples * np.float32(gain), -1, 1) * np.float32(32768))
     return np.minimum(scaled, 32767).astype(np.int16)
+
+
+def to_float(samples: Int16Array) -> Float32Array:
+    """16-bit samples as numbers of -1 to 1."""
+    return samples.astype(np.float32) / np.float32(32768)
 
 
 def is_silent(samples: Int16Array) -> bool:

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 import soundfile
 
-from .audio import SILENT, Int16Array, Recording, to_int16
+from .audio import SILENT, Int16Array, Recording, to_float, to_int16
 from .config import AUGMENT_KINDS, PictureConfig
 from .decoding import AUDIO_SUFFIXES, Float32Array, open_sound
 from .errors import RecordingError, UnavailableError, UsageError
@@ -85,7 +85,7 @@ def variant(samples: Int16Array, rate: int, recipe: Recipe, name: str) -> Int16A
     seed = hashlib.blake2b(f"{recipe.seed}\0{name}".encode("utf-8", "surrogateescape"), digest_size=8).digest()
     generator = np.random.default_rng(int.from_bytes(seed, "big"))
     chosen = set(generator.permutation(recipe.kinds)[: generator.integers(1, _MOST_KINDS + 1)])
-    sound = samples.astype(np.float32) / np.float32(32768)
+    sound = to_float(samples)
     for kind in AUGMENT_KINDS:
         if kind in chosen:
             sound = _TRANSFORMS[kind](sound, rate, generator, recipe)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import os
 import platform
 import string
 from dataclasses import asdict
@@ -13,14 +12,14 @@ from typing import Any
 
 import numpy as np
 
-from .config import PretrainConfig
+from .config import PretrainConfig, available_cores
 from .decoding import header
 from .errors import BackboneError
 from .files import make_folder, write_bytes, write_json
 from .glimpses import SPEEDS
 from .inception import packed_weights
 from .manifest import Source
-from .pretraining import Pretrained
+from .pretraining import Pretrained, told
 from .pretraining_network import LOSS_WEIGHTS
 from .teachers import TEACHERS
 
@@ -30,7 +29,7 @@ MOST_BYTES = 50_000_000
 _TEMPLATE = Path(__file__).with_name("templates") / "backbone.md"
 
 
-def write_backbone(found: Pretrained, config: PretrainConfig, quality: str = "") -> Path:
+def write_backbone(found: Pretrained, config: PretrainConfig) -> Path:
     """Write a backbone's weights, JSON and card, each whole or not at all; returns the folder.
 
     Raises
@@ -60,7 +59,7 @@ def write_backbone(found: Pretrained, config: PretrainConfig, quality: str = "")
         "embedding": config.embedding,
         "band_statistics": config.band_statistics,
     }
-    card = _card(found, config, described, len(content), quality)
+    card = _card(found, config, described, len(content))
     write_bytes(folder / "README.md", card.encode())
     write_json(folder / "backbone.json", described)
     return folder
@@ -81,14 +80,14 @@ def weights_file(found: Pretrained) -> bytes:
     return buffer.getvalue()
 
 
-def _card(found: Pretrained, config: PretrainConfig, described: dict[str, Any], size: int, quality: str) -> str:
+def _card(found: Pretrained, config: PretrainConfig, described: dict[str, Any], size: int) -> str:
     teacher = TEACHERS.get(config.teacher)
     lessons = found.corpus.training + found.corpus.held_out
     data = [
         _dataset(source, [lesson.path for lesson in lessons if lesson.source == number])
         for number, source in enumerate(found.corpus.sources)
     ]
-    told = {
+    filled = {
         "megabytes": f"{size / 1e6:.0f}",
         "joined": ", which the picture's own band statistics (256 numbers) join" if config.band_statistics else "",
         "data": "\n".join(data),
@@ -99,10 +98,9 @@ def _card(found: Pretrained, config: PretrainConfig, described: dict[str, Any], 
         "hardware": _hardware(),
         "speeds": ", ".join(f"{speed:g}" for speed in SPEEDS),
         "losses": ", ".join(f"{name} {weight:g}" for name, weight in LOSS_WEIGHTS.items()),
-        "held_out": ", ".join(f"{name} {value:.3f}" for name, value in found.held_out.items()),
-        "quality": quality,
+        "held_out": told(found.held_out),
     }
-    return string.Template(_TEMPLATE.read_text("utf-8")).substitute(asdict(config) | described | told)
+    return string.Template(_TEMPLATE.read_text("utf-8")).substitute(asdict(config) | described | filled)
 
 
 def _dataset(source: Source, paths: list[Path]) -> str:
@@ -114,5 +112,6 @@ def _dataset(source: Source, paths: list[Path]) -> str:
 def _hardware() -> str:
     import keras
 
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return f"{cores} CPU cores ({platform.machine()}), Keras {keras.__version__} on {keras.backend.backend()}"
+    return (
+        f"{available_cores()} CPU cores ({platform.machine()}), Keras {keras.__version__} on {keras.backend.backend()}"
+    )

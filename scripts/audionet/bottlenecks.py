@@ -25,14 +25,13 @@ from .dataset import Picture
 from .errors import DatasetError
 from .executors import WorkerDied, map_unordered, worker_pool
 from .features import PictureFeatures, picture_features
-from .litert import Runner
+from .litert import AT_A_TIME, Runner
 from .spectrogram import FloatArray, UInt8Array
 from .tensorflow_runtime import gpus
 
 _BATCH = 32
 _GPU_BATCH = 128
 _BATCHES_AHEAD = 4
-_AT_A_TIME = 8  # pictures in one run of the network; more gain nothing
 _NO_SIZE = (8, 8)
 _SAVE_SECONDS = 10.0  # what a killed run loses at most
 
@@ -153,7 +152,7 @@ def _with_network(
 
 
 def _network_features(pixels: UInt8Array, network: Path | None) -> FloatArray:
-    return _runner(network).features(pixels, _AT_A_TIME) if network else np.empty((len(pixels), 0), np.float32)
+    return _runner(network).features(pixels, AT_A_TIME) if network else np.empty((len(pixels), 0), np.float32)
 
 
 def _features(path: Path, input_size: tuple[int, int]) -> PictureFeatures | str:

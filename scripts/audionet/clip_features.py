@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import importlib
 import importlib.util
@@ -13,16 +12,17 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from .audio import SILENT, Int16Array, is_silent
+from .audio import SILENT, Int16Array, is_silent, to_float
 from .conditions import CLEAN, at_rate, under
 from .config import PictureConfig
 from .console import progress
 from .errors import RecordingError
 from .executors import Pool, WorkerDied, map_unordered
 from .features import cosine_transform, picture_features
-from .litert import Runner
+from .litert import AT_A_TIME, Runner
 from .probe_tasks import Excerpt, Material, cut, read_excerpt, uses
 from .spectrogram import FloatArray, UInt8Array, level, render
+from .teachers import voice_encoder
 
 MFCC, BANDS, FRAMES, RESEMBLYZER = "MFCC statistics", "band statistics", "MFCC frames", "Resemblyzer"
 """Kinds of features that need no backbone."""
@@ -31,7 +31,6 @@ SOUNDING_LEVEL = 0.5
 """A frame's loudest band reaches this level, half the picture's range, or the frame counts as a pause."""
 
 _BATCH = 16
-_AT_A_TIME = 8  # pictures in one run of the network
 
 
 class Network(NamedTuple):
@@ -106,7 +105,7 @@ def extract(work: Extraction) -> list[list[Clip] | str]:
     ready = [(clip, jpg) for each in found if not isinstance(each, str) for clip, jpg in each]
     for network in work.networks:
         pixels = pixels_of([jpg for _, jpg in ready], network.input_size)
-        features = _runner(network.path).features(pixels, _AT_A_TIME)
+        features = _runner(network.path).features(pixels, AT_A_TIME)
         for (clip, _), row in zip(ready, features, strict=True):
             clip.features[network.name] = row
     return [each if isinstance(each, str) else [clip for clip, _ in each] for each in found]
@@ -169,18 +168,11 @@ def has_resemblyzer() -> bool:
 
 def embedding(piece: Int16Array) -> FloatArray:
     """Resemblyzer's embedding of a clip at 16 kHz, shape (256,) (Wan et al., Generalized end-to-end loss, 2018)."""
-    encoder, normalised = _encoder()
-    sound: NDArray[Any] = normalised(piece.astype(np.float32) / 32768, -30, increase_only=True)  # as it was trained
+    encoder = voice_encoder()
+    normalised = importlib.import_module("resemblyzer.audio").normalize_volume
+    sound: NDArray[Any] = normalised(to_float(piece), -30, increase_only=True)  # as it was trained
     embedded: FloatArray = encoder.embed_utterance(sound).astype(np.float32)
     return embedded
-
-
-@functools.lru_cache(maxsize=1)
-def _encoder() -> tuple[Any, Any]:
-    with contextlib.suppress(ImportError, RuntimeError):
-        importlib.import_module("torch").set_num_threads(1)  # there is a process for each core
-    package = importlib.import_module(RESEMBLYZER.lower())
-    return package.VoiceEncoder("cpu", verbose=False), importlib.import_module("resemblyzer.audio").normalize_volume
 
 
 @functools.lru_cache(maxsize=16)

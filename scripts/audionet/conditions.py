@@ -8,7 +8,7 @@ import numpy as np
 import soxr
 from numpy.typing import NDArray
 
-from .audio import Int16Array, to_int16
+from .audio import Int16Array, to_float, to_int16
 from .augment import mu_law
 from .decoding import Float32Array
 from .spectrogram import FloatArray
@@ -76,7 +76,7 @@ def with_noise(samples: Int16Array, rate: int, snr_db: float, generator: np.rand
         Power of the sounding part over that of the noise in it, dB.
     generator : numpy.random.Generator
     """
-    sound = _as_float(samples)
+    sound = to_float(samples)
     heard = sounding(samples, rate)
     noise = pink_noise(len(samples), rate, generator)
     if not samples.any() or not noise[heard].any():  # too short for any frequency that is heard
@@ -108,7 +108,7 @@ def by_telephone(samples: Int16Array, rate: int) -> Int16Array:
     from scipy.signal import ellip, sosfilt
 
     line = ellip(8, _RIPPLE_DB, _STOP_DB, _TELEPHONE_HZ, "bandpass", fs=_TELEPHONE_RATE, output="sos")
-    narrow = sosfilt(line, soxr.resample(_as_float(samples), rate, _TELEPHONE_RATE)).astype(np.float32)
+    narrow = sosfilt(line, soxr.resample(to_float(samples), rate, _TELEPHONE_RATE)).astype(np.float32)
     heard = soxr.resample(mu_law(narrow), _TELEPHONE_RATE, rate)
     whole: Float32Array = np.zeros(len(samples), np.float32)
     whole[: len(heard)] = heard[: len(whole)]
@@ -117,13 +117,9 @@ def by_telephone(samples: Int16Array, rate: int) -> Int16Array:
 
 def at_speed(samples: Int16Array, factor: float) -> Int16Array:
     """Played `factor` times as fast, as a tape would be: pitch and formants move with it."""
-    return to_int16(soxr.resample(_as_float(samples), factor, 1.0))
+    return to_int16(soxr.resample(to_float(samples), factor, 1.0))
 
 
 def at_rate(samples: Int16Array, from_rate: int, to_rate: int) -> Int16Array:
     """The same sound at another sample rate."""
-    return samples if from_rate == to_rate else to_int16(soxr.resample(_as_float(samples), from_rate, to_rate))
-
-
-def _as_float(samples: Int16Array) -> Float32Array:
-    return samples.astype(np.float32) / np.float32(32768)
+    return samples if from_rate == to_rate else to_int16(soxr.resample(to_float(samples), from_rate, to_rate))

@@ -17,13 +17,13 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from .audio import Int16Array, resample, to_int16
+from .audio import Int16Array, resampled, to_int16
 from .augment import Recipe, variant
 from .conditions import at_speed
 from .config import PictureConfig
 from .decoding import open_sound
 from .errors import RecordingError
-from .features import cosine_transform
+from .features import COEFFICIENTS, cosine_transform
 from .spectrogram import FloatArray, UInt8Array, colour, level
 
 SPEEDS = (0.85, 0.92, 1.0, 1.08, 1.15)
@@ -41,8 +41,8 @@ _TILT = 0.15  # of the level's range, 80 dB, from the lowest band to the highest
 _RIPPLE = 0.05
 _MASKS, _WIDEST_MASK = 2, 0.15
 
-COEFFICIENTS, ORDERS = 20, 5
-CONTENT_WIDTH = 2 * COEFFICIENTS + 12 * ORDERS
+FOLLOWED, ORDERS = 12, 5
+CONTENT_WIDTH = 2 * COEFFICIENTS + FOLLOWED * ORDERS
 
 
 class Task(NamedTuple):
@@ -126,10 +126,7 @@ def samples_of(path: Path) -> Int16Array:
         If it cannot be decoded.
     """
     with open_sound(path) as sound:
-        blocks = sound.mono(0)
-        if sound.rate != PICTURE.sample_rate:
-            blocks = resample(blocks, sound.rate, PICTURE.sample_rate)
-        return to_int16(np.concatenate(list(blocks)))
+        return to_int16(np.concatenate(list(resampled(sound, PICTURE.sample_rate))))
 
 
 def stretch_of(recording: Int16Array, speed: float, generator: np.random.Generator) -> Int16Array:
@@ -218,6 +215,6 @@ def content_of(levels: FloatArray) -> FloatArray:
     cepstrum = cosine_transform() @ levels
     frames = levels.shape[1]
     time = np.cos(np.pi * np.outer(np.arange(frames) + 0.5, np.arange(1, ORDERS + 1)) / frames)
-    course = cepstrum[:12] @ (time * (2 / frames)).astype(np.float32)
+    course = cepstrum[:FOLLOWED] @ (time * (2 / frames)).astype(np.float32)
     result: FloatArray = np.concatenate([cepstrum.mean(axis=1), cepstrum.std(axis=1), course.ravel()])
     return result.astype(np.float32)

@@ -12,6 +12,9 @@ from .console import native_stderr_muted
 from .errors import ModelError
 from .files import printable
 
+AT_A_TIME = 8
+"""Pictures in one run of a network; more gain nothing."""
+
 
 class Runner:
     """A loaded LiteRT model. One thread at a time may call it; give each thread its own.

@@ -12,7 +12,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from .audio import Int16Array, resample, to_int16
+from .audio import Int16Array, resampled, to_int16
 from .config import ProbeConfig
 from .console import count
 from .dataset import label_folders
@@ -218,7 +218,7 @@ def read_excerpt(excerpt: Excerpt, highest_rate: int, most_seconds: float) -> He
     with open_sound(excerpt.path) as sound:
         rate = min(sound.rate, highest_rate)
         left = math.ceil(most_seconds * rate) if excerpt.whole else None
-        for block in sound.mono() if sound.rate == rate else resample(sound.mono(), sound.rate, rate):
+        for block in resampled(sound, rate):
             blocks.append(block[:left])
             left = None if left is None else left - len(blocks[-1])
             if left == 0:

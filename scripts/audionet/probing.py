@@ -35,7 +35,8 @@ from .dataset import evenly
 from .errors import DatasetError, RecordingError
 from .executors import Pool, local_processes
 from .files import make_folder
-from .litert import Runner
+from .inception import Tap, inception_v3
+from .litert import AT_A_TIME, Runner
 from .metrics import Accuracy, Groups, accuracy
 from .probe_tasks import Excerpt, Material, ProbeTask, find_materials, read_excerpt
 from .probes import Examples, linear_probe, mixtures
@@ -53,7 +54,6 @@ _RANDOM_SEED = 0
 _SAMPLES = 32
 _RESAMPLES = 2000
 _TIMED_RUNS = 3
-_AT_A_TIME = 8
 
 Bools = NDArray[np.bool_]
 
@@ -203,9 +203,7 @@ def random_backbone(model_dir: Path, samples: UInt8Array) -> Backbone:
     import keras
 
     keras.utils.set_random_seed(_RANDOM_SEED)
-    pixels = keras.Input((_RANDOM_SIDE, _RANDOM_SIDE, 3), name="pixels")
-    scaled = keras.layers.Rescaling(1 / 127.5, -1)(pixels)
-    network = keras.applications.InceptionV3(weights=None, include_top=False, pooling="avg", input_tensor=scaled)
+    network = inception_v3((_RANDOM_SIDE, _RANDOM_SIDE), Tap())
     features = network.predict(samples.astype(np.float32), verbose=0)
     deviation = max(float(features.std(axis=0).mean()), 1e-12)
     centred = keras.layers.Normalization(mean=features.mean(axis=0), variance=np.full(features.shape[1], deviation**2))(
@@ -213,7 +211,7 @@ def random_backbone(model_dir: Path, samples: UInt8Array) -> Backbone:
     )
     folder = model_dir / "converted"
     make_folder(folder)
-    return from_model(keras.Model(pixels, centred), "inception_v3_random", False, samples, folder)
+    return from_model(keras.Model(network.input, centred), "inception_v3_random", False, samples, folder)
 
 
 def probe(run: Probing) -> Iterator[TaskResult]:
@@ -431,11 +429,11 @@ def pictures_a_second(backbone: Backbone, samples: Sequence[bytes]) -> float:
     """How fast a network is on one thread, decoding not counted; the best of three runs."""
     pixels = pixels_of(samples, backbone.input_size)
     runner = Runner(backbone.path)
-    runner.features(pixels[:_AT_A_TIME], _AT_A_TIME)
+    runner.features(pixels[:AT_A_TIME], AT_A_TIME)
     seconds = []
     for _ in range(_TIMED_RUNS):
         started = time.perf_counter()
-        runner.features(pixels, _AT_A_TIME)
+        runner.features(pixels, AT_A_TIME)
         seconds.append(time.perf_counter() - started)
     return len(pixels) / min(seconds)
 

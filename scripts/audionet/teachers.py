@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import warnings
 import zipfile
@@ -12,7 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .audio import Int16Array
+from .audio import Int16Array, to_float
 from .conditions import at_speed
 from .console import progress, warn
 from .errors import RecordingError, UsageError
@@ -46,7 +47,15 @@ class Teacher:
     load: Callable[[], Callable[[FloatArray], FloatArray]]
 
 
-def _resemblyzer() -> Callable[[FloatArray], FloatArray]:
+@functools.lru_cache(maxsize=1)
+def voice_encoder() -> Any:
+    """Resemblyzer's network, on one thread: there is a process for each core.
+
+    Raises
+    ------
+    UsageError
+        If it is not installed.
+    """
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of what its own dependencies are about to change
@@ -57,8 +66,12 @@ def _resemblyzer() -> Callable[[FloatArray], FloatArray]:
             f"the teacher resemblyzer takes the package {error.name}: pip install -r requirements-pretrain.txt, "
             "or train without it (--teacher none)"
         ) from None
-    torch.set_num_threads(1)  # there is a process for each core
-    encoder = VoiceEncoder("cpu", verbose=False)
+    torch.set_num_threads(1)
+    return VoiceEncoder("cpu", verbose=False)
+
+
+def _resemblyzer() -> Callable[[FloatArray], FloatArray]:
+    encoder = voice_encoder()
 
     def embedding(samples: FloatArray) -> FloatArray:
         peak = float(np.abs(samples).max())
@@ -136,14 +149,14 @@ def _kept(path: Path, shape: tuple[int, ...]) -> FloatArray | None:
     return found if found.shape == shape else None
 
 
-_loaded: dict[str, Any] = {}
-
-
 def _ask(task: _Task) -> list[FloatArray | None]:
     """The answers to each recording at each speed, (speeds, width); None where it cannot be decoded."""
-    if task.teacher not in _loaded:
-        _loaded[task.teacher] = TEACHERS[task.teacher].load()
-    return [_answers(path, _loaded[task.teacher]) for path in task.paths]
+    return [_answers(path, _loaded(task.teacher)) for path in task.paths]
+
+
+@functools.lru_cache(maxsize=1)
+def _loaded(teacher: str) -> Callable[[FloatArray], FloatArray]:
+    return TEACHERS[teacher].load()
 
 
 def _answers(path: Path, ask: Callable[[FloatArray], FloatArray]) -> FloatArray | None:
@@ -151,4 +164,4 @@ def _answers(path: Path, ask: Callable[[FloatArray], FloatArray]) -> FloatArray 
         samples: Int16Array = samples_of(path)[: _LONGEST_SECONDS * PICTURE.sample_rate]
     except RecordingError:
         return None
-    return np.stack([ask(at_speed(samples, speed).astype(np.float32) / np.float32(32768)) for speed in SPEEDS])
+    return np.stack([ask(to_float(at_speed(samples, speed))) for speed in SPEEDS])
