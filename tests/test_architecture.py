@@ -20,7 +20,7 @@ LEVELS = [
     | {"examples", "checkpoints", "plots", "head", "arrays", "calibration", "voices", "openset"}
     | {"costs", "enrolment", "timeline", "verification", "report_plots"}
     | {"conditions", "probe_tasks", "clip_features", "probes"}
-    | {"manifest", "glimpses", "teachers"},
+    | {"manifest", "glimpses", "teachers", "repitching"},
     {
         "tensorflow_runtime",
         "conversion",

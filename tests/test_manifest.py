@@ -93,6 +93,9 @@ def test_nothing_to_learn_from_is_an_error(tmp_path: Path) -> None:
         (WORDS | {"label": "("}, "is no regular expression"),
         (WORDS | {"label": "x"}, "has no group"),
         (WORDS | {"leave_out_last": -1}, "leave_out_last is -1"),
+        (WORDS | {"pitches": 1.2}, r"pitches is 1\.2: it must list"),
+        (WORDS | {"pitches": [0.9, 1]}, "pitches is .*1 left out"),
+        (WORDS | {"pitches": [0.9, "high"]}, "pitches is .*high"),
     ],
 )
 def test_a_manifest_that_says_something_else_is_refused(tmp_path: Path, entry: Any, complaint: str) -> None:

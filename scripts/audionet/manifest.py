@@ -36,6 +36,8 @@ class Source:
         Finds the group ``label`` in a recording's path inside the folder.
     leave_out_last : int
         How many recordings, the last in order of their paths, are kept for probing.
+    pitches : tuple of float
+        To learn from its recordings at these times their pitch as well.
     """
 
     name: str
@@ -45,6 +47,7 @@ class Source:
     licence: str
     url: str
     leave_out_last: int = 0
+    pitches: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -117,8 +120,15 @@ def _source(path: Path, entry: Any) -> Source:
     kept_back = entry.get("leave_out_last", 0)
     if not isinstance(kept_back, int) or kept_back < 0:
         raise DatasetError(f"{where}: leave_out_last is {kept_back!r}: it must be 0 or more")
+    pitches = entry.get("pitches", [])
+    if not isinstance(pitches, list) or not all(_is_pitch(pitch) for pitch in pitches):
+        raise DatasetError(f"{where}: pitches is {pitches!r}: it must list numbers of 0.5 to 2, 1 left out")
     texts = {name: entry[name] for name in ("name", "folder", "task", "licence", "url")}
-    return Source(**texts, label=label, leave_out_last=kept_back)
+    return Source(**texts, label=label, leave_out_last=kept_back, pitches=tuple(map(float, pitches)))
+
+
+def _is_pitch(pitch: Any) -> bool:
+    return isinstance(pitch, int | float) and 0.5 <= pitch <= 2 and pitch != 1
 
 
 def gather(sources: list[Source], data_dir: Path) -> Corpus:

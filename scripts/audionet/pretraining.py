@@ -23,6 +23,7 @@ from .files import reason
 from .glimpses import SPEEDS, Task, make
 from .manifest import Corpus, gather, read_manifest
 from .pretraining_network import Student, build
+from .repitching import with_other_pitches
 from .spectrogram import FloatArray, UInt8Array
 from .summaries import Scalars
 from .teachers import TEACHERS, answers_of
@@ -105,21 +106,31 @@ def pretrain(config: PretrainConfig) -> Pretrained:
         If the loss is no number, twice.
     """
     corpus = gather(read_manifest(config.manifest), config.data_dir)
+    corpus = with_other_pitches(corpus, config.checkpoint_dir / "other pitches", config.workers)
     for source in corpus.sources:
         print(f"{source.name}: {source.task}s, {source.licence}")
     print(f"{count(len(corpus.training), 'recording')} to learn from, {len(corpus.held_out)} held out")
     if not corpus.held_out:
         warn("too few recordings to hold any out: what follows is about those it learns from")
-    lessons = corpus.training + corpus.held_out
     answers = None
     if config.teacher != "none":
-        paths = [lesson.path for lesson in lessons]
-        answers = centred(answers_of(config.teacher, paths, config.checkpoint_dir, config.workers))
+        answers = centred(_asked(corpus, config))
     keras = import_keras()
     keras.utils.set_random_seed(config.seed)
     classes = {task: len(labels) * (len(SPEEDS) if task == "speaker" else 1) for task, labels in corpus.labels.items()}
     student = build(config, classes, TEACHERS[config.teacher].width if answers is not None else 0)
     return _Training(config, corpus, answers, student).run()
+
+
+def _asked(corpus: Corpus, config: PretrainConfig) -> FloatArray:
+    """The teacher's answers, each dataset's kept apart: adding one leaves those of the others as they are."""
+    lessons = corpus.training + corpus.held_out
+    answers = np.zeros((len(lessons), len(SPEEDS), TEACHERS[config.teacher].width), np.float32)
+    for number in range(len(corpus.sources)):
+        rows = [row for row, lesson in enumerate(lessons) if lesson.source == number]
+        paths = [lessons[row].path for row in rows]
+        answers[rows] = answers_of(config.teacher, paths, config.checkpoint_dir, config.workers)
+    return answers
 
 
 class _Training:
