@@ -13,10 +13,12 @@ from collections.abc import Sequence
 from audionet.conditions import CLEAN, TITLES
 from audionet.config import ProbeConfig
 from audionet.console import Parser, count, run, table
+from audionet.errors import UsageError
 from audionet.files import make_writable_folder, printable, write_json
 from audionet.flags import add_flags, from_flags
 from audionet.metrics import Accuracy
-from audionet.probing import Probed, Probing, TaskResult, as_json, pictures_a_second, prepare_probing, probe
+from audionet.probe_card import as_markdown, put_into_card
+from audionet.probing import Probing, TaskResult, as_json, pictures_a_second, prepare_probing, probe
 
 
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -29,6 +31,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     config = from_flags(ProbeConfig, parse_args(argv))
     if config.report is not None:
         make_writable_folder(config.report.parent)
+    if config.card is not None and not config.card.is_file():
+        raise UsageError(f"--card is {printable(config.card)}, which is no file: name a backbone's README.md")
     probing = prepare_probing(config)
     for note in probing.notes:
         print(note, flush=True)
@@ -42,6 +46,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     if config.report is not None:
         write_json(config.report, as_json(probing, results, speeds))
         print(f"Report: {printable(config.report)}")
+    if config.card is not None:
+        put_into_card(config.card, as_markdown(probing, results, speeds))
+        print(f"Card: {printable(config.card)}")
 
 
 def say(result: TaskResult, seed: int) -> None:
@@ -59,7 +66,7 @@ def say(result: TaskResult, seed: int) -> None:
     print(table(["share right (95 % interval)", "width", *(TITLES[name] for name in conditions)], rows))
     if result.changed:
         means = [
-            [row.features, f"{mean_share(result, row):.3f}", in_sign(result.difference(row, seed))]
+            [row.features, f"{result.mean_share(row):.3f}", in_sign(result.difference(row, seed))]
             for row in result.rows
         ]
         print(table([f"mean of the {len(result.changed)} not clean", "right", "more than MFCC statistics"], means))
@@ -69,10 +76,6 @@ def say(result: TaskResult, seed: int) -> None:
                 f"{printable(row.features)}: of {count(len(row.cs), 'fit')} {row.unconverged} stopped before the end, "
                 f"{row.at_edge} with the least or the most regularisation tried"
             )
-
-
-def mean_share(result: TaskResult, row: Probed) -> float:
-    return sum(float(row.right[name].mean()) for name in result.changed) / len(result.changed)
 
 
 def in_words(found: Accuracy) -> str:

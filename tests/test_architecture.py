@@ -35,7 +35,7 @@ LEVELS = [
     | {"inception", "saved_models", "pretraining_network"}
     | {"top_training", "networks", "search", "export", "tensorflow_export"},
     {"prediction", "verifying", "tracking", "wording", "judging", "held_out", "evaluation", "report"}
-    | {"preparation", "training", "publishing", "probing", "pretraining", "backbone_files"},
+    | {"preparation", "training", "publishing", "probing", "probe_card", "pretraining", "backbone_files"},
     {"instruments", "sandbox", "decoders", "batching", "service"},
     {"problems", "schemas", "uploads", "gate", "reference", "api", "server"},
 ]

@@ -17,6 +17,7 @@ from audionet.clip_features import BANDS, MFCC, Clip, Extraction, Network, clips
 from audionet.config import PROBE_CONDITIONS, ProbeConfig
 from audionet.executors import local_processes
 from audionet.metrics import accuracy
+from audionet.probe_card import as_markdown, put_into_card
 from audionet.probe_tasks import Excerpt, Material, ProbeTask
 from audionet.probing import (
     MIXTURES,
@@ -283,3 +284,38 @@ def test_a_backbone_is_also_probed_without_its_band_statistics(
         ("joined", 64),
         ("joined and band statistics", 64 + 256),
     ]
+
+
+def test_what_int8_costs_is_probed(tmp_path: Path, probe_config: Callable[..., ProbeConfig]) -> None:
+    voices(tmp_path / "voices", 5)
+    run = prepare_probing(probe_config(conditions="none", float32=True))
+    assert [backbone.arithmetic for backbone in run.backbones] == ["int8", "float32"]
+    assert run.backbones[0].identity != run.backbones[1].identity
+    (result,) = probe(run)
+    names = [row.features for row in result.rows]
+    assert [name.rpartition(" ")[2] for name in names[3:]][-2:] == ["int8", "float32"]
+
+
+def test_results_go_into_a_card_in_place_of_those_before(
+    tmp_path: Path, probe_config: Callable[..., ProbeConfig]
+) -> None:
+    voices(tmp_path / "voices", 5)
+    run = prepare_probing(probe_config(conditions="noise"))
+    results = list(probe(run))
+    section = as_markdown(run, results, [100.0])
+    row = results[0].rows[0]
+    shares = f"{row.right['clean'].mean():.3f}, {row.right['noise'].mean():.3f}"
+    assert f"| MFCC statistics | 40 | {shares} |" in section
+    assert all(len(line.split("|")) == 5 for line in section.splitlines() if line.startswith("| MFCC"))
+    card = tmp_path / "README.md"
+    for before, after in (("# mine\n\nText.\n", ""), ("# mine\n\n## Probes\n\nold\n", "## Limits\n\nMany.\n")):
+        card.write_text(before + ("\n" + after if after else ""))
+        put_into_card(card, section)
+        once = card.read_text()
+        assert once.startswith("# mine\n\n")
+        assert once.count("## Probes") == 1
+        assert "old" not in once
+        assert section in once
+        assert once.endswith(after or section)
+        put_into_card(card, section)
+        assert card.read_text() == once

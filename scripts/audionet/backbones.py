@@ -95,6 +95,7 @@ def prepare(
     samples: Callable[[tuple[int, int]], UInt8Array],
     endpoint: str | None = None,
     pooling: str | None = None,
+    quantise: bool = True,
 ) -> Backbone:
     """Find a backbone and convert it to LiteRT, unless that has been done before.
 
@@ -113,6 +114,8 @@ def prepare(
         Layer to take features from, in place of the backbone's own.
     pooling : str, optional
         How its maps become one vector, in place of the backbone's own way.
+    quantise : bool
+        Whether its weights may become int8.
 
     Raises
     ------
@@ -126,14 +129,15 @@ def prepare(
     make_folder(folder)
     side = f"-{input_side}" if input_side and not origin.says_size else ""
     tap = "".join(f"-{re.sub(r'[^A-Za-z0-9_.]+', '_', part)}" for part in (endpoint, pooling) if part)
-    path = folder / f"{origin.name}-{origin.source_hash[:12]}{side}{tap}.tflite"
+    arithmetic = "" if quantise else "-float32"
+    path = folder / f"{origin.name}-{origin.source_hash[:12]}{side}{tap}{arithmetic}.tflite"
     card_path = path.with_suffix(".json")
     card = _read_card(path, card_path)
     if card is None:
         print(f"Converting {origin.name} to LiteRT (once) ...", flush=True)
         original = origin.load()
         pixels = samples(original.input_size)
-        model, arithmetic, cosine = convert(original.function, original.input_size, pixels, origin.name)
+        model, arithmetic, cosine = convert(original.function, original.input_size, pixels, origin.name, quantise)
         write_bytes(path, model)
         card = {"sha256": hashlib.sha256(model).hexdigest(), "arithmetic": arithmetic, "cosine": cosine}
         write_json(card_path, card)

@@ -524,6 +524,7 @@ class ProbeConfig:
     )
     model_dir: Path = _flag(TF_FILES / "models", "cache of fetched and converted backbones")
     input_size: int | None = _flag(None, "side of the backbone's input, pixels, where it does not say")
+    float32: bool = _flag(False, "probe backbones in 32 bits as well: what 8 cost")
     conditions: str = _flag(
         ",".join(PROBE_CONDITIONS), "what test recordings are also heard with, separated by commas; or none"
     )
@@ -532,6 +533,7 @@ class ProbeConfig:
     workers: int = _flag(available_cores(), "processes that compute features")
     seed: int = _flag(0, "seed of the noise, of folds and of mixtures")
     report: Path | None = _flag(None, "a JSON file to write every number to")
+    card: Path | None = _flag(None, "a model card, README.md beside a backbone's weights, to write the tables into")
 
     def __post_init__(self) -> None:
         side = self.input_size

@@ -47,7 +47,7 @@ MINIMUM_COSINE = 0.99
 
 
 def convert(
-    function: FeatureFunction, input_size: tuple[int, int], samples: UInt8Array, name: str
+    function: FeatureFunction, input_size: tuple[int, int], samples: UInt8Array, name: str, quantise: bool = True
 ) -> tuple[bytes, str, float]:
     """A LiteRT model of a feature function: int8 weights where that keeps its features, else float32.
 
@@ -61,6 +61,8 @@ def convert(
         Pictures on which the converted network must agree with `function`.
     name : str
         For error messages.
+    quantise : bool
+        Whether int8 is tried.
 
     Returns
     -------
@@ -97,7 +99,7 @@ def convert(
     reference = np.concatenate([tf.nest.flatten(concrete(tf.constant(sample[None])))[0].numpy() for sample in samples])
     frozen = convert_variables_to_constants_v2(concrete)
     best: tuple[bytes, str, float] | None = None
-    for arithmetic in ("int8", "float32"):
+    for arithmetic in ("int8", "float32") if quantise else ("float32",):
         converter = tf.lite.TFLiteConverter.from_concrete_functions([frozen])
         if arithmetic == "int8":
             converter.optimizations = [tf.lite.Optimize.DEFAULT]

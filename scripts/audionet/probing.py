@@ -128,6 +128,10 @@ class TaskResult:
         """The conditions other than training's."""
         return [condition for condition in self.recordings if condition != CLEAN]
 
+    def mean_share(self, row: Probed) -> float:
+        """Share right under changed conditions, the mean of them."""
+        return sum(float(row.right[name].mean()) for name in self.changed) / len(self.changed)
+
     def difference(self, row: Probed, seed: int) -> tuple[float, float, float]:
         """How much better than MFCC statistics under changed conditions on average, and its 95 % interval."""
         baseline = next(other for other in self.rows if other.features == MFCC)
@@ -158,12 +162,23 @@ def prepare_probing(config: ProbeConfig) -> Probing:
     """
     materials, notes = find_materials(config)
     samples = sample_pictures(materials, config)
-    backbones = [
-        random_backbone(config.model_dir, pixels_of(samples, (_RANDOM_SIDE, _RANDOM_SIDE)))
-        if name == RANDOM
-        else prepare(name, config.model_dir, config.input_size, lambda size: pixels_of(samples, size), *tap)
-        for name, *tap in map(_named, config.backbones)
-    ]
+    backbones = []
+    for name, endpoint, pooling in map(_named, config.backbones):
+        if name == RANDOM:
+            backbones.append(random_backbone(config.model_dir, pixels_of(samples, (_RANDOM_SIDE, _RANDOM_SIDE))))
+            continue
+        backbones += [
+            prepare(
+                name,
+                config.model_dir,
+                config.input_size,
+                lambda size: pixels_of(samples, size),
+                endpoint,
+                pooling,
+                quantise,
+            )
+            for quantise in ((True, False) if config.float32 else (True,))
+        ]
     if not has_resemblyzer():
         notes.append("left out: Resemblyzer is not installed; pip install resemblyzer brings it")
     return Probing(config, materials, notes, backbones, samples)
@@ -256,6 +271,9 @@ def _display_names(backbones: Sequence[Backbone]) -> list[str]:
     for describe in (
         lambda backbone: backbone.name,
         lambda backbone: " ".join(filter(None, (backbone.name, backbone.endpoint, backbone.pooling))),
+        lambda backbone: " ".join(
+            filter(None, (backbone.name, backbone.endpoint, backbone.pooling, backbone.arithmetic))
+        ),
         lambda backbone: f"{backbone.name} {backbone.identity[:6]}",
     ):
         names = [describe(backbone) for backbone in backbones]
