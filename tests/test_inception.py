@@ -12,8 +12,19 @@ from conftest import save_backbone
 from audionet.backbones import prepare
 from audionet.conversion import mean_cosine
 from audionet.errors import BackboneError, UsageError
-from audionet.inception import Tap, endpoints, inception_v3, packed_weights, pooled, read_weights, tap_of, tapped
+from audionet.inception import (
+    Tap,
+    attended,
+    endpoints,
+    inception_v3,
+    packed_weights,
+    pooled,
+    read_weights,
+    tap_of,
+    tapped,
+)
 from audionet.litert import Runner
+from audionet.tensorflow_runtime import import_keras
 
 MAPS = np.random.default_rng(0).normal(size=(5, 4, 7, 3)).astype(np.float32)
 
@@ -29,6 +40,36 @@ def test_pooling_is_what_it_is_called() -> None:
     both = found["statistics"].reshape(5, 4, 6)
     np.testing.assert_allclose(both[..., :3], MAPS.mean(axis=2), atol=1e-6)
     np.testing.assert_allclose(both[..., 3:], MAPS.std(axis=2), atol=1e-2)
+
+
+def test_attention_that_weighs_all_moments_alike_is_statistics() -> None:
+    keras = import_keras()
+    maps = keras.Input(MAPS.shape[1:])
+    model = keras.Model(maps, attended(maps))
+    attention = model.get_layer("attention")
+    attention.set_weights([np.zeros_like(weight) for weight in attention.get_weights()])
+    means, deviations = np.split(np.asarray(model(MAPS)), 2, axis=1)
+    np.testing.assert_allclose(means, MAPS.mean(axis=2).reshape(5, 12), atol=1e-5)
+    np.testing.assert_allclose(deviations, MAPS.std(axis=2).reshape(5, 12), atol=1e-2)
+
+
+def test_attention_to_one_moment_gives_that_moment() -> None:
+    keras = import_keras()
+    maps = keras.Input(MAPS.shape[1:])
+    model = keras.Model(maps, attended(maps))
+    marked = MAPS.copy()
+    marked[:, 0, :, 0] = 0
+    marked[:, 0, 3, 0] = 50  # what is attended to: the first number of the fourth moment
+    hidden, attention = model.get_layer("attention_hidden"), model.get_layer("attention")
+    first, bias = (np.zeros_like(weight) for weight in hidden.get_weights())
+    first[0, 0] = 1
+    hidden.set_weights([first, bias])
+    second, bias = (np.zeros_like(weight) for weight in attention.get_weights())
+    second[0] = 100
+    attention.set_weights([second, bias])
+    means, deviations = np.split(np.asarray(model(marked)), 2, axis=1)
+    np.testing.assert_allclose(means, marked[:, :, 3].reshape(5, 12), atol=1e-4)
+    np.testing.assert_allclose(deviations, 0, atol=1e-2)
 
 
 @pytest.fixture(scope="module")
@@ -62,8 +103,11 @@ def test_an_earlier_tap_of_the_same_network(network: Any) -> None:
 def test_what_cannot_be_tapped_says_what_can(network: Any) -> None:
     with pytest.raises(UsageError, match=r"no endpoint 'mixed7': there are mixed0, mixed1$"):
         tapped(network, Tap("mixed7", "time"))
-    with pytest.raises(UsageError, match=r"--pooling is most: it must be one of average, time, statistics"):
+    with pytest.raises(UsageError, match=r"--pooling is most: it must be one of average, time, statistics$"):
         tapped(network, Tap("mixed0", "most"))
+    with pytest.raises(UsageError, match=r"--pooling is attentive: it must be one of average, time, statistics$"):
+        tapped(network, Tap("mixed0", "attentive"))
+    assert tapped(network, Tap("mixed0", "attentive", 16)).output_shape == (None, 16)
 
 
 def test_a_card_without_a_tap_is_the_first_ones() -> None:

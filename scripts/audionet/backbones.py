@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .config import TF_FILES
+from .config import POOLINGS, TF_FILES
 from .conversion import Original, convert
 from .errors import BackboneError, UsageError
 from .files import content_hash, make_folder, printable, read_json, sha256, write_bytes, write_json
@@ -269,7 +269,8 @@ def _bundled(card_path: Path, endpoint: str | None, pooling: str | None) -> _Ori
         model = inception_v3(size, tap)
         read_weights(model, weights)
         if endpoint or pooling:
-            model = tapped(model, Tap(endpoint or tap.endpoint, pooling or tap.pooling))
+            own = tap.pooling if tap.pooling in POOLINGS else "statistics"
+            model = tapped(model, Tap(endpoint or tap.endpoint, pooling or own))
         return Original(lambda pixels: model(pixels, training=False), size, model, model)
 
     origin = _Origin(card["name"], card["name"], card["sha256"], card["band_statistics"], True, load_bundled)

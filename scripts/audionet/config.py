@@ -603,7 +603,9 @@ class PretrainConfig:
     input_height: int = _flag(128, "height of the network's input, pixels")
     input_width: int = _flag(96, "width of the network's input, pixels")
     endpoint: str = _flag("mixed7", "the last block of Inception-v3 to keep; earlier is smaller and faster")
-    pooling: Literal["average", "time", "statistics"] = _flag("statistics", "how its maps become one vector")
+    pooling: Literal["average", "time", "statistics", "attentive"] = _flag(
+        "statistics", "how its maps become one vector"
+    )
     embedding: int = _flag(512, "width of the bottleneck")
     band_statistics: bool = _flag(False, "let the picture's band statistics join the bottleneck")
     version: int = _flag(1, "number of the backbone, for its card")

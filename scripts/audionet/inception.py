@@ -12,7 +12,11 @@ from .config import POOLINGS
 from .errors import UsageError
 from .spectrogram import FloatArray
 
+TRAINED_POOLING = "attentive"
+"""The pooling that has weights of its own, and so has to be trained with the network."""
+
 _LEAST_VARIANCE = 1e-5
+_ATTENTION_UNITS = 128
 
 
 @dataclass(frozen=True)
@@ -24,7 +28,7 @@ class Tap:
     endpoint : str
         Name of the layer, such as ``mixed7``.
     pooling : str
-        One of POOLINGS.
+        One of POOLINGS or, where an embedding follows, TRAINED_POOLING.
     embedding : int
         Width of the linear layer that follows, trained with the network; 0: there is none.
     """
@@ -71,6 +75,33 @@ def pooled(maps: Any, pooling: str) -> Any:
     return ops.reshape(both, (-1, 2 * rows * channels))
 
 
+def attended(maps: Any) -> Any:
+    """Mean and standard deviation over time, each number's moments weighed by what the network attends to.
+
+    Which moments count is found by two layers for every number of a moment by itself, after Okabe et al., Attentive
+    statistics pooling, 2018, and, with weights of its own for each number, ECAPA-TDNN, 2020.
+
+    Parameters
+    ----------
+    maps : tensor of float, shape (n, rows, frames, channels)
+
+    Returns
+    -------
+    tensor of float32, shape (n, 2 * rows * channels)
+    """
+    import keras
+
+    ops = keras.ops
+    _, rows, frames, channels = maps.shape
+    moments = ops.reshape(ops.transpose(ops.cast(maps, "float32"), (0, 2, 1, 3)), (-1, frames, rows * channels))
+    hidden = keras.layers.Dense(_ATTENTION_UNITS, activation="tanh", name="attention_hidden", dtype="float32")(moments)
+    scores = keras.layers.Dense(rows * channels, name="attention", dtype="float32")(hidden)
+    weights = ops.softmax(scores, axis=1)
+    mean = ops.sum(weights * moments, axis=1)
+    variance = ops.sum(weights * ops.square(moments - ops.expand_dims(mean, 1)), axis=1)
+    return ops.concatenate([mean, ops.sqrt(variance + _LEAST_VARIANCE)], axis=-1)
+
+
 def inception_v3(input_size: tuple[int, int], tap: Tap) -> Any:
     """Keras's Inception-v3 with random weights, from pixels of 0 to 255 to the vector that a tap gives.
 
@@ -103,11 +134,13 @@ def tapped(model: Any, tap: Tap) -> Any:
     """
     import keras
 
-    if tap.pooling not in POOLINGS:
-        raise UsageError(f"--pooling is {tap.pooling}: it must be one of {', '.join(POOLINGS)}")
+    known = (*POOLINGS, TRAINED_POOLING) if tap.embedding else POOLINGS
+    if tap.pooling not in known:
+        raise UsageError(f"--pooling is {tap.pooling}: it must be one of {', '.join(known)}")
     if tap.endpoint not in endpoints(model):
         raise UsageError(f"there is no endpoint '{tap.endpoint}': there are {', '.join(endpoints(model))}")
-    vector = pooled(model.get_layer(tap.endpoint).output, tap.pooling)
+    maps = model.get_layer(tap.endpoint).output
+    vector = attended(maps) if tap.pooling == TRAINED_POOLING else pooled(maps, tap.pooling)
     if tap.embedding:
         # Wide statistics differ in size by orders of magnitude: brought to one scale before the layer and after it.
         vector = keras.layers.BatchNormalization(name="statistics", dtype="float32")(vector)
