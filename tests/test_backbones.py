@@ -41,7 +41,7 @@ def test_the_bundled_backbone_as_litert(model_dir: Path) -> None:
     with np.load(WEIGHTS) as arrays:
         pictures, expected = arrays["check_picture"], arrays["check_global_average"]
     backbone = prepare("inception_v3_speech", model_dir, None, lambda size: pictures)
-    assert (backbone.input_size, backbone.width, backbone.band_statistics) == ((128, 128), 2048, True)
+    assert (backbone.input_size, backbone.width, backbone.statistics) == ((128, 128), 2048, "bands")
     assert backbone.arithmetic == "int8"
     runner = Runner(backbone.path)
     features = np.stack([runner(picture[None]) for picture in pictures])
@@ -67,7 +67,7 @@ def test_a_half_written_conversion_is_done_again(averaging_backbone: Path, tmp_p
 
 def test_a_saved_model_gets_values_of_0_to_1(averaging_backbone: Path, tmp_path: Path) -> None:
     backbone = prepare(str(averaging_backbone), tmp_path, None, random_pictures)
-    assert (backbone.input_size, backbone.width, backbone.band_statistics) == ((64, 48), 64, False)
+    assert (backbone.input_size, backbone.width, backbone.statistics) == ((64, 48), 64, None)
     pixels = random_pictures((64, 48))[:1]
     np.testing.assert_allclose(Runner(backbone.path)(pixels), (pixels / 255).mean(axis=(2, 3))[0], rtol=1e-4)
 

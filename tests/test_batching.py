@@ -27,7 +27,8 @@ def jpgs(tone_model: Path) -> list[bytes]:
 
 def submit(batcher: Batcher, predictor: Predictor, jpg: bytes, start: float = 0.0) -> asyncio.Future[ChunkAnswer]:
     features = picture_features(jpg, predictor.input_size)
-    return batcher.submit(start, features.pixels[0], features.band_statistics)
+    statistics = features.statistics(predictor.statistics) if predictor.statistics else np.empty(0, np.float32)
+    return batcher.submit(start, features.pixels[0], statistics)
 
 
 def test_in_company_every_picture_is_answered_as_if_it_were_alone(predictor: Predictor, jpgs: list[bytes]) -> None:

@@ -44,7 +44,7 @@ def blocks() -> Any:
 @pytest.fixture
 def block_backbone(tmp_path: Path) -> Backbone:
     model = blocks()
-    backbone = from_model(model, "blocks", True, noise(4, (32, 24)), tmp_path)
+    backbone = from_model(model, "blocks", "bands", noise(4, (32, 24)), tmp_path)
 
     def load() -> Original:
         # A new one each time, as from a file.
@@ -131,7 +131,7 @@ def test_fine_tuning_gets_better_and_is_what_is_published(
     picture_folder, retrain_config, block_backbone, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A random backbone and a top layer that hardly trained: all that is learned is learned by fine-tuning."""
-    monkeypatch.setattr(training, "prepare", lambda *_: dataclasses.replace(block_backbone, band_statistics=False))
+    monkeypatch.setattr(training, "prepare", lambda *_: dataclasses.replace(block_backbone, statistics=None))
     config = retrain_config(
         picture_folder(recordings=8),
         how_many_training_steps=1,
@@ -157,7 +157,7 @@ def test_fine_tuning_gets_better_and_is_what_is_published(
 def test_fine_tuning_that_only_spoils_keeps_the_frozen_network(
     picture_folder, retrain_config, block_backbone, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(training, "prepare", lambda *_: dataclasses.replace(block_backbone, band_statistics=False))
+    monkeypatch.setattr(training, "prepare", lambda *_: dataclasses.replace(block_backbone, statistics=None))
     config = retrain_config(picture_folder(), fine_tune=3, fine_tune_steps=20, fine_tune_learning_rate=5.0)
     trained = train(config)
     assert trained.backbone.name == "blocks"

@@ -321,5 +321,5 @@ def test_what_is_said_of_a_finished_backbone(config) -> None:
     write_backbone(found, settings)
     described = json.loads((settings.output_dir / "backbone.json").read_text())
     assert described["name"] == "heard"
-    assert described["band_statistics"] is False
+    assert described["statistics"] == "mfcc"
     assert f"SHA-256 `{described['sha256']}`" in (settings.output_dir / "README.md").read_text()

@@ -273,16 +273,19 @@ def test_taps_of_one_backbone_are_told_apart(tmp_path: Path, probe_config: Calla
     assert list(rows.values()) == [32 * 3, 8 * 3]
 
 
-def test_a_backbone_is_also_probed_without_its_band_statistics(
-    tmp_path: Path, probe_config: Callable[..., ProbeConfig], backbone: Backbone
+@pytest.mark.parametrize(
+    ("kind", "title", "width"), [("bands", "band statistics", 256), ("mfcc", "MFCC statistics", 40)]
+)
+def test_a_backbone_is_also_probed_without_the_statistics_that_it_joins(
+    kind: str, title: str, width: int, tmp_path: Path, probe_config: Callable[..., ProbeConfig], backbone: Backbone
 ) -> None:
     voices(tmp_path / "voices", recordings=3)
     run = prepare_probing(probe_config(conditions="none"))
-    joined = dataclasses.replace(backbone, name="joined", band_statistics=True)
+    joined = dataclasses.replace(backbone, name="joined", statistics=kind)
     (result,) = probe(dataclasses.replace(run, backbones=[joined]))
     assert [(row.features, row.width) for row in result.rows[-2:]] == [
         ("joined", 64),
-        ("joined and band statistics", 64 + 256),
+        (f"joined and {title}", 64 + width),
     ]
 
 

@@ -19,7 +19,7 @@ from conftest import ROOT, SAMPLE_AUDIO, run_script, save_backbone
 from audionet import bottlenecks
 from audionet.config import GRAPH_SUFFIXES, lite_path
 from audionet.errors import ModelError, UsageError
-from audionet.features import picture_features
+from audionet.features import STATISTICS_WIDTHS, picture_features
 from audionet.files import LOCK_NAME
 from audionet.head import Head, Layer
 from audionet.prediction import Predictor
@@ -42,8 +42,8 @@ def probabilities(path: Path, jpgs: list[bytes], trained: Trained) -> np.ndarray
     if path.suffix == ".keras":
         pictures = [picture_features(jpg, trained.backbone.input_size) for jpg in jpgs]
         inputs = [np.concatenate([picture.pixels for picture in pictures]).astype(np.float32)]
-        if trained.backbone.band_statistics:
-            inputs.append(np.stack([picture.band_statistics for picture in pictures]))
+        if trained.backbone.statistics is not None:
+            inputs.append(np.stack([picture.statistics(trained.backbone.statistics) for picture in pictures]))
         return keras.models.load_model(path).predict(inputs, verbose=0)
     serve = tf.saved_model.load(str(path)).signatures["serving_default"]
     return serve(jpeg=tf.constant(jpgs))["final_result"].numpy()
@@ -97,7 +97,8 @@ def test_a_network_from_scratch_as_keras(picture_folder, retrain_config, tmp_pat
 
 
 @pytest.mark.slow
-def test_pictures_of_another_height_are_read_alike(picture_folder, retrain_config, tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", ["bands", "mfcc"])
+def test_pictures_of_another_height_are_read_alike(kind: str, picture_folder, retrain_config, tmp_path: Path) -> None:
     """Rows are not bands there: both sides resize before they take statistics."""
     from PIL import Image
 
@@ -107,15 +108,19 @@ def test_pictures_of_another_height_are_read_alike(picture_folder, retrain_confi
             picture.resize((90, 77)).save(path, quality=95)
     config = retrain_config(folder, output_graph=tmp_path / "out" / "model.pb", how_many_training_steps=5)
     trained = train(config)
-    trained = dataclasses.replace(trained, backbone=dataclasses.replace(trained.backbone, band_statistics=True))
+    trained = dataclasses.replace(trained, backbone=dataclasses.replace(trained.backbone, statistics=kind))
     generator = np.random.default_rng(0)
-    width = trained.backbone.width + 256
+    width = trained.backbone.width + STATISTICS_WIDTHS[kind]
     weights = Layer(generator.standard_normal((width, 3)).astype(np.float32), np.zeros(3, np.float32))
     head = Head(np.zeros(width, np.float32), np.ones(width, np.float32), None, False, weights)
     jpgs = [picture.path.read_bytes() for picture in trained.points]
     pictures = [picture_features(jpg, trained.backbone.input_size) for jpg in jpgs]
-    features = np.concatenate([trained.features, np.stack([p.band_statistics for p in pictures])], axis=1)
-    publish(dataclasses.replace(trained, head=head, features=features), config)
+    features = np.concatenate([trained.features, np.stack([p.statistics(kind) for p in pictures])], axis=1)
+    comparison = trained.open_set.comparison
+    wider = np.pad(comparison.space.weights, ((0, STATISTICS_WIDTHS[kind]), (0, 0)))
+    comparison = dataclasses.replace(comparison, space=Layer(wider, comparison.space.biases))
+    open_set = dataclasses.replace(trained.open_set, comparison=comparison)
+    publish(dataclasses.replace(trained, head=head, features=features, open_set=open_set), config)
     np.testing.assert_allclose(
         probabilities(config.output_graph, jpgs, trained), head.probabilities(features), atol=0.01
     )

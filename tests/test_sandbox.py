@@ -41,10 +41,11 @@ def test_a_job_survives_being_sent(clip: Path) -> None:
     assert Job.from_line(sent.line()) == sent
 
 
-def test_features_of_every_chunk_then_the_length(clip: Path) -> None:
-    *chunks, (end, nothing) = frames(job(clip))
+@pytest.mark.parametrize(("statistics", "width"), [(None, 0), ("bands", 256), ("mfcc", 40)])
+def test_features_of_every_chunk_then_the_length(statistics: str | None, width: int, clip: Path) -> None:
+    *chunks, (end, nothing) = frames(job(clip, statistics=statistics))
     assert [header["start"] for header, _ in chunks] == [0.0, 0.5, 1.0]
-    assert {len(content) for _, content in chunks} == {64 * 48 * 3 + 256 * 4}
+    assert {len(content) for _, content in chunks} == {64 * 48 * 3 + width * 4}
     assert (end, nothing) == ({"seconds": 1.5, "remark": None}, b"")
 
 

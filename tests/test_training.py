@@ -64,7 +64,7 @@ def test_the_exported_file_is_the_trained_model(picture_folder, retrain_config) 
     network = trained.data.bottlenecks.records.take("network").astype(np.float32)
     for row, picture in enumerate(trained.data.bottlenecks.pictures):
         features = picture_features(picture.path.read_bytes(), trained.backbone.input_size)
-        answer = runner(*model_inputs(features, trained.backbone.band_statistics))
+        answer = runner(*model_inputs(features, trained.backbone.statistics))
         expected = trained.head.probabilities(network[row : row + 1])[0]
         assert expected.max() < 0.95  # where all answers are sure, a wrong slope does not show
         np.testing.assert_allclose(answer, expected, atol=0.005 / trained.temperature)

@@ -26,6 +26,11 @@ from .teachers import TEACHERS
 MOST_BYTES = 50_000_000
 """A backbone is bundled with the code, and has to stay small enough for that."""
 
+_JOINED = {
+    "none": "",
+    "bands": ", which the picture's band statistics (256 numbers) join",
+    "mfcc": ", which the picture's MFCC statistics (40 numbers) join",
+}
 _TEMPLATE = Path(__file__).with_name("templates") / "backbone.md"
 
 
@@ -57,7 +62,7 @@ def write_backbone(found: Pretrained, config: PretrainConfig) -> Path:
         "endpoint": config.endpoint,
         "pooling": config.pooling,
         "embedding": config.embedding,
-        "band_statistics": config.band_statistics,
+        "statistics": None if config.statistics == "none" else config.statistics,
     }
     card = _card(found, config, described, len(content))
     write_bytes(folder / "README.md", card.encode())
@@ -89,7 +94,7 @@ def _card(found: Pretrained, config: PretrainConfig, described: dict[str, Any], 
     ]
     filled = {
         "megabytes": f"{size / 1e6:.0f}",
-        "joined": ", which the picture's own band statistics (256 numbers) join" if config.band_statistics else "",
+        "joined": _JOINED[config.statistics],
         "data": "\n".join(data),
         "teacher": f"{teacher.name} ({teacher.licence}, {teacher.url})." if teacher else "None.",
         "pictures": f"{found.steps * config.batch_size:,}",

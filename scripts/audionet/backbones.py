@@ -47,8 +47,8 @@ class Backbone:
         Height and width, pixels.
     width : int
         Numbers in the network's features.
-    band_statistics : bool
-        Whether the bottleneck joins the picture's band statistics to the network's features.
+    statistics : str or None
+        Those of the picture, "bands" or "mfcc", that the bottleneck joins to the network's features.
     arithmetic : str
         ``int8`` or ``float32``.
     cosine : float
@@ -66,7 +66,7 @@ class Backbone:
     identity: str
     input_size: tuple[int, int]
     width: int
-    band_statistics: bool
+    statistics: str | None
     arithmetic: str
     cosine: float
     load: Callable[[], Original] = dataclasses.field(compare=False, repr=False)
@@ -81,7 +81,7 @@ class _Origin:
     name: str
     source: str
     source_hash: str
-    band_statistics: bool
+    statistics: str | None
     says_size: bool
     load: Callable[[], Original]
     endpoint: str | None = None
@@ -152,7 +152,7 @@ def prepare(
         identity=card["sha256"],
         input_size=(height, width),
         width=runner.output_width,
-        band_statistics=origin.band_statistics,
+        statistics=origin.statistics,
         arithmetic=card["arithmetic"],
         cosine=card["cosine"],
         load=origin.load,
@@ -161,7 +161,7 @@ def prepare(
     )
 
 
-def from_model(model: Any, name: str, band_statistics: bool, samples: UInt8Array, folder: Path) -> Backbone:
+def from_model(model: Any, name: str, statistics: str | None, samples: UInt8Array, folder: Path) -> Backbone:
     """A network that was trained here, converted to LiteRT.
 
     Parameters
@@ -169,8 +169,8 @@ def from_model(model: Any, name: str, band_statistics: bool, samples: UInt8Array
     model : keras.Model
         Pixels of 0 to 255 to features.
     name : str
-    band_statistics : bool
-        Whether the top is given these too.
+    statistics : str or None
+        Those of the picture that the top is given too.
     samples : ndarray of uint8, shape (n, height, width, 3)
         Pictures on which the converted network must agree with the original.
     folder : Path
@@ -194,7 +194,7 @@ def from_model(model: Any, name: str, band_statistics: bool, samples: UInt8Array
         identity=fingerprint,
         input_size=original.input_size,
         width=Runner(path).output_width,
-        band_statistics=band_statistics,
+        statistics=statistics,
         arithmetic=arithmetic,
         cosine=cosine,
         load=lambda: original,
@@ -237,7 +237,7 @@ def _resolve(
         name,
         architecture,
         content_hash(folder),
-        False,
+        None,
         False,
         lambda: load_saved_model(folder, architecture, input_side, endpoint, pooling),
     )
@@ -273,5 +273,5 @@ def _bundled(card_path: Path, endpoint: str | None, pooling: str | None) -> _Ori
             model = tapped(model, Tap(endpoint or tap.endpoint, pooling or own))
         return Original(lambda pixels: model(pixels, training=False), size, model, model)
 
-    origin = _Origin(card["name"], card["name"], card["sha256"], card["band_statistics"], True, load_bundled)
+    origin = _Origin(card["name"], card["name"], card["sha256"], card["statistics"], True, load_bundled)
     return dataclasses.replace(origin, endpoint=tap.endpoint, pooling=tap.pooling)

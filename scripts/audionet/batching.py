@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .features import BAND_STATISTICS_WIDTH
+from .features import STATISTICS_WIDTHS
 from .prediction import ChunkAnswer, Predictor
 from .spectrogram import FloatArray, UInt8Array
 
@@ -18,7 +18,7 @@ from .spectrogram import FloatArray, UInt8Array
 class _Waiting(NamedTuple):
     start: float
     pixels: UInt8Array
-    band_statistics: FloatArray
+    statistics: FloatArray
     answer: asyncio.Future[ChunkAnswer]
 
 
@@ -47,13 +47,12 @@ class Batcher:
 
     async def warm_up(self) -> None:
         """Make room for the largest batch, so that nobody waits for that later."""
-        height, width = self._predictor.input_size
-        pixels = np.zeros((self._most, height, width, 3), np.uint8)
-        statistics = np.zeros((self._most, BAND_STATISTICS_WIDTH), np.float32)
+        pixels = np.zeros((self._most, *self._predictor.input_size, 3), np.uint8)
+        width = STATISTICS_WIDTHS[self._predictor.statistics] if self._predictor.statistics else 0
         loop = asyncio.get_running_loop()
-        await loop.run_in_executor(self._thread, self._predictor.see, pixels, statistics)
+        await loop.run_in_executor(self._thread, self._see, pixels, np.zeros((self._most, width), np.float32))
 
-    def submit(self, start: float, pixels: UInt8Array, band_statistics: FloatArray) -> asyncio.Future[ChunkAnswer]:
+    def submit(self, start: float, pixels: UInt8Array, statistics: FloatArray) -> asyncio.Future[ChunkAnswer]:
         """Have a chunk's picture looked at.
 
         Parameters
@@ -61,10 +60,11 @@ class Batcher:
         start : float
             Seconds into the clip.
         pixels : ndarray of uint8, shape (height, width, 3)
-        band_statistics : ndarray of float32, shape (256,)
+        statistics : ndarray of float32, shape (width,)
+            Those that the model takes; empty where it takes none.
         """
         answer: asyncio.Future[ChunkAnswer] = asyncio.get_running_loop().create_future()
-        self._waiting.append(_Waiting(start, pixels, band_statistics, answer))
+        self._waiting.append(_Waiting(start, pixels, statistics, answer))
         self._go_on()
         return answer
 
@@ -85,11 +85,14 @@ class Batcher:
 
     def _look(self, batch: list[_Waiting]) -> list[ChunkAnswer]:
         pixels = np.stack([waiting.pixels for waiting in batch])
-        probabilities, embeddings = self._predictor.see(pixels, np.stack([w.band_statistics for w in batch]))
+        probabilities, embeddings = self._see(pixels, np.stack([waiting.statistics for waiting in batch]))
         return [
             self._predictor.chunk_answer(waiting.start, probabilities[i], embeddings[i])
             for i, waiting in enumerate(batch)
         ]
+
+    def _see(self, pixels: UInt8Array, statistics: FloatArray) -> tuple[FloatArray, FloatArray]:
+        return self._predictor.see(pixels, statistics if self._predictor.statistics else None)
 
     def _deliver(self, batch: list[_Waiting], done: asyncio.Future[list[ChunkAnswer]]) -> None:
         self._at_work = False

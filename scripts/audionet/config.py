@@ -607,7 +607,9 @@ class PretrainConfig:
         "statistics", "how its maps become one vector"
     )
     embedding: int = _flag(512, "width of the bottleneck")
-    band_statistics: bool = _flag(False, "let the picture's band statistics join the bottleneck")
+    statistics: Literal["none", "bands", "mfcc"] = _flag(
+        "mfcc", "statistics of the picture that join the bottleneck: of its mel bands, of its MFCCs"
+    )
     version: int = _flag(1, "number of the backbone, for its card")
     margin: float = _flag(0.2, "how much nearer its own direction than any other a speaker has to be, in cosines")
     disturbance: float = _flag(

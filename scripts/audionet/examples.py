@@ -13,9 +13,9 @@ from .cache import IntArray, Records
 from .config import available_cores
 from .dataset import Picture
 from .errors import DatasetError
-from .features import picture_features
+from .features import model_inputs, picture_features
 from .files import printable
-from .spectrogram import FloatArray, UInt8Array
+from .spectrogram import FloatArray
 
 Item = TypeVar("Item")
 
@@ -83,24 +83,24 @@ class PictureExamples:
     labels : ndarray of int64, shape (len(pictures),)
     input_size : (int, int)
         Height and width that the network takes.
-    band_statistics : bool
-        Whether it takes these too, as its second input.
+    statistics : str or None
+        Those that it takes too, as its second input.
     """
 
     def __init__(
-        self, pictures: Sequence[Picture], labels: IntArray, input_size: tuple[int, int], band_statistics: bool
+        self, pictures: Sequence[Picture], labels: IntArray, input_size: tuple[int, int], statistics: str | None
     ) -> None:
         self.labels = labels
         self._pictures = pictures
         self._input_size = input_size
-        self._band_statistics = band_statistics
+        self._statistics = statistics
         self._threads = ThreadPoolExecutor(available_cores())
-        self._kept: dict[int, tuple[UInt8Array, FloatArray]] = {}
+        self._kept: dict[int, tuple[NDArray[Any], ...]] = {}
         height, width = input_size
         self._room = _MOST_DECODED // (3 * height * width)
 
     def inputs(self, which: IntArray) -> tuple[NDArray[Any], ...]:
-        """Pixels, uint8 (n, height, width, 3), and band statistics, float32 (n, 256), where they are wanted.
+        """Pixels, uint8 (n, height, width, 3), and statistics, float32 (n, width), where some are wanted.
 
         Raises
         ------
@@ -108,10 +108,9 @@ class PictureExamples:
             If a picture is gone or damaged.
         """
         decoded = list(self._threads.map(self._decoded, which.tolist()))
-        pixels = np.concatenate([pixels for pixels, _ in decoded])
-        return (pixels, np.stack([bands for _, bands in decoded])) if self._band_statistics else (pixels,)
+        return tuple(map(np.concatenate, zip(*decoded, strict=True)))
 
-    def _decoded(self, number: int) -> tuple[UInt8Array, FloatArray]:
+    def _decoded(self, number: int) -> tuple[NDArray[Any], ...]:
         if number in self._kept:
             return self._kept[number]
         path = self._pictures[number].path
@@ -120,7 +119,7 @@ class PictureExamples:
         except (OSError, DatasetError) as error:
             reason = error.strerror if isinstance(error, OSError) else error
             raise DatasetError(f"{printable(path)}: {reason}; it was there when training began: run again") from None
-        found = features.pixels, features.band_statistics
+        found = model_inputs(features, self._statistics)
         if len(self._kept) < self._room:
             self._kept[number] = found
         return found

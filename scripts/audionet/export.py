@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .backbones import Backbone
-from .features import BAND_STATISTICS_WIDTH, PictureFeatures, model_inputs
+from .features import STATISTICS_WIDTHS, PictureFeatures, model_inputs
 from .head import Head, Layer
 from .litert import Runner
 from .spectrogram import FloatArray
@@ -20,14 +20,14 @@ def join(backbone: Backbone, head: Head, output_name: str, space: Layer) -> byte
     """Append the head, and the layer that voices are compared by, to the backbone's graph.
 
     The converted backbone's flatbuffer is edited, not converted again: that takes a tenth of a second where a
-    conversion takes ten. Added are the concatenation with the band statistics where the bottleneck has them,
+    conversion takes ten. Added are the concatenation with the picture's statistics where the bottleneck has them,
     the head's layers and a softmax.
 
     Returns
     -------
     bytes
         A .tflite file. Inputs: uint8 RGB (1, height, width, 3) and, where the backbone's bottleneck has them,
-        float32 band statistics (1, 256). Outputs: float32 probabilities (1, labels), named `output_name`, and
+        those statistics, float32 (1, width). Outputs: float32 probabilities (1, labels), named `output_name`, and
         the place in the space of voices (1, dimensions), named "place".
     """
     import flatbuffers
@@ -70,8 +70,8 @@ def join(backbone: Backbone, head: Head, output_name: str, space: Layer) -> byte
 
     none, relu = schema.ActivationFunctionType.NONE, schema.ActivationFunctionType.RELU
     values, width = int(graph.outputs[0]), len(head.offset)
-    if backbone.band_statistics:
-        statistics = tensor("band_statistics", (1, BAND_STATISTICS_WIDTH))
+    if backbone.statistics is not None:
+        statistics = tensor("statistics", (1, STATISTICS_WIDTHS[backbone.statistics]))
         graph.inputs = np.append(graph.inputs, statistics).astype(np.int32)
         options = schema.ConcatenationOptionsT()
         options.axis = 1
@@ -98,7 +98,7 @@ def join(backbone: Backbone, head: Head, output_name: str, space: Layer) -> byte
     return bytes(builder.Output())
 
 
-def answers(path: Path, pictures: Sequence[PictureFeatures], band_statistics: bool) -> FloatArray:
+def answers(path: Path, pictures: Sequence[PictureFeatures], statistics: str | None) -> FloatArray:
     """What an exported model says of pictures.
 
     Parameters
@@ -107,12 +107,12 @@ def answers(path: Path, pictures: Sequence[PictureFeatures], band_statistics: bo
         The .tflite file.
     pictures : sequence of PictureFeatures
         At the model's input size.
-    band_statistics : bool
-        Whether the model takes them as its second input.
+    statistics : str or None
+        Those that the model takes as its second input.
 
     Returns
     -------
     ndarray of float32, shape (len(pictures), labels)
     """
     runner = Runner(path)
-    return np.stack([runner(*model_inputs(features, band_statistics)) for features in pictures])
+    return np.stack([runner(*model_inputs(features, statistics)) for features in pictures])

@@ -18,6 +18,9 @@ BAND_STATISTICS_WIDTH = 2 * BANDS
 COEFFICIENTS = 20
 MFCC_STATISTICS_WIDTH = 2 * COEFFICIENTS
 
+STATISTICS_WIDTHS = {"bands": BAND_STATISTICS_WIDTH, "mfcc": MFCC_STATISTICS_WIDTH}
+"""The statistics of a picture that may join a network's features, and how many numbers they are."""
+
 
 class PictureFeatures(NamedTuple):
     """One picture, ready for a backbone.
@@ -38,6 +41,10 @@ class PictureFeatures(NamedTuple):
     pixels: UInt8Array
     band_statistics: FloatArray
     mfcc_statistics: FloatArray
+
+    def statistics(self, kind: str) -> FloatArray:
+        """One of STATISTICS_WIDTHS."""
+        return {"bands": self.band_statistics, "mfcc": self.mfcc_statistics}[kind]
 
 
 def picture_features(jpg: bytes, input_size: tuple[int, int]) -> PictureFeatures:
@@ -71,9 +78,9 @@ def picture_features(jpg: bytes, input_size: tuple[int, int]) -> PictureFeatures
     )
 
 
-def model_inputs(features: PictureFeatures, band_statistics: bool) -> tuple[NDArray[Any], ...]:
-    """The inputs of an exported model, in its order."""
-    return (features.pixels, features.band_statistics[None]) if band_statistics else (features.pixels,)
+def model_inputs(features: PictureFeatures, statistics: str | None) -> tuple[NDArray[Any], ...]:
+    """The inputs of an exported model, in its order: the pixels and, where it takes some, statistics."""
+    return (features.pixels,) if statistics is None else (features.pixels, features.statistics(statistics)[None])
 
 
 def _mean_and_deviation(rows: FloatArray) -> tuple[FloatArray, FloatArray]:

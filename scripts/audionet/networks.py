@@ -12,7 +12,7 @@ import numpy as np
 from .backbones import Backbone
 from .config import RetrainConfig
 from .errors import BackboneError, UsageError
-from .features import BAND_STATISTICS_WIDTH
+from .features import STATISTICS_WIDTHS
 from .head import Head
 from .spectrogram import FloatArray, UInt8Array
 from .stepping import Network
@@ -79,7 +79,7 @@ def from_scratch(samples: UInt8Array, labels: int, config: RetrainConfig, exact:
         layers = {"simple_cnn": _simple, "deep_cnn": _deep}[config.architecture]
         features = keras.Model(pixels, layers(keras.layers, normal), name="features")
         width = features.output.shape[-1]
-        return topped(features, np.zeros(width, np.float32), np.ones(width, np.float32), labels, False, config)
+        return topped(features, np.zeros(width, np.float32), np.ones(width, np.float32), labels, None, config)
 
 
 def _simple(layers: Any, values: Any) -> Any:
@@ -149,7 +149,7 @@ def from_backbone(backbone: Backbone, head: Head, config: RetrainConfig, exact: 
         first = blocks[-config.fine_tune - 1] + 1 if config.fine_tune < len(blocks) else 0
         for i, layer in enumerate(features.layers):
             layer.trainable = i >= first and not isinstance(layer, keras.layers.BatchNormalization)
-        built = topped(features, head.offset, head.scale, len(head.last.biases), backbone.band_statistics, config)
+        built = topped(features, head.offset, head.scale, len(head.last.biases), backbone.statistics, config)
         put_head(head, built.network.model)
     return built
 
@@ -164,7 +164,7 @@ def _hardware(exact: bool) -> contextlib.AbstractContextManager[Any]:
 
 
 def topped(
-    features: Any, offset: FloatArray, scale: FloatArray, labels: int, band_statistics: bool, config: RetrainConfig
+    features: Any, offset: FloatArray, scale: FloatArray, labels: int, statistics: str | None, config: RetrainConfig
 ) -> PictureNetwork:
     """Features with an untrained top on them.
 
@@ -175,8 +175,8 @@ def topped(
     offset, scale : ndarray of float32
         How the top standardises what it is given.
     labels : int
-    band_statistics : bool
-        Whether the top is given these too.
+    statistics : str or None
+        Those of the picture that the top is given too.
     config : RetrainConfig
         The kind of top and its regularisation.
     """
@@ -185,8 +185,8 @@ def topped(
 
     pixels = keras.Input(features.input_shape[1:], name="pixels")
     inputs, values = [pixels], features(pixels)
-    if band_statistics:
-        inputs.append(keras.Input((BAND_STATISTICS_WIDTH,), name="band_statistics"))
+    if statistics is not None:
+        inputs.append(keras.Input((STATISTICS_WIDTHS[statistics],), name="statistics"))
         values = keras.layers.Concatenate()([values, inputs[1]])
     for layer in head_layers(labels, offset, scale, config):
         values = layer(values)

@@ -17,7 +17,7 @@ from .costs import Costs, Rule
 from .dataset import picture_config_from
 from .enrolment import Enrolled, read_enrolled
 from .errors import DatasetError, ModelError, RecordingError
-from .features import PictureFeatures, picture_features
+from .features import STATISTICS_WIDTHS, PictureFeatures, model_inputs, picture_features
 from .files import content_hash, printable, read_json
 from .litert import Runner
 from .spectrogram import FloatArray, UInt8Array, decode, render
@@ -26,7 +26,7 @@ from .voices import directions
 Item = TypeVar("Item")
 
 PICTURE_SUFFIXES = frozenset({".jpg", ".jpeg"})
-MODEL_FORMAT = 2
+MODEL_FORMAT = 3
 
 
 class Look(NamedTuple):
@@ -162,7 +162,7 @@ class Predictor:
         if with_enrolled:
             self.enrolled = read_enrolled(enrolled_path(graph), card["graph_sha256"], self.dimensions)
         self.voices = self.arrays.voices.joined([enrolled.voice for enrolled in self.enrolled.values()])
-        self._band_statistics: bool = card["backbone"]["band_statistics"]
+        self.statistics: str | None = card["backbone"]["statistics"]
         self._runner = Runner(lite_path(graph), threads or available_cores(), held)
         _, height, width, _ = self._runner.input_shapes[0]
         self.input_size = (height, width)
@@ -200,24 +200,25 @@ class Predictor:
     def look(self, jpg: bytes) -> Look:
         """Show the network one picture."""
         features = picture_features(jpg, self.input_size)
-        probabilities, embeddings = self.see(features.pixels, features.band_statistics[None])
+        probabilities, embeddings = self.see(*model_inputs(features, self.statistics))
         return Look(probabilities[0], embeddings[0], features)
 
-    def see(self, pixels: UInt8Array, band_statistics: FloatArray) -> tuple[FloatArray, FloatArray]:
+    def see(self, pixels: UInt8Array, statistics: FloatArray | None = None) -> tuple[FloatArray, FloatArray]:
         """Show the network several pictures at once; each is answered as if it were alone.
 
         Parameters
         ----------
         pixels : ndarray of uint8, shape (n, height, width, 3)
             At `input_size`.
-        band_statistics : ndarray of float32, shape (n, 256)
+        statistics : ndarray of float32, shape (n, width), optional
+            Where the model takes some: `self.statistics` says which.
 
         Returns
         -------
         (ndarray, ndarray) of float32, shapes (n, labels) and (n, dimensions)
             Calibrated probabilities, and which way each lies where voices are compared.
         """
-        inputs = (pixels, band_statistics) if self._band_statistics else (pixels,)
+        inputs = (pixels,) if statistics is None else (pixels, statistics)
         probabilities, places = self._runner.run_all(*inputs)
         return probabilities, directions(places)
 
@@ -347,7 +348,7 @@ def _is_whole(card: dict[str, Any], labels: int) -> bool:
             (card["labels"], list),
             (card["picture"], dict | None),
             (card["decision"], dict | None),
-            (card["backbone"]["band_statistics"], bool),
+            (card["backbone"]["statistics"], str | None),
             (card["backbone"]["name"], str),
             (card["open_set"]["asked_rate"], float | int),
             (card["open_set"]["network_had_heard_those_left_out"], bool),
@@ -366,6 +367,7 @@ def _is_whole(card: dict[str, Any], labels: int) -> bool:
         all(isinstance(value, kind) for value, kind in kinds)
         and all(isinstance(label, str) for label in card["labels"])
         and len(card["labels"]) == labels
+        and card["backbone"]["statistics"] in (None, *STATISTICS_WIDTHS)
         and (threshold is None or math.isfinite(threshold))
         and 0 < temperature < math.inf
     )

@@ -45,7 +45,7 @@ _NO_PART = (
     "look_every",
     "manifest",
     "version",
-    "band_statistics",
+    "statistics",
 )
 
 

@@ -49,6 +49,9 @@ RANDOM = "random"
 
 MIXTURES = "MFCC + GMM"
 
+JOINED = {"bands": BANDS, "mfcc": MFCC}
+"""What the statistics that a backbone may join are called in the table."""
+
 _RANDOM_SIDE = 128
 _RANDOM_SEED = 0
 _SAMPLES = 32
@@ -226,7 +229,7 @@ def random_backbone(model_dir: Path, samples: UInt8Array) -> Backbone:
     )
     folder = model_dir / "converted"
     make_folder(folder)
-    return from_model(keras.Model(network.input, centred), "inception_v3_random", False, samples, folder)
+    return from_model(keras.Model(network.input, centred), "inception_v3_random", None, samples, folder)
 
 
 def probe(run: Probing) -> Iterator[TaskResult]:
@@ -243,9 +246,9 @@ def probe(run: Probing) -> Iterator[TaskResult]:
     )
     own = [FeatureSet(name, (name,)) for name in names]
     own += [
-        FeatureSet(f"{name} and {BANDS}", (name, BANDS))
+        FeatureSet(f"{name} and {JOINED[backbone.statistics]}", (name, JOINED[backbone.statistics]))
         for name, backbone in zip(names, run.backbones, strict=True)
-        if backbone.band_statistics
+        if backbone.statistics is not None
     ]
     resemblyzer = has_resemblyzer()
     sets = [FeatureSet(MFCC, (MFCC,)), FeatureSet(BANDS, (BANDS,)), FeatureSet(MIXTURES, (FRAMES,))]

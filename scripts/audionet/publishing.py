@@ -65,7 +65,7 @@ def _publish(trained: Trained, config: RetrainConfig) -> None:
     before = card_beside(graph)
     with atomic_path(lite_path(graph)) as temporary:
         temporary.write_bytes(join(trained.backbone, trained.head, name, trained.open_set.comparison.space))
-        found = lite_answers(temporary, pictures, trained.backbone.band_statistics)
+        found = lite_answers(temporary, pictures, trained.backbone.statistics)
         exact = trained.data.bottlenecks.engine == "LiteRT"
         difference = _difference(found, expected, temperature, _TOLERANCE if exact else _TOLERANCE_IN_FLOAT)
         fingerprint = content_hash(temporary)

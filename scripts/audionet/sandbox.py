@@ -22,7 +22,7 @@ from .audio import SILENT
 from .config import PictureConfig
 from .decoding import open_sound
 from .errors import LimitError, RecordingError
-from .features import picture_features
+from .features import model_inputs, picture_features
 from .flags import from_json
 from .prediction import Clip
 from .spectrogram import decode
@@ -55,6 +55,8 @@ class Job:
         What the network is shown of each chunk; one chunk's picture; all pictures side by side.
     input_size : (int, int)
         Height and width that the network is shown.
+    statistics : str or None
+        Those that the network is shown beside.
     chunk : int
         Which one, counted from 0.
     """
@@ -64,6 +66,7 @@ class Job:
     limits: Limits
     want: Literal["features", "chunk", "clip"] = "features"
     input_size: tuple[int, int] = (1, 1)
+    statistics: str | None = None
     chunk: int = 0
 
     def line(self) -> bytes:
@@ -117,7 +120,7 @@ def frames(job: Job) -> Iterator[Frame]:
             if strip is not None:
                 strip.paste(start, None if jpg is None else decode(jpg))
             else:
-                yield {"start": start}, b"" if jpg is None else _shown(jpg, job.input_size)
+                yield {"start": start}, b"" if jpg is None else _shown(jpg, job)
             used = used or jpg is not None
     except LimitError:
         raise
@@ -148,9 +151,8 @@ def _within(clip: Clip, limits: Limits) -> Iterator[tuple[float, bytes | None]]:
         yield start, jpg
 
 
-def _shown(jpg: bytes, input_size: tuple[int, int]) -> bytes:
-    features = picture_features(jpg, input_size)
-    return features.pixels.tobytes() + features.band_statistics.tobytes()
+def _shown(jpg: bytes, job: Job) -> bytes:
+    return b"".join(part.tobytes() for part in model_inputs(picture_features(jpg, job.input_size), job.statistics))
 
 
 def _check(path: Path, limits: Limits) -> None:

@@ -19,7 +19,6 @@ from .config import PictureConfig, ServeConfig, available_cores
 from .decoders import Decoder, Decoders
 from .decoding import has_ffmpeg
 from .errors import AudioNetError, BusyError, LimitError, ModelError
-from .features import BAND_STATISTICS_WIDTH
 from .instruments import Instruments
 from .prediction import ChunkAnswer, Predictor
 from .sandbox import Job, Limits
@@ -111,7 +110,7 @@ class Service:
         """
         model = self.model  # a new one may take its place meanwhile
         height, width = model.predictor.input_size
-        job = Job(str(path), model.picture, self.limits, "features", (height, width))
+        job = Job(str(path), model.picture, self.limits, "features", (height, width), model.predictor.statistics)
         ended: dict[str, Any] = {}
         heard: list[tuple[float, asyncio.Future[ChunkAnswer] | None]] = []
         try:
@@ -143,7 +142,7 @@ class Service:
                 ended |= header
             elif content:
                 pixels = np.frombuffer(content, np.uint8, height * width * 3).reshape(height, width, 3)
-                statistics = np.frombuffer(content, np.float32, BAND_STATISTICS_WIDTH, height * width * 3)
+                statistics = np.frombuffer(content, np.float32, offset=height * width * 3)
                 heard.append((header["start"], model.batcher.submit(header["start"], pixels, statistics)))
             else:
                 heard.append((header["start"], None))

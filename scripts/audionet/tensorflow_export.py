@@ -16,7 +16,7 @@ from .backbones import Backbone
 from .config import RetrainConfig
 from .console import native_stderr_muted
 from .errors import ModelError
-from .features import BANDS, PictureFeatures, model_inputs
+from .features import BANDS, STATISTICS_WIDTHS, PictureFeatures, cosine_transform, model_inputs
 from .head import Head
 from .networks import topped
 from .spectrogram import LEVEL_OF_LUMA, FloatArray
@@ -38,7 +38,7 @@ def write_model(path: Path, suffix: str, backbone: Backbone, head: Head, output_
     suffix : str
         ``.pb``: a frozen graph from ``jpeg:0``, bytes (n,), to ``<output_name>:0``, probabilities (n, labels).
         Nothing: a SavedModel whose ``serving_default`` does the same. ``.keras``: a Keras model of pixels of 0 to
-        255 and, where the bottleneck has them, band statistics.
+        255 and, where the bottleneck has them, statistics.
     backbone : Backbone
     head : Head
     output_name : str
@@ -79,7 +79,7 @@ def _write_keras(path: Path, backbone: Backbone, head: Head, output_name: str) -
             f"{backbone.name} is a SavedModel, which a .keras file cannot hold: name a .tflite or .pb file, or a folder"
         )
     config = RetrainConfig(head=head.kind, hidden_units=1 if head.hidden is None else len(head.hidden.biases))
-    built = topped(features, head.offset, head.scale, len(head.last.biases), backbone.band_statistics, config)
+    built = topped(features, head.offset, head.scale, len(head.last.biases), backbone.statistics, config)
     model = built.network.model
     put_head(head, model)
     named = path.with_name(path.name + ".keras")  # Keras goes by the ending
@@ -113,7 +113,7 @@ def answers(
     if suffix == ".keras":
         shown = path.with_name(path.name + ".keras")
         shutil.copyfile(path, shown)
-        inputs = zip(*(model_inputs(picture, backbone.band_statistics) for picture in pictures), strict=True)
+        inputs = zip(*(model_inputs(picture, backbone.statistics) for picture in pictures), strict=True)
         result = keras.models.load_model(shown)([np.concatenate(part).astype(np.float32) for part in inputs]).numpy()
         shown.unlink()
     elif suffix == ".pb":
@@ -139,16 +139,17 @@ def _probabilities(backbone: Backbone, head: Head, output_name: str) -> tuple[An
     tf = import_tensorflow()
     original = backbone.load()
 
+    kind = backbone.statistics
+
     def prepared(jpg: Any) -> tuple[Any, Any]:
-        return _pixels_and_statistics(tf, jpg, original.input_size)
+        return _pixels_and_statistics(tf, jpg, original.input_size, kind)
 
     def probabilities(jpegs: Any) -> dict[str, Any]:
         height, width = original.input_size
-        shapes = tf.TensorSpec((height, width, 3)), tf.TensorSpec((2 * BANDS,))
+        shapes = tf.TensorSpec((height, width, 3)), tf.TensorSpec((STATISTICS_WIDTHS[kind] if kind else 0,))
         pixels, statistics = tf.map_fn(prepared, jpegs, fn_output_signature=shapes)
         values = original.function(pixels)
-        if backbone.band_statistics:
-            values = tf.concat([values, statistics], axis=1)
+        values = tf.concat([values, statistics], axis=1)
         values = (values - head.offset) * head.scale
         if head.hidden is not None:
             values = tf.nn.relu(values @ head.hidden.weights + head.hidden.biases)
@@ -161,8 +162,8 @@ def _probabilities(backbone: Backbone, head: Head, output_name: str) -> tuple[An
     return original.owner, tf.function(probabilities, input_signature=signature, autograph=False)
 
 
-def _pixels_and_statistics(tf: Any, jpg: Any, input_size: tuple[int, int]) -> tuple[Any, Any]:
-    """`features.picture_features` of one picture: pixels at the input size, and band statistics."""
+def _pixels_and_statistics(tf: Any, jpg: Any, input_size: tuple[int, int], kind: str | None) -> tuple[Any, Any]:
+    """`features.picture_features` of one picture: pixels at the input size, and statistics, none where not asked."""
     # The decoder that Pillow uses, so that a pixel is the same here and there.
     picture = tf.io.decode_jpeg(jpg, channels=3, dct_method="INTEGER_ACCURATE")
 
@@ -174,11 +175,15 @@ def _pixels_and_statistics(tf: Any, jpg: Any, input_size: tuple[int, int]) -> tu
         columns = tf.floor(tf.image.resize(rows, size, antialias=True) + 0.5)
         return tf.clip_by_value(columns, 0.0, 255.0)
 
+    height, width = input_size
+    pixels = tf.ensure_shape(resized(input_size), (height, width, 3))
+    if kind is None:
+        return pixels, tf.zeros((0,))
     bands = tf.cast(
         tf.cond(shape[0] == BANDS, lambda: tf.cast(picture, tf.float32), lambda: resized([BANDS, shape[1]])), tf.int32
     )
     luma = (tf.reduce_sum(bands * tf.constant(_LUMA), axis=2) + 0x8000) // 0x10000
     level = tf.gather(tf.constant(LEVEL_OF_LUMA), luma)[::-1]
-    statistics = tf.concat([tf.reduce_mean(level, axis=1), tf.math.reduce_std(level, axis=1)], axis=0)
-    height, width = input_size
-    return tf.ensure_shape(resized(input_size), (height, width, 3)), tf.ensure_shape(statistics, (2 * BANDS,))
+    rows = level if kind == "bands" else tf.matmul(cosine_transform(), level)
+    statistics = tf.concat([tf.reduce_mean(rows, axis=1), tf.math.reduce_std(rows, axis=1)], axis=0)
+    return pixels, tf.ensure_shape(statistics, (STATISTICS_WIDTHS[kind],))

@@ -24,7 +24,7 @@ from .console import count
 from .dataset import SETS, Picture, evenly, find_pictures, read_picture_config
 from .errors import DatasetError, UsageError
 from .examples import FeatureExamples, PictureExamples
-from .features import BAND_STATISTICS_WIDTH, MFCC_STATISTICS_WIDTH, picture_features
+from .features import MFCC_STATISTICS_WIDTH, STATISTICS_WIDTHS, picture_features
 from .files import content_hash, make_folder, make_writable_folder, printable
 from .fitting import Fit, fit
 from .head import Head
@@ -202,7 +202,7 @@ class _Run:
     def with_backbone(self, backbone: Backbone) -> Trained:
         """A top layer on a pretrained network, whose last blocks may be trained after it."""
         data, config = self.data, self.config
-        fields = _fields(backbone.band_statistics)
+        fields = _fields(backbone.statistics)
         widths = _widths(backbone)
         if config.hyper_search:
             known = np.concatenate([data.rows["training"], data.rows["validation"]])
@@ -233,7 +233,7 @@ class _Run:
             return from_scratch(samples, len(data.labels), config, exact)
 
         checkpoint = self._checkpoint(config.architecture, config, config.architecture)
-        candidate = self._whole(build, config.architecture, False, config, Curves(self.folder), checkpoint)
+        candidate = self._whole(build, config.architecture, None, config, Curves(self.folder), checkpoint)
         return self._result(candidate, config, None)
 
     def _tuned(self, backbone: Backbone, head: Head, config: RetrainConfig) -> Candidate:
@@ -250,7 +250,7 @@ class _Run:
             return from_backbone(backbone, head, stage, exact)
 
         curves, checkpoint = Curves(self.folder / "fine_tune"), self._checkpoint(name, config, backbone.identity)
-        return self._whole(build, name, backbone.band_statistics, stage, curves, checkpoint)
+        return self._whole(build, name, backbone.statistics, stage, curves, checkpoint)
 
     def _better(self, frozen: Candidate, tuned: Candidate) -> Candidate:
         """The fine-tuned network, unless validation says that it has lost by it."""
@@ -264,7 +264,7 @@ class _Run:
         self,
         build: Callable[[bool], PictureNetwork],
         name: str,
-        band_statistics: bool,
+        statistics: str | None,
         config: RetrainConfig,
         curves: Curves,
         checkpoint: Checkpoint,
@@ -273,7 +273,7 @@ class _Run:
         data, points = self.data, self.points
         built = build(False)
         sets = [
-            PictureExamples(data.split.sets[part], data.targets_of(part), built.input_size, band_statistics)
+            PictureExamples(data.split.sets[part], data.targets_of(part), built.input_size, statistics)
             for part in SETS[:2]
         ]
         fitted = fit(built.network, sets[0], sets[1], config, curves, checkpoint)
@@ -281,7 +281,7 @@ class _Run:
         exact = build(True)
         exact.network.model.set_weights(built.network.model.get_weights())
         samples = _pixels([points[i] for i in evenly(len(points), _SAMPLES)], built.input_size)
-        backbone = from_model(exact.features, name, band_statistics, samples, config.checkpoint_dir)
+        backbone = from_model(exact.features, name, statistics, samples, config.checkpoint_dir)
         self.leftovers.append(backbone.path)
         head = exact.head()
         compared = [data.bottlenecks.pictures[i] for i in self._compared_rows()]
@@ -291,7 +291,7 @@ class _Run:
             found = bottlenecks_of(pictures, backbone, Path(folder), available_cores())
             if len(found.pictures) < len(pictures):
                 raise DatasetError("pictures have changed since training began: run it again")
-            every = FeatureExamples(found.records, np.zeros(len(pictures), np.int64), _fields(band_statistics))
+            every = FeatureExamples(found.records, np.zeros(len(pictures), np.int64), _fields(statistics))
             places = np.split(np.arange(len(pictures)), np.cumsum([len(part) for part in parts[:-1]]))
             validation, testing, some, others = map(every.some, places)
             answers = head.answers(validation), head.answers(testing)
@@ -388,12 +388,12 @@ class _Run:
 
 def _widths(backbone: Backbone) -> list[int]:
     """Widths of the parts that what a top is given is joined of."""
-    return [backbone.width, BAND_STATISTICS_WIDTH][: 1 + backbone.band_statistics]
+    return [backbone.width] + ([] if backbone.statistics is None else [STATISTICS_WIDTHS[backbone.statistics]])
 
 
-def _fields(band_statistics: bool) -> list[str]:
+def _fields(statistics: str | None) -> list[str]:
     """Which fields of the cache a top is given."""
-    return ["network", "bands"] if band_statistics else ["network"]
+    return ["network"] if statistics is None else ["network", statistics]
 
 
 def _check_outputs(config: RetrainConfig) -> None:
