@@ -22,6 +22,7 @@ from audionet.config import PretrainConfig
 from audionet.conversion import mean_cosine
 from audionet.errors import BackboneError, DatasetError, ModelError, UsageError
 from audionet.glimpses import SPEEDS
+from audionet.inception import inception_v3, read_weights, tap_of
 from audionet.pretraining import Pretrained, centred, pretrain, rate_share, settle
 from audionet.pretraining_network import COSINE_SCALE, margin_softmax
 
@@ -307,19 +308,26 @@ def test_as_a_user_runs_it(config, tmp_path: Path) -> None:
     with np.load(settings.output_dir / "heard.npz") as arrays:
         pictures, expected = arrays["check_picture"], arrays["check_features"]
     backbone = prepare(str(settings.output_dir), tmp_path / "models", None, lambda size: pictures)
-    assert (backbone.input_size, backbone.width, backbone.endpoint) == ((75, 75), 16, "mixed1")
+    assert (backbone.input_size, backbone.endpoint, backbone.pooling) == ((75, 75), "mixed1", "time")
+    assert backbone.width == 7 * 288  # frequency rows and channels
     original = np.asarray(backbone.load().function(pictures.astype(np.float32)))
     assert mean_cosine(original, expected) > 0.9999
     again = run_script("pretrain.py", *flags)
     assert "Going on from step 2" in again.stdout
 
 
-def test_what_is_said_of_a_finished_backbone(config) -> None:
-    settings = config(steps=3)
+@pytest.mark.parametrize(("bottleneck", "pooling", "embedding"), [("embedding", "statistics", 16), ("time", "time", 0)])
+def test_what_is_said_of_a_finished_backbone(config, bottleneck: str, pooling: str, embedding: int) -> None:
+    settings = config(steps=3, bottleneck=bottleneck, embedding=16)
     found = pretrain(settings)
     assert isinstance(found, Pretrained)
     write_backbone(found, settings)
     described = json.loads((settings.output_dir / "backbone.json").read_text())
     assert described["name"] == "heard"
-    assert described["statistics"] == "mfcc"
+    assert (described["pooling"], described["embedding"], described["statistics"]) == (pooling, embedding, None)
+    model = inception_v3(tuple(described["input_size"]), tap_of(described))
+    read_weights(model, settings.output_dir / described["weights"])
+    with np.load(settings.output_dir / described["weights"]) as arrays:
+        pictures, expected = arrays["check_picture"], arrays["check_features"]
+    assert mean_cosine(np.asarray(model(pictures.astype(np.float32), training=False)), expected) > 0.9999
     assert f"SHA-256 `{described['sha256']}`" in (settings.output_dir / "README.md").read_text()

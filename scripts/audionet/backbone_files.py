@@ -17,15 +17,20 @@ from .decoding import header
 from .errors import BackboneError
 from .files import make_folder, write_bytes, write_json
 from .glimpses import SPEEDS
-from .inception import packed_weights
+from .inception import Tap, packed_weights, tapped
 from .manifest import Source
 from .pretraining import Pretrained, told
 from .pretraining_network import LOSS_WEIGHTS
+from .spectrogram import UInt8Array
 from .teachers import TEACHERS
 
 MOST_BYTES = 50_000_000
 """A backbone is bundled with the code, and has to stay small enough for that."""
 
+_ENDS = {
+    "embedding": "its maps pooled over time ({pooling}), then a linear layer to {embedding} numbers",
+    "maps": "its maps pooled ({bottleneck}); in training ({pooling}) a linear layer to {embedding} numbers followed",
+}
 _JOINED = {
     "none": "",
     "bands": ", which the picture's band statistics (256 numbers) join",
@@ -44,7 +49,9 @@ def write_backbone(found: Pretrained, config: PretrainConfig) -> Path:
     """
     folder, name = config.output_dir, config.output_dir.name
     make_folder(folder)
-    content = weights_file(found)
+    tap = tap_to_keep(config)
+    features = found.student.features
+    content = weights_file(features if tap.embedding else tapped(features, tap), found.check_pictures)
     if len(content) > MOST_BYTES:
         raise BackboneError(
             f"the weights take {len(content) / 1e6:.0f} MB, and at most {MOST_BYTES / 1e6:.0f} are to be bundled: "
@@ -59,9 +66,7 @@ def write_backbone(found: Pretrained, config: PretrainConfig) -> Path:
         "sha256": hashlib.sha256(content).hexdigest(),
         "network": "InceptionV3",
         "input_size": [config.input_height, config.input_width],
-        "endpoint": config.endpoint,
-        "pooling": config.pooling,
-        "embedding": config.embedding,
+        **asdict(tap),
         "statistics": None if config.statistics == "none" else config.statistics,
     }
     card = _card(found, config, described, len(content))
@@ -70,16 +75,23 @@ def write_backbone(found: Pretrained, config: PretrainConfig) -> Path:
     return folder
 
 
-def weights_file(found: Pretrained) -> bytes:
+def tap_to_keep(config: PretrainConfig) -> Tap:
+    """The tap that a finished backbone has: training's, or the same maps without the linear layer."""
+    if config.bottleneck == "embedding":
+        return Tap(config.endpoint, config.pooling, config.embedding)
+    return Tap(config.endpoint, config.bottleneck)
+
+
+def weights_file(features: Any, check_pictures: UInt8Array) -> bytes:
     """The .npz of a backbone: its weights, and pictures with what it says of them."""
-    arrays: dict[str, Any] = packed_weights(found.student.features)
+    arrays: dict[str, Any] = packed_weights(features)
     # As a loader will have them: rounded.
-    found.student.features.set_weights([arrays[key].astype(np.float32) for key in sorted(arrays)])
-    arrays["check_picture"] = found.check_pictures
-    features = found.student.features(found.check_pictures.astype(np.float32), training=False)
+    features.set_weights([arrays[key].astype(np.float32) for key in sorted(arrays)])
+    arrays["check_picture"] = check_pictures
+    answers = features(check_pictures.astype(np.float32), training=False)
     import keras
 
-    arrays["check_features"] = np.asarray(keras.ops.convert_to_numpy(features), np.float32)
+    arrays["check_features"] = np.asarray(keras.ops.convert_to_numpy(answers), np.float32)
     buffer = io.BytesIO()
     np.savez_compressed(buffer, allow_pickle=False, **arrays)
     return buffer.getvalue()
@@ -94,6 +106,7 @@ def _card(found: Pretrained, config: PretrainConfig, described: dict[str, Any], 
     ]
     filled = {
         "megabytes": f"{size / 1e6:.0f}",
+        "network_ends": _ENDS["embedding" if config.bottleneck == "embedding" else "maps"].format(**asdict(config)),
         "joined": _JOINED[config.statistics],
         "data": "\n".join(data),
         "teacher": f"{teacher.name} ({teacher.licence}, {teacher.url})." if teacher else "None.",

@@ -597,18 +597,23 @@ class PretrainConfig:
     steps: int = _flag(20_000, "training steps, at most")
     hours: float | None = _flag(None, "end after so many hours, if the steps are not done by then")
     batch_size: int = _flag(64, "pictures in one step")
-    learning_rate: float = _flag(2e-3, "rate at its highest; it rises over the first steps, then falls along a cosine")
+    learning_rate: float = _flag(
+        1.5e-3, "rate at its highest; it rises over the first steps, then falls along a cosine"
+    )
     weight_decay: float = _flag(0.02, "AdamW's decay of the weights")
     average: float = _flag(0.999, "share of the past in the running average of the weights, which is what is kept")
     input_height: int = _flag(128, "height of the network's input, pixels")
     input_width: int = _flag(96, "width of the network's input, pixels")
-    endpoint: str = _flag("mixed7", "the last block of Inception-v3 to keep; earlier is smaller and faster")
+    endpoint: str = _flag("mixed4", "the last block of Inception-v3 to keep; earlier is smaller and faster")
     pooling: Literal["average", "time", "statistics", "attentive"] = _flag(
         "statistics", "how its maps become one vector"
     )
-    embedding: int = _flag(512, "width of the bottleneck")
+    embedding: int = _flag(512, "width of the linear layer that follows, on which everything is learned")
+    bottleneck: Literal["embedding", "average", "time", "statistics"] = _flag(
+        "time", "what the backbone gives in the end: that layer, or the maps before it, pooled so"
+    )
     statistics: Literal["none", "bands", "mfcc"] = _flag(
-        "mfcc", "statistics of the picture that join the bottleneck: of its mel bands, of its MFCCs"
+        "none", "statistics of the picture that join the bottleneck: of its mel bands, of its MFCCs"
     )
     version: int = _flag(1, "number of the backbone, for its card")
     margin: float = _flag(0.2, "how much nearer its own direction than any other a speaker has to be, in cosines")

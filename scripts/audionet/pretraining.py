@@ -45,6 +45,7 @@ _NO_PART = (
     "look_every",
     "manifest",
     "version",
+    "bottleneck",
     "statistics",
 )
 
