@@ -17,7 +17,7 @@ from measuring import arguments, machine, model_flags, script
 
 WAYS = {
     "frozen backbone": "",
-    "fine-tuned": "--fine_tune=5 --clip_norm=1",
+    "fine-tuned": "--fine_tune=2 --clip_norm=1",
     "simple_cnn": "--architecture=simple_cnn",
     "deep_cnn": "--architecture=deep_cnn",
 }

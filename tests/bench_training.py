@@ -22,7 +22,7 @@ from audionet.cache import Bottleneck, Cache
 from audionet.config import TF_FILES, RetrainConfig
 from audionet.dataset import find_pictures
 from audionet.examples import FeatureExamples, PictureExamples
-from audionet.features import BAND_STATISTICS_WIDTH, MFCC_STATISTICS_WIDTH, STATISTICS_WIDTHS
+from audionet.features import BAND_STATISTICS_WIDTH, MFCC_STATISTICS_WIDTH
 from audionet.fitting import fit
 from audionet.head import Head, Layer
 from audionet.networks import from_backbone
@@ -92,8 +92,7 @@ def fine_tuning(folder: Path, rounds: int) -> None:
     names = sorted({picture.label for picture in pictures})
     labels = np.array([names.index(picture.label) for picture in pictures])
     backbone = prepare("inception_v3_speech", TF_FILES / "models", None, lambda size: np.zeros((1, *size, 3), np.uint8))
-    joined = STATISTICS_WIDTHS[backbone.statistics]
-    width = backbone.width + joined
+    width = backbone.width
     zeros = np.zeros((width, len(names)), np.float32)
     head = Head(zeros[:, 0], np.ones(width, np.float32), None, False, Layer(zeros, zeros[0]))
     config = RetrainConfig(fine_tune=2, how_many_training_steps=20, train_batch_size=32, learning_rate=1e-4)
@@ -101,12 +100,12 @@ def fine_tuning(folder: Path, rounds: int) -> None:
     steps = Steps(built.network, config, np.ones(len(names), np.float32))
     generator = np.random.default_rng(0)
     pixels = generator.integers(0, 256, (1, 32, *backbone.input_size, 3)).astype(np.uint8)
-    statistics, wanted = generator.random((1, 32, joined)).astype(np.float32), labels[None, :32]
-    rate, nothing = np.array([1e-4], np.float32), PictureExamples([], NOTHING, backbone.input_size, backbone.statistics)
+    wanted, rate = labels[None, :32], np.array([1e-4], np.float32)
+    nothing = PictureExamples([], NOTHING, backbone.input_size, backbone.statistics)
 
     def bare() -> None:
         for number in range(20):
-            steps((pixels, statistics), wanted, rate, np.array([number]))
+            steps((pixels,), wanted, rate, np.array([number]))
 
     def loop(steps_asked: int) -> Callable[[], None]:
         asked = dataclasses.replace(config, how_many_training_steps=steps_asked, eval_step_interval=steps_asked)

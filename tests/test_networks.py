@@ -171,7 +171,7 @@ def test_the_readme_names_the_networks() -> None:
     assert all(name in text for name in networks.INPUT_SIZES)
 
 
-def test_the_bundled_backbone_has_eleven_blocks(model_dir: Path) -> None:
+def test_the_bundled_backbone_has_five_blocks(model_dir: Path) -> None:
     backbone = prepare("inception_v3_speech", model_dir, None, lambda size: noise(2, size))
     names = [layer.name for layer in backbone.load().model.layers]
-    assert [name for name in names if name in {f"mixed{k}" for k in range(11)}] == [f"mixed{k}" for k in range(11)]
+    assert [name for name in names if name.startswith("mixed")] == [f"mixed{k}" for k in range(5)]

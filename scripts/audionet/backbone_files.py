@@ -28,13 +28,14 @@ MOST_BYTES = 50_000_000
 """A backbone is bundled with the code, and has to stay small enough for that."""
 
 _ENDS = {
-    "embedding": "its maps pooled over time ({pooling}), then a linear layer to {embedding} numbers",
-    "maps": "its maps pooled ({bottleneck}); in training ({pooling}) a linear layer to {embedding} numbers followed",
+    "embedding": "its maps pooled ({pooling}), and a linear layer to {embedding} numbers, on which all heads sat",
+    "maps": "its maps pooled ({bottleneck}). In training they were pooled ({pooling}) and went through a linear layer "
+    "to {embedding} numbers, on which all heads sat",
 }
 _JOINED = {
     "none": "",
-    "bands": ", which the picture's band statistics (256 numbers) join",
-    "mfcc": ", which the picture's MFCC statistics (40 numbers) join",
+    "bands": " The picture's band statistics (256 numbers) join it.",
+    "mfcc": " The picture's MFCC statistics (40 numbers) join it.",
 }
 _TEMPLATE = Path(__file__).with_name("templates") / "backbone.md"
 
