@@ -27,7 +27,7 @@ class PictureNetwork:
     Attributes
     ----------
     network : Network
-        Pixels, and perhaps band statistics, to logits.
+        Pixels, and perhaps the picture's statistics, to logits.
     features : keras.Model
         Pixels of 0 to 255, (n, height, width, 3), to what the top is given.
     offset, scale : ndarray of float32
