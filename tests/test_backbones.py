@@ -72,13 +72,17 @@ def test_a_saved_model_gets_values_of_0_to_1(averaging_backbone: Path, tmp_path:
     np.testing.assert_allclose(Runner(backbone.path)(pixels), (pixels / 255).mean(axis=(2, 3))[0], rtol=1e-4)
 
 
-@pytest.mark.parametrize("damage", ["flip", "missing", "card"])
+@pytest.mark.parametrize("damage", ["flip", "missing", "card", "version"])
 def test_damaged_bundled_weights_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: str) -> None:
     shutil.copytree(BUNDLED / "inception_v3_speech", tmp_path / "inception_v3_speech")
     monkeypatch.setattr(backbones, "BUNDLED", tmp_path)
     weights = tmp_path / "inception_v3_speech" / WEIGHTS.name
     if damage == "missing":
         weights.unlink()
+    elif damage == "version":
+        card = json.loads((weights.parent / "backbone.json").read_text())
+        del card["statistics"]
+        (weights.parent / "backbone.json").write_text(json.dumps(card))
     elif damage == "card":
         (tmp_path / "inception_v3_speech" / "backbone.json").write_text("{")
     else:

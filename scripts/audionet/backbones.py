@@ -24,6 +24,7 @@ from .tensorflow_runtime import import_tensorflow
 BUNDLED = TF_FILES / "models"
 _HUB = "https://tfhub.dev/google/imagenet/{}/feature_vector/5"
 _HUB_NAME = re.compile(r"(inception_v[1-3]|inception_resnet_v2|mobilenet_v[123]_\w+|resnet_v[12]_\d+|nasnet_\w+)")
+_CARD = ("name", "weights", "sha256", "input_size", "statistics")
 _HANDLE = re.compile(r"https?://|gs://")
 
 
@@ -254,6 +255,11 @@ def _unknown(architecture: str) -> UsageError:
 def _bundled(card_path: Path, endpoint: str | None, pooling: str | None) -> _Origin:
     remedy = "restore it with: git checkout -- tf_files/models"
     card = read_json(card_path, BackboneError, remedy)
+    if missing := [name for name in _CARD if name not in card]:
+        raise BackboneError(
+            f"{printable(card_path)} is not of this version ('{missing[0]}' is missing): {remedy}, "
+            "or make the backbone again with pretrain.py"
+        )
     weights = card_path.with_name(card["weights"])
     if not weights.is_file():
         raise BackboneError(f"{printable(weights)} is missing: {remedy}")
