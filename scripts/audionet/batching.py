@@ -50,7 +50,8 @@ class Batcher:
         pixels = np.zeros((self._most, *self._predictor.input_size, 3), np.uint8)
         width = STATISTICS_WIDTHS[self._predictor.statistics] if self._predictor.statistics else 0
         loop = asyncio.get_running_loop()
-        await loop.run_in_executor(self._thread, self._see, pixels, np.zeros((self._most, width), np.float32))
+        statistics = np.zeros((self._most, width), np.float32)
+        await loop.run_in_executor(self._thread, self._predictor.see, pixels, statistics)
 
     def submit(self, start: float, pixels: UInt8Array, statistics: FloatArray) -> asyncio.Future[ChunkAnswer]:
         """Have a chunk's picture looked at.
@@ -85,14 +86,12 @@ class Batcher:
 
     def _look(self, batch: list[_Waiting]) -> list[ChunkAnswer]:
         pixels = np.stack([waiting.pixels for waiting in batch])
-        probabilities, embeddings = self._see(pixels, np.stack([waiting.statistics for waiting in batch]))
+        statistics = np.stack([waiting.statistics for waiting in batch])
+        probabilities, embeddings = self._predictor.see(pixels, statistics)
         return [
             self._predictor.chunk_answer(waiting.start, probabilities[i], embeddings[i])
             for i, waiting in enumerate(batch)
         ]
-
-    def _see(self, pixels: UInt8Array, statistics: FloatArray) -> tuple[FloatArray, FloatArray]:
-        return self._predictor.see(pixels, statistics if self._predictor.statistics else None)
 
     def _deliver(self, batch: list[_Waiting], done: asyncio.Future[list[ChunkAnswer]]) -> None:
         self._at_work = False

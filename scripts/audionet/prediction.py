@@ -211,15 +211,15 @@ class Predictor:
         pixels : ndarray of uint8, shape (n, height, width, 3)
             At `input_size`.
         statistics : ndarray of float32, shape (n, width), optional
-            Where the model takes some: `self.statistics` says which.
+            Where the model takes some: `self.statistics` says which. Otherwise they are passed over.
 
         Returns
         -------
         (ndarray, ndarray) of float32, shapes (n, labels) and (n, dimensions)
             Calibrated probabilities, and which way each lies where voices are compared.
         """
-        inputs = (pixels,) if statistics is None else (pixels, statistics)
-        probabilities, places = self._runner.run_all(*inputs)
+        beside = () if self.statistics is None or statistics is None else (statistics,)
+        probabilities, places = self._runner.run_all(pixels, *beside)
         return probabilities, directions(places)
 
     def decide(self, probabilities: FloatArray, scores: FloatArray) -> Decision:

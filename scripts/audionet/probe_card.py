@@ -63,10 +63,9 @@ def put_into_card(card: Path, section: str) -> None:
         If the card cannot be read or written.
     """
     text = card.read_bytes().decode("utf-8", "surrogateescape")
-    before = re.compile(rf"^{HEADING}\n.*?(?=^## |\Z)", re.MULTILINE | re.DOTALL)
-    if before.search(text):
-        following = section + "\n" if before.sub("\0", text).rstrip("\n").rpartition("\0")[2] else section
-        text = before.sub(lambda _: following, text, count=1)
+    if found := re.search(rf"^{HEADING}\n.*?(?=^## |\Z)", text, re.MULTILINE | re.DOTALL):
+        before, after = text[: found.start()], text[found.end() :]
     else:
-        text = text.rstrip("\n") + "\n\n" + section
+        before, after = text.rstrip("\n") + "\n\n", ""
+    text = before + section + (f"\n{after}" if after else "")
     write_bytes(card, text.encode("utf-8", "surrogateescape"))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import platform
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -271,15 +271,14 @@ def _named(text: str) -> tuple[str, str | None, str | None]:
 
 def _display_names(backbones: Sequence[Backbone]) -> list[str]:
     """Names that differ: with the tap where there are several of a backbone, or else with the identity."""
-    for describe in (
-        lambda backbone: backbone.name,
-        lambda backbone: " ".join(filter(None, (backbone.name, backbone.endpoint, backbone.pooling))),
-        lambda backbone: " ".join(
-            filter(None, (backbone.name, backbone.endpoint, backbone.pooling, backbone.arithmetic))
-        ),
-        lambda backbone: f"{backbone.name} {backbone.identity[:6]}",
-    ):
-        names = [describe(backbone) for backbone in backbones]
+    ways: list[Callable[[Backbone], tuple[str | None, ...]]] = [
+        lambda backbone: (backbone.name,),
+        lambda backbone: (backbone.name, backbone.endpoint, backbone.pooling),
+        lambda backbone: (backbone.name, backbone.endpoint, backbone.pooling, backbone.arithmetic),
+        lambda backbone: (backbone.name, backbone.identity[:6]),
+    ]
+    for parts_of in ways:
+        names = [" ".join(filter(None, parts_of(backbone))) for backbone in backbones]
         if len(set(names)) == len(names):
             break
     return names
