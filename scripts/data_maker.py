@@ -10,13 +10,13 @@ import argparse
 from collections.abc import Sequence
 
 from audionet.config import AugmentConfig, DataConfig, PictureConfig
-from audionet.console import Parser, count, run, table
-from audionet.dataset import find_pictures
+from audionet.data.contact_sheet import write_gallery
+from audionet.data.dataset import find_pictures
+from audionet.data.render import Result, render_folder
 from audionet.errors import DatasetError
-from audionet.files import printable
-from audionet.flags import add_flags, from_flags
-from audionet.gallery import write_gallery
-from audionet.rendering import Result, render_folder
+from audionet.utils.console import Parser, count, run, table
+from audionet.utils.files import printable
+from audionet.utils.settings import add_flags, from_flags
 
 
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:

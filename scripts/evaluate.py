@@ -10,14 +10,14 @@ import argparse
 from collections.abc import Sequence
 from typing import Any
 
+from audionet.classifier.decision import Rule
 from audionet.config import EvaluateConfig
-from audionet.console import Parser, count, run, warn
-from audionet.costs import Rule
-from audionet.evaluation import as_json, evaluate, store_rule
-from audionet.files import make_writable_folder, printable
-from audionet.flags import add_flags, from_flags
-from audionet.prediction import Predictor
-from audionet.report import write_report
+from audionet.evaluation.evaluate import as_json, evaluate, store_rule
+from audionet.evaluation.report import write_report
+from audionet.inference.predictor import Predictor
+from audionet.utils.console import Parser, count, run, warn
+from audionet.utils.files import make_writable_folder, printable
+from audionet.utils.settings import add_flags, from_flags
 
 
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:

@@ -12,17 +12,12 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from audionet.audio.decoding import AUDIO_SUFFIXES
 from audionet.config import LabelConfig
-from audionet.console import Parser, count, run, warn
-from audionet.dataset import recording_name
-from audionet.decoding import AUDIO_SUFFIXES
+from audionet.data.dataset import recording_name
 from audionet.errors import AudioNetError, DatasetError, RecordingError, UsageError
-from audionet.files import printable, walk
-from audionet.flags import add_flags, from_flags, path_flag
-from audionet.prediction import PICTURE_SUFFIXES, Predictor
-from audionet.tracking import track
-from audionet.verifying import RELIABLE_REACH, RELIABLE_SECONDS, Verifier, enrol_clips, forget_voice
-from audionet.wording import (
+from audionet.inference.diarization import track
+from audionet.inference.formatting import (
     answer_json,
     answer_text,
     timeline_json,
@@ -30,6 +25,11 @@ from audionet.wording import (
     verification_json,
     verification_text,
 )
+from audionet.inference.predictor import PICTURE_SUFFIXES, Predictor
+from audionet.inference.verification import RELIABLE_REACH, RELIABLE_SECONDS, Verifier, enrol_clips, forget_voice
+from audionet.utils.console import Parser, count, run, warn
+from audionet.utils.files import printable, walk
+from audionet.utils.settings import add_flags, from_flags, path_flag
 
 Said = tuple[dict[str, Any], str]
 

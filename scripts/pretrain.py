@@ -9,12 +9,12 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
-from audionet.backbone_files import write_backbone
 from audionet.config import PretrainConfig
-from audionet.console import Parser, run
-from audionet.files import printable
-from audionet.flags import add_flags, from_flags
-from audionet.pretraining import pretrain
+from audionet.pretraining.card import write_backbone
+from audionet.pretraining.trainer import pretrain
+from audionet.utils.console import Parser, run
+from audionet.utils.files import printable
+from audionet.utils.settings import add_flags, from_flags
 
 
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:

@@ -10,15 +10,15 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
-from audionet.conditions import CLEAN, TITLES
+from audionet.augment.distortion import CLEAN, TITLES
 from audionet.config import ProbeConfig
-from audionet.console import Parser, count, run, table
 from audionet.errors import UsageError
-from audionet.files import make_writable_folder, printable, write_json
-from audionet.flags import add_flags, from_flags
-from audionet.metrics import Accuracy
-from audionet.probe_card import as_markdown, put_into_card
-from audionet.probing import Probing, TaskResult, as_json, pictures_a_second, prepare_probing, probe
+from audionet.metrics.accuracy import Accuracy
+from audionet.probing.probe import Probing, TaskResult, as_json, pictures_a_second, prepare_probing, probe
+from audionet.probing.results import as_markdown, put_into_card
+from audionet.utils.console import Parser, count, run, table
+from audionet.utils.files import make_writable_folder, printable, write_json
+from audionet.utils.settings import add_flags, from_flags
 
 
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:

@@ -9,14 +9,14 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
+from audionet.classifier.open_set import OpenSet, needed_for
 from audionet.config import RetrainConfig, lite_path
-from audionet.console import Parser, count, run
-from audionet.dataset import UNKNOWN
-from audionet.files import printable
-from audionet.flags import add_flags, from_flags
-from audionet.openset import OpenSet, needed_for
-from audionet.publishing import publish, summarise
-from audionet.training import Trained, train
+from audionet.data.dataset import UNKNOWN
+from audionet.export.publish import publish, summarise
+from audionet.training.trainer import Trained, train
+from audionet.utils.console import Parser, count, run
+from audionet.utils.files import printable
+from audionet.utils.settings import add_flags, from_flags
 
 
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:

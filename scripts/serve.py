@@ -12,9 +12,9 @@ import signal
 from collections.abc import Sequence
 
 from audionet.config import API_KEY_VARIABLE, ServeConfig
-from audionet.console import Parser, run
 from audionet.errors import AudioNetError, UsageError
-from audionet.flags import add_flags, from_flags
+from audionet.utils.console import Parser, run
+from audionet.utils.settings import add_flags, from_flags
 
 
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -31,9 +31,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     if config.api_key is None and key is not None:
         config = dataclasses.replace(config, api_key=key)
     # Late, so that a wrong flag is told at once.
-    from audionet.api import make_app
-    from audionet.gate import is_loopback
-    from audionet.server import listen, run_server
+    from audionet.serving.app import make_app
+    from audionet.serving.middleware import is_loopback
+    from audionet.serving.server import listen, run_server
 
     if config.api_key is None and not is_loopback(config.host):
         raise UsageError(

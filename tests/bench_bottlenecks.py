@@ -21,9 +21,9 @@ PICTURES = 1200
 
 def make_pictures(folder: Path) -> None:
     """Chunks of the bundled voices, with noise of different seeds so that no two pictures are equal."""
-    from audionet.audio import Recording
+    from audionet.audio.recording import Recording
+    from audionet.audio.spectrogram import render
     from audionet.config import PictureConfig
-    from audionet.spectrogram import render
 
     config = PictureConfig()
     chunks = [c.samples for p in sorted(SAMPLE_AUDIO.glob("*/*.mp3")) for c in Recording(p, config)]
@@ -50,8 +50,8 @@ def stock(model: Any, paths: list[Path]) -> np.ndarray:
 
 def network_alone(network: Path, jpgs: list[bytes]) -> float:
     """Seconds for the network on pictures already decoded and resized, in one of several processes."""
-    from audionet.features import picture_features
-    from audionet.litert import Runner
+    from audionet.audio.network_input import picture_features
+    from audionet.backbones.litert import Runner
 
     runner = Runner(network)
     _, height, width, _ = runner.input_shapes[0]
@@ -64,8 +64,8 @@ def network_alone(network: Path, jpgs: list[bytes]) -> float:
 
 def network_and_all(network: Path, paths: list[Path]) -> float:
     """Seconds for reading, decoding, resizing, statistics and network, in one of several processes."""
-    from audionet.bottlenecks import Task, compute
-    from audionet.litert import Runner
+    from audionet.backbones.bottlenecks import Task, compute
+    from audionet.backbones.litert import Runner
 
     _, height, width, _ = Runner(network).input_shapes[0]
     size = (height, width)
@@ -78,13 +78,13 @@ def network_and_all(network: Path, paths: list[Path]) -> float:
 
 def main() -> None:
     options = arguments(__doc__)
-    from audionet.backbones import prepare
-    from audionet.bottlenecks import bottlenecks_of
+    from audionet.audio.network_input import picture_features
+    from audionet.backbones.bottlenecks import bottlenecks_of
+    from audionet.backbones.conversion import mean_cosine
+    from audionet.backbones.registry import prepare
     from audionet.config import TF_FILES, available_cores
-    from audionet.conversion import mean_cosine
-    from audionet.dataset import find_pictures
-    from audionet.executors import local_processes
-    from audionet.features import picture_features
+    from audionet.data.dataset import find_pictures
+    from audionet.utils.parallel import local_processes
 
     cores = available_cores()
     with tempfile.TemporaryDirectory() as name:

@@ -26,7 +26,7 @@ def processor_seconds(who: int) -> float:
 
 def bare(graph: Path, clips: list[Path]) -> float:
     """Processor seconds of decoding, rendering and the network."""
-    from audionet.prediction import Clip, Predictor
+    from audionet.inference.predictor import Clip, Predictor
 
     predictor = Predictor(graph, threads=1)
 

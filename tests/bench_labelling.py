@@ -27,8 +27,8 @@ def save_as_saved_model(graph: Path, folder: Path) -> None:
     import keras
     import tensorflow as tf
 
-    from audionet.inception import Tap, inception_v3
-    from audionet.prediction import Predictor
+    from audionet.backbones.inception import Tap, inception_v3
+    from audionet.inference.predictor import Predictor
 
     backbone = inception_v3((128, 128), Tap())
     top = keras.layers.Dense(len(Predictor(graph).labels), activation="softmax")

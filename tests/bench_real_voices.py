@@ -35,12 +35,12 @@ def network(folder: Path) -> tuple[int, int]:
 
 def baseline(folder: Path) -> int:
     """The same for the MFCC statistics, trained on the same part of the training tree."""
-    from audionet.bottlenecks import bottlenecks_of
+    from audionet.audio.network_input import MFCC_STATISTICS_WIDTH
+    from audionet.backbones.bottlenecks import bottlenecks_of
     from audionet.config import RetrainConfig, available_cores
-    from audionet.dataset import SETS, Picture, find_pictures, split_pictures
-    from audionet.examples import FeatureExamples
-    from audionet.features import MFCC_STATISTICS_WIDTH
-    from audionet.top_training import train_head
+    from audionet.data.dataset import SETS, Picture, find_pictures, split_pictures
+    from audionet.training.datasets import FeatureExamples
+    from audionet.training.head_training import train_head
 
     config = RetrainConfig()
     labels = sorted(path.name for path in (folder / "test").iterdir())

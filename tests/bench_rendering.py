@@ -72,7 +72,7 @@ def librosa_and_pillow(recordings: list[Path], folder: Path) -> int:
 
 def ours(audio: Path, folder: Path, workers: int) -> int:
     from audionet.config import DataConfig, PictureConfig
-    from audionet.rendering import render_folder
+    from audionet.data.render import render_folder
 
     # A new folder each time: some file systems are slow to make files where many have just been removed.
     folder = Path(tempfile.mkdtemp(dir=folder))

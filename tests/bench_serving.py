@@ -148,7 +148,7 @@ def memory(pid: int) -> float:
 def bare(graph: Path, clip: Path, seconds: float, threads: int) -> float:
     """Clips a second that a Predictor answers in a loop."""
     sys.path.insert(0, str(ROOT / "scripts"))
-    from audionet.prediction import Predictor
+    from audionet.inference.predictor import Predictor
 
     predictor = Predictor(graph, threads=threads)
     predictor.answer(clip)

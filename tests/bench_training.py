@@ -17,17 +17,17 @@ from pathlib import Path
 import numpy as np
 from measuring import arguments, demo_model, in_turn, machine, ratio
 
-from audionet.backbones import prepare
-from audionet.cache import Bottleneck, Cache
+from audionet.audio.network_input import BAND_STATISTICS_WIDTH, MFCC_STATISTICS_WIDTH
+from audionet.backbones.cache import Bottleneck, Cache
+from audionet.backbones.registry import prepare
+from audionet.classifier.head import Head, Layer
 from audionet.config import TF_FILES, RetrainConfig
-from audionet.dataset import find_pictures
-from audionet.examples import FeatureExamples, PictureExamples
-from audionet.features import BAND_STATISTICS_WIDTH, MFCC_STATISTICS_WIDTH
-from audionet.fitting import fit
-from audionet.head import Head, Layer
-from audionet.networks import from_backbone
-from audionet.stepping import Steps
-from audionet.top_training import train_head
+from audionet.data.dataset import find_pictures
+from audionet.training.datasets import FeatureExamples, PictureExamples
+from audionet.training.head_training import train_head
+from audionet.training.networks import from_backbone
+from audionet.training.train_loop import fit
+from audionet.training.train_step import Steps
 
 ROWS, WIDTH, LABELS, STEPS, BATCH = 10_000, 2048, 50, 500, 100
 NOTHING = np.zeros(0, np.int64)

@@ -14,11 +14,11 @@ import pytest
 import soundfile
 from numpy.typing import NDArray
 
-from audionet.backbones import Backbone, prepare
+from audionet.audio.spectrogram import render
+from audionet.backbones.registry import Backbone, prepare
 from audionet.config import PictureConfig, RetrainConfig
-from audionet.dataset import DATASET_JSON, dataset_json
-from audionet.files import LOCK_NAME, write_json
-from audionet.spectrogram import render
+from audionet.data.dataset import DATASET_JSON, dataset_json
+from audionet.utils.files import LOCK_NAME, write_json
 
 ROOT = Path(__file__).resolve().parents[1]
 SAMPLE_AUDIO = ROOT / "tf_files" / "sample_audio"
@@ -82,8 +82,8 @@ TONES = ("a300", "b600", "c1200", "d2400", "e4800")
 @pytest.fixture(scope="session")
 def tone_model(tmp_path_factory: pytest.TempPathFactory, model_dir: Path, averaging_backbone: Path) -> Path:
     """A model that tells five tones apart by half a second of each; copy its folder to change anything."""
-    from audionet.publishing import publish
-    from audionet.training import train
+    from audionet.export.publish import publish
+    from audionet.training.trainer import train
 
     folder = tmp_path_factory.mktemp("tones")
     pictures = make_pictures(folder / "data_image", 10, 3, TONES, detuned=0.15)
@@ -150,7 +150,7 @@ def save_backbone(
     folder: Path, function: Callable[[Any, Any], Any], shape: tuple[int | None, ...] = (None, 64, 48, 3)
 ) -> Path:
     """A SavedModel, callable as TF Hub's image modules are; `function` takes (tf, pixels)."""
-    from audionet.tensorflow_runtime import import_tensorflow
+    from audionet.backbones.tf_runtime import import_tensorflow
 
     tf = import_tensorflow()
     module = tf.Module()

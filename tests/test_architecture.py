@@ -84,7 +84,7 @@ def test_scripts_never_import_scripts() -> None:
         assert len(path.read_text("utf-8").splitlines()) <= 150
 
 
-@pytest.mark.parametrize("script", ["label_image", "data_maker", "audionet.api"])
+@pytest.mark.parametrize("script", ["label_image", "data_maker", "audionet.serving.app"])
 def test_labelling_and_serving_import_nothing_heavy(script: str) -> None:
     heavy = "{'tensorflow', 'keras', 'matplotlib', 'scipy', 'tensorflow_hub'}"
     code = (

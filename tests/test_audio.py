@@ -15,7 +15,17 @@ from conftest import SAMPLE_AUDIO, tone, write_tone
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from audionet.audio import SECTION_SECONDS, Chunk, Recording, is_silent, measure, resample, span_of, to_int16, wav_bytes
+from audionet.audio.recording import (
+    SECTION_SECONDS,
+    Chunk,
+    Recording,
+    is_silent,
+    measure,
+    resample,
+    span_of,
+    to_int16,
+    wav_bytes,
+)
 from audionet.config import PictureConfig
 from audionet.errors import RecordingError
 

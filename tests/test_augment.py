@@ -9,8 +9,8 @@ from conftest import SAMPLE_AUDIO, tone, write_tone
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from audionet.audio import Recording, to_int16
-from audionet.augment import Recipe, find_noise, mu_law, variant
+from audionet.audio.recording import Recording, to_int16
+from audionet.augment.waveform import Recipe, find_noise, mu_law, variant
 from audionet.config import AUGMENT_KINDS, AugmentConfig, PictureConfig
 from audionet.errors import UsageError
 

@@ -14,12 +14,13 @@ import numpy as np
 import pytest
 from conftest import save_backbone
 
-from audionet import backbones, saved_models
-from audionet.backbones import BUNDLED, prepare
-from audionet.conversion import convert, mean_cosine
+from audionet.backbones import registry as backbones
+from audionet.backbones import saved_model as saved_models
+from audionet.backbones.conversion import convert, mean_cosine
+from audionet.backbones.inception import Tap, inception_v3, read_weights
+from audionet.backbones.litert import Runner
+from audionet.backbones.registry import BUNDLED, prepare
 from audionet.errors import BackboneError, UsageError
-from audionet.inception import Tap, inception_v3, read_weights
-from audionet.litert import Runner
 
 WEIGHTS = BUNDLED / "inception_v3_speech" / "inception_v3_speech.npz"
 
@@ -214,7 +215,7 @@ def test_a_damaged_saved_model_is_one_line(averaging_backbone: Path, tmp_path: P
 
 
 def test_quantisation_that_spoils_the_features_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
-    from audionet import conversion
+    from audionet.backbones import conversion
 
     measured = iter([0.5, 1.0])
     monkeypatch.setattr(conversion, "_agreement", lambda *_: next(measured))

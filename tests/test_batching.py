@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from audionet.batching import Batcher
-from audionet.features import picture_features
-from audionet.prediction import ChunkAnswer, Predictor
+from audionet.audio.network_input import picture_features
+from audionet.inference.predictor import ChunkAnswer, Predictor
+from audionet.serving.batching import Batcher
 
 
 @pytest.fixture(scope="module")

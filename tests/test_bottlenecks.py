@@ -8,14 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from audionet.backbones import Backbone
-from audionet.bottlenecks import bottlenecks_of
-from audionet.cache import CACHE_FORMAT, Bottleneck, Cache, content_key
-from audionet.conversion import convert
-from audionet.dataset import find_pictures
+from audionet.audio.network_input import picture_features
+from audionet.backbones.bottlenecks import bottlenecks_of
+from audionet.backbones.cache import CACHE_FORMAT, Bottleneck, Cache, content_key
+from audionet.backbones.conversion import convert
+from audionet.backbones.litert import Runner
+from audionet.backbones.registry import Backbone
+from audionet.data.dataset import find_pictures
 from audionet.errors import DatasetError
-from audionet.features import picture_features
-from audionet.litert import Runner
 
 
 @pytest.fixture

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from audionet import cache as module
-from audionet.cache import Bottleneck, Cache, Records
+from audionet.audio.network_input import BAND_STATISTICS_WIDTH, MFCC_STATISTICS_WIDTH
+from audionet.backbones import cache as module
+from audionet.backbones.cache import Bottleneck, Cache, Records
 from audionet.errors import DatasetError
-from audionet.features import BAND_STATISTICS_WIDTH, MFCC_STATISTICS_WIDTH
 
 
 def rows(numbers: range, width: int = 3) -> list[tuple[bytes, Bottleneck]]:

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from audionet import calibration
-from audionet.calibration import fit_temperature, tempered
+from audionet.classifier import calibration
+from audionet.classifier.calibration import fit_temperature, tempered
 
 
 def drawn(seed: int, rows: int, labels: int = 4, sharpness: float = 1.0) -> tuple[np.ndarray, np.ndarray]:

@@ -19,13 +19,13 @@ import pytest
 import soundfile
 from conftest import files_of, write_tone
 
-from audionet.backbones import Backbone
-from audionet.bottlenecks import bottlenecks_of
-from audionet.cluster import _introduce
+from audionet.backbones.bottlenecks import bottlenecks_of
+from audionet.backbones.registry import Backbone
 from audionet.config import DataConfig, PictureConfig
-from audionet.dataset import find_pictures
+from audionet.data.dataset import find_pictures
+from audionet.data.render import render_folder
 from audionet.errors import AudioNetError
-from audionet.rendering import render_folder
+from audionet.utils.dask_pool import _introduce
 
 SHORT = PictureConfig(chunk_seconds=0.25)
 
@@ -159,7 +159,7 @@ def test_what_another_machine_lacks_is_said(tmp_path: Path, audio: Path, capsys:
 def test_an_address_without_scheduler_and_a_cluster_without_workers_are_said(
     tmp_path: Path, audio: Path, scheduler: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("audionet.cluster._PATIENCE_SECONDS", 2.0)
+    monkeypatch.setattr("audionet.utils.dask_pool._PATIENCE_SECONDS", 2.0)
     with pytest.raises(AudioNetError, match="has no workers: start some with"):
         render_folder(folders(tmp_path / "out", audio, scheduler=scheduler), SHORT)
     with pytest.raises(AudioNetError, match=r"no Dask scheduler answers at tcp://127\.0\.0\.1:1 "):

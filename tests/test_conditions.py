@@ -5,8 +5,8 @@ import pytest
 from conftest import tone
 from numpy.typing import NDArray
 
-from audionet.audio import Int16Array, to_int16
-from audionet.conditions import TITLES, at_rate, at_speed, by_telephone, pink_noise, sounding, under, with_noise
+from audionet.audio.recording import Int16Array, to_int16
+from audionet.augment.distortion import TITLES, at_rate, at_speed, by_telephone, pink_noise, sounding, under, with_noise
 from audionet.config import PROBE_CONDITIONS
 
 RATE = 16_000

@@ -8,7 +8,7 @@ import pytest
 
 from audionet.config import DataConfig, LabelConfig, PictureConfig, RetrainConfig, ServeConfig, model_json_path
 from audionet.errors import UsageError
-from audionet.flags import add_flags, from_flags
+from audionet.utils.settings import add_flags, from_flags
 
 
 @pytest.mark.parametrize("config", [PictureConfig, DataConfig, RetrainConfig, LabelConfig, ServeConfig])

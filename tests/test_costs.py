@@ -14,8 +14,18 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from PIL import Image
 
-from audionet import costs as costs_module
-from audionet.costs import CAUTIONS, Cost, Costs, Picked, Rule, cost_plot, mean_cost, parse_costs, pick_rule
+from audionet.classifier import decision as costs_module
+from audionet.classifier.decision import (
+    CAUTIONS,
+    Cost,
+    Costs,
+    Picked,
+    Rule,
+    cost_plot,
+    mean_cost,
+    parse_costs,
+    pick_rule,
+)
 from audionet.errors import ModelError, UsageError
 
 VOICES = ["human", "voicemail"]

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from audionet.config import PictureConfig
-from audionet.dataset import (
+from audionet.data.dataset import (
     SETS,
     Picture,
     chunk_name,
@@ -21,7 +21,7 @@ from audionet.dataset import (
     split_pictures,
 )
 from audionet.errors import DatasetError
-from audionet.files import write_json
+from audionet.utils.files import write_json
 
 file_paths = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), min_size=1, max_size=300)
 

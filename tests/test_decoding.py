@@ -18,11 +18,11 @@ from conftest import SAMPLE_AUDIO, tone, write_tone
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from audionet.audio import Recording
+from audionet.audio.decoding import header, open_sound
+from audionet.audio.recording import Recording
 from audionet.config import DataConfig, PictureConfig
-from audionet.decoding import header, open_sound
+from audionet.data.render import render_folder
 from audionet.errors import RecordingError, UnavailableError
-from audionet.rendering import render_folder
 
 SECOND = PictureConfig(chunk_seconds=1.0)
 needs_ffmpeg = pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="ffmpeg is not installed")

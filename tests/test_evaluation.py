@@ -13,12 +13,12 @@ import soundfile
 from conftest import TONES
 from test_prediction import sound
 
+from audionet.classifier.decision import Costs
 from audionet.config import EvaluateConfig, model_json_path
-from audionet.costs import Costs
 from audionet.errors import DatasetError, ModelError, UsageError
-from audionet.evaluation import Evaluation, as_json, evaluate, store_rule
-from audionet.judging import LENGTHS, recordings_below
-from audionet.prediction import Predictor
+from audionet.evaluation.batch_inference import LENGTHS, recordings_below
+from audionet.evaluation.evaluate import Evaluation, as_json, evaluate, store_rule
+from audionet.inference.predictor import Predictor
 
 
 def pitch(label: str) -> int:

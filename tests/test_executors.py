@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import pytest
 
-from audionet.executors import WorkerDied, local_processes, map_unordered
+from audionet.utils.parallel import WorkerDied, local_processes, map_unordered
 
 
 class Batch(NamedTuple):

@@ -8,11 +8,11 @@ import pytest
 from conftest import SAMPLE_AUDIO
 from PIL import Image
 
-from audionet.audio import Recording
+from audionet.audio.network_input import picture_features
+from audionet.audio.recording import Recording
+from audionet.audio.spectrogram import mel_power, relative_level, render
 from audionet.config import PictureConfig
 from audionet.errors import DatasetError
-from audionet.features import picture_features
-from audionet.spectrogram import mel_power, relative_level, render
 
 CONFIG = PictureConfig()
 

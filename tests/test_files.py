@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from audionet.errors import AudioNetError, ModelError
-from audionet.files import (
+from audionet.utils.files import (
     TEMPORARY_PREFIX,
     atomic_path,
     first_line,

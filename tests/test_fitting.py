@@ -13,14 +13,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from test_head import clusters, examples, share_right
 
-from audionet import stepping
-from audionet.checkpoints import Checkpoint
 from audionet.config import RetrainConfig
 from audionet.errors import ModelError
-from audionet.examples import ahead, batches
-from audionet.stepping import Steps, class_weights
-from audionet.summaries import Curves
-from audionet.top_training import train_head
+from audionet.training import train_step as stepping
+from audionet.training.checkpoint import Checkpoint
+from audionet.training.datasets import ahead, batches
+from audionet.training.head_training import train_head
+from audionet.training.tensorboard_log import Curves
+from audionet.training.train_step import Steps, class_weights
 
 QUICK = RetrainConfig(how_many_training_steps=60, train_batch_size=20, eval_step_interval=5, label_smoothing=0)
 

@@ -8,11 +8,11 @@ import pytest
 from conftest import tone
 from PIL import Image
 
-from audionet.audio import to_int16
+from audionet.audio.recording import to_int16
+from audionet.audio.spectrogram import level
 from audionet.config import PictureConfig
-from audionet.dataset import Picture, find_pictures
-from audionet.gallery import caption, chosen, contact_sheet, ticks, write_gallery
-from audionet.spectrogram import level
+from audionet.data.contact_sheet import caption, chosen, contact_sheet, ticks, write_gallery
+from audionet.data.dataset import Picture, find_pictures
 
 CONFIG = PictureConfig()
 

@@ -10,9 +10,9 @@ from conftest import tone, write_tone
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from audionet import glimpses
-from audionet.glimpses import CONTENT_WIDTH, PICTURE, Task, content_of, cut, disturbed, make, stretch_of
-from audionet.spectrogram import level
+from audionet.audio.spectrogram import level
+from audionet.pretraining import views as glimpses
+from audionet.pretraining.views import CONTENT_WIDTH, PICTURE, Task, content_of, cut, disturbed, make, stretch_of
 
 SIZE = (80, 76)
 

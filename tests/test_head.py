@@ -3,12 +3,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from audionet.cache import Records
+from audionet.backbones.cache import Records
+from audionet.classifier.head import Head, Layer, standardisation
 from audionet.config import RetrainConfig
-from audionet.examples import FeatureExamples
-from audionet.head import Head, Layer, standardisation
-from audionet.summaries import Curves
-from audionet.top_training import train_head
+from audionet.training.datasets import FeatureExamples
+from audionet.training.head_training import train_head
+from audionet.training.tensorboard_log import Curves
 
 QUICK = RetrainConfig(how_many_training_steps=100, train_batch_size=20, label_smoothing=0)
 
@@ -124,7 +124,7 @@ def test_tensorboard_gets_both_curves(tmp_path) -> None:
 
 
 def test_examples_are_answered_a_few_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    from audionet import examples as module
+    from audionet.training import datasets as module
 
     head, _ = train_head(clusters(90, 6, 3, 1), clusters(30, 6, 3, 2), 3, [6], QUICK)
     data = clusters(100, 6, 3, 4)

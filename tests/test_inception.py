@@ -9,10 +9,8 @@ import numpy as np
 import pytest
 from conftest import save_backbone
 
-from audionet.backbones import prepare
-from audionet.conversion import mean_cosine
-from audionet.errors import BackboneError, UsageError
-from audionet.inception import (
+from audionet.backbones.conversion import mean_cosine
+from audionet.backbones.inception import (
     Tap,
     attended,
     endpoints,
@@ -23,8 +21,10 @@ from audionet.inception import (
     tap_of,
     tapped,
 )
-from audionet.litert import Runner
-from audionet.tensorflow_runtime import import_keras
+from audionet.backbones.litert import Runner
+from audionet.backbones.registry import prepare
+from audionet.backbones.tf_runtime import import_keras
+from audionet.errors import BackboneError, UsageError
 
 MAPS = np.random.default_rng(0).normal(size=(5, 4, 7, 3)).astype(np.float32)
 

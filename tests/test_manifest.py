@@ -10,7 +10,7 @@ import pytest
 from conftest import ROOT
 
 from audionet.errors import DatasetError
-from audionet.manifest import gather, read_manifest
+from audionet.pretraining.manifest import gather, read_manifest
 
 SPEAKERS = {
     "name": "readers",

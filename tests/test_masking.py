@@ -4,9 +4,9 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from audionet.masking import mask, mix
-from audionet.spectrogram import VIRIDIS
-from audionet.tensorflow_runtime import import_tensorflow
+from audionet.audio.spectrogram import VIRIDIS
+from audionet.backbones.tf_runtime import import_tensorflow
+from audionet.training.spec_augment import mask, mix
 
 tf = import_tensorflow()
 

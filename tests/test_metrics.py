@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binomtest
 
-from audionet.metrics import Groups, accuracy, effective_sample_size
+from audionet.metrics.accuracy import Groups, accuracy, effective_sample_size
 
 
 @pytest.mark.parametrize(("right", "total"), [(9, 10), (10, 10), (0, 10), (295, 300), (1, 1)])

@@ -8,17 +8,18 @@ import numpy as np
 import pytest
 from conftest import ROOT
 
-from audionet import networks, training
-from audionet.backbones import Backbone, Original, from_model, prepare
+from audionet.backbones.registry import Backbone, Original, from_model, prepare
+from audionet.backbones.tf_runtime import import_tensorflow
+from audionet.classifier.head import Head, Layer
 from audionet.config import RetrainConfig
 from audionet.errors import BackboneError, UsageError
-from audionet.files import LOCK_NAME
-from audionet.head import Head, Layer
-from audionet.networks import INPUT_SIZES, from_backbone, from_scratch
-from audionet.prediction import Predictor
-from audionet.publishing import publish, summarise
-from audionet.tensorflow_runtime import import_tensorflow
-from audionet.training import train
+from audionet.export.publish import publish, summarise
+from audionet.inference.predictor import Predictor
+from audionet.training import networks
+from audionet.training import trainer as training
+from audionet.training.networks import INPUT_SIZES, from_backbone, from_scratch
+from audionet.training.trainer import train
+from audionet.utils.files import LOCK_NAME
 
 tf = import_tensorflow()
 
@@ -89,7 +90,7 @@ def test_only_the_last_blocks_are_free_and_batch_normalisation_is_not(block_back
 
 
 def test_fine_tuning_starts_from_what_the_top_layer_had_reached(block_backbone) -> None:
-    from audionet.litert import Runner
+    from audionet.backbones.litert import Runner
 
     head = some_head(block_backbone.width + 256, 3)
     built = from_backbone(block_backbone, head, RetrainConfig(fine_tune=1), exact=True)

@@ -6,8 +6,8 @@ import numpy as np
 from google.protobuf import text_format
 from PIL import Image
 
-from audionet.plots import Point, confusion_matrix, confusion_plot, curves_plot
-from audionet.summaries import add_image, add_projector, principal_components
+from audionet.training.tensorboard_log import add_image, add_projector, principal_components
+from audionet.utils.plots import Point, confusion_matrix, confusion_plot, curves_plot
 
 
 def size(png: bytes) -> tuple[int, int]:

@@ -12,14 +12,14 @@ import pytest
 import soundfile
 from conftest import TONES, run_script, tone
 
-from audionet.arrays import read_arrays, write_arrays
+from audionet.classifier.decision import Costs, parse_costs
+from audionet.classifier.model_files import read_arrays, write_arrays
 from audionet.config import arrays_path, enrolled_path, model_json_path
-from audionet.costs import Costs, parse_costs
 from audionet.errors import ModelError, RecordingError, UsageError
-from audionet.files import content_hash, write_json
-from audionet.prediction import Clip, Decision, Predictor
-from audionet.tracking import track
-from audionet.verifying import Verifier, enrol_clips, forget_voice
+from audionet.inference.diarization import track
+from audionet.inference.predictor import Clip, Decision, Predictor
+from audionet.inference.verification import Verifier, enrol_clips, forget_voice
+from audionet.utils.files import content_hash, write_json
 
 
 @pytest.fixture

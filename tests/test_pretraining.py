@@ -15,15 +15,17 @@ import numpy as np
 import pytest
 from conftest import run_script, write_tone
 
-from audionet import pretraining, pretraining_network, teachers
-from audionet.backbone_files import write_backbone
-from audionet.backbones import prepare
+from audionet.backbones.conversion import mean_cosine
+from audionet.backbones.registry import prepare
 from audionet.config import PretrainConfig
-from audionet.conversion import mean_cosine
 from audionet.errors import BackboneError, DatasetError, ModelError, UsageError
-from audionet.glimpses import SPEEDS
-from audionet.pretraining import Pretrained, centred, pretrain, rate_share, settle
-from audionet.pretraining_network import COSINE_SCALE, margin_softmax
+from audionet.pretraining import network as pretraining_network
+from audionet.pretraining import teachers
+from audionet.pretraining import trainer as pretraining
+from audionet.pretraining.card import write_backbone
+from audionet.pretraining.network import COSINE_SCALE, margin_softmax
+from audionet.pretraining.trainer import Pretrained, centred, pretrain, rate_share, settle
+from audionet.pretraining.views import SPEEDS
 
 DATASET = {"licence": "CC0", "url": "https://example.org", "label": "^(?P<label>[^/]+)/"}
 
@@ -263,7 +265,7 @@ def test_a_teacher_that_is_not_installed_says_what_brings_it(config, monkeypatch
 def test_weights_too_large_to_bundle_are_refused(config, monkeypatch: pytest.MonkeyPatch) -> None:
     settings = config(steps=3)
     found = pretrain(settings)
-    monkeypatch.setattr("audionet.backbone_files.MOST_BYTES", 100)
+    monkeypatch.setattr("audionet.pretraining.trainer.card.MOST_BYTES", 100)
     with pytest.raises(BackboneError, match=r"the weights take .* MB, .* choose a smaller --embedding"):
         write_backbone(found, settings)
     assert not settings.output_dir.exists() or not list(settings.output_dir.iterdir())

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from audionet.config import ProbeConfig
 from audionet.errors import DatasetError, RecordingError
-from audionet.probe_tasks import Excerpt, cut, find_materials, read_excerpt
+from audionet.probing.tasks import Excerpt, cut, find_materials, read_excerpt
 
 
 def touch(*paths: Path) -> None:

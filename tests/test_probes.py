@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
 
-from audionet.probes import Examples, inner_folds, linear_probe, mixtures, row_space, strongest_of_the_best
+from audionet.probing.classifiers import Examples, inner_folds, linear_probe, mixtures, row_space, strongest_of_the_best
 
 RANDOM = np.random.default_rng(0)
 

@@ -12,14 +12,11 @@ import pytest
 import soundfile
 from conftest import ROOT, run_script, save_backbone, tone, write_tone
 
-from audionet.backbones import Backbone
-from audionet.clip_features import BANDS, MFCC, Clip, Extraction, Network, clips_of, embedding, extract, mfcc_frames
+from audionet.backbones.registry import Backbone
 from audionet.config import PROBE_CONDITIONS, ProbeConfig
-from audionet.executors import local_processes
-from audionet.metrics import accuracy
-from audionet.probe_card import as_markdown, put_into_card
-from audionet.probe_tasks import Excerpt, Material, ProbeTask
-from audionet.probing import (
+from audionet.metrics.accuracy import accuracy
+from audionet.probing.features import BANDS, MFCC, Clip, Extraction, Network, clips_of, embedding, extract, mfcc_frames
+from audionet.probing.probe import (
     MIXTURES,
     RANDOM,
     TaskResult,
@@ -30,6 +27,9 @@ from audionet.probing import (
     prepare_probing,
     probe,
 )
+from audionet.probing.results import as_markdown, put_into_card
+from audionet.probing.tasks import Excerpt, Material, ProbeTask
+from audionet.utils.parallel import local_processes
 
 PITCHES = {"high": 1200, "low": 300, "middle": 600}
 

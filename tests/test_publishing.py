@@ -16,17 +16,17 @@ import numpy as np
 import pytest
 from conftest import ROOT, SAMPLE_AUDIO, run_script, save_backbone
 
-from audionet import bottlenecks
+from audionet.audio.network_input import STATISTICS_WIDTHS, picture_features
+from audionet.backbones import bottlenecks
+from audionet.backbones.tf_runtime import import_tensorflow
+from audionet.classifier.head import Head, Layer
 from audionet.config import GRAPH_SUFFIXES, lite_path
 from audionet.errors import ModelError, UsageError
-from audionet.features import STATISTICS_WIDTHS, picture_features
-from audionet.files import LOCK_NAME
-from audionet.head import Head, Layer
-from audionet.prediction import Predictor
-from audionet.publishing import publish
-from audionet.tensorflow_export import load_graph
-from audionet.tensorflow_runtime import import_tensorflow
-from audionet.training import Trained, train
+from audionet.export.publish import publish
+from audionet.export.tf_formats import load_graph
+from audionet.inference.predictor import Predictor
+from audionet.training.trainer import Trained, train
+from audionet.utils.files import LOCK_NAME
 
 
 def probabilities(path: Path, jpgs: list[bytes], trained: Trained) -> np.ndarray:

@@ -19,11 +19,11 @@ import pytest
 import soundfile
 from conftest import ROOT, SAMPLE_AUDIO, files_of, write_tone
 
-from audionet import rendering
 from audionet.config import DataConfig, PictureConfig
+from audionet.data import render as rendering
+from audionet.data.render import Result, render_folder
 from audionet.errors import AudioNetError, DatasetError, UsageError
-from audionet.files import only_run_in
-from audionet.rendering import Result, render_folder
+from audionet.utils.files import only_run_in
 
 SECOND = PictureConfig(chunk_seconds=1.0)
 
@@ -393,13 +393,13 @@ def test_a_long_recording_in_pieces_is_the_same(
     soundfile.write(data.audio_dir / "ann" / f"x.{kind}", sound, rate)
     config = PictureConfig(chunk_seconds=1, **settings)
     render_folder(data, config)
-    monkeypatch.setattr("audionet.pieces.PIECE_SECONDS", 20)
-    monkeypatch.setattr("audionet.rendering.LARGE_BYTES", 1000)
+    monkeypatch.setattr("audionet.data.render_tasks.PIECE_SECONDS", 20)
+    monkeypatch.setattr("audionet.data.render.LARGE_BYTES", 1000)
     other = dataclasses.replace(data, wav_dir=tmp_path / "other" / "wav", image_dir=tmp_path / "other" / "image")
     tasks = []
     render = rendering.render_pieces
     monkeypatch.setattr(
-        "audionet.rendering.map_unordered",
+        "audionet.data.render.map_unordered",
         lambda pool, f, items, *_: ((tasks.append(task) or task, render(task)) for task in items),
     )
     render_folder(other, config)
@@ -415,8 +415,8 @@ def test_damage_in_one_piece_ends_the_recording_there(data: DataConfig, monkeypa
     content[len(content) // 2 : len(content) // 2 + 20_000] = bytes(20_000)
     path.write_bytes(content)
     whole = render_folder(data, SECOND)
-    monkeypatch.setattr("audionet.pieces.PIECE_SECONDS", 10)
-    monkeypatch.setattr("audionet.rendering.LARGE_BYTES", 1000)
+    monkeypatch.setattr("audionet.data.render_tasks.PIECE_SECONDS", 10)
+    monkeypatch.setattr("audionet.data.render.LARGE_BYTES", 1000)
     pieces = render_folder(dataclasses.replace(data, force=True), SECOND)
     assert chunks_of(pieces) == chunks_of(whole)
     (remark,) = pieces.labels["ann"].remarks
@@ -451,7 +451,7 @@ def test_a_recording_that_changes_or_goes_while_it_is_read_is_tried_again(
         (data.audio_dir / "ann" / "goes.wav").unlink()
         return found(sources)
 
-    monkeypatch.setattr("audionet.rendering.piece_batches", meanwhile)
+    monkeypatch.setattr("audionet.data.render.piece_batches", meanwhile)
     assert chunks_of(render_folder(data, SECOND)) == {"ann": (1, 2)}
     said = capsys.readouterr().err
     assert "ann/changes.wav: changed while it was read: run again to have it as it is now; skipped" in said

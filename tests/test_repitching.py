@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import soundfile
 
-from audionet import repitching
-from audionet.audio import Int16Array
-from audionet.manifest import Corpus, Lesson, Source
-from audionet.repitching import at_pitch, has_rubberband, with_other_pitches
+from audionet.audio.recording import Int16Array
+from audionet.pretraining import pitch_shift as repitching
+from audionet.pretraining.manifest import Corpus, Lesson, Source
+from audionet.pretraining.pitch_shift import at_pitch, has_rubberband, with_other_pitches
 
 RATE = 16000
 

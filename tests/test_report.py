@@ -16,14 +16,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from audionet import report
+from audionet.audio.spectrogram import render
+from audionet.classifier.decision import Costs, Rule, parse_costs, pick_rule
 from audionet.config import EvaluateConfig, PictureConfig
-from audionet.costs import Costs, Rule, parse_costs, pick_rule
-from audionet.evaluation import Evaluation, as_json
-from audionet.held_out import Heard
-from audionet.judging import Judged, Recorded
-from audionet.report import clock, page, write_report
-from audionet.spectrogram import render
+from audionet.evaluation import report
+from audionet.evaluation.batch_inference import Judged, Recorded
+from audionet.evaluation.evaluate import Evaluation, as_json
+from audionet.evaluation.recordings import Heard
+from audionet.evaluation.report import clock, page, write_report
 
 PNG = b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR\x00\x00\x00\x10\x00\x00\x00\x10"
 NASTY = [

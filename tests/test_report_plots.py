@@ -9,10 +9,10 @@ import pytest
 from matplotlib.figure import Figure
 from PIL import Image
 
-from audionet import report_plots
-from audionet.metrics import Accuracy, accuracy
-from audionet.report_plots import det_plot, length_plot, openset_plot, reliability_plot, roc_plot
-from audionet.verification import Detection, detection, reliability
+from audionet.evaluation import plots as report_plots
+from audionet.evaluation.plots import det_plot, length_plot, openset_plot, reliability_plot, roc_plot
+from audionet.metrics.accuracy import Accuracy, accuracy
+from audionet.metrics.detection import Detection, detection, reliability
 
 ODD = ["$x^", "анна", "日本 🎻", "a" * 300, "\\frac{1}{", "_hidden", "$a$ $b$", "%s\n"]
 

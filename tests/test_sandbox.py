@@ -14,10 +14,10 @@ import soundfile
 from conftest import tone, write_tone
 
 from audionet.config import PictureConfig
-from audionet.decoders import Decoder, Decoders
 from audionet.errors import BusyError, LimitError, RecordingError
-from audionet.prediction import Clip
-from audionet.sandbox import Frame, Job, Limits, frames
+from audionet.inference.predictor import Clip
+from audionet.serving.decode_pool import Decoder, Decoders
+from audionet.serving.decode_worker import Frame, Job, Limits, frames
 
 PICTURE = PictureConfig(chunk_seconds=0.5)
 LIMITS = Limits(10.0, 4, 96_000)

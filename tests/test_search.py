@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from test_head import clusters, examples
 
-from audionet import search as module
 from audionet.config import RetrainConfig
 from audionet.errors import DatasetError
-from audionet.search import search
+from audionet.training import hyper_search as module
+from audionet.training.hyper_search import search
 
 QUICK = RetrainConfig(how_many_training_steps=30, train_batch_size=20, hyper_search=3)
 

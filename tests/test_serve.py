@@ -35,9 +35,9 @@ from serving import (
 )
 
 from audionet.config import API_KEY_VARIABLE, enrolled_path, lite_path, model_json_path
-from audionet.files import write_json
-from audionet.prediction import Clip, Predictor
-from audionet.verifying import enrol_clips
+from audionet.inference.predictor import Clip, Predictor
+from audionet.inference.verification import enrol_clips
+from audionet.utils.files import write_json
 
 KEY = "0123456789abcdef-key"
 SITE = "https://example.org"

@@ -8,9 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from matplotlib import colormaps
 
-from audionet.config import CHROMA_ROWS, PictureConfig
-from audionet.errors import DatasetError
-from audionet.spectrogram import (
+from audionet.audio.spectrogram import (
     VIRIDIS,
     chroma,
     chroma_filterbank,
@@ -27,6 +25,8 @@ from audionet.spectrogram import (
     relative_level,
     render,
 )
+from audionet.config import CHROMA_ROWS, PictureConfig
+from audionet.errors import DatasetError
 
 CONFIG = PictureConfig()
 

@@ -10,9 +10,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from audionet.audio.spectrogram import VIRIDIS, level_of
 from audionet.config import PictureConfig
-from audionet.spectrogram import VIRIDIS, level_of
-from audionet.strip import Strip
+from audionet.serving.clip_image import Strip
 
 CONFIG = PictureConfig(chunk_seconds=1.0)
 

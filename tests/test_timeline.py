@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
 
-from audionet.timeline import (
+from audionet.inference.segmentation import (
     CSV_HEADER,
     Segment,
     Window,

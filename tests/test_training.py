@@ -9,19 +9,19 @@ import numpy as np
 import pytest
 from conftest import tone
 
-from audionet import publishing
+from audionet.audio.network_input import model_inputs, picture_features
+from audionet.audio.spectrogram import render
+from audionet.backbones.litert import Runner
+from audionet.classifier.enrolment import enrol
+from audionet.classifier.head import Layer
 from audionet.config import PictureConfig, enrolled_path
-from audionet.dataset import SETS, dataset_json
-from audionet.enrolment import enrol
+from audionet.data.dataset import SETS, dataset_json
 from audionet.errors import DatasetError, ModelError, UsageError
-from audionet.features import model_inputs, picture_features
-from audionet.files import write_json
-from audionet.head import Layer
-from audionet.litert import Runner
-from audionet.prediction import Predictor
-from audionet.publishing import publish
-from audionet.spectrogram import render
-from audionet.training import train
+from audionet.export import publish as publishing
+from audionet.export.publish import publish
+from audionet.inference.predictor import Predictor
+from audionet.training.trainer import train
+from audionet.utils.files import write_json
 
 
 def made_by_data_maker(folder: Path) -> Path:
@@ -335,9 +335,9 @@ def test_thousands_of_labels(capsys) -> None:
     from test_head import clusters, examples, share_right
 
     from audionet.config import RetrainConfig
-    from audionet.dataset import Picture, split_pictures
-    from audionet.preparation import split_table
-    from audionet.top_training import train_head
+    from audionet.data.dataset import Picture, split_pictures
+    from audionet.training.data_module import split_table
+    from audionet.training.head_training import train_head
 
     pictures = [Picture(f"{n // 4:05d}", f"{n}.wav", 0, Path("x"), f"{n}.jpg") for n in range(20_000)]
     split = split_pictures(pictures, 10, 10)

@@ -11,10 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from audionet.config import MOST_VARIANTS, AugmentConfig, DataConfig, PictureConfig
-from audionet.dataset import find_pictures, parse_chunk_name, split_pictures
+from audionet.data.augmented_copies import variants_by_label, variants_of
+from audionet.data.dataset import find_pictures, parse_chunk_name, split_pictures
+from audionet.data.render import render_folder
 from audionet.errors import UsageError
-from audionet.rendering import render_folder
-from audionet.variants import variants_by_label, variants_of
 
 HALF = PictureConfig(chunk_seconds=0.5)
 

@@ -9,13 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from audionet.arrays import ModelArrays, read_arrays, short_keys, thinned, write_arrays
-from audionet.config import enrolled_path
-from audionet.dataset import Picture
-from audionet.enrolment import enrol, forget, read_enrolled
-from audionet.errors import ModelError
-from audionet.head import Head, Layer
-from audionet.openset import (
+from audionet.classifier.enrolment import enrol, forget, read_enrolled
+from audionet.classifier.head import Head, Layer
+from audionet.classifier.model_files import ModelArrays, read_arrays, short_keys, thinned, write_arrays
+from audionet.classifier.open_set import (
     Sample,
     Trials,
     compare,
@@ -26,7 +23,10 @@ from audionet.openset import (
     stretches_of,
     threshold_for,
 )
-from audionet.voices import Voice, embed, prototypes_of, rate_at, unit_length, voices_of
+from audionet.classifier.prototypes import Voice, embed, prototypes_of, rate_at, unit_length, voices_of
+from audionet.config import enrolled_path
+from audionet.data.dataset import Picture
+from audionet.errors import ModelError
 
 WIDTH = 30
 
@@ -64,7 +64,7 @@ def test_the_asked_rate_of_unknown_voices_passes() -> None:
 
 
 def test_a_left_out_label_takes_no_part_in_what_it_is_played_to(monkeypatch: pytest.MonkeyPatch) -> None:
-    import audionet.openset as openset
+    import audionet.classifier.open_set as openset
 
     seen = []
 
@@ -189,7 +189,7 @@ def test_prototypes_find_the_forms_a_voice_takes() -> None:
 
 
 def test_whole_stretches_of_every_label_are_taken(monkeypatch: pytest.MonkeyPatch) -> None:
-    import audionet.openset as openset
+    import audionet.classifier.open_set as openset
 
     pictures = [Picture("a", "long", i, Path("x"), f"{i}.jpg") for i in range(400)]
     pictures += [Picture("b", f"{i}", 0, Path("x"), f"{i}.jpg") for i in range(5)]

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from .errors import UsageError
+from audionet.errors import UsageError
 
 TF_FILES = Path(__file__).resolve().parents[2] / "tf_files"
 

@@ -1,0 +1,310 @@
+"""Recordings to chunks: mix to mono, resample, level, cut, all of it streaming."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import math
+import wave
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import soxr
+from numpy.typing import NDArray
+
+from audionet.audio.decoding import Float32Array, Sound, open_sound
+from audionet.config import PictureConfig
+from audionet.errors import RecordingError
+
+Int16Array = NDArray[np.int16]
+
+SILENCE_PEAK = 8
+"""Highest 16-bit sample that still counts as silence: -72 dBFS, where three bits are left to hear."""
+
+SILENT = "is silent from beginning to end"
+
+SECTION_SECONDS = 10
+"""A recording is resampled in sections of this length, so that reading may begin at any of them."""
+
+LEVELS_A_SECOND = 25
+
+_PEAK_LIMIT = 10 ** (-1 / 20)  # loudness may raise a recording's peak to 1 dB below full scale
+_MARGIN_SECONDS = 1  # of sound on either side of a section, many times what the resampling filter reaches
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """A fixed-length piece of a recording.
+
+    Attributes
+    ----------
+    index : int
+        Place in the recording; the chunk begins `index` steps after the first.
+    start : float
+        Seconds from the recording's beginning.
+    samples : ndarray of int16, shape (chunk_length,)
+        Mono, at the picture's sample rate; zeros after the recording's end.
+    """
+
+    index: int
+    start: float
+    samples: Int16Array
+
+
+@dataclass(frozen=True)
+class Span:
+    """The part of a recording that is cut into chunks, in samples at the picture's rate, and its gain."""
+
+    start: int = 0
+    stop: int | None = None
+    gain: float = 1.0
+
+
+@dataclass(frozen=True)
+class Levels:
+    """How loud a stretch of sound is.
+
+    Attributes
+    ----------
+    squares : ndarray of float64, shape (n,)
+        Sum of the squared samples in each 25th of a second.
+    samples : int
+        How many samples that is in all.
+    peak : float
+        The largest absolute sample.
+    """
+
+    squares: NDArray[np.float64]
+    samples: int
+    peak: float
+
+
+class Recording:
+    """A recording on disk; iterate over it for its chunks.
+
+    A recording shorter than a chunk is padded with zeros; of what follows the last full chunk, half a step or more
+    becomes a padded chunk, less is dropped. Memory does not grow with the recording's length.
+
+    Parameters
+    ----------
+    path : Path
+        A file that libsndfile or ffmpeg decodes: any rate, any number of channels (they are averaged).
+    config : PictureConfig
+        Gives the sample rate and the chunk's length and step; loudness and trimming take a pass of their own.
+    span : Span, optional
+        What that pass found, where it has been made.
+
+    Attributes
+    ----------
+    seconds : float
+        Where decoding has come to; the recording's length once iteration has ended.
+
+    Raises
+    ------
+    RecordingError
+        While iterating: at once if nothing can be decoded, or after the chunks before the damage.
+        Chunks that came before it are sound.
+    """
+
+    def __init__(self, path: Path, config: PictureConfig, span: Span | None = None) -> None:
+        self.path = path
+        self.config = config
+        self.seconds = 0.0
+        self._span = span
+
+    def __iter__(self) -> Iterator[Chunk]:
+        return self.chunks()
+
+    def chunks(self, first: int = 0, stop: int | None = None) -> Iterator[Chunk]:
+        """The chunks from number `first` on, up to but not including number `stop`.
+
+        In pieces or in one go they are the same; but a `first` above 0 needs a file that can be sought.
+        """
+        config = self.config
+        rate, length, step = config.sample_rate, config.chunk_length, config.step_length
+        span = self._span or span_of([measure(self.path, config)] if needs_levels(config) else [], config)
+        begin = span.start + first * step
+        section = begin // (SECTION_SECONDS * rate) if first else 0
+        position = section * SECTION_SECONDS * rate
+        held = np.zeros(0, np.float32)
+        damage: RecordingError | None = None
+        index = first
+        with open_sound(self.path) as sound:
+            for block in _until_damage(resampled(sound, rate, section)):
+                if isinstance(block, RecordingError):
+                    damage = block
+                    break
+                lacking = max(0, begin + len(held) - position)
+                wanted = block[lacking : None if span.stop is None else max(0, span.stop - position)]
+                position += len(block)
+                self.seconds = position / rate
+                held = np.concatenate([held, wanted])
+                while len(held) >= length:
+                    yield Chunk(index, begin / rate, to_int16(held[:length], span.gain))
+                    held, begin, index = held[step:], begin + step, index + 1
+                    if index == stop:
+                        return
+        # What is left of a damaged recording is a fragment, not a short recording: no padding from next to nothing.
+        is_short_recording = index == 0 and len(held) > 0 and damage is None
+        new, enough = (len(held) - (length - step), step) if index else (len(held), length)
+        if is_short_recording or 2 * new >= enough:
+            padded = np.concatenate([held, np.zeros(length - len(held), np.float32)])
+            yield Chunk(index, begin / rate, to_int16(padded, span.gain))
+        if damage is not None:
+            raise damage
+
+
+def needs_levels(config: PictureConfig) -> bool:
+    """Whether a recording has to be measured before it can be cut."""
+    return config.loudness is not None or config.trim_silence is not None
+
+
+def measure(path: Path, config: PictureConfig, section: int = 0, sections: int | None = None) -> Levels:
+    """How loud a recording is from a section on, over so many sections or to where it ends or is damaged."""
+    rate = config.sample_rate
+    left = math.inf if sections is None else sections * SECTION_SECONDS
+    squares = []
+    samples = 0
+    peak = 0.0
+    edges = np.arange(LEVELS_A_SECOND) * rate // LEVELS_A_SECOND
+    try:
+        with open_sound(path) as sound:
+            for second in _seconds(resampled(sound, rate, section), rate):
+                squares.append(np.add.reduceat(np.square(second, dtype=np.float64), edges[edges < len(second)]))
+                samples += len(second)
+                peak = max(peak, float(np.abs(second).max()))
+                left -= 1
+                if left == 0:
+                    break
+    except RecordingError:
+        pass  # whoever cuts it comes to the same place, and says so
+    return Levels(np.concatenate(squares) if squares else np.zeros(0), samples, peak)
+
+
+def span_of(levels: Sequence[Levels], config: PictureConfig) -> Span:
+    """What to cut of a recording, and how loud to make it, given the levels of its stretches from first to last."""
+    squares = np.concatenate([part.squares for part in levels]) if levels else np.zeros(0)
+    peak = max((part.peak for part in levels), default=0.0)
+    if not needs_levels(config) or peak <= SILENCE_PEAK / 32768:
+        return Span()
+    rate = config.sample_rate
+    span = Span()
+    samples = sum(part.samples for part in levels)
+    if config.trim_silence is not None:
+        loud = np.flatnonzero(squares >= squares.max() * 10 ** (-config.trim_silence / 10))
+        squares = squares[loud[0] : loud[-1] + 1]
+        start, stop = (int(edge) * rate // LEVELS_A_SECOND for edge in (loud[0], loud[-1] + 1))
+        span = Span(start, min(stop, samples))
+        samples = min(stop, samples) - start
+    if config.loudness is not None:
+        root_mean_square = math.sqrt(squares.sum() / samples)
+        gain = min(10 ** (config.loudness / 20) / root_mean_square, _PEAK_LIMIT / peak)
+        span = dataclasses.replace(span, gain=gain)
+    return span
+
+
+def resampled(sound: Sound, rate: int, section: int = 0) -> Iterator[Float32Array]:
+    """Mono blocks at `rate` from the beginning of a section on."""
+    seconds = section * SECTION_SECONDS
+    if sound.rate == rate:
+        return sound.mono(seconds * rate)
+    lead = min(seconds, _MARGIN_SECONDS)
+    return resample(sound.mono((seconds - lead) * sound.rate), sound.rate, rate, lead)
+
+
+def resample(blocks: Iterable[Float32Array], from_rate: int, to_rate: int, lead: int = 0) -> Iterator[Float32Array]:
+    """Resample a stream of mono blocks; the blocks' boundaries leave no trace.
+
+    Parameters
+    ----------
+    blocks : iterable of ndarray of float32, shape (n,)
+        From the beginning of a section or, with `lead`, so many seconds before it.
+    from_rate, to_rate : int
+        Hz.
+    lead : int
+        0 at the beginning of a recording, else 1.
+
+    Yields
+    ------
+    ndarray of float32, shape (m,)
+        A section each, the last one shorter; in all, ``to_rate / from_rate`` times as many samples without the lead.
+
+    Raises
+    ------
+    RecordingError
+        If `blocks` does, after what could be decoded.
+    """
+    pending: list[Float32Array] = []
+    held = 0
+    damage: RecordingError | None = None
+    for block in _until_damage(blocks):
+        if isinstance(block, RecordingError):
+            damage = block
+            break
+        pending.append(block)
+        held += len(block)
+        while held >= (size := (lead + SECTION_SECONDS + _MARGIN_SECONDS) * from_rate):
+            native = np.concatenate(pending)
+            section = soxr.resample(native[:size], from_rate, to_rate)
+            yield section[lead * to_rate : (lead + SECTION_SECONDS) * to_rate]
+            rest = native[(lead + SECTION_SECONDS - _MARGIN_SECONDS) * from_rate :]
+            pending, held, lead = [rest], len(rest), _MARGIN_SECONDS
+    if held > lead * from_rate:
+        yield soxr.resample(np.concatenate(pending), from_rate, to_rate)[lead * to_rate :]
+    if damage is not None:
+        raise damage
+
+
+def _seconds(blocks: Iterable[Float32Array], rate: int) -> Iterator[Float32Array]:
+    """The same samples, a second at a time."""
+    held = np.zeros(0, np.float32)
+    damage: RecordingError | None = None
+    for block in _until_damage(blocks):
+        if isinstance(block, RecordingError):
+            damage = block
+            break
+        held = np.concatenate([held, block])
+        whole = len(held) // rate * rate
+        yield from held[:whole].reshape(-1, rate)
+        held = held[whole:]
+    if len(held):
+        yield held
+    if damage is not None:
+        raise damage
+
+
+def _until_damage(blocks: Iterable[Float32Array]) -> Iterator[Float32Array | RecordingError]:
+    """The same blocks, and the error in the end, so that what is held when it comes is not lost."""
+    try:
+        yield from blocks
+    except RecordingError as error:
+        yield error
+
+
+def to_int16(samples: Float32Array, gain: float = 1.0) -> Int16Array:
+    """Samples of -1 to 1 as 16-bit integers; what is louder is clipped. Undoes libsndfile's own scaling exactly."""
+    scaled: Float32Array = np.rint(np.clip(samples * np.float32(gain), -1, 1) * np.float32(32768))
+    return np.minimum(scaled, 32767).astype(np.int16)
+
+
+def to_float(samples: Int16Array) -> Float32Array:
+    """16-bit samples as numbers of -1 to 1."""
+    return samples.astype(np.float32) / np.float32(32768)
+
+
+def is_silent(samples: Int16Array) -> bool:
+    """Whether no sample exceeds SILENCE_PEAK."""
+    return int(samples.max()) <= SILENCE_PEAK and int(samples.min()) >= -SILENCE_PEAK
+
+
+def wav_bytes(samples: Int16Array, sample_rate: int) -> bytes:
+    """A mono 16-bit WAV file."""
+    buffer = io.BytesIO()
+    with wave.open(buffer, "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(sample_rate)
+        file.writeframes(samples.astype("<i2").tobytes())
+    return buffer.getvalue()

@@ -1,0 +1,244 @@
+"""Variants of a chunk, as another day, room or line would have made it: training hears more than was recorded.
+
+What audiomentations has is taken from there; rooms, telephones and codecs are made here, without its extra packages.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import hashlib
+import io
+import math
+import random
+import threading
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import soundfile
+
+from audionet.audio.decoding import AUDIO_SUFFIXES, Float32Array, open_sound
+from audionet.audio.recording import SILENT, Int16Array, Recording, to_float, to_int16
+from audionet.config import AUGMENT_KINDS, PictureConfig
+from audionet.errors import RecordingError, UnavailableError, UsageError
+from audionet.utils.files import printable, walk
+
+_MOST_KINDS = 3  # in one variant
+_MP3_RATES = frozenset({8_000, 11_025, 12_000, 16_000, 22_050, 24_000, 32_000, 44_100, 48_000})
+_TELEPHONE_HZ = (300, 3400)
+_DIGESTED_BYTES = 1 << 20
+_LONGEST_NOISE_CHUNKS = 6000  # of a tenth of a second: ten minutes
+
+_global_random = threading.Lock()
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How variants are made.
+
+    Attributes
+    ----------
+    kinds : tuple of str
+        Names out of AUGMENT_KINDS to choose from.
+    noise : tuple of Path
+        Recordings of background noise; without any, noise is generated.
+    seed : int
+    """
+
+    kinds: tuple[str, ...]
+    noise: tuple[Path, ...] = ()
+    seed: int = 0
+
+    def described(self) -> dict[str, Any]:
+        """For dataset.json: all that a variant's content depends on beside its chunk."""
+        digest = hashlib.blake2b(digest_size=8)
+        for path in self.noise:
+            size = path.stat().st_size
+            digest.update(f"{path.name}\0{size}\0".encode("utf-8", "surrogateescape"))
+            with path.open("rb") as file:  # both ends: noise collections are large
+                digest.update(file.read(_DIGESTED_BYTES))
+                file.seek(max(0, size - _DIGESTED_BYTES))
+                digest.update(file.read(_DIGESTED_BYTES))
+        return {"kinds": list(self.kinds), "noise": digest.hexdigest() if self.noise else None, "seed": self.seed}
+
+
+def variant(samples: Int16Array, rate: int, recipe: Recipe, name: str) -> Int16Array:
+    """A variant of a chunk: one to three of the recipe's kinds, in the order in which they happen to a voice.
+
+    Parameters
+    ----------
+    samples : ndarray of int16, shape (n,)
+    rate : int
+        Hz.
+    recipe : Recipe
+    name : str
+        Stands for the variant; with the recipe's seed it decides what is done and how much of it.
+
+    Returns
+    -------
+    ndarray of int16, shape (n,)
+    """
+    seed = hashlib.blake2b(f"{recipe.seed}\0{name}".encode("utf-8", "surrogateescape"), digest_size=8).digest()
+    generator = np.random.default_rng(int.from_bytes(seed, "big"))
+    chosen = set(generator.permutation(recipe.kinds)[: generator.integers(1, _MOST_KINDS + 1)])
+    sound = to_float(samples)
+    for kind in AUGMENT_KINDS:
+        if kind in chosen:
+            sound = _TRANSFORMS[kind](sound, rate, generator, recipe)
+    return to_int16(sound)
+
+
+def find_noise(folder: Path) -> tuple[Path, ...]:
+    """The recordings in a folder of background noise, in order.
+
+    Raises
+    ------
+    UsageError
+        If there are none, or one cannot be used.
+    """
+    found = tuple(path for _, path in walk(folder.absolute()) if path.suffix.lower() in AUDIO_SUFFIXES)
+    if not found:
+        raise UsageError(f"--noise_dir {printable(folder)} holds no recordings")
+    for path in found:
+        try:
+            with open_sound(path) as sound:
+                if not any(block.any() for block in sound.mono()):
+                    raise RecordingError(SILENT)
+        except UnavailableError as error:
+            raise UsageError(f"--noise_dir: {printable(path)}: {error}") from None
+        except RecordingError as error:
+            raise UsageError(f"--noise_dir: {printable(path)}: {error}; remove it") from None
+    return found
+
+
+def _by_library(transform: Any, sound: Float32Array, rate: int, generator: np.random.Generator) -> Float32Array:
+    """Apply an audiomentations transform; it draws from Python's and NumPy's global random numbers."""
+    with _global_random, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of too quiet a noise, which then changes nothing
+        random.seed(int(generator.integers(2**32)))
+        np.random.seed(int(generator.integers(2**32)))
+        changed: Float32Array = transform(sound, rate)
+        return changed
+
+
+def _stretch(sound: Float32Array, rate: int, generator: np.random.Generator, recipe: Recipe) -> Float32Array:
+    """Up to a quarter faster or slower at the same pitch; what is missing at the end is heard again."""
+    from audiomentations import TimeStretch
+
+    stretch = TimeStretch(min_rate=0.8, max_rate=1.25, leave_length_unchanged=False, p=1)
+    return np.resize(_by_library(stretch, sound, rate, generator), sound.shape)
+
+
+def _pitch(sound: Float32Array, rate: int, generator: np.random.Generator, recipe: Recipe) -> Float32Array:
+    """Up to two semitones higher or lower at the same speed."""
+    from audiomentations import PitchShift
+
+    return _by_library(PitchShift(min_semitones=-2, max_semitones=2, p=1), sound, rate, generator)
+
+
+def _room(sound: Float32Array, rate: int, generator: np.random.Generator, recipe: Recipe) -> Float32Array:
+    """A room of 0.15 to 0.8 s reverberation time: direct sound, and noise that decays (Polack, 1988)."""
+    from scipy.signal import fftconvolve
+
+    reverberation = generator.uniform(0.15, 0.8)
+    time = np.arange(math.ceil(reverberation * rate)) / rate
+    tail = generator.standard_normal(len(time)) * 10 ** (-3 * time / reverberation)  # -60 dB at its end
+    tail[0] = 0
+    direct_to_reverberant = 10 ** (generator.uniform(0, 12) / 10)
+    tail /= math.sqrt(float(np.square(tail).sum()) * direct_to_reverberant)
+    wet: Float32Array = fftconvolve(sound, tail.astype(np.float32))[: len(sound)]
+    return (sound + wet).astype(np.float32)
+
+
+def _noise(sound: Float32Array, rate: int, generator: np.random.Generator, recipe: Recipe) -> Float32Array:
+    """Background noise 5 to 30 dB below the sound: recorded, or generated from brown to white."""
+    if recipe.noise:
+        # audiomentations reads fewer kinds of files than are read here, and fails at a damaged one.
+        recorded = _noise_of(recipe.noise[generator.integers(len(recipe.noise))], rate)
+        start = generator.integers(max(1, len(recorded) - len(sound) + 1))
+        noise = np.resize(recorded[start : start + len(sound)], sound.shape).astype(np.float32)
+        ratio = 10 ** (generator.uniform(5, 30) / 20)
+        level = math.sqrt(float(np.square(sound).mean()) / max(float(np.square(noise).mean()), 1e-12)) / ratio
+        return (sound + np.float32(level) * noise).astype(np.float32)
+    from audiomentations import AddColorNoise
+
+    generated = AddColorNoise(min_snr_db=5, max_snr_db=30, min_f_decay=-6, max_f_decay=0, p=1)
+    return _by_library(generated, sound, rate, generator)
+
+
+@functools.lru_cache(maxsize=8)
+def _noise_of(path: Path, rate: int) -> Int16Array:
+    """What can be heard of a recording of noise, its first ten minutes."""
+    chunks: list[Int16Array] = []
+    with contextlib.suppress(RecordingError):  # found usable before the work; damage behind that does not matter
+        recording = Recording(path, PictureConfig(sample_rate=rate, chunk_seconds=0.1))
+        for chunk in recording.chunks(0, _LONGEST_NOISE_CHUNKS):
+            chunks.append(chunk.samples)
+    return np.concatenate(chunks) if chunks else np.zeros(1, np.int16)
+
+
+def _gain(sound: Float32Array, rate: int, generator: np.random.Generator, recipe: Recipe) -> Float32Array:
+    """From 18 dB quieter to 6 dB louder, clipped as a microphone clips."""
+    from audiomentations import Gain
+
+    return _by_library(Gain(min_gain_db=-18, max_gain_db=6, p=1), sound, rate, generator)
+
+
+def _telephone(sound: Float32Array, rate: int, generator: np.random.Generator, recipe: Recipe) -> Float32Array:
+    """300 to 3400 Hz, up to 12 dB quieter, in eight bits of mu-law (ITU-T G.711, without its segments)."""
+    from audiomentations import BandPassFilter
+
+    low, high = _TELEPHONE_HZ
+    centre = (low + high) / 2
+    width = (high - low) / centre
+    line = BandPassFilter(
+        min_center_freq=centre,
+        max_center_freq=centre,
+        min_bandwidth_fraction=width,
+        max_bandwidth_fraction=width,
+        min_rolloff=24,
+        max_rolloff=24,
+        p=1,
+    )
+    level = np.float32(10 ** (-generator.uniform(0, 12) / 20))
+    return mu_law(level * _by_library(line, sound, rate, generator))
+
+
+def mu_law(sound: Float32Array) -> Float32Array:
+    """Samples of -1 to 1 rounded to the 255 levels of mu-law companding: finer where it is quiet."""
+    mu = np.float32(255)
+    companded = np.sign(sound) * np.log1p(mu * np.minimum(np.abs(sound), 1)) / np.log1p(mu)
+    rounded = np.rint(companded * 127) / np.float32(127)
+    expanded: Float32Array = (np.sign(rounded) * np.expm1(np.abs(rounded) * np.log1p(mu)) / mu).astype(np.float32)
+    return expanded
+
+
+def _codec(sound: Float32Array, rate: int, generator: np.random.Generator, recipe: Recipe) -> Float32Array:
+    """What MP3 or Vorbis leave of it at a low bit rate."""
+    mp3 = generator.random() < 0.5 and rate in _MP3_RATES
+    level = float(generator.uniform(0.3, 0.95))
+    container, codec = ("MP3", "MPEG_LAYER_III") if mp3 else ("OGG", "VORBIS")
+    buffer = io.BytesIO()
+    with soundfile.SoundFile(buffer, "w", rate, 1, codec, format=container, compression_level=level) as file:
+        for start in range(0, len(sound), rate):  # a long block at once overflows libvorbis's stack
+            file.write(np.clip(sound[start : start + rate], -1, 1))
+    buffer.seek(0)
+    decoded, _ = soundfile.read(buffer, dtype="float32")
+    kept: Float32Array = np.zeros_like(sound)
+    kept[: len(decoded)] = decoded[: len(sound)]
+    return kept
+
+
+_TRANSFORMS: dict[str, Callable[[Float32Array, int, np.random.Generator, Recipe], Float32Array]] = {
+    "stretch": _stretch,
+    "pitch": _pitch,
+    "room": _room,
+    "noise": _noise,
+    "gain": _gain,
+    "telephone": _telephone,
+    "codec": _codec,
+}

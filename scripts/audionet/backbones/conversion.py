@@ -1,0 +1,132 @@
+"""A TensorFlow network to LiteRT, checked against the original."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from audionet.audio.spectrogram import FloatArray, UInt8Array
+from audionet.backbones.litert import Runner
+from audionet.backbones.tf_runtime import import_tensorflow
+from audionet.errors import BackboneError, UsageError
+from audionet.utils.console import native_stderr_muted
+from audionet.utils.files import first_line
+
+FeatureFunction = Callable[[Any], Any]
+
+
+@dataclass(frozen=True)
+class Original:
+    """A backbone as TensorFlow runs it.
+
+    Attributes
+    ----------
+    function : callable
+        Pictures, float32 (n, height, width, 3) of 0 to 255, to features, (n, width).
+    input_size : (int, int)
+        Height and width, pixels.
+    owner : object
+        What holds its weights, and has to live as long as the function.
+    model : keras.Model or None
+        The same as layers, where it is made of them.
+    """
+
+    function: FeatureFunction
+    input_size: tuple[int, int]
+    owner: Any
+    model: Any = None
+
+
+MINIMUM_COSINE = 0.99
+"""How well a quantised backbone's features must agree with the original's, on average."""
+
+
+def convert(
+    function: FeatureFunction, input_size: tuple[int, int], samples: UInt8Array, name: str, quantise: bool = True
+) -> tuple[bytes, str, float]:
+    """A LiteRT model of a feature function: int8 weights where that keeps its features, else float32.
+
+    Parameters
+    ----------
+    function : callable
+        A tensor of uint8-valued float32, shape (1, height, width, 3), to features, shape (1, width).
+    input_size : (int, int)
+        Height and width.
+    samples : ndarray of uint8, shape (n, height, width, 3)
+        Pictures on which the converted network must agree with `function`.
+    name : str
+        For error messages.
+    quantise : bool
+        Whether int8 is tried.
+
+    Returns
+    -------
+    model : bytes
+        A .tflite file that takes uint8 RGB.
+    arithmetic : str
+        ``int8`` or ``float32``.
+    cosine : float
+        Mean cosine between the model's features and the function's, at least MINIMUM_COSINE.
+
+    Raises
+    ------
+    BackboneError
+        If the function does not take such pictures, gives no feature vector, or cannot be converted.
+    """
+    tf = import_tensorflow()
+    from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
+
+    spec = tf.TensorSpec([1, *input_size, 3], tf.uint8)
+    traced = tf.function(lambda pixels: function(tf.cast(pixels, tf.float32)), autograph=False)
+    try:
+        with native_stderr_muted():
+            concrete = traced.get_concrete_function(spec)
+    except UsageError:
+        raise
+    except Exception as error:  # a network that does not take such a picture fails in its own words
+        raise BackboneError(
+            f"{name} does not take a picture of {input_size[0]} x {input_size[1]} ({first_line(error)})"
+        ) from None
+    shapes = [output.shape for output in tf.nest.flatten(concrete.structured_outputs)]
+    if len(shapes) != 1 or shapes[0].rank != 2 or shapes[0][1] is None:
+        given = ", ".join(map(str, shapes))
+        raise BackboneError(f"{name} is no feature-vector backbone: it gives {given}, not one (pictures, width)")
+    reference = np.concatenate([tf.nest.flatten(concrete(tf.constant(sample[None])))[0].numpy() for sample in samples])
+    frozen = convert_variables_to_constants_v2(concrete)
+    best: tuple[bytes, str, float] | None = None
+    for arithmetic in ("int8", "float32") if quantise else ("float32",):
+        converter = tf.lite.TFLiteConverter.from_concrete_functions([frozen])
+        if arithmetic == "int8":
+            converter.optimizations = [tf.lite.Optimize.DEFAULT]
+        try:
+            with native_stderr_muted():
+                model = converter.convert()
+        except Exception as error:  # the converter's errors share no base class
+            raise BackboneError(f"{name} cannot be converted to LiteRT ({first_line(error)})") from None
+        best = model, arithmetic, _agreement(model, samples, reference)
+        if best[2] >= MINIMUM_COSINE:
+            return best
+    raise BackboneError(f"{name}: its LiteRT features differ from the original's (cosine {best[2] if best else 0:.3f})")
+
+
+def _agreement(model: bytes, samples: UInt8Array, reference: FloatArray) -> float:
+    """Mean cosine between a converted network's features and the original's."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "candidate.tflite"
+        path.write_bytes(model)
+        runner = Runner(path)
+        features = np.stack([runner(sample[None]) for sample in samples])
+    return mean_cosine(features, reference)
+
+
+def mean_cosine(one: FloatArray, other: FloatArray) -> float:
+    """Mean cosine between matching rows; two rows of nothing but zeros are alike."""
+    norms = np.linalg.norm(one, axis=1) * np.linalg.norm(other, axis=1)
+    cosines = np.einsum("ij,ij->i", one, other) / np.maximum(norms, 1e-12)
+    silent = ~one.any(axis=1) & ~other.any(axis=1)
+    return float(np.mean(np.where(silent, 1, cosines)))

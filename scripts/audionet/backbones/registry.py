@@ -1,0 +1,283 @@
+"""Pretrained networks: found by name, folder or TF Hub handle, and converted to LiteRT once."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from audionet.audio.spectrogram import UInt8Array
+from audionet.backbones.conversion import Original, convert
+from audionet.backbones.inception import Tap, inception_v3, read_weights, tap_of, tapped
+from audionet.backbones.litert import Runner
+from audionet.backbones.saved_model import fetch, load_saved_model
+from audionet.backbones.tf_runtime import import_tensorflow
+from audionet.config import POOLINGS, TF_FILES
+from audionet.errors import BackboneError, UsageError
+from audionet.utils.files import content_hash, make_folder, printable, read_json, sha256, write_bytes, write_json
+
+BUNDLED = TF_FILES / "models"
+_HUB = "https://tfhub.dev/google/imagenet/{}/feature_vector/5"
+_HUB_NAME = re.compile(r"(inception_v[1-3]|inception_resnet_v2|mobilenet_v[123]_\w+|resnet_v[12]_\d+|nasnet_\w+)")
+_CARD = ("name", "weights", "sha256", "input_size", "statistics")
+_HANDLE = re.compile(r"https?://|gs://")
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """A backbone ready to run as LiteRT.
+
+    Attributes
+    ----------
+    name : str
+        Short, safe as a file name.
+    source : str
+        What the user asked for: a bundled name, a folder or a handle.
+    source_hash : str
+        SHA-256 of the weights or of the SavedModel's files.
+    path : Path
+        The converted network: uint8 RGB (1, height, width, 3) in, features (1, width) out.
+    identity : str
+        SHA-256 of `path`: bottlenecks made by the same bytes are the same.
+    input_size : (int, int)
+        Height and width, pixels.
+    width : int
+        Numbers in the network's features.
+    statistics : str or None
+        Those of the picture, "bands" or "mfcc", that the bottleneck joins to the network's features.
+    arithmetic : str
+        ``int8`` or ``float32``.
+    cosine : float
+        Mean cosine between the converted features and the original's.
+    load : callable
+        Gives the original network.
+    endpoint, pooling : str or None
+        Where it is tapped, and how that becomes one vector; None is its own last layer, as it comes.
+    """
+
+    name: str
+    source: str
+    source_hash: str
+    path: Path
+    identity: str
+    input_size: tuple[int, int]
+    width: int
+    statistics: str | None
+    arithmetic: str
+    cosine: float
+    load: Callable[[], Original] = dataclasses.field(compare=False, repr=False)
+    endpoint: str | None = None
+    pooling: str | None = None
+
+
+@dataclass(frozen=True)
+class _Origin:
+    """A backbone before conversion: where it lies and how to load it."""
+
+    name: str
+    source: str
+    source_hash: str
+    statistics: str | None
+    says_size: bool
+    load: Callable[[], Original]
+    endpoint: str | None = None
+    pooling: str | None = None
+
+
+def prepare(
+    architecture: str,
+    model_dir: Path,
+    input_side: int | None,
+    samples: Callable[[tuple[int, int]], UInt8Array],
+    endpoint: str | None = None,
+    pooling: str | None = None,
+    quantise: bool = True,
+) -> Backbone:
+    """Find a backbone and convert it to LiteRT, unless that has been done before.
+
+    Parameters
+    ----------
+    architecture : str
+        A bundled name, a folder holding a SavedModel, a TF Hub handle, or a TF Hub network's short name.
+    model_dir : Path
+        Where fetched and converted networks are kept.
+    input_side : int or None
+        Input height and width for a network that does not say.
+    samples : callable
+        Gives some of the user's pictures at an input size, uint8 (n, height, width, 3): the quantised network
+        must agree with the original on them, else it stays in float32.
+    endpoint : str, optional
+        Layer to take features from, in place of the backbone's own.
+    pooling : str, optional
+        How its maps become one vector, in place of the backbone's own way.
+    quantise : bool
+        Whether its weights may become int8.
+
+    Raises
+    ------
+    UsageError
+        If there is no backbone of this name, or it has no such endpoint; the message lists those there are.
+    BackboneError
+        If it cannot be fetched, loaded or converted; the message says what to do.
+    """
+    origin = _resolve(architecture, model_dir, input_side, endpoint, pooling)
+    folder = model_dir / "converted"
+    make_folder(folder)
+    side = f"-{input_side}" if input_side and not origin.says_size else ""
+    tap = "".join(f"-{re.sub(r'[^A-Za-z0-9_.]+', '_', part)}" for part in (endpoint, pooling) if part)
+    arithmetic = "" if quantise else "-float32"
+    path = folder / f"{origin.name}-{origin.source_hash[:12]}{side}{tap}{arithmetic}.tflite"
+    card_path = path.with_suffix(".json")
+    card = _read_card(path, card_path)
+    if card is None:
+        print(f"Converting {origin.name} to LiteRT (once) ...", flush=True)
+        original = origin.load()
+        pixels = samples(original.input_size)
+        model, arithmetic, cosine = convert(original.function, original.input_size, pixels, origin.name, quantise)
+        write_bytes(path, model)
+        card = {"sha256": hashlib.sha256(model).hexdigest(), "arithmetic": arithmetic, "cosine": cosine}
+        write_json(card_path, card)
+        print(f"Kept as {printable(path)}: {arithmetic}, cosine to the original's features {cosine:.5f}")
+    runner = Runner(path)
+    _, height, width, _ = runner.input_shapes[0]
+    return Backbone(
+        name=origin.name,
+        source=origin.source,
+        source_hash=origin.source_hash,
+        path=path,
+        identity=card["sha256"],
+        input_size=(height, width),
+        width=runner.output_width,
+        statistics=origin.statistics,
+        arithmetic=card["arithmetic"],
+        cosine=card["cosine"],
+        load=origin.load,
+        endpoint=endpoint or origin.endpoint,
+        pooling=pooling or origin.pooling,
+    )
+
+
+def from_model(model: Any, name: str, statistics: str | None, samples: UInt8Array, folder: Path) -> Backbone:
+    """A network that was trained here, converted to LiteRT.
+
+    Parameters
+    ----------
+    model : keras.Model
+        Pixels of 0 to 255 to features.
+    name : str
+    statistics : str or None
+        Those of the picture that the top is given too.
+    samples : ndarray of uint8, shape (n, height, width, 3)
+        Pictures on which the converted network must agree with the original.
+    folder : Path
+        Where the converted network goes.
+
+    Raises
+    ------
+    BackboneError
+        If it cannot be converted.
+    """
+    original = Original(lambda pixels: model(pixels, training=False), samples.shape[1:3], model, model)
+    content, arithmetic, cosine = convert(original.function, original.input_size, samples, name)
+    fingerprint = hashlib.sha256(content).hexdigest()
+    path = folder / f"{name}-{fingerprint[:12]}.tflite"
+    write_bytes(path, content)
+    return Backbone(
+        name=name,
+        source=name,
+        source_hash=fingerprint,
+        path=path,
+        identity=fingerprint,
+        input_size=original.input_size,
+        width=Runner(path).output_width,
+        statistics=statistics,
+        arithmetic=arithmetic,
+        cosine=cosine,
+        load=lambda: original,
+    )
+
+
+def description(backbone: Backbone) -> dict[str, Any]:
+    """What a model's JSON says of its backbone."""
+    names = [item.name for item in dataclasses.fields(backbone) if item.name not in ("path", "load")]
+    return {name: getattr(backbone, name) for name in names}
+
+
+def _read_card(path: Path, card_path: Path) -> dict[str, Any] | None:
+    """The card of a converted network, if both are there and belong together."""
+    try:
+        card: dict[str, Any] = json.loads(card_path.read_bytes())
+        return card if sha256(path) == card["sha256"] else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _resolve(
+    architecture: str, model_dir: Path, input_side: int | None, endpoint: str | None, pooling: str | None
+) -> _Origin:
+    bundled = BUNDLED / architecture / "backbone.json"
+    if re.fullmatch(r"[\w.-]+", architecture) and bundled.is_file():
+        return _bundled(bundled, endpoint, pooling)
+    if (Path(architecture) / "backbone.json").is_file():
+        return _bundled(Path(architecture) / "backbone.json", endpoint, pooling)
+    if (Path(architecture) / "saved_model.pb").is_file():
+        folder = Path(architecture)
+    elif _HANDLE.match(architecture):
+        folder = fetch(architecture, model_dir)
+    elif _HUB_NAME.fullmatch(architecture):
+        folder = fetch(_HUB.format(architecture), model_dir)
+    else:
+        raise _unknown(architecture)
+    name = re.sub(r"\W+", "_", architecture.partition("?")[0].removesuffix(".tar.gz")).strip("_")[-60:]
+    return _Origin(
+        name,
+        architecture,
+        content_hash(folder),
+        None,
+        False,
+        lambda: load_saved_model(folder, architecture, input_side, endpoint, pooling),
+    )
+
+
+def _unknown(architecture: str) -> UsageError:
+    names = ", ".join(sorted(path.parent.name for path in BUNDLED.glob("*/backbone.json")))
+    return UsageError(
+        f"no backbone '{printable(architecture)}': name a bundled one ({names}), a folder that holds "
+        "saved_model.pb, or a TF Hub handle (https://...)"
+    )
+
+
+def _bundled(card_path: Path, endpoint: str | None, pooling: str | None) -> _Origin:
+    remedy = "restore it with: git checkout -- tf_files/models"
+    card = read_json(card_path, BackboneError, remedy)
+    if missing := [name for name in _CARD if name not in card]:
+        raise BackboneError(
+            f"{printable(card_path)} is not of this version ('{missing[0]}' is missing): {remedy}, "
+            "or make the backbone again with pretrain.py"
+        )
+    weights = card_path.with_name(card["weights"])
+    if not weights.is_file():
+        raise BackboneError(f"{printable(weights)} is missing: {remedy}")
+    if sha256(weights) != card["sha256"]:
+        raise BackboneError(
+            f"{printable(weights)} is damaged (its SHA-256 is not the one in {card_path.name}): {remedy}"
+        )
+
+    size, tap = tuple(card["input_size"]), tap_of(card)
+
+    def load_bundled() -> Original:
+        import_tensorflow()
+        model = inception_v3(size, tap)
+        read_weights(model, weights)
+        if endpoint or pooling:
+            own = tap.pooling if tap.pooling in POOLINGS else "statistics"
+            model = tapped(model, Tap(endpoint or tap.endpoint, pooling or own))
+        return Original(lambda pixels: model(pixels, training=False), size, model, model)
+
+    origin = _Origin(card["name"], card["name"], card["sha256"], card["statistics"], True, load_bundled)
+    return dataclasses.replace(origin, endpoint=tap.endpoint, pooling=tap.pooling)

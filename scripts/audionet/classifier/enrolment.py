@@ -1,0 +1,117 @@
+"""Voices added to a trained model without training: a JSON file beside it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from audionet.audio.spectrogram import FloatArray
+from audionet.classifier.prototypes import Voice, voice_of
+from audionet.errors import ModelError
+from audionet.utils.files import only_run_in, printable, read_json, write_json
+
+_FORMAT = 1
+_REMEDY = "delete it, and enrol again with label_image.py --enrol NAME clip"
+
+
+@dataclass(frozen=True)
+class Enrolled:
+    """A voice that was added.
+
+    Attributes
+    ----------
+    seconds : float
+        How much was heard of it.
+    voice : Voice
+    """
+
+    seconds: float
+    voice: Voice
+
+
+def read_enrolled(path: Path, graph_sha256: str, dimensions: int) -> dict[str, Enrolled]:
+    """The voices in a file, by name; none where there is no file.
+
+    Parameters
+    ----------
+    path : Path
+    graph_sha256 : str
+        Hash of the model that they must have been enrolled in: another one has other embeddings.
+    dimensions : int
+        Numbers in an embedding.
+
+    Raises
+    ------
+    ModelError
+        If the file is damaged or belongs to another model.
+    """
+    if not path.exists():
+        return {}
+    content = read_json(path, ModelError, _REMEDY)
+    if content.get("graph_sha256") != graph_sha256:
+        raise ModelError(
+            f"{printable(path)} holds voices that were enrolled in another model, or before it was trained again, and "
+            f"cannot be compared with this one's: {_REMEDY}"
+        )
+    try:
+        if content["format"] != _FORMAT:
+            raise ValueError
+        return {name: _from_json(entry, dimensions) for name, entry in content["voices"].items()}
+    except (KeyError, TypeError, ValueError, AttributeError):
+        raise ModelError(f"{printable(path)} is damaged: {_REMEDY}") from None
+
+
+def enrol(path: Path, graph_sha256: str, name: str, embeddings: FloatArray, seconds: float) -> bool:
+    """Add a voice to the file, or replace the one of this name; says whether there was one.
+
+    Parameters
+    ----------
+    embeddings : ndarray of float32, shape (chunks, dimensions)
+    seconds : float
+        How much sound they come from.
+    """
+    voice = voice_of(embeddings)
+    return _change(path, graph_sha256, embeddings.shape[1], name, Enrolled(seconds, voice))
+
+
+def forget(path: Path, graph_sha256: str, dimensions: int, name: str) -> bool:
+    """Take a voice out of the file; says whether it was there."""
+    return _change(path, graph_sha256, dimensions, name, None)
+
+
+def _change(path: Path, graph_sha256: str, dimensions: int, name: str, enrolled: Enrolled | None) -> bool:
+    with only_run_in(path.parent, wait=True):
+        voices = read_enrolled(path, graph_sha256, dimensions)
+        present = name in voices
+        voices.pop(name, None)
+        if enrolled is not None:
+            voices[name] = enrolled
+        entries = {name: _as_json(entry) for name, entry in sorted(voices.items())}
+        write_json(path, {"format": _FORMAT, "graph_sha256": graph_sha256, "voices": entries})
+    return present
+
+
+def _as_json(enrolled: Enrolled) -> dict[str, Any]:
+    return {
+        "seconds": round(enrolled.seconds, 3),
+        "centroid": _rounded(enrolled.voice.centroid),
+        "prototypes": [_rounded(prototype) for prototype in enrolled.voice.prototypes],
+        "reach": enrolled.voice.reach,
+    }
+
+
+def _rounded(vector: FloatArray) -> list[float]:
+    return [round(float(value), 6) for value in vector]
+
+
+def _from_json(entry: dict[str, Any], dimensions: int) -> Enrolled:
+    centroid, prototypes = (np.array(entry[name], np.float32) for name in ("centroid", "prototypes"))
+    fits = centroid.shape == (dimensions,) and prototypes.ndim == 2 and prototypes.shape[1] == dimensions
+    reach = float(entry["reach"])
+    lengths = np.linalg.norm([*prototypes, centroid], axis=1) if fits and len(prototypes) else np.zeros(1)
+    if not (np.abs(lengths - 1) < 0.01).all() or not 0 < reach < 1.01:
+        raise ValueError
+    return Enrolled(float(entry["seconds"]), Voice(centroid, prototypes, reach))

@@ -1,0 +1,111 @@
+"""What a model knows beside its network: numbers in one .npz file, without pickle."""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from audionet.audio.spectrogram import FloatArray
+from audionet.classifier.head import Head, Layer
+from audionet.classifier.prototypes import Voices
+from audionet.data.dataset import evenly
+from audionet.errors import ModelError
+from audionet.utils.files import printable, write_bytes
+
+_MOST_SCORES = 2000
+
+
+@dataclass(frozen=True)
+class ModelArrays:
+    """What labelling and evaluation need of the training.
+
+    Attributes
+    ----------
+    voices : Voices
+        The labels' voices, in the labels' order.
+    unknown, impostors, known : ndarray of float32, shape (n,)
+        Scores, ascending, of voices that were left out (the best, and for every voice that each might have been
+        taken for), and the best scores of known voices in the validation set.
+    seen : ndarray of uint64, shape (n,)
+        What stands for the content of each picture that took part in training or validation, ascending.
+    baseline : Head or None
+        The top on MFCC statistics.
+    """
+
+    voices: Voices
+    unknown: FloatArray
+    impostors: FloatArray
+    known: FloatArray
+    seen: NDArray[np.uint64]
+    baseline: Head | None
+
+    def has_seen(self, keys: NDArray[np.uint64]) -> bool:
+        """Whether any of these pictures took part in training or validation."""
+        places = np.searchsorted(self.seen, keys)
+        inside = places < len(self.seen)
+        return bool((self.seen[places[inside]] == keys[inside]).any())
+
+
+def thinned(scores: FloatArray) -> FloatArray:
+    """Scores in ascending order; of very many, evenly chosen ones."""
+    ordered: FloatArray = np.sort(scores).astype(np.float32)
+    return ordered[evenly(len(ordered), _MOST_SCORES)]
+
+
+def short_keys(keys: NDArray[np.void]) -> NDArray[np.uint64]:
+    """The first eight bytes of content keys, shape (n,)."""
+    return np.frombuffer(keys.tobytes(), np.uint64).reshape(len(keys), -1)[:, 0]
+
+
+def write_arrays(path: Path, arrays: ModelArrays) -> None:
+    """Write the file, whole."""
+    voices = arrays.voices
+    content = {
+        "centroids": voices.centroids,
+        "prototypes": voices.prototypes,
+        "counts": voices.counts,
+        "reaches": voices.reaches,
+        "background": voices.background,
+        "unknown": arrays.unknown,
+        "impostors": arrays.impostors,
+        "known": arrays.known,
+        "seen": arrays.seen,
+    }
+    if arrays.baseline is not None:
+        content |= {
+            "baseline_offset": arrays.baseline.offset,
+            "baseline_scale": arrays.baseline.scale,
+            "baseline_weights": arrays.baseline.last.weights,
+            "baseline_biases": arrays.baseline.last.biases,
+        }
+    buffer = io.BytesIO()
+    np.savez(buffer, **content)  # type: ignore[arg-type]
+    write_bytes(path, buffer.getvalue())
+
+
+def read_arrays(path: Path, remedy: str) -> ModelArrays:
+    """Read the file.
+
+    Raises
+    ------
+    ModelError
+        If it is missing or damaged; it says `remedy`.
+    """
+    try:
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as content:
+            found = {name: content[name] for name in content.files}
+            baseline = None
+            if "baseline_weights" in found:
+                last = Layer(found["baseline_weights"], found["baseline_biases"])
+                baseline = Head(found["baseline_offset"], found["baseline_scale"], None, False, last)
+            voices = Voices(*(found[name] for name in ("centroids", "prototypes", "counts", "reaches", "background")))
+            return ModelArrays(voices, found["unknown"], found["impostors"], found["known"], found["seen"], baseline)
+    except FileNotFoundError:
+        raise ModelError(f"{printable(path)} is missing: {remedy}") from None
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        raise ModelError(f"{printable(path)} is damaged: {remedy}") from None

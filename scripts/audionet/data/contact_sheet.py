@@ -1,0 +1,140 @@
+"""Contact sheets: a label's pictures on one page, to see at a glance whether they make sense."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import groupby
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from audionet.audio.spectrogram import decode, hz_to_mel
+from audionet.config import PictureConfig
+from audionet.data.dataset import Picture, evenly, recording_name, recordings_in
+from audionet.errors import DatasetError
+from audionet.utils.console import warn
+from audionet.utils.files import atomic_path, make_folder, printable
+
+_WIDTH = 1500  # pixels, about
+_ROWS = 6
+_MARGIN = 48
+_LINE = 18
+_GAP = 10
+_TICKS_HZ = (50, 100, 200, 500, 1000, 2000, 5000, 10_000, 20_000, 50_000)
+_LEAST_BETWEEN_TICKS = 14
+
+
+class Tick(NamedTuple):
+    """A mark on the picture's left edge: its height, 0 at the bottom to 1 at the top, and what it says."""
+
+    height: float
+    text: str
+
+
+def write_gallery(pictures: Sequence[Picture], gallery_dir: Path, config: PictureConfig) -> list[Path]:
+    """Write a contact sheet for each label; returns the files."""
+    make_folder(gallery_dir)
+    written = []
+    for label, group in groupby(pictures, key=lambda picture: picture.label):
+        of_label = list(group)
+        cells = []
+        for picture in chosen(of_label, config):
+            try:
+                cells.append((caption(picture, config), decode(picture.path.read_bytes())))
+            except (OSError, DatasetError) as error:
+                warn(f"{picture.path}: {error}")
+        title = f"{printable(label)}: {len(cells)} of {len(of_label)} pictures, {recordings_in(of_label)} recordings"
+        path = gallery_dir / f"{recording_name(label)}.jpg"
+        with atomic_path(path) as temporary:
+            contact_sheet(title, cells, config).save(temporary, "JPEG", quality=92)
+        written.append(path)
+    return written
+
+
+def chosen(pictures: Sequence[Picture], config: PictureConfig) -> list[Picture]:
+    """As many pictures as fit on a page, evenly from the first to the last."""
+    return [pictures[place] for place in evenly(len(pictures), _columns(config) * _ROWS)]
+
+
+def caption(picture: Picture, config: PictureConfig) -> str:
+    """Recording, time and variant."""
+    minutes, seconds = divmod(round(picture.index * config.step_length / config.sample_rate, 1), 60)
+    variant = f" aug{picture.variant}" if picture.variant else ""
+    return f"{minutes:.0f}:{seconds:04.1f}{variant} {printable(picture.recording)}"
+
+
+def ticks(config: PictureConfig) -> list[Tick]:
+    """What to write at the left edge of a picture: frequencies, or pitch classes."""
+    if config.representation == "chroma":
+        return [Tick((place + 0.5) / 12, name) for name, place in zip("CDEFGAB", (0, 2, 4, 5, 7, 9, 11), strict=True)]
+    low, high = config.min_frequency, config.top_frequency
+    frequencies = np.array([hz for hz in _TICKS_HZ if low <= hz <= high], float)
+    scale = hz_to_mel if config.representation == "mel" else np.asarray
+    bottom, top = scale(np.array([low, high]))
+    texts = [f"{hz:g} Hz" if hz < 1000 else f"{hz / 1000:g} kHz" for hz in frequencies]
+    return [
+        Tick(float(height), text)
+        for height, text in zip((scale(frequencies) - bottom) / (top - bottom), texts, strict=True)
+    ]
+
+
+def contact_sheet(title: str, cells: Sequence[tuple[str, Image.Image]], config: PictureConfig) -> Image.Image:
+    """A page of pictures of one size, each with its caption below it.
+
+    Parameters
+    ----------
+    title : str
+    cells : sequence of (str, Image)
+        Captions and pictures.
+    config : PictureConfig
+        Says how large the pictures are and what their edges mean.
+    """
+    columns, (width, height) = _columns(config), _cell(config)
+    rows = max(1, -(-len(cells) // columns))
+    step_x, step_y = width + _GAP, height + _LINE + _GAP
+    columns = min(columns, max(1, len(cells)))
+    page = Image.new("RGB", (max(600, _MARGIN + columns * step_x + _GAP), 2 * _LINE + rows * step_y + _LINE), "white")
+    draw = ImageDraw.Draw(page)
+    large, small = _font(16), _font(11)
+    draw.text((_MARGIN, 8), _fitting(title, large, page.width - _MARGIN - _GAP), "black", large)
+    for place, (text, picture) in enumerate(cells):
+        row, column = divmod(place, columns)
+        x, y = _MARGIN + column * step_x, 2 * _LINE + row * step_y
+        page.paste(picture.resize((width, height)), (x, y))
+        draw.text((x, y + height + 2), _fitting(text, small, width), "black", small)
+        if column == 0:
+            last = page.height
+            for tick in ticks(config):
+                middle = y + round((1 - tick.height) * (height - 1))
+                draw.line((x - 4, middle, x - 1, middle), "black")
+                if last - middle >= _LEAST_BETWEEN_TICKS:
+                    draw.text((x - 6, middle), tick.text, "black", small, anchor="rm")
+                    last = middle
+    seconds = f"each {config.chunk_seconds:g} s wide, {config.dynamic_range_db:g} dB from dark to bright"
+    draw.text((_MARGIN, page.height - _LINE - 2), seconds, "black", small)
+    return page
+
+
+def _cell(config: PictureConfig) -> tuple[int, int]:
+    """Width and height of a picture on the page: as they are, unless they are too large or too small to see."""
+    return min(_WIDTH, max(64, config.frames)), min(384, max(96, config.rows))
+
+
+def _columns(config: PictureConfig) -> int:
+    return max(1, _WIDTH // (_cell(config)[0] + _GAP))
+
+
+def _font(size: int) -> ImageFont.FreeTypeFont:
+    # Pillow's own font has Latin letters only; matplotlib brings one with Greek, Cyrillic and more.
+    from matplotlib import get_data_path
+
+    return ImageFont.truetype(str(Path(get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"), size)
+
+
+def _fitting(text: str, font: ImageFont.FreeTypeFont, width: int) -> str:
+    """As much of a text as there is room for."""
+    while text and font.getlength(text) > width:
+        text = text[:-2] + "…" if len(text) > 2 else ""
+    return text

@@ -1,0 +1,200 @@
+"""Recordings as work for one process each: many small ones together, a long one in pieces."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+from audionet.audio.decoding import FFMPEG_SUFFIXES, check_readable, header
+from audionet.audio.recording import (
+    SECTION_SECONDS,
+    Recording,
+    Span,
+    is_silent,
+    measure,
+    needs_levels,
+    span_of,
+    wav_bytes,
+)
+from audionet.audio.spectrogram import render
+from audionet.config import PictureConfig
+from audionet.data.dataset import chunk_name, recording_name
+from audionet.data.journal import Outcome, Source
+from audionet.errors import RecordingError, UnavailableError
+from audionet.utils.files import write_bytes
+from audionet.utils.parallel import Pool, process_died
+
+PIECE_SECONDS = 1800
+"""A recording twice as long as this is rendered in pieces, by several workers at a time."""
+
+_BATCH_BYTES = 2 << 20
+_BATCH_RECORDINGS = 64
+LARGE_BYTES = 1 << 20  # of smaller files nobody asks how long they are
+_LARGE_CONTAINER_BYTES = 16 << 20  # it takes ffprobe a twentieth of a second to say
+_LONGEST_SILENCE = 64  # chunks that progress within a recording looks ahead
+
+
+class Piece(NamedTuple):
+    """A recording, or the chunks from `first` to before `stop` of it."""
+
+    source: Source
+    first: int = 0
+    stop: int | None = None
+    span: Span | None = None
+    known: Outcome | None = None
+
+
+class PieceTask(NamedTuple):
+    """Pieces of recordings of one label, for one worker to render."""
+
+    label: str
+    pieces: list[Piece]
+    audio_dir: Path
+    outputs: dict[Path, str]
+    config: PictureConfig
+
+
+@dataclass
+class Watched:
+    """A long recording that one worker renders from beginning to end, and how far it was seen to be.
+
+    Attributes
+    ----------
+    source : Source
+    folder : Path
+        Where its pictures go, with `suffix`.
+    seconds : float
+        How long it says it is.
+    chunks : int
+        How many were seen.
+    done : float
+        Share of it that was seen, 0 to 1.
+    """
+
+    source: Source
+    folder: Path
+    suffix: str
+    seconds: float
+    chunks: int = 0
+    done: float = 0.0
+
+    def look(self, config: PictureConfig) -> float:
+        """How much further it has come since the last look, by the files it has made; a share of the whole."""
+        name = recording_name(self.source.file)
+        index, before = self.chunks, self.done
+        while index < self.chunks + _LONGEST_SILENCE:
+            if (self.folder / chunk_name(name, index, self.suffix)).exists():
+                self.chunks = index + 1
+            index += 1
+        self.done = min(1.0, self.chunks * config.step_length / config.sample_rate / self.seconds)
+        return self.done - before
+
+
+def pieces_of(
+    source: Source, path: Path, config: PictureConfig, known: Outcome | None, pool: Pool
+) -> tuple[list[Piece], float | None]:
+    """A large recording's pieces, and its length where it is long but has to be read from its beginning."""
+    whole = [Piece(source, known=known)]
+    if path.suffix.lower() in FFMPEG_SUFFIXES and source.size < _LARGE_CONTAINER_BYTES:
+        return whole, None
+    about = header(path)
+    if about is None or about.seconds < 2 * PIECE_SECONDS:
+        return whole, None
+    if not about.can_seek or known:
+        return whole, about.seconds
+    seconds, span = about.seconds, None
+    if needs_levels(config):
+        span = _measured(path, seconds, config, pool)
+        if span is None:
+            return whole, about.seconds
+        if span.stop is not None:
+            seconds = (span.stop - span.start) / config.sample_rate
+    step = config.step_length / config.sample_rate
+    size = max(1, round(PIECE_SECONDS / step))
+    firsts = range(0, max(1, math.ceil(seconds / step)), size)
+    return [Piece(source, first, first + size if first != firsts[-1] else None, span) for first in firsts], None
+
+
+def piece_batches(sources: Sequence[Source]) -> Iterator[list[Source]]:
+    """Small recordings together: a task takes long enough to be worth sending."""
+    batch: list[Source] = []
+    size = 0
+    for source in sources:
+        if batch and (size + source.size > _BATCH_BYTES or len(batch) == _BATCH_RECORDINGS):
+            yield batch
+            batch, size = [], 0
+        batch.append(source)
+        size += source.size
+    if batch:
+        yield batch
+
+
+def split_pieces(task: PieceTask) -> list[PieceTask]:
+    """A task for each piece."""
+    return [task._replace(pieces=[piece]) for piece in task.pieces]
+
+
+def _measured(path: Path, seconds: float, config: PictureConfig, pool: Pool) -> Span | None:
+    """The span of a long recording, measured by several workers; None if one of them ended."""
+    sections = PIECE_SECONDS // SECTION_SECONDS
+    places = range(0, math.ceil(seconds / SECTION_SECONDS), sections)
+    try:
+        futures = [pool.executor.submit(measure, path, config, place, sections) for place in places]
+        return span_of([future.result() for future in futures], config)
+    except Exception as error:
+        if not process_died(error):
+            raise
+        return None
+
+
+def render_pieces(task: PieceTask) -> list[Outcome]:
+    """Write the chunks and pictures of some recordings; what cannot be decoded is said in the outcome."""
+    return [_render_piece(piece, task) for piece in task.pieces]
+
+
+def _render_piece(piece: Piece, task: PieceTask) -> Outcome:
+    path = task.audio_dir / task.label / piece.source.file
+    recording = Recording(path, task.config, piece.span)
+    name = recording_name(piece.source.file)
+    silent: list[int] = []
+    chunks = 0
+    note, digest, lasting = None, "", True
+    try:
+        if piece.first == 0:
+            digest = _digest(path)
+            if piece.known and piece.known.digest == digest:
+                return piece.known
+        for chunk in recording.chunks(piece.first, piece.stop):
+            chunks += 1
+            if is_silent(chunk.samples):
+                silent.append(chunk.index)
+                continue
+            wav = wav_bytes(chunk.samples, task.config.sample_rate)
+            jpg = render(chunk.samples, task.config)
+            for (folder, suffix), content in zip(task.outputs.items(), (wav, jpg), strict=True):
+                write_bytes(folder / task.label / chunk_name(name, chunk.index, suffix), content)
+        state = path.stat()
+        if (state.st_size, state.st_mtime_ns) != (piece.source.size, piece.source.mtime_ns):
+            raise UnavailableError("changed while it was read: run again to have it as it is now")
+    except OSError as error:
+        if error.filename != str(path):  # an output: no way to go on
+            raise
+        chunks, silent, note, lasting = 0, [], f"cannot be read: {error.strerror}", False
+    except UnavailableError as error:
+        chunks, silent, note, lasting = 0, [], str(error), False
+    except RecordingError as error:
+        note = str(error)
+    return Outcome(recording.seconds, chunks, silent, note, digest, lasting)
+
+
+def _digest(path: Path) -> str:
+    check_readable(path)
+    digest = hashlib.blake2b(digest_size=16)
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()

@@ -1,0 +1,288 @@
+"""Plots of an evaluation's report: detection, calibration, chunks needed, and voices the model does not know."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from audionet.metrics.accuracy import Accuracy
+from audionet.metrics.detection import Detection, Floats, Reliability
+from audionet.utils.console import count
+from audionet.utils.files import printable
+from audionet.utils.plots import png
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+Curves = Sequence[tuple[str, Detection]]
+
+_MOST_CURVES = 10
+_LONGEST_NAME = 24
+_MOST_UPRIGHT = 12
+_LINES = ("-", "--", "-.", ":")
+_TICKS = np.array([0.1, 0.5, 1, 2, 5, 10, 20, 40, 60, 80, 90, 95, 98, 99.5, 99.9]) / 100
+_LOWEST, _HIGHEST, _FAR = 0.0005, 0.5, 0.9995
+_RED, _GREY = "#c23b22", "#888888"
+
+
+def roc_plot(curves: Curves, pooled: Detection | None = None) -> bytes:
+    """Receiver operating characteristic, as a PNG: the share of targets detected over that of false alarms.
+
+    Parameters
+    ----------
+    curves : sequence of (str, Detection)
+        A label and its trials. Those with the highest equal error rates are drawn.
+    pooled : Detection, optional
+        All labels' trials together.
+    """
+    figure, axes = _square()
+    axes.plot([0, 1], [0, 1], color="#bbbbbb", linestyle=":", linewidth=1)
+    axes.plot([0, 1], [1, 0], color="#bbbbbb", linewidth=0.8)
+    for found, style in _drawn(curves, pooled):
+        axes.plot(found.false_alarms, 1 - found.misses, **style)
+    if pooled is not None:
+        axes.plot(pooled.equal_error_rate, 1 - pooled.equal_error_rate, "o", color="black", markersize=5)
+    axes.set_xlim(-0.01, 1.01)
+    axes.set_ylim(-0.01, 1.01)
+    axes.set_xlabel("false alarm rate")
+    axes.set_ylabel("detection rate (1 − miss rate)")
+    axes.set_title("ROC" + _headline(pooled, area=True), loc="left", fontsize=10)
+    _add_key(axes, curves)
+    return png(figure)
+
+
+def det_plot(curves: Curves, pooled: Detection | None = None) -> bytes:
+    """Detection error trade-off, as a PNG: misses over false alarms on normal deviates (Martin et al., 1997).
+
+    A rate of zero is drawn as half a trial, which has a place on such an axis.
+
+    Parameters
+    ----------
+    curves : sequence of (str, Detection)
+        A label and its trials. Those with the highest equal error rates are drawn.
+    pooled : Detection, optional
+        All labels' trials together.
+    """
+    from scipy.special import ndtri
+
+    drawn = _drawn(curves, pooled)
+    # Worse than a third wrong: the axes grow, lest a curve lie outside them.
+    highest = _FAR if any(found.equal_error_rate > 1 / 3 for found, _ in drawn) else _HIGHEST
+    figure, axes = _square()
+    ends = ndtri([_LOWEST, highest])
+    axes.plot(ends, ends, color="#bbbbbb", linewidth=0.8)
+    for found, style in drawn:
+        axes.plot(
+            ndtri(_inside(found.false_alarms, found.nontargets)), ndtri(_inside(found.misses, found.targets)), **style
+        )
+    if pooled is not None:
+        crossing = np.clip(pooled.equal_error_rate, _LOWEST, _FAR)
+        axes.plot(ndtri(crossing), ndtri(crossing), "o", color="black", markersize=5)
+    ticks = _TICKS[highest > _TICKS]
+    names = [f"{100 * tick:g}" for tick in ticks]
+    axes.set_xticks(ndtri(ticks), names, fontsize=8)
+    axes.set_yticks(ndtri(ticks), names, fontsize=8)
+    margin = 0.02 * (ends[1] - ends[0])
+    axes.set_xlim(ends[0] - margin, ends[1])
+    axes.set_ylim(ends[0] - margin, ends[1])
+    axes.grid(color="#eeeeee", linewidth=0.7)
+    axes.set_axisbelow(True)
+    axes.set_xlabel("false alarm rate, %")
+    axes.set_ylabel("miss rate, %")
+    axes.set_title("DET" + _headline(pooled, area=False), loc="left", fontsize=10)
+    _add_key(axes, curves)
+    return png(figure)
+
+
+def reliability_plot(before: Reliability, after: Reliability | None = None) -> bytes:
+    """Accuracy over confidence before and after calibration, as a PNG, with how many answers there are beneath."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(5.6, 6.4), layout="constrained")
+    above, below = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])
+    above.plot([0, 1], [0, 1], color="#666666", linestyle=":", linewidth=1, label="as often right as probable")
+    for found, name, marker, colour, line in ((before, "before", "s", _GREY, "--"), (after, "after", "o", _RED, "-")):
+        if found is None:
+            continue
+        error = f"expected calibration error {found.error:.1%}, " if found.n else ""
+        label = f"{name} calibration: {error}{count(found.n, 'recording')}"
+        filled = found.counts > 0
+        above.plot(
+            found.confidence[filled],
+            found.accuracy[filled],
+            marker=marker,
+            markersize=4,
+            color=colour,
+            linestyle=line,
+            label=label,
+        )
+        below.stairs(found.counts, found.edges, linewidth=1.4, color=colour, linestyle=line)
+    above.set_ylim(-0.02, 1.02)
+    above.set_xlim(-0.01, 1.01)
+    above.set_ylabel("share right")
+    below.set_ylabel("recordings")
+    below.set_ylim(0, 1.05 * max(1, before.counts.max(), 0 if after is None else after.counts.max()))
+    below.yaxis.get_major_locator().set_params(integer=True)
+    below.set_xlabel("confidence: probability of the label given")
+    for axes in (above, below):
+        axes.spines[["top", "right"]].set_visible(False)
+    figure.legend(loc="outside upper left", frameon=False, fontsize=8)
+    return png(figure)
+
+
+def length_plot(points: Sequence[tuple[str, Accuracy]]) -> bytes:
+    """Accuracy with its 95 % interval over how much was heard, as a PNG.
+
+    Parameters
+    ----------
+    points : sequence of (str, Accuracy)
+        How much was heard, as ``2 chunks``, in the order to draw. Where there are no answers, only the name stands.
+    """
+    from matplotlib.figure import Figure
+
+    many = len(points) > _MOST_UPRIGHT
+    figure = Figure(
+        figsize=(float(np.clip(1.5 + (0.3 if many else 0.8) * len(points), 5, 60)), 3.8), layout="constrained"
+    )
+    axes = figure.subplots()
+    heard = [(place, found) for place, (_, found) in enumerate(points) if found.total]
+    bottom = np.floor(10 * min((found.low for _, found in heard), default=0.0)) / 10
+    places = [place for place, _ in heard]
+    shares = np.array([found.share for _, found in heard])
+    ends = np.array([(found.low, found.high) for _, found in heard]).reshape(-1, 2).T
+    bars = np.abs(ends - shares)
+    axes.plot(places, shares, color=_GREY, linewidth=1)
+    axes.errorbar(places, shares, bars, fmt="o", color=_RED, ecolor="#444444", elinewidth=1.2, capsize=3, markersize=5)
+    for place, (_, found) in enumerate(points):
+        axes.annotate(
+            f"N = {found.total}",
+            (place, found.high if found.total else bottom),
+            xytext=(0, 5),
+            textcoords="offset points",
+            ha="center",
+            fontsize=7,
+            rotation=90 if many else 0,
+        )
+    axes.set_ylim(bottom - 0.02 * (1 - bottom), 1 + (0.25 if many else 0.08) * (1 - bottom))
+    axes.set_xlim(-0.6, max(len(points), 1) - 0.4)
+    names = [_short(name) for name, _ in points]
+    axes.set_xticks(range(len(points)), names, fontsize=8, parse_math=False, rotation=90 if many else 0)
+    axes.yaxis.set_major_formatter(lambda value, _: f"{100 * value:.3g}%" if value <= 1 + 1e-9 else "")
+    axes.set_ylabel("share right, 95 % interval")
+    axes.set_title("Accuracy by how much is heard", loc="left", fontsize=10)
+    axes.spines[["top", "right"]].set_visible(False)
+    return png(figure)
+
+
+def openset_plot(known: Floats, unknown: Floats, threshold: float | None = None) -> bytes:
+    """Scores of recordings whose label the model knows and of others, as a PNG.
+
+    Parameters
+    ----------
+    known, unknown : ndarray of float, shape (n,)
+    threshold : float, optional
+        Recordings that score below it count as unknown.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(6.6, 3.8), layout="constrained")
+    axes = figure.subplots()
+    both = np.concatenate([known, unknown]).astype(np.float64)
+    edges = np.histogram_bin_edges(both, int(np.clip(np.sqrt(len(both)), 10, 40)))
+    for scores, name, face, edge, hatch in (
+        (known, "known", "#9fb8d8", "#40608a", None),
+        (unknown, "unknown", "none", _RED, "////"),
+    ):
+        counts, _ = np.histogram(scores, edges)
+        label = f"{name}: {count(len(scores), 'recording')}"
+        if threshold is not None:
+            label += f", {int((scores < threshold).sum())} below the threshold"
+        shares = counts / max(len(scores), 1)
+        axes.stairs(shares, edges, fill=True, facecolor=face, edgecolor=edge, hatch=hatch, linewidth=1.2, label=label)
+    if threshold is not None:
+        axes.axvline(threshold, color="black", linestyle="--", linewidth=1.2, label=f"threshold {threshold:.3g}")
+    axes.yaxis.set_major_formatter(lambda value, _: f"{100 * value:.3g}%")
+    axes.set_ylim(bottom=0)
+    axes.set_xlabel("score")
+    axes.set_ylabel("share of the recordings")
+    axes.spines[["top", "right"]].set_visible(False)
+    figure.legend(loc="outside upper left", frameon=False, fontsize=8)
+    return png(figure)
+
+
+def _square() -> tuple[Figure, Axes]:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8.2, 5), layout="constrained")
+    axes = figure.subplots()
+    axes.set_box_aspect(1)
+    axes.set_anchor("W")
+    axes.spines[["top", "right"]].set_visible(False)
+    return figure, axes
+
+
+def _drawn(curves: Curves, pooled: Detection | None) -> list[tuple[Detection, dict[str, Any]]]:
+    """Curves with how to draw them: all pooled, then the worst labels."""
+    from matplotlib import colormaps
+
+    worst = sorted(curves, key=lambda curve: -curve[1].equal_error_rate)[:_MOST_CURVES]
+    # Dark to light as well as dashed, to be told apart in grey.
+    colours = colormaps["plasma"](np.linspace(0.05, 0.85, len(worst)))
+    drawn: list[tuple[Detection, dict[str, Any]]] = []
+    if pooled is not None:
+        drawn.append((pooled, {"color": "black", "linewidth": 2.6, "label": _entry("all labels, pooled", pooled)}))
+    for place, (name, found) in enumerate(worst):
+        style = {"color": colours[place], "linestyle": _LINES[place % len(_LINES)], "linewidth": 1.1}
+        drawn.append((found, {**style, "label": _entry(name, found)}))
+    return drawn
+
+
+def _entry(name: str, found: Detection) -> str:
+    # A number first: matplotlib leaves out of the key what begins with an underscore.
+    return f"{found.equal_error_rate:.1%}  {_short(name)} ({found.targets} + {found.nontargets})"
+
+
+def _add_key(axes: Axes, curves: Curves) -> None:
+    handles, names = axes.get_legend_handles_labels()
+    if not handles:
+        return
+    some = f"\nthe {_MOST_CURVES} worst of {len(curves)} labels" if len(curves) > _MOST_CURVES else ""
+    legend = axes.legend(
+        title=f"Equal error rate (targets + nontargets){some}",
+        loc="upper left",
+        bbox_to_anchor=(1.02, 1),
+        borderaxespad=0,
+        alignment="left",
+        frameon=False,
+        fontsize=8,
+        title_fontsize=8,
+        handlelength=3,
+    )
+    # A label may hold dollar signs, which matplotlib would take for mathematics.
+    for text, name in zip(legend.get_texts(), names, strict=True):
+        text.set_parse_math(False)
+        text.set_text(name)
+
+
+def _headline(pooled: Detection | None, area: bool) -> str:
+    if pooled is None:
+        return ""
+    more = f"area {pooled.area:.4f}" if area else f"least cost {pooled.least_cost():.3f} (1 % targets)"
+    counted = f"{pooled.targets} target and {pooled.nontargets} nontarget trials"
+    return f": equal error rate {pooled.equal_error_rate:.2%}, {more}\n{counted}"
+
+
+def _inside(rates: NDArray[np.float64], trials: int) -> NDArray[np.float64]:
+    """Rates that normal deviates have a place for, and the axes too: at least half a trial from 0 and 1."""
+    low = max(0.5 / trials, _LOWEST)
+    clipped: NDArray[np.float64] = np.clip(rates, low, 1 - low)
+    return clipped
+
+
+def _short(name: str) -> str:
+    text = printable(name)
+    return text if len(text) <= _LONGEST_NAME else text[: _LONGEST_NAME - 1] + "…"

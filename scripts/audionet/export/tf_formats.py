@@ -1,0 +1,189 @@
+"""A trained model for TensorFlow's own tools: a frozen graph, a SavedModel, a Keras file.
+
+The frozen graph and the SavedModel take JPG bytes, and do what `features` does as TensorFlow operations.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from audionet.audio.network_input import BANDS, STATISTICS_WIDTHS, PictureFeatures, cosine_transform, model_inputs
+from audionet.audio.spectrogram import LEVEL_OF_LUMA, FloatArray
+from audionet.backbones.registry import Backbone
+from audionet.backbones.tf_runtime import import_tensorflow
+from audionet.classifier.head import Head
+from audionet.config import RetrainConfig
+from audionet.errors import ModelError
+from audionet.training.head_training import put_head
+from audionet.training.networks import topped
+from audionet.utils.console import native_stderr_muted
+
+INPUT_NAME = "jpeg"
+
+_LUMA = (19595, 38470, 7471)  # over 65536: how Pillow weighs red, green and blue
+
+
+def write_model(path: Path, suffix: str, backbone: Backbone, head: Head, output_name: str) -> None:
+    """Write a model.
+
+    Parameters
+    ----------
+    path : Path
+        The file or, for a SavedModel, the folder to write.
+    suffix : str
+        ``.pb``: a frozen graph from ``jpeg:0``, bytes (n,), to ``<output_name>:0``, probabilities (n, labels).
+        Nothing: a SavedModel whose ``serving_default`` does the same. ``.keras``: a Keras model of pixels of 0 to
+        255 and, where the bottleneck has them, statistics.
+    backbone : Backbone
+    head : Head
+    output_name : str
+
+    Raises
+    ------
+    ModelError
+        If the backbone cannot be written so.
+    """
+    {".pb": _write_graph, ".keras": _write_keras, "": _write_saved_model}[suffix](path, backbone, head, output_name)
+
+
+def _write_graph(path: Path, backbone: Backbone, head: Head, output_name: str) -> None:
+    from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
+
+    _, function = _probabilities(backbone, head, output_name)
+    with native_stderr_muted():
+        frozen = convert_variables_to_constants_v2(function.get_concrete_function())
+    path.write_bytes(frozen.graph.as_graph_def().SerializeToString())
+
+
+def _write_saved_model(path: Path, backbone: Backbone, head: Head, output_name: str) -> None:
+    tf = import_tensorflow()
+    module = tf.Module()
+    module.network, module.probabilities = _probabilities(backbone, head, output_name)
+    signature = module.probabilities.get_concrete_function()
+    with native_stderr_muted():
+        tf.saved_model.save(module, str(path), signatures={"serving_default": signature})
+
+
+def _write_keras(path: Path, backbone: Backbone, head: Head, output_name: str) -> None:
+    import_tensorflow()
+    import keras
+
+    features = backbone.load().model
+    if features is None:
+        raise ModelError(
+            f"{backbone.name} is a SavedModel, which a .keras file cannot hold: name a .tflite or .pb file, or a folder"
+        )
+    config = RetrainConfig(head=head.kind, hidden_units=1 if head.hidden is None else len(head.hidden.biases))
+    built = topped(features, head.offset, head.scale, len(head.last.biases), backbone.statistics, config)
+    model = built.network.model
+    put_head(head, model)
+    named = path.with_name(path.name + ".keras")  # Keras goes by the ending
+    keras.Model(model.inputs, keras.layers.Softmax(name=output_name)(model.outputs[0])).save(named)
+    shutil.move(named, path)
+
+
+def answers(
+    path: Path,
+    suffix: str,
+    output_name: str,
+    jpgs: Sequence[bytes],
+    pictures: Sequence[PictureFeatures],
+    backbone: Backbone,
+) -> FloatArray:
+    """What a model that `write_model` wrote says of pictures, probabilities (n, labels).
+
+    Parameters
+    ----------
+    path, suffix, output_name
+        As they were given to `write_model`.
+    jpgs : sequence of bytes
+    pictures : sequence of PictureFeatures
+        The same pictures, for a model that takes no JPG.
+    backbone : Backbone
+    """
+    tf = import_tensorflow()
+    import keras
+
+    result: FloatArray
+    if suffix == ".keras":
+        shown = path.with_name(path.name + ".keras")
+        shutil.copyfile(path, shown)
+        inputs = zip(*(model_inputs(picture, backbone.statistics) for picture in pictures), strict=True)
+        result = keras.models.load_model(shown)([np.concatenate(part).astype(np.float32) for part in inputs]).numpy()
+        shown.unlink()
+    elif suffix == ".pb":
+        result = load_graph(path, output_name)(tf.constant(list(jpgs))).numpy()
+    else:
+        signature = tf.saved_model.load(str(path)).signatures["serving_default"]
+        result = signature(**{INPUT_NAME: tf.constant(list(jpgs))})[output_name].numpy()
+    return result
+
+
+def load_graph(path: Path, output_name: str) -> Callable[[Any], Any]:
+    """The function in a frozen graph: bytes (n,) to probabilities (n, labels)."""
+    tf = import_tensorflow()
+    definition = tf.compat.v1.GraphDef.FromString(path.read_bytes())
+    with native_stderr_muted():
+        whole = tf.compat.v1.wrap_function(lambda: tf.import_graph_def(definition, name=""), [])
+    function: Callable[[Any], Any] = whole.prune(f"{INPUT_NAME}:0", f"{output_name}:0")
+    return function
+
+
+def _probabilities(backbone: Backbone, head: Head, output_name: str) -> tuple[Any, Any]:
+    """The object that owns the network's weights, and the whole way from JPG bytes as a tf.function."""
+    tf = import_tensorflow()
+    original = backbone.load()
+
+    kind = backbone.statistics
+
+    def prepared(jpg: Any) -> tuple[Any, Any]:
+        return _pixels_and_statistics(tf, jpg, original.input_size, kind)
+
+    def probabilities(jpegs: Any) -> dict[str, Any]:
+        height, width = original.input_size
+        shapes = tf.TensorSpec((height, width, 3)), tf.TensorSpec((STATISTICS_WIDTHS[kind] if kind else 0,))
+        pixels, statistics = tf.map_fn(prepared, jpegs, fn_output_signature=shapes)
+        values = original.function(pixels)
+        values = tf.concat([values, statistics], axis=1)
+        values = (values - head.offset) * head.scale
+        if head.hidden is not None:
+            values = tf.nn.relu(values @ head.hidden.weights + head.hidden.biases)
+        if head.unit_length:
+            values = tf.math.l2_normalize(values, axis=1)
+        logits = values @ head.last.weights + head.last.biases
+        return {output_name: tf.nn.softmax(logits, name=output_name)}
+
+    signature = [tf.TensorSpec([None], tf.string, INPUT_NAME)]
+    return original.owner, tf.function(probabilities, input_signature=signature, autograph=False)
+
+
+def _pixels_and_statistics(tf: Any, jpg: Any, input_size: tuple[int, int], kind: str | None) -> tuple[Any, Any]:
+    """`features.picture_features` of one picture: pixels at the input size, and statistics, none where not asked."""
+    # The decoder that Pillow uses, so that a pixel is the same here and there.
+    picture = tf.io.decode_jpeg(jpg, channels=3, dct_method="INTEGER_ACCURATE")
+
+    shape = tf.shape(picture)
+
+    def resized(size: Any) -> Any:
+        # As Pillow does it: first the rows, then the columns, whole numbers after each.
+        rows = tf.floor(tf.image.resize(picture, [shape[0], size[1]], antialias=True) + 0.5)
+        columns = tf.floor(tf.image.resize(rows, size, antialias=True) + 0.5)
+        return tf.clip_by_value(columns, 0.0, 255.0)
+
+    height, width = input_size
+    pixels = tf.ensure_shape(resized(input_size), (height, width, 3))
+    if kind is None:
+        return pixels, tf.zeros((0,))
+    bands = tf.cast(
+        tf.cond(shape[0] == BANDS, lambda: tf.cast(picture, tf.float32), lambda: resized([BANDS, shape[1]])), tf.int32
+    )
+    luma = (tf.reduce_sum(bands * tf.constant(_LUMA), axis=2) + 0x8000) // 0x10000
+    level = tf.gather(tf.constant(LEVEL_OF_LUMA), luma)[::-1]
+    rows = level if kind == "bands" else tf.matmul(cosine_transform(), level)
+    statistics = tf.concat([tf.reduce_mean(rows, axis=1), tf.math.reduce_std(rows, axis=1)], axis=0)
+    return pixels, tf.ensure_shape(statistics, (STATISTICS_WIDTHS[kind],))

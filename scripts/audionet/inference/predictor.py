@@ -1,0 +1,389 @@
+"""A retrained model answering: clips and pictures to ranked labels and a decision, without TensorFlow."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+import numpy as np
+
+from audionet.audio.network_input import STATISTICS_WIDTHS, PictureFeatures, model_inputs, picture_features
+from audionet.audio.recording import SILENT, Recording, is_silent
+from audionet.audio.spectrogram import FloatArray, UInt8Array, decode, render
+from audionet.backbones.litert import Runner
+from audionet.classifier.decision import Costs, Rule
+from audionet.classifier.enrolment import Enrolled, read_enrolled
+from audionet.classifier.model_files import read_arrays
+from audionet.classifier.prototypes import directions
+from audionet.config import PictureConfig, arrays_path, available_cores, enrolled_path, lite_path, model_json_path
+from audionet.data.dataset import picture_config_from
+from audionet.errors import DatasetError, ModelError, RecordingError
+from audionet.utils.files import content_hash, printable, read_json
+
+Item = TypeVar("Item")
+
+PICTURE_SUFFIXES = frozenset({".jpg", ".jpeg"})
+MODEL_FORMAT = 3
+
+
+class Look(NamedTuple):
+    """What the network makes of one picture.
+
+    Attributes
+    ----------
+    probabilities : ndarray of float32, shape (labels,)
+        Calibrated.
+    embedding : ndarray of float32, shape (dimensions,)
+        Which way it lies where voices are compared.
+    features : PictureFeatures
+    """
+
+    probabilities: FloatArray
+    embedding: FloatArray
+    features: PictureFeatures
+
+
+class ChunkAnswer(NamedTuple):
+    """One chunk, which begins `start` seconds into the clip: probabilities, and how much it is like each voice."""
+
+    start: float
+    probabilities: FloatArray
+    scores: FloatArray
+
+
+class Decision(NamedTuple):
+    """What a clip is taken for.
+
+    Attributes
+    ----------
+    label : str or None
+        A label or an enrolled voice; None is an unknown one.
+    score : float
+        How much the clip is like the voice that it is most like.
+    enrolled : bool
+        Whether that is an enrolled voice.
+    """
+
+    label: str | None
+    score: float
+    enrolled: bool
+
+
+@dataclasses.dataclass
+class Answer:
+    """What a model says of a clip.
+
+    Attributes
+    ----------
+    seconds : float or None
+        Length of the clip; None for a picture.
+    probabilities : ndarray of float32, shape (labels,)
+        Mean over the clip's chunks.
+    scores : ndarray of float32, shape (labels and enrolled voices,)
+        How much the clip is like each voice: the mean over its chunks.
+    decision : Decision
+    chunks : list of ChunkAnswer
+        Those that are not silent.
+    remark : str or None
+        What was wrong with the clip, where part of it could be judged.
+    """
+
+    seconds: float | None
+    probabilities: FloatArray
+    scores: FloatArray
+    decision: Decision
+    chunks: list[ChunkAnswer]
+    remark: str | None = None
+
+
+class Predictor:
+    """A retrained model: its graph, its labels and the way its pictures were made.
+
+    Parameters
+    ----------
+    graph : Path
+        The .tflite file, or the model in another form: its JSON, its numbers and the .tflite file lie beside it.
+    labels_file : Path, optional
+        Must say the same labels as the JSON.
+    threads : int, optional
+        Threads inside the network; default: one a core.
+    with_enrolled : bool
+        Whether voices that were enrolled are candidates as well.
+    held : bool
+        Whether to keep all of it in memory, so that nothing that happens to the files matters later.
+
+    Raises
+    ------
+    ModelError
+        If a file is missing or damaged, or they do not belong together.
+    """
+
+    def __init__(
+        self,
+        graph: Path,
+        labels_file: Path | None = None,
+        threads: int | None = None,
+        with_enrolled: bool = True,
+        held: bool = False,
+    ) -> None:
+        remedy = "run retrain.py again, or name the right one with --graph"
+        if not graph.exists():
+            raise ModelError(f"{printable(graph)} is missing: run retrain.py first, or name a model with --graph")
+        self.graph = graph
+        self.card_path = model_json_path(graph)
+        card = read_json(self.card_path, ModelError, f"it belongs beside {graph.name}; {remedy}")
+        if card.get("format") != MODEL_FORMAT:
+            raise ModelError(f"{printable(self.card_path)} is not of this version: {remedy}")
+        wanted = {lite_path(graph).name: card.get("graph_sha256"), arrays_path(graph).name: card.get("arrays_sha256")}
+        wanted |= {name: export.get("sha256") for name, export in card.get("exports", {}).items()}
+        for path in dict.fromkeys((graph, lite_path(graph), arrays_path(graph))):
+            if not path.exists():
+                raise ModelError(f"{printable(path)}, which answers for {graph.name}, is missing: {remedy}")
+            if content_hash(path) != wanted.get(path.name):
+                raise ModelError(f"{printable(self.card_path)} describes another model than {path.name}: {remedy}")
+        self.arrays = read_arrays(arrays_path(graph), remedy)
+        if not _is_whole(card, len(self.arrays.voices.counts)):
+            raise ModelError(f"{printable(self.card_path)} is damaged: {remedy}")
+        self.card = card
+        self.labels: list[str] = card["labels"]
+        if labels_file is not None and read_labels(labels_file) != self.labels:
+            raise ModelError(f"{printable(labels_file)} lists other labels than {printable(self.card_path)}: {remedy}")
+        self.picture: PictureConfig | None = None
+        if card["picture"] is not None:
+            self.picture = picture_config_from(card["picture"], self.card_path, remedy, ModelError)
+        self.dimensions = self.arrays.voices.centroids.shape[1]
+        self.threshold: float | None = card["open_set"]["threshold"]
+        stored = card["decision"]
+        self.rule = Rule(Costs(len(self.labels))) if stored is None else Rule.from_json(stored, self.labels)
+        self.enrolled: dict[str, Enrolled] = {}
+        if with_enrolled:
+            self.enrolled = read_enrolled(enrolled_path(graph), card["graph_sha256"], self.dimensions)
+        self.voices = self.arrays.voices.joined([enrolled.voice for enrolled in self.enrolled.values()])
+        self.statistics: str | None = card["backbone"]["statistics"]
+        self._runner = Runner(lite_path(graph), threads or available_cores(), held)
+        _, height, width, _ = self._runner.input_shapes[0]
+        self.input_size = (height, width)
+
+    @property
+    def names(self) -> list[str]:
+        """The labels, and after them the enrolled voices."""
+        return [*self.labels, *self.enrolled]
+
+    def answer(self, path: Path) -> Answer:
+        """Judge a clip, or a picture where the name ends in .jpg.
+
+        A clip's chunks are rendered as in training, and what is found of them averaged.
+
+        Raises
+        ------
+        RecordingError, DatasetError
+            If nothing in the file can be judged.
+        """
+        clip = Clip(path, self.picture)
+        looks, remark = look_through(clip, lambda start, jpg: (start, self.look(jpg)))
+        chunks = [self.chunk_answer(start, look.probabilities, look.embedding) for start, look in looks]
+        return self.conclude(chunks, clip.seconds, remark)
+
+    def chunk_answer(self, start: float, probabilities: FloatArray, embedding: FloatArray) -> ChunkAnswer:
+        """What is to be said of a chunk that the network was shown."""
+        return ChunkAnswer(start, probabilities, self.voices.scores(embedding[None])[0])
+
+    def conclude(self, chunks: list[ChunkAnswer], seconds: float | None, remark: str | None) -> Answer:
+        """What the chunks of a clip, one or more, come to."""
+        probabilities: FloatArray = np.mean([chunk.probabilities for chunk in chunks], axis=0)
+        scores: FloatArray = np.mean([chunk.scores for chunk in chunks], axis=0)
+        return Answer(seconds, probabilities, scores, self.decide(probabilities, scores), chunks, remark)
+
+    def look(self, jpg: bytes) -> Look:
+        """Show the network one picture."""
+        features = picture_features(jpg, self.input_size)
+        probabilities, embeddings = self.see(*model_inputs(features, self.statistics))
+        return Look(probabilities[0], embeddings[0], features)
+
+    def see(self, pixels: UInt8Array, statistics: FloatArray | None = None) -> tuple[FloatArray, FloatArray]:
+        """Show the network several pictures at once; each is answered as if it were alone.
+
+        Parameters
+        ----------
+        pixels : ndarray of uint8, shape (n, height, width, 3)
+            At `input_size`.
+        statistics : ndarray of float32, shape (n, width), optional
+            Where the model takes some: `self.statistics` says which. Otherwise they are passed over.
+
+        Returns
+        -------
+        (ndarray, ndarray) of float32, shapes (n, labels) and (n, dimensions)
+            Calibrated probabilities, and which way each lies where voices are compared.
+        """
+        beside = () if self.statistics is None or statistics is None else (statistics,)
+        probabilities, places = self._runner.run_all(pixels, *beside)
+        return probabilities, directions(places)
+
+    def decide(self, probabilities: FloatArray, scores: FloatArray) -> Decision:
+        """What a clip is taken for.
+
+        The voice that it is most like, if like enough, decides between unknown, enrolled and trained. Which label, if
+        it is one, the probabilities say, by the rule that mistakes cost least under.
+
+        Parameters
+        ----------
+        probabilities : ndarray of float32, shape (labels,)
+        scores : ndarray of float32, shape (labels and enrolled voices,)
+        """
+        nearest = int(scores.argmax())
+        score, enrolled = float(scores[nearest]), nearest >= len(self.labels)
+        if self.threshold is not None and score < self.threshold:
+            return Decision(None, score, enrolled)
+        if enrolled:
+            return Decision(self.names[nearest], score, True)
+        return Decision(self.labels[int(self.rule.decide(probabilities[None])[0])], score, False)
+
+    def ranked(self, probabilities: FloatArray, top_k: int) -> list[dict[str, Any]]:
+        """The labels with their probabilities, best first; all of them where `top_k` is 0."""
+        order = np.argsort(-probabilities, kind="stable")[: top_k or None]
+        return [{"label": self.labels[i], "probability": round(float(probabilities[i]), 6)} for i in order]
+
+
+class Clip:
+    """A clip's pictures with their times, rendered as in training; or the one picture that it is.
+
+    Iterate over it: a picture is None where the chunk is silent.
+
+    Parameters
+    ----------
+    path : Path
+    picture : PictureConfig or None
+        How the model's pictures were made.
+
+    Attributes
+    ----------
+    seconds : float or None
+        Where decoding has come to, the recording's length in the end; None for a picture.
+
+    Raises
+    ------
+    RecordingError
+        While iterating: at once, or after the chunks before the damage.
+    DatasetError
+        If it is a picture of other making.
+    """
+
+    def __init__(self, path: Path, picture: PictureConfig | None) -> None:
+        self.path = path
+        self._picture = picture
+        self._recording: Recording | None = None
+        if path.suffix.lower() not in PICTURE_SUFFIXES:
+            if picture is None:
+                raise RecordingError(
+                    "is a recording, but this model was trained on pictures of unknown making: give it a JPG"
+                )
+            self._recording = Recording(path, picture)
+
+    @property
+    def seconds(self) -> float | None:
+        return None if self._recording is None else self._recording.seconds
+
+    def __iter__(self) -> Iterator[tuple[float, bytes | None]]:
+        if self._recording is None:
+            yield 0.0, self._jpg()
+            return
+        for chunk in self._recording:
+            silent = is_silent(chunk.samples)
+            yield chunk.start, None if silent else render(chunk.samples, self._recording.config)
+
+    def _jpg(self) -> bytes:
+        try:
+            jpg = self.path.read_bytes()
+        except OSError as error:
+            raise RecordingError(f"cannot be read: {error.strerror}") from None
+        if self._picture is not None:
+            size, wanted = decode(jpg).size, (self._picture.frames, self._picture.rows)
+            if size != wanted:
+                raise DatasetError(
+                    f"is a picture of {size[0]} x {size[1]}, this model's are {wanted[0]} x {wanted[1]}: "
+                    "give the recording itself"
+                )
+        return jpg
+
+
+def look_through(
+    pictures: Iterable[tuple[float, bytes | None]], look: Callable[[float, bytes], Item]
+) -> tuple[list[Item], str | None]:
+    """Look at each picture that is not silent, up to where the recording is damaged.
+
+    Returns
+    -------
+    list
+        What `look` returned.
+    str or None
+        What is wrong with the recording.
+
+    Raises
+    ------
+    RecordingError
+        If there is nothing to look at.
+    """
+    found: list[Item] = []
+    try:
+        for start, jpg in pictures:
+            if jpg is not None:
+                found.append(look(start, jpg))
+    except RecordingError as error:
+        if not found:
+            raise
+        return found, str(error)
+    if not found:
+        raise RecordingError(SILENT)
+    return found, None
+
+
+def _is_whole(card: dict[str, Any], labels: int) -> bool:
+    """Whether a model's JSON holds, of the right kind, all that is asked of it later."""
+    try:
+        threshold, temperature = card["open_set"]["threshold"], card["calibration"]["temperature"]
+        kinds = [
+            (card["labels"], list),
+            (card["picture"], dict | None),
+            (card["decision"], dict | None),
+            (card["backbone"]["statistics"], str | None),
+            (card["backbone"]["name"], str),
+            (card["open_set"]["asked_rate"], float | int),
+            (card["open_set"]["network_had_heard_those_left_out"], bool),
+            (card["open_set"]["stretches_left_out"], int),
+            (card["training"]["validation_percentage"], float | int),
+            (card["training"]["testing_percentage"], float | int),
+            (card["split"]["training"], dict),
+            (card["split"]["heard_in_training"], list),
+            (card["test"], dict | None),
+            (threshold, float | int | None),
+            (temperature, float | int),
+        ]
+    except (KeyError, TypeError):
+        return False
+    return (
+        all(isinstance(value, kind) for value, kind in kinds)
+        and all(isinstance(label, str) for label in card["labels"])
+        and len(card["labels"]) == labels
+        and card["backbone"]["statistics"] in (None, *STATISTICS_WIDTHS)
+        and (threshold is None or math.isfinite(threshold))
+        and 0 < temperature < math.inf
+    )
+
+
+def card_beside(graph: Path) -> dict[str, Any]:
+    """The JSON of a published model; nothing where there is none that can be read."""
+    try:
+        return read_json(model_json_path(graph), ModelError, "")
+    except ModelError:
+        return {}
+
+
+def read_labels(path: Path) -> list[str]:
+    """The labels in a labels file, one a line."""
+    try:
+        return path.read_bytes().decode("utf-8", "surrogateescape").split("\n")[:-1]
+    except OSError as error:
+        raise ModelError(f"{printable(path)} cannot be read ({error.strerror}): run retrain.py again") from None

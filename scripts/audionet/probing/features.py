@@ -1,0 +1,181 @@
+"""Recordings to features of their clips, as many kinds and under as many conditions as are asked for."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import importlib.util
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from audionet.audio.network_input import cosine_transform, picture_features
+from audionet.audio.recording import SILENT, Int16Array, is_silent, to_float
+from audionet.audio.spectrogram import FloatArray, UInt8Array, level, render
+from audionet.augment.distortion import CLEAN, at_rate, under
+from audionet.backbones.litert import AT_A_TIME, Runner
+from audionet.config import PictureConfig
+from audionet.errors import RecordingError
+from audionet.pretraining.teachers import voice_encoder
+from audionet.probing.tasks import Excerpt, Material, cut, read_excerpt, uses
+from audionet.utils.console import progress
+from audionet.utils.parallel import Pool, WorkerDied, map_unordered
+
+MFCC, BANDS, FRAMES, RESEMBLYZER = "MFCC statistics", "band statistics", "MFCC frames", "Resemblyzer"
+"""Kinds of features that need no backbone."""
+
+SOUNDING_LEVEL = 0.5
+"""A frame's loudest band reaches this level, half the picture's range, or the frame counts as a pause."""
+
+_BATCH = 16
+
+
+class Network(NamedTuple):
+    """A backbone as workers need it: its LiteRT file, and height and width of its input."""
+
+    name: str
+    path: Path
+    input_size: tuple[int, int]
+
+
+class Extraction(NamedTuple):
+    """Excerpts for one worker, by number, and what to make of them."""
+
+    excerpts: list[tuple[int, Excerpt]]
+    material: Material
+    conditions: tuple[str, ...]
+    networks: tuple[Network, ...]
+    most_seconds: float
+    seed: int
+    resemblyzer: bool
+
+
+class Clip(NamedTuple):
+    """A clip's place and features.
+
+    Attributes
+    ----------
+    excerpt : int
+        Number of the excerpt that it is from.
+    condition : str
+    start, stop : float
+        Seconds from the excerpt's beginning.
+    features : dict of str to ndarray of float32
+        Of each kind, shape (width,); MFCC frames: shape (frames, 20).
+    """
+
+    excerpt: int
+    condition: str
+    start: float
+    stop: float
+    features: dict[str, FloatArray]
+
+
+def clips_of(pool: Pool, work: Extraction) -> tuple[list[Clip], list[tuple[Excerpt, str]]]:
+    """The clips of all excerpts, in order, and those excerpts that gave none, each with the reason."""
+    numbered = work.excerpts
+    batches = [work._replace(excerpts=numbered[i : i + _BATCH]) for i in range(0, len(numbered), _BATCH)]
+    clips: list[Clip] = []
+    unusable: list[tuple[Excerpt, str]] = []
+    with progress("Features", "recordings", len(numbered)) as advance:
+        for batch, results in map_unordered(pool, extract, batches, _split):
+            if isinstance(results, WorkerDied):
+                results = ["ended the process that read it, twice" for _ in batch.excerpts]
+            for (_, excerpt), found in zip(batch.excerpts, results, strict=True):
+                if isinstance(found, str):
+                    unusable.append((excerpt, found))
+                else:
+                    clips += found
+            advance(len(batch.excerpts))
+    clips.sort(key=lambda clip: (clip.excerpt, clip.condition, clip.start))
+    return clips, sorted(unusable)
+
+
+def _split(work: Extraction) -> list[Extraction]:
+    return [work._replace(excerpts=[excerpt]) for excerpt in work.excerpts]
+
+
+def extract(work: Extraction) -> list[list[Clip] | str]:
+    """The clips of each excerpt, or why it has none."""
+    found = [_clips(number, excerpt, work) for number, excerpt in work.excerpts]
+    # All pictures first, then a network on all: taking turns, each would push the other out of the cache.
+    ready = [(clip, jpg) for each in found if not isinstance(each, str) for clip, jpg in each]
+    for network in work.networks:
+        pixels = pixels_of([jpg for _, jpg in ready], network.input_size)
+        features = _runner(network.path).features(pixels, AT_A_TIME)
+        for (clip, _), row in zip(ready, features, strict=True):
+            clip.features[network.name] = row
+    return [each if isinstance(each, str) else [clip for clip, _ in each] for each in found]
+
+
+def pixels_of(jpgs: Sequence[bytes], input_size: tuple[int, int]) -> UInt8Array:
+    """Pictures at a network's input size, shape (n, height, width, 3)."""
+    if not jpgs:
+        return np.empty((0, *input_size, 3), np.uint8)
+    return np.concatenate([picture_features(jpg, input_size).pixels for jpg in jpgs])
+
+
+def _clips(number: int, excerpt: Excerpt, work: Extraction) -> list[tuple[Clip, bytes]] | str:
+    """An excerpt's clips with their pictures, and features that need no backbone."""
+    config = PictureConfig(chunk_seconds=work.material.clip_seconds)
+    rate = config.sample_rate
+    try:
+        samples, own_rate = read_excerpt(excerpt, rate, work.most_seconds)
+    except RecordingError as error:
+        return str(error)
+    if not len(samples) or is_silent(samples):
+        return SILENT
+    step = round(config.chunk_length * (work.material.training_step if excerpt.use == "training" else 1))
+    found = []
+    for condition in uses(excerpt, work.conditions, CLEAN):
+        changed = at_rate(under(condition, samples, own_rate, work.seed, excerpt.recording), own_rate, rate)
+        for start, piece in cut(changed, config.chunk_length, step, keep_short=excerpt.whole):
+            if is_silent(piece):
+                continue
+            jpg, features = described(piece, config)
+            if work.resemblyzer:
+                features[RESEMBLYZER] = embedding(piece)
+            stop = (start + len(piece)) / rate
+            found.append((Clip(number, condition, start / rate, stop, features), jpg))
+    part = "" if excerpt.whole else f"of which {excerpt.start:.0%} to {excerpt.stop:.0%} are for {excerpt.use}, "
+    return found or f"{part}is too short for a clip"
+
+
+def described(piece: Int16Array, config: PictureConfig) -> tuple[bytes, dict[str, FloatArray]]:
+    """The picture of a clip, padded to its length, and the features that are taken from it without a network."""
+    samples = np.zeros(config.chunk_length, np.int16)
+    samples[: len(piece)] = piece
+    jpg = render(samples, config)
+    statistics = picture_features(jpg, (8, 8))
+    frames = mfcc_frames(level(samples, config))
+    return jpg, {MFCC: statistics.mfcc_statistics, BANDS: statistics.band_statistics, FRAMES: frames}
+
+
+def mfcc_frames(levels: FloatArray) -> FloatArray:
+    """MFCCs of the frames that are no pauses, shape (some, 20), of a picture's levels, shape (128, frames)."""
+    heard = levels.max(axis=0) >= SOUNDING_LEVEL
+    frames: FloatArray = np.ascontiguousarray((cosine_transform() @ levels[:, heard]).T)
+    return frames
+
+
+def has_resemblyzer() -> bool:
+    """Whether Resemblyzer is installed."""
+    return importlib.util.find_spec(RESEMBLYZER.lower()) is not None
+
+
+def embedding(piece: Int16Array) -> FloatArray:
+    """Resemblyzer's embedding of a clip at 16 kHz, shape (256,) (Wan et al., Generalized end-to-end loss, 2018)."""
+    encoder = voice_encoder()
+    normalised = importlib.import_module("resemblyzer.audio").normalize_volume
+    sound: NDArray[Any] = normalised(to_float(piece), -30, increase_only=True)  # as it was trained
+    embedded: FloatArray = encoder.embed_utterance(sound).astype(np.float32)
+    return embedded
+
+
+@functools.lru_cache(maxsize=16)
+def _runner(path: Path) -> Runner:
+    """The network of this worker, which does one thing at a time."""
+    return Runner(path)

@@ -1,0 +1,508 @@
+"""How good are frozen features? Linear probes of several backbones, and of what needs none, on the same clips."""
+
+from __future__ import annotations
+
+import dataclasses
+import platform
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from audionet.audio.spectrogram import FloatArray, UInt8Array
+from audionet.augment.distortion import CLEAN, TITLES, at_rate
+from audionet.backbones.inception import Tap, inception_v3
+from audionet.backbones.litert import AT_A_TIME, Runner
+from audionet.backbones.registry import Backbone, description, from_model, prepare
+from audionet.backbones.tf_runtime import import_tensorflow
+from audionet.config import PictureConfig, ProbeConfig
+from audionet.data.dataset import evenly
+from audionet.errors import DatasetError, RecordingError
+from audionet.metrics.accuracy import Accuracy, Groups, accuracy
+from audionet.metrics.detection import bootstrap_ratio
+from audionet.probing.classifiers import Examples, linear_probe, mixtures
+from audionet.probing.features import (
+    BANDS,
+    FRAMES,
+    MFCC,
+    RESEMBLYZER,
+    Clip,
+    Extraction,
+    Network,
+    clips_of,
+    described,
+    has_resemblyzer,
+    pixels_of,
+)
+from audionet.probing.tasks import Excerpt, Material, ProbeTask, find_materials, read_excerpt
+from audionet.utils.console import warn
+from audionet.utils.files import make_folder
+from audionet.utils.parallel import Pool, local_processes
+
+RANDOM = "random"
+"""The backbone that has learned nothing."""
+
+MIXTURES = "MFCC + GMM"
+
+JOINED = {"bands": BANDS, "mfcc": MFCC}
+"""What the statistics that a backbone may join are called in the table."""
+
+_RANDOM_SIDE = 128
+_RANDOM_SEED = 0
+_SAMPLES = 32
+_RESAMPLES = 2000
+_TIMED_RUNS = 3
+
+Bools = NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class FeatureSet:
+    """What a row of the table is about: the kinds of features that are joined."""
+
+    name: str
+    parts: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Probed:
+    """What a probe on one set of features answered.
+
+    Attributes
+    ----------
+    features : str
+    width : int
+    right : dict of str to ndarray of bool, shape (answers,)
+        Under each condition.
+    cs : list of float
+        The regularisation chosen in each fold; empty for mixtures.
+    at_edge, unconverged : int
+        In how many folds it was the first or the last that was tried, and fitting was stopped.
+    seconds : float
+    """
+
+    features: str
+    width: int
+    right: dict[str, Bools]
+    cs: list[float]
+    at_edge: int
+    unconverged: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class TaskResult:
+    """What came of a task.
+
+    Attributes
+    ----------
+    title, split, unit : str
+        See `Material` and `ProbeTask`.
+    labels : list of str
+    learned_clips : int
+        Clips learned from; where recordings are held out in turn, all of them.
+    recordings : dict of str to list of str
+        Under each condition, clean first, the recording of each answer.
+    feature_seconds : float
+        Time spent on the material's features, which its tasks share.
+    rows : list of Probed
+    """
+
+    title: str
+    split: str
+    unit: str
+    labels: list[str]
+    learned_clips: int
+    recordings: dict[str, list[str]]
+    feature_seconds: float
+    rows: list[Probed]
+
+    def accuracy(self, row: Probed, condition: str) -> Accuracy:
+        """Share of right answers, with Wilson's interval or, where recordings have several, one that resamples them."""
+        return grouped_accuracy(row.right[condition], self.recordings[condition])
+
+    @property
+    def changed(self) -> list[str]:
+        """The conditions other than training's."""
+        return [condition for condition in self.recordings if condition != CLEAN]
+
+    def mean_share(self, row: Probed) -> float:
+        """Share right under changed conditions, the mean of them."""
+        return sum(float(row.right[name].mean()) for name in self.changed) / len(self.changed)
+
+    def difference(self, row: Probed, seed: int) -> tuple[float, float, float]:
+        """How much better than MFCC statistics under changed conditions on average, and its 95 % interval."""
+        baseline = next(other for other in self.rows if other.features == MFCC)
+        pairs = [(row.right[name], baseline.right[name], self.recordings[name]) for name in self.changed]
+        return paired_difference(pairs, seed)
+
+
+@dataclass(frozen=True)
+class Probing:
+    """A whole run: what is known before the first task, and what each task takes."""
+
+    config: ProbeConfig
+    materials: list[Material]
+    notes: list[str]
+    backbones: list[Backbone]
+    samples: list[bytes]
+
+
+def prepare_probing(config: ProbeConfig) -> Probing:
+    """Find the recordings and the backbones.
+
+    Raises
+    ------
+    DatasetError
+        If there is nothing to probe with.
+    UsageError, BackboneError
+        If a backbone cannot be had.
+    """
+    materials, notes = find_materials(config)
+    samples = sample_pictures(materials, config)
+    backbones = []
+    for name, endpoint, pooling in map(_named, config.backbones):
+        if name == RANDOM:
+            backbones.append(random_backbone(config.model_dir, pixels_of(samples, (_RANDOM_SIDE, _RANDOM_SIDE))))
+            continue
+        backbones += [
+            prepare(
+                name,
+                config.model_dir,
+                config.input_size,
+                lambda size: pixels_of(samples, size),
+                endpoint,
+                pooling,
+                quantise,
+            )
+            for quantise in ((True, False) if config.float32 else (True,))
+        ]
+    if not has_resemblyzer():
+        notes.append("left out: Resemblyzer is not installed; pip install resemblyzer brings it")
+    return Probing(config, materials, notes, backbones, samples)
+
+
+def sample_pictures(materials: Sequence[Material], config: ProbeConfig) -> list[bytes]:
+    """Pictures of some recordings, from the first to the last, to convert and to time networks with.
+
+    Raises
+    ------
+    DatasetError
+        If none of them can be decoded.
+    """
+    found = []
+    excerpts = [(material, excerpt) for material in materials for excerpt in material.excerpts]
+    for place in evenly(len(excerpts), _SAMPLES):
+        material, excerpt = excerpts[place]
+        picture = PictureConfig(chunk_seconds=material.clip_seconds)
+        try:
+            samples, rate = read_excerpt(excerpt, picture.sample_rate, config.most_seconds)
+        except RecordingError:
+            continue  # it is said when its turn comes
+        piece = at_rate(samples, rate, picture.sample_rate)[: picture.chunk_length]
+        found.append(described(piece, picture)[0])
+    if not found:
+        raise DatasetError(f"{config.data_dir}: none of {_SAMPLES} recordings tried can be decoded")
+    return found
+
+
+def random_backbone(model_dir: Path, samples: UInt8Array) -> Backbone:
+    """Inception-v3 with the weights it begins with, always the same, for pictures of 128 x 128.
+
+    Its features differ from picture to picture by a fiftieth of what they have in common. That is taken off, so that
+    the check on the converted network is about the rest.
+    """
+    import_tensorflow()
+    import keras
+
+    keras.utils.set_random_seed(_RANDOM_SEED)
+    network = inception_v3((_RANDOM_SIDE, _RANDOM_SIDE), Tap())
+    features = network.predict(samples.astype(np.float32), verbose=0)
+    deviation = max(float(features.std(axis=0).mean()), 1e-12)
+    centred = keras.layers.Normalization(mean=features.mean(axis=0), variance=np.full(features.shape[1], deviation**2))(
+        network.output
+    )
+    folder = model_dir / "converted"
+    make_folder(folder)
+    return from_model(keras.Model(network.input, centred), "inception_v3_random", None, samples, folder)
+
+
+def probe(run: Probing) -> Iterator[TaskResult]:
+    """Results, a task at a time. Recordings that cannot be used are said and left out.
+
+    Raises
+    ------
+    DatasetError
+        If too few recordings can be decoded to probe with.
+    """
+    names = _display_names(run.backbones)
+    networks = tuple(
+        Network(name, b.path.absolute(), b.input_size) for name, b in zip(names, run.backbones, strict=True)
+    )
+    own = [FeatureSet(name, (name,)) for name in names]
+    own += [
+        FeatureSet(f"{name} and {JOINED[backbone.statistics]}", (name, JOINED[backbone.statistics]))
+        for name, backbone in zip(names, run.backbones, strict=True)
+        if backbone.statistics is not None
+    ]
+    resemblyzer = has_resemblyzer()
+    sets = [FeatureSet(MFCC, (MFCC,)), FeatureSet(BANDS, (BANDS,)), FeatureSet(MIXTURES, (FRAMES,))]
+    sets += [FeatureSet(RESEMBLYZER, (RESEMBLYZER,))] if resemblyzer else []
+    with local_processes(run.config.workers) as pool:
+        for material in run.materials:
+            started = time.perf_counter()
+            clips = _extracted(pool, material, networks, resemblyzer, run.config)
+            seconds = time.perf_counter() - started
+            for task in material.tasks:
+                result = probe_task(material, task, clips, [*sets, *own], run.config.seed)
+                yield dataclasses.replace(result, feature_seconds=seconds)
+
+
+def _named(text: str) -> tuple[str, str | None, str | None]:
+    """A backbone's name, and where it is to be tapped and how pooled: ``name#endpoint#pooling``."""
+    name, endpoint, pooling = [*text.split("#"), "", ""][:3]
+    return name, endpoint or None, pooling or None
+
+
+def _display_names(backbones: Sequence[Backbone]) -> list[str]:
+    """Names that differ: with the tap where there are several of a backbone, or else with the identity."""
+    ways: list[Callable[[Backbone], tuple[str | None, ...]]] = [
+        lambda backbone: (backbone.name,),
+        lambda backbone: (backbone.name, backbone.endpoint, backbone.pooling),
+        lambda backbone: (backbone.name, backbone.endpoint, backbone.pooling, backbone.arithmetic),
+        lambda backbone: (backbone.name, backbone.identity[:6]),
+    ]
+    for parts_of in ways:
+        names = [" ".join(filter(None, parts_of(backbone))) for backbone in backbones]
+        if len(set(names)) == len(names):
+            break
+    return names
+
+
+def _extracted(
+    pool: Pool, material: Material, networks: tuple[Network, ...], resemblyzer: bool, config: ProbeConfig
+) -> list[Clip]:
+    work = Extraction(
+        list(enumerate(material.excerpts)),
+        material,
+        config.kinds,
+        networks,
+        config.most_seconds,
+        config.seed,
+        resemblyzer,
+    )
+    clips, unusable = clips_of(pool, work)
+    for excerpt, reason in unusable:
+        warn(f"{excerpt.path}: {reason}; left out")
+    return clips
+
+
+def probe_task(
+    material: Material, task: ProbeTask, clips: Sequence[Clip], sets: Sequence[FeatureSet], seed: int
+) -> TaskResult:
+    """Fit a probe on each set of features in each fold, and hold its answers against the labels.
+
+    Raises
+    ------
+    DatasetError
+        If a fold has fewer than two labels to learn, or there is nothing to test on.
+    """
+    labels = sorted(set(task.labels))
+    of_clip = np.array([labels.index(task.labels[clip.excerpt]) for clip in clips], np.int64)
+    folds = folds_of(material.excerpts, task, clips)
+    if not folds or any(len(np.unique(of_clip[training])) < 2 for training, _ in folds):
+        raise DatasetError(f"{task.title}: too few recordings can be used for two labels to be learned and tested")
+    tested = np.sort(np.concatenate([testing for _, testing in folds]))
+    # A clip's recording stands for what else sounds like it: two stretches of one are not independent.
+    units = Groups(
+        (clips[i].excerpt, clips[i].condition, clips[i].start if material.unit == "clip" else 0.0) for i in tested
+    )
+    answers = {
+        condition: np.array([place for place, name in enumerate(units.names) if name[1] == condition], np.int64)
+        for condition in TITLES
+        if any(name[1] == condition for name in units.names)
+    }
+    truth = np.array([labels.index(task.labels[number]) for number, _, _ in units.names])
+    rows = []
+    for features in sets:
+        started = time.perf_counter()
+        scores, width, fitted = _scores(features, clips, of_clip, folds, len(labels), seed)
+        right = units.mean(scores[tested]).argmax(axis=1) == truth
+        rows.append(
+            Probed(
+                features.name,
+                width,
+                {condition: right[places] for condition, places in answers.items()},
+                [c for c, _, _ in fitted],
+                sum(at_edge for _, at_edge, _ in fitted),
+                sum(not converged for _, _, converged in fitted),
+                time.perf_counter() - started,
+            )
+        )
+    recordings = {
+        condition: [material.excerpts[units.names[place][0]].recording for place in places]
+        for condition, places in answers.items()
+    }
+    learned = len({int(i) for training, _ in folds for i in training})
+    return TaskResult(task.title, material.split, material.unit, labels, learned, recordings, 0.0, rows)
+
+
+def folds_of(
+    excerpts: Sequence[Excerpt], task: ProbeTask, clips: Sequence[Clip]
+) -> list[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+    """Places of the clips to learn from, all of them clean, and of those to test, fold by fold."""
+    use = np.array([excerpts[clip.excerpt].use for clip in clips])
+    fold = np.array([task.folds[clip.excerpt] for clip in clips])
+    clean = np.array([clip.condition == CLEAN for clip in clips])
+    found = []
+    for number in sorted(set(task.folds)):
+        held_out = (use != "training") & (fold == number)
+        learned = clean & (use != "testing") & ~held_out
+        if held_out.any():
+            found.append((np.flatnonzero(learned), np.flatnonzero(held_out)))
+    return found
+
+
+def _scores(
+    features: FeatureSet,
+    clips: Sequence[Clip],
+    labels: NDArray[np.int64],
+    folds: Sequence[tuple[NDArray[np.int64], NDArray[np.int64]]],
+    count: int,
+    seed: int,
+) -> tuple[FloatArray, int, list[tuple[float, bool, bool]]]:
+    """Each test clip's scores, shape (clips, labels), the features' width, and what each fold's fit came to."""
+    scores = np.zeros((len(clips), count), np.float32)
+    if features.parts == (FRAMES,):
+        frames = [clip.features[FRAMES] for clip in clips]
+        for training, testing in folds:
+            fitted = mixtures([frames[i] for i in training], labels[training], count, seed)
+            scores[testing] = fitted.scores([frames[i] for i in testing])
+        return scores, frames[0].shape[1], []
+    parts = [np.stack([clip.features[part] for clip in clips]) for part in features.parts]
+    widths = [part.shape[1] for part in parts]
+    values = np.concatenate(parts, axis=1)
+    outcomes = []
+    for training, testing in folds:
+        examples = Examples(
+            labels[training],
+            np.array([clips[i].excerpt for i in training], np.int64),
+            np.array([clips[i].start for i in training]),
+            np.array([clips[i].stop for i in training]),
+        )
+        probe = linear_probe(values[training], widths, examples, count)
+        scores[testing] = probe.probabilities(values[testing])
+        outcomes.append((probe.c, probe.at_edge, probe.converged))
+    return scores, sum(widths), outcomes
+
+
+def grouped_accuracy(right: Bools, groups: Sequence[str]) -> Accuracy:
+    """Share of right answers with its 95 % interval.
+
+    Wilson's where each group has one answer; else from resampling groups, unless all are alike, of which resampling
+    can prove nothing: then Wilson's again, widened by the design effect (see `metrics.accuracy`).
+    """
+    if len(set(groups)) == len(groups):
+        return accuracy(right)
+    whole = accuracy(right, groups)
+    members = Groups(groups)
+    low, high = bootstrap_ratio(np.bincount(members.member, right).astype(float), members.sizes.astype(float))
+    return whole if low == high else dataclasses.replace(whole, low=low, high=high)
+
+
+def paired_difference(
+    pairs: Sequence[tuple[Bools, Bools, Sequence[str]]], seed: int, samples: int = _RESAMPLES
+) -> tuple[float, float, float]:
+    """Mean over conditions of one accuracy less another's, and its 95 % interval from resampling recordings.
+
+    Each resample draws the same recordings for both and under all conditions (paired percentile bootstrap, Efron and
+    Tibshirani, 1993), so that what is hard for both does not widen the interval.
+
+    Parameters
+    ----------
+    pairs : sequence of (ndarray of bool, ndarray of bool, sequence of str)
+        For each condition: the one's answers, the other's, and the recording of each.
+    seed, samples : int
+
+    Returns
+    -------
+    difference, low, high : float
+    """
+    place = {name: i for i, name in enumerate(dict.fromkeys(name for *_, groups in pairs for name in groups))}
+    gained, answered = np.zeros((len(place), len(pairs))), np.zeros((len(place), len(pairs)))
+    for condition, (one, other, groups) in enumerate(pairs):
+        member = np.array([place[name] for name in groups])
+        gained[:, condition] = np.bincount(member, one.astype(float) - other, len(place))
+        answered[:, condition] = np.bincount(member, minlength=len(place))
+    drawn = np.random.default_rng(seed).multinomial(len(place), np.full(len(place), 1 / len(place)), samples)
+    differences = (drawn @ gained / np.maximum(drawn @ answered, 1)).mean(axis=1)
+    low, high = np.quantile(differences, [0.025, 0.975])
+    return float((gained.sum(axis=0) / answered.sum(axis=0)).mean()), float(low), float(high)
+
+
+def pictures_a_second(backbone: Backbone, samples: Sequence[bytes]) -> float:
+    """How fast a network is on one thread, decoding not counted; the best of three runs."""
+    pixels = pixels_of(samples, backbone.input_size)
+    runner = Runner(backbone.path)
+    runner.features(pixels[:AT_A_TIME], AT_A_TIME)
+    seconds = []
+    for _ in range(_TIMED_RUNS):
+        started = time.perf_counter()
+        runner.features(pixels, AT_A_TIME)
+        seconds.append(time.perf_counter() - started)
+    return len(pixels) / min(seconds)
+
+
+def as_json(run: Probing, results: Sequence[TaskResult], speeds: Sequence[float]) -> dict[str, Any]:
+    """All of it, for a file."""
+    packages = ("numpy", "scipy", "scikit-learn", "ai-edge-litert")
+    settings = {
+        name: str(value) if isinstance(value, Path) else value for name, value in dataclasses.asdict(run.config).items()
+    }
+    return {
+        "format": 1,
+        "settings": settings,
+        "versions": {"python": platform.python_version(), **{name: metadata.version(name) for name in packages}},
+        "notes": run.notes,
+        "backbones": [
+            description(backbone) | {"bytes": backbone.path.stat().st_size, "pictures_a_second": speed}
+            for backbone, speed in zip(run.backbones, speeds, strict=True)
+        ],
+        "tasks": [_task_as_json(result, run.config.seed) for result in results],
+    }
+
+
+def _task_as_json(result: TaskResult, seed: int) -> dict[str, Any]:
+    rows = []
+    for row in result.rows:
+        conditions = {name: dataclasses.asdict(result.accuracy(row, name)) for name in result.recordings}
+        difference = result.difference(row, seed) if result.changed else (None, None, None)
+        rows.append(
+            {
+                "features": row.features,
+                "width": row.width,
+                "conditions": conditions,
+                "less_mfcc_statistics": dict(zip(("difference", "low", "high"), difference, strict=True)),
+                "c": row.cs,
+                "c_at_edge": row.at_edge,
+                "unconverged": row.unconverged,
+                "seconds": row.seconds,
+            }
+        )
+    return {
+        "title": result.title,
+        "split": result.split,
+        "answers_are_for": result.unit,
+        "labels": result.labels,
+        "learned_clips": result.learned_clips,
+        "feature_seconds": result.feature_seconds,
+        "tested": {
+            name: {"answers": len(found), "recordings": len(set(found))} for name, found in result.recordings.items()
+        },
+        "rows": rows,
+    }

@@ -1,0 +1,253 @@
+"""uvicorn around the application: slow and oversized requests, signals, and a socket that is there or says why not."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import logging
+import os
+import signal
+import socket
+import sys
+from collections.abc import Iterator
+from http import HTTPStatus
+from types import FrameType
+from typing import Any
+
+import h11
+import uvicorn
+from starlette.types import ASGIApp
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from audionet.config import ServeConfig
+from audionet.errors import AudioNetError
+from audionet.serving.problems import PROBLEM_JSON, ProblemError
+from audionet.serving.service import Service
+
+log = logging.getLogger("audionet.serve")
+
+HEAD_SECONDS = 10.0
+"""How long a request's head may take; after an answer that came before the end of a body, how long that may go on."""
+
+HEAD_BYTES = 1 << 16
+
+_PART_BYTES = 1 << 15  # taken apart at a time
+_LEAST_CHUNK_BYTES = 32  # on average, with what marks it
+_FEW_BYTES = 1 << 10
+
+WRITE_SECONDS = 30.0
+"""How long a client may let its answer wait."""
+
+_DRAIN_EXTRA_SECONDS = 5
+
+
+class Protocol(H11Protocol):
+    """uvicorn's, with limits on the time that a client may take.
+
+    h11, not the faster httptools: that one drops the body of a request that offers to speak HTTP/2, as Java's and
+    curl's may, and knows no limit to a head's size.
+    """
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._timer: asyncio.TimerHandle | None = None
+        self._write_timer: asyncio.TimerHandle | None = None
+        self._has_begun = False
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._start_timer()
+        if len(self.connections) > _most_connections():
+            self._refuse(ProblemError.busy("too many connections: try again in a moment"))
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._stop_timer()
+        self.resume_writing()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        if self._timer is None and not self._is_asked():
+            self._start_timer()
+        self._has_begun = True
+        for start in range(0, len(data), _PART_BYTES):
+            part = data[start : start + _PART_BYTES]
+            if self.transport.is_closing():
+                return
+            if self._is_asked() and self._in_crumbs(part):
+                self._refuse(ProblemError(400, "the body comes in pieces of a few bytes: send larger ones"))
+                return
+            super().data_received(part)
+        if self._is_asked():
+            self._stop_timer()
+        elif self.conn.their_state is h11.IDLE and not self.conn.trailing_data[0]:
+            self._has_begun = False  # it was the end of a body that nobody wanted, not the beginning of a request
+
+    def _in_crumbs(self, part: bytes) -> bool:
+        """Whether taking a body apart would keep everybody else waiting: chunks of a few bytes take much longer."""
+        chunked = any(name == b"transfer-encoding" for name, _ in self.headers)
+        return chunked and part.count(b"\r\n") * _LEAST_CHUNK_BYTES > 2 * len(part) > 2 * _FEW_BYTES
+
+    def send_400_response(self, msg: str) -> None:
+        error = sys.exc_info()[1]
+        status = error.error_status_hint if isinstance(error, h11.RemoteProtocolError) else 400
+        words = {431: f"the request's head is longer than {HEAD_BYTES >> 10} KiB"}
+        self._refuse(ProblemError(status, words.get(status, "this is no HTTP request that can be understood")))
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._write_timer = self.loop.call_later(WRITE_SECONDS, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        if self._write_timer is not None:
+            self._write_timer.cancel()
+            self._write_timer = None
+
+    def _is_asked(self) -> bool:
+        return self.cycle is not None and not self.cycle.response_complete
+
+    def _start_timer(self) -> None:
+        self._has_begun = False
+        self._timer = self.loop.call_later(HEAD_SECONDS, self._too_slow)
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _too_slow(self) -> None:
+        if self._has_begun and self.conn.their_state is h11.IDLE:
+            self._refuse(ProblemError(408, f"the request's head took longer than {HEAD_SECONDS:g} s"))
+        else:
+            self.transport.close()
+
+    def _refuse(self, problem: ProblemError) -> None:
+        """Answer what never became a request, and hang up."""
+        fields = {
+            "Content-Type": PROBLEM_JSON,
+            "Content-Length": str(len(problem.content)),
+            "Connection": "close",
+            **problem.headers,
+        }
+        head = f"HTTP/1.1 {problem.status} {HTTPStatus(problem.status).phrase}\r\n"
+        head += "".join(f"{name}: {value}\r\n" for name, value in fields.items()) + "\r\n"
+        if not self.transport.is_closing():
+            self.transport.write(head.encode("ascii") + problem.content)
+            self.transport.close()
+
+
+class Server(uvicorn.Server):
+    """uvicorn's, ending with 0 when it is asked to, and taking up a new model when told."""
+
+    def __init__(self, config: uvicorn.Config, service: Service, url: str) -> None:
+        super().__init__(config)
+        self._service = service
+        self._url = url
+        self._reloads: set[asyncio.Task[None]] = set()
+
+    async def serve(self, sockets: list[socket.socket] | None = None) -> None:
+        """Serve until told to stop."""
+        async with self._service.running():
+            await super().serve(sockets)
+            # Those that are left when it was told twice.
+            left = list(self.server_state.tasks)
+            for task in left:
+                task.cancel()
+            await asyncio.gather(*left, return_exceptions=True)
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Get ready, and say so."""
+        await super().startup(sockets)
+        if not self.should_exit:
+            with contextlib.suppress(OSError):  # nobody has to read it
+                print(f"AudioNet listens on {self._url}", flush=True)
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Take no more requests, and end when those that are here are answered; at once, if told twice."""
+        self._service.ready = False
+        self.force_exit = self.should_exit
+        self.should_exit = True
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Listen to signals while the server runs."""
+        if sys.platform == "win32":  # whose event loop knows no signals
+            with super().capture_signals():
+                yield
+            return
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, self.handle_exit, number, None)
+        loop.add_signal_handler(signal.SIGHUP, self._reload)
+        try:
+            yield
+        finally:
+            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+                loop.remove_signal_handler(number)
+            signal.signal(signal.SIGHUP, signal.SIG_IGN)
+
+    def _reload(self) -> None:
+        task = asyncio.ensure_future(self._service_reload())
+        self._reloads.add(task)
+        task.add_done_callback(self._reloads.discard)
+
+    async def _service_reload(self) -> None:
+        with contextlib.suppress(AudioNetError):  # which the service has logged
+            await self._service.reload()
+
+
+@functools.cache
+def _most_connections() -> int:
+    """Half of the files that this process may have open; the other half is for what is worked on."""
+    try:
+        import resource
+    except ImportError:  # Windows has no such limit
+        return 4096
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = 8192 if most == resource.RLIM_INFINITY else min(most, 8192)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, most))
+    return wanted // 2
+
+
+def listen(config: ServeConfig) -> socket.socket:
+    """The socket to serve on.
+
+    Raises
+    ------
+    AudioNetError
+        If there is no such address, or somebody else is there.
+    """
+    try:
+        family, *_, address = socket.getaddrinfo(config.host, config.port, type=socket.SOCK_STREAM)[0]
+        return socket.create_server(address[:2], family=family, backlog=1024)
+    except (OSError, UnicodeError) as error:
+        where = f"{config.host}, port {config.port}"
+        number = error.errno if isinstance(error, OSError) else None
+        reason = os.strerror(number) if number is not None and number > 0 else "there is no such address"
+        raise AudioNetError(f"cannot listen on {where}: {reason}; name another --port or --host") from None
+
+
+def url_of(listener: socket.socket) -> str:
+    """Where a browser finds it."""
+    host, port = listener.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def run_server(app: ASGIApp, service: Service, listener: socket.socket) -> None:
+    """Serve until told to stop; what has been asked by then is answered."""
+    logging.basicConfig(format="serve.py: %(message)s", level=logging.WARNING)
+    logging.getLogger("uvicorn.error").setLevel(logging.ERROR)  # what strangers send is no news
+    log.setLevel(logging.INFO)
+    config = uvicorn.Config(
+        app,
+        http=Protocol,
+        h11_max_incomplete_event_size=HEAD_BYTES,
+        ws="none",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        lifespan="off",
+        timeout_graceful_shutdown=round(3 * service.config.time_limit) + _DRAIN_EXTRA_SECONDS,
+    )
+    Server(config, service, url_of(listener)).run([listener])

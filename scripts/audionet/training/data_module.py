@@ -1,0 +1,156 @@
+"""From a folder of pictures to what can be trained on: bottlenecks, labels, split."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from audionet.audio.spectrogram import FloatArray
+from audionet.backbones.bottlenecks import Bottlenecks, bottlenecks_of
+from audionet.backbones.cache import IntArray
+from audionet.backbones.registry import Backbone
+from audionet.config import PictureConfig, RetrainConfig, available_cores
+from audionet.data.dataset import SETS, UNKNOWN, Picture, Split, split_pictures, without_copies
+from audionet.errors import DatasetError
+from audionet.training.datasets import FeatureExamples
+from audionet.utils.console import count, table, warn
+from audionet.utils.files import printable
+
+_MOST_LABELS_SHOWN = 40
+_MOST_ODD_ONES_SHOWN = 5
+
+
+@dataclass(frozen=True)
+class Data:
+    """The pictures, which set each is in, and what is known of them before any training.
+
+    Attributes
+    ----------
+    picture : PictureConfig or None
+        How the pictures were made, where data_maker.py made them.
+    labels : list of str
+    bottlenecks : Bottlenecks
+    targets : ndarray of int64, shape (n,)
+        Each picture's label, as its place in `labels`; -1 for examples of what is none of them.
+    split : Split
+        Of the labels' pictures.
+    rows : dict of str to ndarray of int64
+        Under each name in SETS, which pictures are in it, in the split's order.
+    background : dict of str to ndarray of int64
+        The same for the examples of what is none of the labels.
+    """
+
+    picture: PictureConfig | None
+    labels: list[str]
+    bottlenecks: Bottlenecks
+    targets: IntArray
+    split: Split
+    rows: dict[str, IntArray]
+    background: dict[str, IntArray]
+
+    def targets_of(self, name: str) -> IntArray:
+        """The labels of one set."""
+        return self.targets[self.rows[name]]
+
+    def some_features(self, which: IntArray, fields: Sequence[str]) -> FloatArray:
+        """These fields of some bottlenecks, joined, shape (len(which), width)."""
+        return FeatureExamples(self.bottlenecks.records[which], self.targets[which], fields).all()
+
+    def features(self, name: str, fields: Sequence[str]) -> FeatureExamples:
+        """The bottlenecks of one set, of these fields."""
+        return FeatureExamples(self.bottlenecks.records[self.rows[name]], self.targets_of(name), fields)
+
+
+def prepare_data(
+    picture_config: PictureConfig | None, pictures: list[Picture], backbone: Backbone | None, config: RetrainConfig
+) -> Data:
+    """Bottlenecks, labels and split, with what is to be said about them.
+
+    Raises
+    ------
+    DatasetError
+        If fewer than two labels have pictures that can be read.
+    """
+    bottlenecks = bottlenecks_of(pictures, backbone, config.bottleneck_dir, available_cores(), config.scheduler)
+    rate = f" at {bottlenecks.computed / bottlenecks.seconds:.0f} a second" if bottlenecks.computed else ""
+    made = f"{bottlenecks.computed} computed{rate}, {bottlenecks.cached} from {printable(config.bottleneck_dir)}"
+    print(f"Bottlenecks: {made}")
+    bottlenecks = _of_one_size(bottlenecks, picture_config)
+    every = sorted({picture.label for picture in bottlenecks.pictures})
+    labels = [label for label in every if label != UNKNOWN]
+    if len(labels) < 2:
+        raise DatasetError(f"{printable(config.image_dir)}: only '{printable(*labels)}' has readable pictures")
+    apart = picture_config.apart if picture_config else 2
+    split = split_pictures(bottlenecks.pictures, config.validation_percentage, config.testing_percentage, apart)
+    keys = [key.tobytes() for key in bottlenecks.keys]
+    split, copies = without_copies(split, dict(zip(bottlenecks.pictures, keys, strict=True)))
+    print(split_table(every, split))
+    if copies:
+        print(f"Left out {count(copies, 'picture')} with copies in another set: they would prove nothing.")
+    for here, there in sorted(_contradictions(bottlenecks.pictures, keys)):
+        warn(f"{here}: lies under {there} too, so one of the two labels is wrong: remove it there")
+    row = {picture: i for i, picture in enumerate(bottlenecks.pictures)}
+    number = {label: i for i, label in enumerate(labels)}
+    targets = np.array([number.get(picture.label, -1) for picture in bottlenecks.pictures], np.int64)
+    every_row = {name: np.array([row[picture] for picture in split.sets[name]], np.int64) for name in SETS}
+    rows, background = ({n: of[(targets[of] < 0) == other] for n, of in every_row.items()} for other in (False, True))
+    split = Split(
+        {name: [picture for picture in split.sets[name] if picture.label != UNKNOWN] for name in SETS},
+        [label for label in split.heard_in_training if label != UNKNOWN],
+        split.dropped,
+    )
+    return Data(picture_config, labels, bottlenecks, targets, split, rows, background)
+
+
+def _of_one_size(bottlenecks: Bottlenecks, config: PictureConfig | None) -> Bottlenecks:
+    """Leave out pictures that data_maker.py cannot have made like the others."""
+    sizes = bottlenecks.records.take("size")
+    if config is None:
+        kinds = len(np.unique(sizes, axis=0))
+        if kinds > 1:
+            warn(f"the pictures are of {kinds} sizes: each is resized to what the network takes")
+        return bottlenecks
+    fits = (sizes == (config.frames, config.rows)).all(axis=1)
+    for i in np.flatnonzero(~fits)[:_MOST_ODD_ONES_SHOWN]:
+        width, height = sizes[i]
+        warn(
+            f"{bottlenecks.pictures[i].path}: is {width} x {height}, the others are {config.frames} x {config.rows}; "
+            "left out"
+        )
+    if (odd := int((~fits).sum())) > _MOST_ODD_ONES_SHOWN:
+        warn(f"... and {odd - _MOST_ODD_ONES_SHOWN} more of another size")
+    if odd == len(fits):
+        raise DatasetError("no picture has the size that dataset.json says: run data_maker.py --force")
+    kept = np.flatnonzero(fits)
+    pictures = [bottlenecks.pictures[i] for i in kept]
+    return dataclasses.replace(
+        bottlenecks, pictures=pictures, keys=bottlenecks.keys[kept], records=bottlenecks.records[kept]
+    )
+
+
+def _contradictions(pictures: Sequence[Picture], keys: Sequence[bytes]) -> set[tuple[str, str]]:
+    """Pairs of recordings, by label and name, that lie under two labels and share a picture."""
+    first: dict[bytes, Picture] = {}
+    pairs = set()
+    for picture, key in zip(pictures, keys, strict=True):
+        other = first.setdefault(key, picture)
+        if other.label != picture.label:
+            pairs.add((f"{other.label}/{other.recording}", f"{picture.label}/{picture.recording}"))
+    return pairs
+
+
+def split_table(labels: Sequence[str], split: Split) -> str:
+    """How many chunks of how many recordings are in each set; of many labels, the first and the sum."""
+    chunks = {name: Counter(picture.label for picture in split.sets[name]) for name in SETS}
+    recordings = {
+        name: Counter(label for label, _ in {(p.label, p.recording) for p in split.sets[name]}) for name in SETS
+    }
+    shown = labels[:_MOST_LABELS_SHOWN]
+    rows = [[label, *(f"{chunks[name][label]} ({recordings[name][label]})" for name in SETS)] for label in shown]
+    if len(labels) > len(shown):
+        rows.append([f"all {len(labels)} labels", *(f"{chunks[n].total()} ({recordings[n].total()})" for n in SETS)])
+    return table(["chunks (recordings)", *SETS], rows)

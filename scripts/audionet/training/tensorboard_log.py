@@ -1,0 +1,124 @@
+"""What TensorBoard shows of a training: its curves, its confusions, its bottlenecks as points in space."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from audionet.audio.spectrogram import FloatArray
+from audionet.backbones.tf_runtime import import_tensorflow
+from audionet.utils.files import make_folder, printable, write_bytes
+from audionet.utils.plots import Point
+
+SETS_SHOWN = ("training", "validation")
+
+
+_DIMENSIONS = 50
+
+
+class Curves:
+    """Loss and accuracy over the steps, kept and, where a folder is given, written for TensorBoard as they come.
+
+    Parameters
+    ----------
+    folder : Path, optional
+    """
+
+    def __init__(self, folder: Path | None = None) -> None:
+        self.points: list[Point] = []
+        self._writers: dict[str, Any] = {}
+        if folder is not None:
+            tf = self._tf = import_tensorflow()
+            self._writers = {name: tf.summary.create_file_writer(str(folder / name)) for name in SETS_SHOWN}
+
+    def add(self, point: Point) -> None:
+        """Add a point."""
+        self.points.append(point)
+        if point.set in self._writers:
+            with self._writers[point.set].as_default():
+                self._tf.summary.scalar("cross_entropy", point.loss, step=point.step)
+                self._tf.summary.scalar("accuracy", point.accuracy, step=point.step)
+
+    def close(self) -> None:
+        """Everything is written."""
+        for writer in self._writers.values():
+            writer.close()
+
+
+class Scalars:
+    """Any numbers over the steps, written for TensorBoard whatever Keras runs on.
+
+    Parameters
+    ----------
+    folder : Path
+    """
+
+    def __init__(self, folder: Path) -> None:
+        from tensorboard.summary.writer.event_file_writer import EventFileWriter
+
+        make_folder(folder)
+        self._writer = EventFileWriter(str(folder))
+
+    def add(self, step: int, values: Mapping[str, float]) -> None:
+        """Add points of a step."""
+        from tensorboard.compat.proto.event_pb2 import Event
+        from tensorboard.compat.proto.summary_pb2 import Summary
+
+        points = [Summary.Value(tag=name, simple_value=value) for name, value in values.items()]
+        self._writer.add_event(Event(wall_time=time.time(), step=step, summary=Summary(value=points)))
+
+    def close(self) -> None:
+        """Everything is written."""
+        self._writer.close()
+
+
+def add_image(folder: Path, name: str, png: bytes) -> None:
+    """Show a PNG under TensorBoard's images."""
+    tf = import_tensorflow()
+    writer = tf.summary.create_file_writer(str(folder))
+    with writer.as_default():
+        tf.summary.image(name, tf.io.decode_png(png, channels=3)[None], step=0)
+    writer.close()
+
+
+def add_projector(folder: Path, features: FloatArray, labels: Sequence[str], names: Sequence[str]) -> None:
+    """Show features as points in TensorBoard's projector.
+
+    Parameters
+    ----------
+    folder : Path
+        A run's folder; it has to hold event files, or TensorBoard does not look there.
+    features : ndarray of float32, shape (n, width), n in the thousands at most
+    labels, names : sequence of n str
+        What each point is coloured by, and called.
+    """
+    make_folder(folder)
+    rows = principal_components(features, _DIMENSIONS)
+    tsv = "".join("\t".join(f"{value:.4g}" for value in row) + "\n" for row in rows)
+    write_bytes(folder / "bottlenecks.tsv", tsv.encode())
+    lines = [f"{printable(label)}\t{printable(name)}" for label, name in zip(labels, names, strict=True)]
+    write_bytes(folder / "bottlenecks_labels.tsv", "\n".join(["label\tpicture", *lines, ""]).encode())
+    config = """embeddings {
+  tensor_name: "bottlenecks"
+  tensor_path: "bottlenecks.tsv"
+  metadata_path: "bottlenecks_labels.tsv"
+}
+"""
+    write_bytes(folder / "projector_config.pbtxt", config.encode())
+
+
+def principal_components(features: FloatArray, most: int) -> FloatArray:
+    """Features as seen along the directions in which they differ most, shape (n, at most `most`).
+
+    Hundreds of numbers a point less to load in the browser, and at a distance the same picture.
+    """
+    centred = features - features.mean(axis=0)
+    # Through the Gram matrix: there are fewer points than numbers in each.
+    values, vectors = np.linalg.eigh(centred @ centred.T)
+    kept = [i for i in np.argsort(-values)[:most] if values[i] > 1e-6 * values[-1]] or [len(values) - 1]
+    components: FloatArray = vectors[:, kept] * np.sqrt(np.maximum(values[kept], 0))
+    return components

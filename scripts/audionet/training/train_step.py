@@ -1,0 +1,187 @@
+"""One training step and one look at the validation set, as TensorFlow runs them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from audionet.backbones.cache import IntArray
+from audionet.backbones.tf_runtime import import_tensorflow, shared
+from audionet.config import RetrainConfig
+from audionet.training.datasets import Examples
+from audionet.training.spec_augment import mask, mix
+
+_VALIDATION_BYTES = 1 << 27
+_BLOCK = 4096
+
+
+@dataclass(frozen=True)
+class Network:
+    """A Keras model on its way from inputs to logits, and what the loop has to know of it.
+
+    Attributes
+    ----------
+    model : keras.Model
+    state : list of keras.Variable
+        What training changes: weights, moving statistics, the state of dropout.
+    takes_pictures : bool
+        Pictures are masked and mixed on the fly, and one batch is work enough for one call.
+    pretrained : bool
+        The weights it comes with are the ones to beat.
+    strategy : tf.distribute.Strategy
+        Where it runs; the model was made in its scope.
+    """
+
+    model: Any
+    state: list[Any]
+    takes_pictures: bool
+    pretrained: bool
+    strategy: Any
+
+
+class Steps:
+    """Training steps, one or many in a call: the optimizer and what TensorFlow traced."""
+
+    def __init__(self, network: Network, config: RetrainConfig, class_weights: NDArray[np.float32]) -> None:
+        tf = self._tf = import_tensorflow()
+        import keras
+
+        self._network, self._config = network, config
+        self._weights = tf.constant(class_weights)
+        with network.strategy.scope():
+            # What each device adds to the gradient is clipped on its own, by Keras.
+            clip = config.clip_norm and config.clip_norm / network.strategy.num_replicas_in_sync
+            self._inner = keras.optimizers.AdamW(config.rate, weight_decay=config.weight_decay, global_clipnorm=clip)
+            half = network.model.dtype_policy.name == "mixed_float16"
+            self.optimizer = keras.optimizers.LossScaleOptimizer(self._inner) if half else self._inner
+            self.optimizer.build(network.model.trainable_variables)
+        # Without autograph, which fails under Python 3.13.
+        self._one = tf.function(self._distributed, autograph=False, reduce_retracing=True)
+        self._many = tf.function(self._loop, autograph=False, reduce_retracing=True)
+
+    def __call__(
+        self, inputs: tuple[NDArray[Any], ...], labels: IntArray, rates: NDArray[np.float32], steps: IntArray
+    ) -> tuple[float, float, int]:
+        """Do some steps: mean loss, share right, and the first step whose loss was no number, or -1.
+
+        Parameters
+        ----------
+        inputs : tuple of ndarray, each of shape (steps, batch, ...)
+        labels : ndarray of int64, shape (steps, batch)
+        rates : ndarray of float32, shape (steps,)
+        steps : ndarray of int64, shape (steps,)
+            Their numbers.
+        """
+        if len(labels) > 1:
+            loss, right, failed = self._many(inputs, labels, rates, steps.astype(np.int32))
+            return float(loss), float(right), int(failed)
+        batch = (shared(self._network.strategy, part[0]) for part in (*inputs, labels))
+        loss, right = self._one(*batch, rates[0], np.int32(steps[0]))
+        failed = int(steps[0]) if not math.isfinite(float(loss)) else -1
+        return float(loss), float(right), failed
+
+    def _distributed(self, *arguments: Any) -> tuple[Any, Any]:
+        strategy, tf = self._network.strategy, self._tf
+        *inputs, labels, rate, step = arguments
+        examples = sum(tf.shape(part)[0] for part in strategy.experimental_local_results(labels))
+        loss, right = strategy.run(self._step, (tuple(inputs), labels, rate, step, tf.cast(examples, tf.float32)))
+        return tuple(strategy.reduce(tf.distribute.ReduceOp.SUM, value, axis=None) for value in (loss, right))
+
+    def _loop(self, inputs: tuple[Any, ...], labels: Any, rates: Any, steps: Any) -> tuple[Any, Any, Any]:
+        tf = self._tf
+        count, examples = tf.shape(labels)[0], tf.cast(tf.shape(labels)[1], tf.float32)
+
+        def body(i: Any, losses: Any, rights: Any, failed: Any) -> tuple[Any, ...]:
+            loss, right = self._step(tuple(part[i] for part in inputs), labels[i], rates[i], steps[i], examples)
+            first = tf.logical_and(failed < 0, tf.logical_not(tf.math.is_finite(loss)))
+            return i + 1, losses + loss, rights + right, tf.where(first, steps[i], failed)
+
+        start = (tf.constant(0), tf.constant(0.0), tf.constant(0.0), tf.constant(-1))
+        _, loss, right, failed = tf.while_loop(lambda i, *_: i < count, body, start)
+        return loss / tf.cast(count, tf.float32), right / tf.cast(count, tf.float32), failed
+
+    def _step(self, inputs: tuple[Any, ...], labels: Any, rate: Any, step: Any, examples: Any) -> tuple[Any, Any]:
+        """One step on this device's part of the batch: its part of the mean loss and of the share right."""
+        tf, model, config = self._tf, self._network.model, self._config
+        inputs = tuple(tf.cast(part, tf.float32) for part in inputs)
+        classes = self._weights.shape[0]
+        targets = tf.one_hot(labels, classes) * (1 - config.label_smoothing) + config.label_smoothing / classes
+        device, devices = tf.distribute.get_replica_context(), self._network.strategy.num_replicas_in_sync
+        if self._network.takes_pictures:
+            seed = tf.stack([config.seed % 2**31 + tf.cast(device.replica_id_in_sync_group, tf.int32), step])
+            if config.spec_augment:
+                inputs = (mask(inputs[0], config.spec_augment, seed), *inputs[1:])
+            if config.mixup:
+                inputs, targets = mix(inputs, targets, config.mixup, seed)
+        with tf.GradientTape() as tape:
+            logits = tf.cast(model(list(inputs), training=True), tf.float32)
+            losses = tf.nn.softmax_cross_entropy_with_logits(targets, logits)
+            loss = tf.reduce_sum(losses * tf.linalg.matvec(targets, self._weights)) / examples
+            penalty = tf.add_n(model.losses) if model.losses else 0.0
+            total = self.optimizer.scale_loss(loss + penalty / devices)
+        gradients = tape.gradient(total, model.trainable_variables)
+        if devices > 1:
+            summed = device.all_reduce(tf.distribute.ReduceOp.SUM, gradients)
+            gradients = [gradient / devices for gradient in summed]  # Keras sums once more
+        self._inner.learning_rate.assign(rate)
+        self.optimizer.apply(gradients, model.trainable_variables)
+        right = tf.reduce_sum(tf.cast(tf.argmax(logits, 1) == labels, tf.float32)) / examples
+        return loss, right
+
+
+class Look:
+    """A look at the validation set: mean cross entropy and share right."""
+
+    def __init__(self, network: Network, validation: Examples, config: RetrainConfig) -> None:
+        tf = self._tf = import_tensorflow()
+        self._model, self._validation = network.model, validation
+        self._chosen = np.arange(len(validation.labels))
+        if 0 < config.validation_batch_size < len(self._chosen):
+            generator = np.random.default_rng(config.seed)
+            self._chosen = np.sort(generator.choice(self._chosen, config.validation_batch_size, replace=False))
+        self._block = 64 if network.takes_pictures else _BLOCK
+        self._kept: list[Any] = []
+        self._measure = tf.function(self._measured, autograph=False, reduce_retracing=True)
+
+    def __call__(self) -> tuple[float, float]:
+        sums = [self._measure(inputs, labels) for inputs, labels in self._blocks()]
+        loss, right = (sum(map(float, parts)) for parts in zip(*sums, strict=True))
+        return float(loss / len(self._chosen)), float(right / len(self._chosen))
+
+    def _blocks(self) -> Iterator[Any]:
+        """The set in blocks, kept from look to look where it is small."""
+        if self._kept:
+            yield from self._kept
+            return
+        held: list[Any] = []
+        size = 0
+        for start in range(0, len(self._chosen), self._block):
+            which = self._chosen[start : start + self._block]
+            block = tuple(map(self._tf.constant, self._validation.inputs(which))), self._validation.labels[which]
+            size += sum(part.dtype.size * int(self._tf.size(part)) for part in block[0])
+            if size <= _VALIDATION_BYTES:
+                held.append(block)
+            yield block
+        if size <= _VALIDATION_BYTES:
+            self._kept = held
+
+    def _measured(self, inputs: Any, labels: Any) -> tuple[Any, Any]:
+        tf = self._tf
+        inputs = tuple(tf.cast(part, tf.float32) for part in inputs)
+        logits = tf.cast(self._model(list(inputs), training=False), tf.float32)
+        loss = tf.reduce_sum(tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits))
+        return loss, tf.reduce_sum(tf.cast(tf.argmax(logits, 1) == labels, tf.float32))
+
+
+def class_weights(labels: IntArray, count: int, config: RetrainConfig) -> NDArray[np.float32]:
+    """What a mistake about each label costs: 1, or more for labels with few examples, 1 on average."""
+    if config.class_weights == "equal":
+        return np.ones(count, np.float32)
+    examples = np.bincount(labels, minlength=count)
+    weights: NDArray[np.float64] = len(labels) / (max(1, (examples > 0).sum()) * np.maximum(examples, 1))
+    return weights.astype(np.float32)

@@ -1,0 +1,439 @@
+"""From a folder of pictures to a trained model: split, bottlenecks, training one way or another, test."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import hashlib
+import itertools
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from audionet.audio.network_input import MFCC_STATISTICS_WIDTH, STATISTICS_WIDTHS, picture_features
+from audionet.audio.spectrogram import FloatArray, UInt8Array
+from audionet.backbones.bottlenecks import bottlenecks_of
+from audionet.backbones.cache import IntArray
+from audionet.backbones.registry import Backbone, from_model, prepare
+from audionet.classifier.calibration import fit_temperature, tempered
+from audionet.classifier.head import Head
+from audionet.classifier.open_set import OpenSet, Sample, learn, some_stretches, stretches_of
+from audionet.config import RetrainConfig, available_cores, lite_path
+from audionet.data.dataset import SETS, Picture, evenly, find_pictures, read_picture_config
+from audionet.errors import DatasetError, UsageError
+from audionet.inference.predictor import card_beside
+from audionet.metrics.accuracy import Accuracy, accuracy
+from audionet.training.checkpoint import Checkpoint
+from audionet.training.data_module import Data, prepare_data
+from audionet.training.datasets import FeatureExamples, PictureExamples
+from audionet.training.head_training import train_head
+from audionet.training.hyper_search import search
+from audionet.training.networks import INPUT_SIZES, PictureNetwork, from_backbone, from_scratch
+from audionet.training.results import Test, test_result
+from audionet.training.tensorboard_log import Curves
+from audionet.training.train_loop import Fit, fit
+from audionet.utils.console import count
+from audionet.utils.files import content_hash, make_folder, make_writable_folder, printable
+
+_SAMPLES = 16
+_POINTS = 1000
+_ADAPTED_TO = 512
+_TUNED = "_tuned"
+_NO_PART_IN_TRAINING = {
+    "final_tensor_name",
+    "intermediate_store_frequency",
+    "print_misclassified_test_images",
+    "scheduler",
+}
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A trained network, and what its LiteRT version says: the arithmetic that will label.
+
+    Attributes
+    ----------
+    backbone : Backbone
+        The network up to the top, as LiteRT.
+    head : Head
+    fitted : Fit
+        How the training went.
+    features : ndarray of float32, shape (points, width)
+        What the top is given of some pictures.
+    compared : ndarray of float32, shape (n, width)
+        The same of the pictures that voices are compared by.
+    validation, testing : ndarray of float32, shape (n, labels)
+        Probabilities for these sets.
+    """
+
+    backbone: Backbone
+    head: Head
+    fitted: Fit
+    features: FloatArray
+    compared: FloatArray
+    validation: FloatArray
+    testing: FloatArray
+
+    def score(self, labels: IntArray) -> tuple[float, float]:
+        """Share right on the validation set, and how likely its labels were (mean log-likelihood)."""
+        right = self.validation.argmax(axis=1) == labels
+        likely = self.validation[np.arange(len(labels)), labels]
+        return float(right.mean()), float(np.log(np.maximum(likely, 1e-12)).mean())
+
+    def cooled(self, temperature: float) -> Candidate:
+        """The same network, less or more sure of itself."""
+        return dataclasses.replace(
+            self,
+            head=self.head.cooled(temperature),
+            validation=tempered(self.validation, temperature),
+            testing=tempered(self.testing, temperature),
+        )
+
+
+@dataclass(frozen=True)
+class Trained:
+    """All that a training came to.
+
+    Attributes
+    ----------
+    data : Data
+    backbone : Backbone
+        The network up to the top, as LiteRT.
+    head : Head
+        Calibrated.
+    temperature : float
+        What its logits were divided by to calibrate it.
+    open_set : OpenSet
+    baseline : Head or None
+        The top on MFCC statistics, where the pictures have them.
+    fitted : Fit
+        How the training of the network that was kept went.
+    config : RetrainConfig
+        As asked, or as --hyper_search found better.
+    validation_accuracy : float or None
+        Share of validation chunks right; None without a validation set.
+    test : Test or None
+    points : list of Picture
+        Some of the pictures, evenly from the first to the last.
+    features : ndarray of float32, shape (len(points), width)
+        What the top is given of them.
+    summaries : Path
+        Where this training's curves went.
+    leftovers : list of Path
+        What is needed until the model is published, and to go on if that does not happen.
+    """
+
+    data: Data
+    backbone: Backbone
+    head: Head
+    temperature: float
+    open_set: OpenSet
+    baseline: Head | None
+    fitted: Fit
+    config: RetrainConfig
+    validation_accuracy: float | None
+    test: Test | None
+    points: list[Picture]
+    features: FloatArray
+    summaries: Path
+    leftovers: list[Path]
+
+    @property
+    def heard_those_left_out(self) -> bool:
+        """Whether the network itself was trained on the labels that were then played to it as unknown voices."""
+        return self.config.from_scratch or self.backbone.name.endswith(_TUNED)
+
+
+def train(config: RetrainConfig) -> Trained:
+    """Train on the pictures of ``config.image_dir`` and test, beside the MFCC-statistics baseline.
+
+    Raises
+    ------
+    DatasetError
+        If the pictures cannot be trained on.
+    BackboneError
+        If the backbone cannot be had.
+    ModelError
+        If training came to nothing.
+    """
+    _check_outputs(config)
+    picture_config = read_picture_config(config.image_dir)
+    pictures = find_pictures(config.image_dir)
+    backbone = None
+    if not config.from_scratch:
+        backbone = prepare(
+            config.architecture,
+            config.model_dir,
+            config.input_size,
+            lambda size: _pixels([pictures[i] for i in evenly(len(pictures), _SAMPLES)], size),
+            config.endpoint,
+            config.pooling,
+        )
+    data = prepare_data(picture_config, pictures, backbone, config)
+    run = _Run(data, config, _summaries_folder(config.summaries_dir))
+    return run.with_backbone(backbone) if backbone else run.from_scratch()
+
+
+class _Run:
+    """One training: where its curves and checkpoints go, and what is common to all ways of training."""
+
+    def __init__(self, data: Data, config: RetrainConfig, folder: Path) -> None:
+        self.data, self.config, self.folder = data, config, folder
+        self.leftovers: list[Path] = []
+        known = data.bottlenecks.pictures
+        self.chosen = evenly(len(known), _POINTS)
+        self.points = [known[i] for i in self.chosen]
+        self.compared = {name: self._to_compare(name) for name in SETS[:2]}
+
+    def _to_compare(self, name: str) -> IntArray:
+        """Which pictures of a set voices are compared by: sound as it was recorded, of labels and background."""
+        data = self.data
+        rows = np.concatenate([data.rows[name], data.background[name]])
+        pictures = [data.bottlenecks.pictures[i] for i in rows]
+        original = np.array([not picture.variant for picture in pictures], bool)
+        rows, pictures = rows[original], [picture for picture in pictures if not picture.variant]
+        chosen: IntArray = rows[some_stretches(pictures, data.targets[rows])]
+        return chosen
+
+    def with_backbone(self, backbone: Backbone) -> Trained:
+        """A top layer on a pretrained network, whose last blocks may be trained after it."""
+        data, config = self.data, self.config
+        fields = _fields(backbone.statistics)
+        widths = _widths(backbone)
+        if config.hyper_search:
+            known = np.concatenate([data.rows["training"], data.rows["validation"]])
+            examples = FeatureExamples(data.bottlenecks.records[known], data.targets[known], fields)
+            recordings = [(data.bottlenecks.pictures[i].label, data.bottlenecks.pictures[i].recording) for i in known]
+            config = search(examples, recordings, len(data.labels), widths, config)
+        training, validation = (data.features(name, fields) for name in SETS[:2])
+        curves = Curves(self.folder)
+        checkpoint = self._checkpoint("head", config, backbone.identity)
+        head, fitted = train_head(training, validation, len(data.labels), widths, config, curves, checkpoint)
+        curves.close()
+        answers = (head.answers(data.features(name, fields)) for name in SETS[1:])
+        some, compared = (data.some_features(which, fields) for which in (self.chosen, self._compared_rows()))
+        candidate = Candidate(backbone, head, fitted, some, compared, *answers)
+        self._say(candidate)
+        if config.fine_tune:
+            candidate = self._better(candidate, self._tuned(backbone, head, config))
+        leaky = self._leaky(fields, widths, config) if len(candidate.testing) else None
+        return self._result(candidate, config, leaky)
+
+    def from_scratch(self) -> Trained:
+        """A small network on the pictures alone."""
+        data, config = self.data, self.config
+        pictures = data.split.sets["training"]
+        samples = _pixels([pictures[i] for i in evenly(len(pictures), _ADAPTED_TO)], INPUT_SIZES[config.architecture])
+
+        def build(exact: bool) -> PictureNetwork:
+            return from_scratch(samples, len(data.labels), config, exact)
+
+        checkpoint = self._checkpoint(config.architecture, config, config.architecture)
+        candidate = self._whole(build, config.architecture, None, config, Curves(self.folder), checkpoint)
+        return self._result(candidate, config, None)
+
+    def _tuned(self, backbone: Backbone, head: Head, config: RetrainConfig) -> Candidate:
+        stage = dataclasses.replace(
+            config,
+            how_many_training_steps=config.fine_tune_steps,
+            learning_rate=config.fine_tune_learning_rate,
+            train_batch_size=config.fine_tune_batch_size,
+        )
+        name, blocks = f"{backbone.name}{_TUNED}", count(config.fine_tune, "block")
+        print(f"Fine-tuning the last {blocks} of {backbone.name}, and the top:", flush=True)
+
+        def build(exact: bool) -> PictureNetwork:
+            return from_backbone(backbone, head, stage, exact)
+
+        curves, checkpoint = Curves(self.folder / "fine_tune"), self._checkpoint(name, config, backbone.identity)
+        return self._whole(build, name, backbone.statistics, stage, curves, checkpoint)
+
+    def _better(self, frozen: Candidate, tuned: Candidate) -> Candidate:
+        """The fine-tuned network, unless validation says that it has lost by it."""
+        labels = self.data.targets_of("validation")
+        if not len(labels) or tuned.score(labels) > frozen.score(labels):
+            return tuned
+        print("Fine-tuning did not make validation better: the network is kept as it was before it.")
+        return frozen
+
+    def _whole(
+        self,
+        build: Callable[[bool], PictureNetwork],
+        name: str,
+        statistics: str | None,
+        config: RetrainConfig,
+        curves: Curves,
+        checkpoint: Checkpoint,
+    ) -> Candidate:
+        """Train a network that takes pictures, convert it, and ask what came out."""
+        data, points = self.data, self.points
+        built = build(False)
+        sets = [
+            PictureExamples(data.split.sets[part], data.targets_of(part), built.input_size, statistics)
+            for part in SETS[:2]
+        ]
+        fitted = fit(built.network, sets[0], sets[1], config, curves, checkpoint)
+        curves.close()
+        exact = build(True)
+        exact.network.model.set_weights(built.network.model.get_weights())
+        samples = _pixels([points[i] for i in evenly(len(points), _SAMPLES)], built.input_size)
+        backbone = from_model(exact.features, name, statistics, samples, config.checkpoint_dir)
+        self.leftovers.append(backbone.path)
+        head = exact.head()
+        compared = [data.bottlenecks.pictures[i] for i in self._compared_rows()]
+        parts = [data.split.sets["validation"], data.split.sets["testing"], points, compared]
+        pictures = [picture for part in parts for picture in part]
+        with tempfile.TemporaryDirectory() as folder:
+            found = bottlenecks_of(pictures, backbone, Path(folder), available_cores())
+            if len(found.pictures) < len(pictures):
+                raise DatasetError("pictures have changed since training began: run it again")
+            every = FeatureExamples(found.records, np.zeros(len(pictures), np.int64), _fields(statistics))
+            places = np.split(np.arange(len(pictures)), np.cumsum([len(part) for part in parts[:-1]]))
+            validation, testing, some, others = map(every.some, places)
+            answers = head.answers(validation), head.answers(testing)
+            candidate = Candidate(backbone, head, fitted, some.all(), others.all(), *answers)
+        self._say(candidate)
+        return candidate
+
+    def _say(self, candidate: Candidate) -> None:
+        if len(candidate.validation):
+            accuracy, _ = candidate.score(self.data.targets_of("validation"))
+            chunks, step = count(len(candidate.validation), "chunk"), candidate.fitted.best_step
+            print(f"Validation: {accuracy:.1%} of {chunks} right, with the weights of step {step}")
+
+    def _checkpoint(self, stage: str, config: RetrainConfig, start: str) -> Checkpoint:
+        """Where a training's state is kept: one for all that its result depends on."""
+        data = self.data
+        digest = hashlib.sha256()
+        for name in SETS[:2]:
+            digest.update(data.bottlenecks.keys[data.rows[name]].tobytes() + data.targets_of(name).tobytes())
+        settings = {
+            name: value
+            for name, value in dataclasses.asdict(config).items()
+            if not isinstance(value, Path) and name not in _NO_PART_IN_TRAINING
+        }
+        identity = {"settings": settings, "labels": data.labels, "data": digest.hexdigest(), "start": start}
+        checkpoint = Checkpoint(config.checkpoint_dir, stage, identity, config.intermediate_store_frequency)
+        self.leftovers.append(checkpoint.path)
+        return checkpoint
+
+    def _result(self, candidate: Candidate, config: RetrainConfig, leaky: Accuracy | None) -> Trained:
+        """Calibrate the network, and hold it against the test set and beside the baseline."""
+        data, validation = self.data, self.data.targets_of("validation")
+        recordings = [(picture.label, picture.recording) for picture in data.split.sets["validation"]]
+        temperature = fit_temperature(candidate.validation, validation, recordings)
+        candidate = candidate.cooled(temperature)
+        baseline = self._baseline()
+        test = None
+        if len(candidate.testing):
+            beside = None if baseline is None else baseline.answers(data.features("testing", ["mfcc"]))
+            test = test_result(candidate.testing, beside, leaky, data.split.sets["testing"], data.labels)
+        return Trained(
+            data=data,
+            backbone=candidate.backbone,
+            head=candidate.head,
+            temperature=temperature,
+            open_set=self._open_set(candidate),
+            baseline=baseline,
+            fitted=candidate.fitted,
+            config=config,
+            validation_accuracy=candidate.score(validation)[0] if len(validation) else None,
+            test=test,
+            points=self.points,
+            features=candidate.features,
+            summaries=self.folder,
+            leftovers=self.leftovers,
+        )
+
+    def _compared_rows(self) -> IntArray:
+        return np.concatenate(list(self.compared.values()))
+
+    def _open_set(self, candidate: Candidate) -> OpenSet:
+        """Compare the voices in what the top is given of them."""
+        data = self.data
+        parts = np.split(candidate.compared, [len(self.compared["training"])])
+        samples = [
+            Sample(features, data.targets[rows], stretches_of([data.bottlenecks.pictures[i] for i in rows]))
+            for features, rows in zip(parts, self.compared.values(), strict=True)
+        ]
+        return learn(samples[0], samples[1], _widths(candidate.backbone), self.config.unknown_fpr / 100)
+
+    def _leaky(self, fields: list[str], widths: list[int], config: RetrainConfig) -> Accuracy:
+        """Accuracy as a split by chunk would have it: training again with chunks drawn at random."""
+        data = self.data
+        rows = np.random.default_rng(config.seed).permutation(np.concatenate(list(data.rows.values())))
+        testing, validation = len(data.rows["testing"]), len(data.rows["validation"])
+        drawn = [rows[testing + validation :], rows[testing : testing + validation], rows[:testing]]
+        sets = [FeatureExamples(data.bottlenecks.records[which], data.targets[which], fields) for which in drawn]
+        head, _ = train_head(sets[0], sets[1], len(data.labels), widths, config)
+        return accuracy(head.answers(sets[2]).argmax(axis=1) == sets[2].labels)
+
+    def _baseline(self) -> Head | None:
+        """A top on the MFCC statistics, where pictures have them."""
+        data = self.data
+        if data.picture is None or data.picture.representation != "mel":
+            return None
+        training, validation = (data.features(name, ["mfcc"]) for name in SETS[:2])
+        plain = RetrainConfig(
+            how_many_training_steps=self.config.how_many_training_steps if not self.config.from_scratch else 500,
+            seed=self.config.seed,
+        )
+        head, _ = train_head(training, validation, len(data.labels), [MFCC_STATISTICS_WIDTH], plain)
+        return head
+
+
+def _widths(backbone: Backbone) -> list[int]:
+    """Widths of the parts that what a top is given is joined of."""
+    return [backbone.width] + ([] if backbone.statistics is None else [STATISTICS_WIDTHS[backbone.statistics]])
+
+
+def _fields(statistics: str | None) -> list[str]:
+    """Which fields of the cache a top is given."""
+    return ["network"] if statistics is None else ["network", statistics]
+
+
+def _check_outputs(config: RetrainConfig) -> None:
+    """Find out before the work, not after it, that its result cannot be written."""
+    graph = config.output_graph
+    for path in (graph, lite_path(graph), config.output_model, config.output_labels):
+        make_folder(path.parent)
+        if path.is_dir() and not (path == graph and not graph.suffix):
+            raise UsageError(f"{printable(path)} is a folder: name a file to write to")
+    if graph.is_dir() and content_hash(graph) != card_beside(graph).get("exports", {}).get(graph.name, {}).get(
+        "sha256"
+    ):
+        raise UsageError(
+            f"{printable(graph)} exists, and is not as retrain.py wrote it: remove it, or name another folder"
+        )
+    make_folder(config.summaries_dir)
+    make_folder(config.checkpoint_dir)
+    for folder in {graph.parent, config.output_labels.parent}:
+        make_writable_folder(folder)
+
+
+def _summaries_folder(parent: Path) -> Path:
+    """A folder of this training's own, named by the time."""
+    name = time.strftime("%Y%m%d-%H%M%S")
+    for number in itertools.count(1):
+        folder = parent / (name if number == 1 else f"{name}-{number}")
+        with contextlib.suppress(FileExistsError):
+            folder.mkdir()
+            break
+    return folder
+
+
+def _pixels(pictures: Sequence[Picture], size: tuple[int, int]) -> UInt8Array:
+    """Pictures at a network's input size, (n, height, width, 3); those that cannot be read are passed over."""
+    pixels = []
+    for picture in pictures:
+        try:
+            pixels.append(picture_features(picture.path.read_bytes(), size).pixels[0])
+        except (OSError, DatasetError):
+            continue  # said later, when its bottleneck is wanted
+    if not pixels:
+        raise DatasetError("the pictures cannot be read: make them again with data_maker.py --force")
+    return np.stack(pixels)

@@ -1,0 +1,149 @@
+"""A Dask cluster as a `concurrent.futures.Executor`: the same work, on other machines, over a shared folder."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import itertools
+import logging
+import os
+import platform
+import tempfile
+import zipfile
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Executor
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from audionet.errors import AudioNetError, UsageError
+from audionet.utils.console import warn
+from audionet.utils.files import first_line, printable, temporary_path
+
+_PACKAGE = Path(__file__).parents[1]
+_PATIENCE_SECONDS = 20.0  # for a scheduler to answer and a first worker to come
+_PACKAGES = ("numpy", "pillow", "soundfile", "soxr", "scipy", "audiomentations", "ai-edge-litert")
+"""What the bytes of pictures, variants and bottlenecks depend on."""
+
+
+class Cluster:
+    """The workers of a Dask cluster."""
+
+    def __init__(self, executor: Executor, workers: int) -> None:
+        self.executor = executor
+        self.workers = workers
+
+    def renew(self) -> None:
+        """A scheduler replaces its workers itself."""
+
+
+@contextlib.contextmanager
+def cluster(address: str, reads: Sequence[Path], writes: Sequence[Path]) -> Iterator[Cluster]:
+    """Connect to a cluster, give its workers this package, and make sure that they can do the work.
+
+    Parameters
+    ----------
+    address : str
+        Of a Dask scheduler, such as ``tcp://host:8786``.
+    reads, writes : sequence of Path
+        Folders that every worker has to see under the same path.
+
+    Raises
+    ------
+    UsageError
+        If Dask is not installed.
+    AudioNetError
+        If there is no such cluster, or a worker of it cannot do this work.
+    """
+    try:
+        from distributed import Client
+    except ImportError:
+        raise UsageError("--scheduler takes Dask, which is not installed: pip install distributed") from None
+    logging.getLogger("distributed").setLevel(logging.CRITICAL)  # what matters comes as an exception
+    try:
+        client = Client(address, timeout=_PATIENCE_SECONDS, set_as_default=False)
+    except (OSError, ValueError, RuntimeError) as error:
+        raise AudioNetError(
+            f"no Dask scheduler answers at {printable(address)} ({first_line(error)}): start one with `dask scheduler`"
+        ) from None
+    try:
+        try:
+            client.wait_for_workers(1, timeout=_PATIENCE_SECONDS)
+        except TimeoutError:
+            raise AudioNetError(
+                f"the scheduler at {printable(address)} has no workers: start some with `dask worker {address}`"
+            ) from None
+        _introduce(client, reads, writes)
+        with client.get_executor(pure=False) as executor:
+            try:
+                yield Cluster(executor, sum(client.nthreads().values()))
+            except BaseException:
+                executor.shutdown(wait=False)  # tells the scheduler to forget what is still waiting
+                raise
+    finally:
+        client.close(timeout=_PATIENCE_SECONDS)
+
+
+def _introduce(client: Any, reads: Sequence[Path], writes: Sequence[Path]) -> None:
+    """Give every worker this package, and find out whether all can do the work."""
+    archive, digest = _packed()
+    with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as marks:
+        path = Path(folder) / f"audionet-{digest}.zip"
+        path.write_bytes(archive)
+        # What is only read is known by something that lies in it.
+        signs = [sign for place in reads for sign in itertools.islice(place.absolute().iterdir(), 1)]
+        for place in writes:
+            sign = temporary_path(place.absolute())
+            sign.touch()
+            marks.callback(sign.unlink)
+            signs.append(sign)
+        try:
+            client.upload_file(str(path))
+            answers = client.run(_look_around, digest, signs)
+        except Exception as error:
+            raise AudioNetError(
+                f"a worker cannot do this work ({type(error).__name__}: {first_line(error)}): "
+                "install requirements.txt where it runs"
+            ) from None
+    own = _versions()
+    for worker, (same_code, missing, versions) in answers.items():
+        if not same_code:
+            raise AudioNetError(f"the worker at {worker} runs another version of AudioNet: restart it")
+        if missing:
+            raise AudioNetError(
+                f"the worker at {worker} does not see {printable(missing[0])}: "
+                "the folder has to be shared, under the same path everywhere"
+            )
+        if other := sorted(name for name in own if versions[name] != own[name]):
+            names = ", ".join(f"{name} {versions[name]} (here {own[name]})" for name in other)
+            warn(f"the worker at {worker} has {names}: what it makes may differ in some bytes")
+
+
+def _packed() -> tuple[bytes, str]:
+    """The package as a zip file, and sixteen digits that stand for its code."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for path in sorted(_PACKAGE.rglob("*.py")):
+            archive.writestr(path.relative_to(_PACKAGE.parent).as_posix(), path.read_bytes())
+    return buffer.getvalue(), _code_digest()
+
+
+def _code_digest() -> str:
+    """Sixteen digits that stand for the code this process has loaded the package from."""
+    digest = hashlib.blake2b(digest_size=8)
+    if _PACKAGE.is_dir():
+        for path in sorted(_PACKAGE.rglob("*.py")):
+            digest.update(path.relative_to(_PACKAGE).as_posix().encode() + path.read_bytes())
+    else:  # out of a zip that was sent to a worker: its name says
+        return _PACKAGE.parent.stem.rpartition("-")[2]
+    return digest.hexdigest()
+
+
+def _look_around(digest: str, signs: Sequence[Path]) -> tuple[bool, list[Path], dict[str, str]]:
+    """What a worker says of itself: whether its code is ours, which folders it does not see, its versions."""
+    return _code_digest() == digest, [sign.parent for sign in signs if not os.path.lexists(sign)], _versions()
+
+
+def _versions() -> dict[str, str]:
+    return {"python": platform.python_version(), **{name: metadata.version(name) for name in _PACKAGES}}

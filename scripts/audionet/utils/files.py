@@ -1,0 +1,226 @@
+"""Files that appear whole or not at all, and names that are safe to print."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import itertools
+import json
+import os
+import platform
+import re
+import shutil
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from audionet.errors import AudioNetError
+
+TEMPORARY_PREFIX = ".audionet-tmp-"
+LOCK_NAME = ".audionet-lock"
+
+_HOST = re.sub(r"[^A-Za-z0-9.]", "_", platform.node())[:60]
+_LONGEST_WRITE_SECONDS = 3600
+_serial = itertools.count()
+
+
+def temporary_path(folder: Path) -> Path:
+    """A path in a folder that nobody else writes to, on this machine or another that shares the folder."""
+    return folder / f"{TEMPORARY_PREFIX}{_HOST}-{os.getpid()}-{next(_serial)}"
+
+
+@contextlib.contextmanager
+def atomic_path(path: Path) -> Iterator[Path]:
+    """A temporary path in the target's folder, renamed to the target when the block succeeds.
+
+    What is written there may be a folder.
+
+    Raises
+    ------
+    OSError
+        As writing does; it carries the target's name, and the temporary file is gone.
+    """
+    temporary = temporary_path(path.parent)
+    try:
+        yield temporary
+        if temporary.is_dir() and path.is_dir():  # only an empty folder can be replaced
+            os.replace(path, old := temporary_path(path.parent))
+            os.replace(temporary, path)
+            _remove(old)
+        else:
+            os.replace(temporary, path)
+    except BaseException as error:
+        with contextlib.suppress(OSError):
+            _remove(temporary)
+        # A full disk reports no file name at all, a missing folder reports the temporary one.
+        if isinstance(error, OSError):
+            error.filename = str(path)
+        raise
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write a whole file atomically."""
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(data)
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write readable JSON atomically. ASCII only: file names may hold bytes that are not UTF-8."""
+    write_bytes(path, (json.dumps(content, indent=2) + "\n").encode("ascii"))
+
+
+def read_json(path: Path, error: type[AudioNetError], remedy: str) -> dict[str, Any]:
+    """Read a JSON object; raise `error`, saying `remedy`, if it is missing or damaged."""
+    try:
+        content = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        raise error(f"{printable(path)} is missing: {remedy}") from None
+    except (ValueError, OSError, RecursionError) as why:
+        raise error(f"{printable(path)} cannot be read ({first_line(why)}): {remedy}") from None
+    if not isinstance(content, dict):
+        raise error(f"{printable(path)} holds no JSON object: {remedy}")
+    return content
+
+
+def make_folder(path: Path, alone: bool = False) -> None:
+    """Make a folder and its parents, and clear what a killed run left half-written in it.
+
+    Where `only_run_in` keeps others out, `alone`, nothing half-written can belong to anybody.
+    """
+    if path.exists() and not path.is_dir():
+        raise NotADirectoryError(errno.ENOTDIR, "is a file, and a folder is wanted", str(path))
+    path.mkdir(parents=True, exist_ok=True)
+    with os.scandir(path) as entries:
+        left = [entry for entry in entries if entry.name.startswith(TEMPORARY_PREFIX)]
+    for entry in left:
+        with contextlib.suppress(FileNotFoundError):
+            if alone or not _is_being_written(entry):
+                _remove(Path(entry.path))
+
+
+def make_writable_folder(path: Path) -> None:
+    """Make a folder, and find out before the work, not after it, that nothing can be written there."""
+    make_folder(path)
+    trial = temporary_path(path)
+    try:
+        trial.touch()
+        trial.unlink()
+    except OSError as error:
+        error.filename = str(path)
+        raise
+
+
+def _remove(path: Path) -> None:
+    shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+
+
+def _is_being_written(entry: os.DirEntry[str]) -> bool:
+    """Whether the process that a temporary file is named after still runs, as another run's may."""
+    host, _, number = entry.name.removeprefix(TEMPORARY_PREFIX).rpartition("-")[0].rpartition("-")
+    if host and host != _HOST:  # no way to ask there
+        return time.time() - entry.stat().st_mtime < _LONGEST_WRITE_SECONDS
+    try:
+        os.kill(int(number), 0)
+    except (ValueError, ProcessLookupError):
+        return False
+    except OSError:  # somebody else's process
+        return True
+    return int(number) != os.getpid()
+
+
+@contextlib.contextmanager
+def only_run_in(folder: Path, wait: bool = False) -> Iterator[None]:
+    """Keep other runs out of a folder while the block lasts; a killed run keeps nobody out.
+
+    Where another run is there, wait for it to leave if that was asked for.
+
+    Raises
+    ------
+    AudioNetError
+        If another run is there and this one does not wait.
+    """
+    try:
+        import fcntl
+    except ImportError:  # Windows, where a folder cannot be locked
+        yield
+        return
+    # A file in the folder, not the folder itself, which NFS does not lock.
+    descriptor = os.open(folder / LOCK_NAME, os.O_RDWR | os.O_CREAT, 0o666)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except BlockingIOError:
+            raise AudioNetError(f"{printable(folder)}: another run is at work there; wait until it has ended") from None
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def sha256(path: Path) -> str:
+    """SHA-256 of a file's content, in hexadecimal."""
+    digest = hashlib.sha256()
+    with path.open("rb") as stream:
+        while block := stream.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def content_hash(path: Path) -> str:
+    """What `sha256` says of a file; of a folder, the same of all that is in it."""
+    if not path.is_dir():
+        return sha256(path)
+    digest = hashlib.sha256()
+    for file in sorted(path.rglob("*")):
+        if file.is_file():
+            digest.update(f"{file.relative_to(path).as_posix()} {sha256(file)}\n".encode("utf-8", "surrogateescape"))
+    return digest.hexdigest()
+
+
+def printable(name: str | os.PathLike[str]) -> str:
+    """A name for one line of output: control characters and broken UTF-8 are escaped."""
+    text = os.fspath(name)
+    return "".join(
+        char if char.isprintable() else char.encode("unicode_escape", "surrogatepass").decode("ascii") for char in text
+    )
+
+
+def reason(error: OSError) -> str:
+    """Why a file could not be read or written; NumPy reports a full disk with neither errno nor strerror."""
+    return error.strerror or (str(error.args[0]) if error.args else "input or output error")
+
+
+def first_line(error: BaseException) -> str:
+    """What another library's error says, short enough for a line of ours."""
+    lines = str(error).strip().splitlines()
+    return printable(lines[0])[:200] if lines else type(error).__name__
+
+
+def walk(folder: Path, inside: str = "", above: frozenset[str] = frozenset()) -> Iterator[tuple[str, Path]]:
+    """Every file in a folder and below: its path from there, and its path; hidden ones are passed over.
+
+    Links are followed, but never in a circle. A folder that cannot be opened comes as if it were a file, so that
+    whoever opens it gets to say why.
+    """
+    real = os.path.realpath(folder)
+    if real in above:
+        return
+    try:
+        with os.scandir(folder) as entries:
+            found = sorted((entry.name, _is_folder(entry)) for entry in entries if not entry.name.startswith("."))
+    except OSError:
+        yield inside.removesuffix("/"), folder
+        return
+    for name, is_folder in found:
+        if is_folder:
+            yield from walk(folder / name, f"{inside}{name}/", above | {real})
+        else:
+            yield inside + name, folder / name
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself
+        return False

@@ -1,0 +1,103 @@
+"""Plots of a training: its curves, and which label was taken for which."""
+
+from __future__ import annotations
+
+import io
+import warnings
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from audionet.utils.files import printable
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+DPI = 130
+_MOST_LABELS = 40
+_MOST_NUMBERS = 25
+_COLOURS = {"training": "#888888", "validation": "#c23b22"}
+
+
+class Point(NamedTuple):
+    """One point of the curves."""
+
+    set: str
+    step: int
+    loss: float
+    accuracy: float
+
+
+def curves_plot(points: Sequence[Point], best_step: int) -> bytes:
+    """Cross entropy and accuracy over the steps, as a PNG; a line marks the step whose weights were kept."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(9, 3.6), layout="constrained")
+    for axes, name in zip(figure.subplots(1, 2), ("loss", "accuracy"), strict=True):
+        for of_set, colour in _COLOURS.items():
+            chosen = [point for point in points if point.set == of_set]
+            if chosen:
+                values = [getattr(point, name) for point in chosen]
+                axes.plot([point.step for point in chosen], values, color=colour, label=of_set, linewidth=1.4)
+        axes.axvline(best_step, color="#bbbbbb", linestyle=":", linewidth=1, label=f"kept: step {best_step}")
+        axes.set_xlabel("step")
+        axes.set_title({"loss": "cross entropy", "accuracy": "share of chunks right"}[name], loc="left", fontsize=10)
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.legend(frameon=False, fontsize=8)
+    return png(figure)
+
+
+def confusion_matrix(true: NDArray[np.int64], given: NDArray[np.int64], labels: int) -> NDArray[np.int64]:
+    """How often each label (row) was taken for each (column), shape (labels, labels)."""
+    counts = np.zeros((labels, labels), np.int64)
+    np.add.at(counts, (true, given), 1)
+    return counts
+
+
+def confusion_plot(
+    true: NDArray[np.int64], given: NDArray[np.int64], labels: Sequence[str], what: str = "test chunks"
+) -> bytes:
+    """The confusion matrix as a PNG: a row for each true label, coloured by share, with counts where they fit.
+
+    Of more labels than fit on a page, those that were mistaken most are shown.
+    """
+    from matplotlib.figure import Figure
+
+    wrong = true != given
+    mistakes = np.bincount(true[wrong], minlength=len(labels)) + np.bincount(given[wrong], minlength=len(labels))
+    chosen = np.sort(np.argsort(-mistakes, kind="stable")[:_MOST_LABELS])
+    place = np.full(len(labels), -1)
+    place[chosen] = np.arange(len(chosen))
+    shown = (place[true] >= 0) & (place[given] >= 0)
+    counts = confusion_matrix(place[true[shown]], place[given[shown]], len(chosen))
+    totals = np.bincount(true, minlength=len(labels))[chosen]
+    shares = counts / np.maximum(totals, 1)[:, None]
+    side = 2.2 + 0.32 * max(4, len(chosen))
+    figure = Figure(figsize=(side + 0.6, side), layout="constrained")
+    axes = figure.subplots()
+    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    if len(chosen) <= _MOST_NUMBERS:
+        for row, column in zip(*np.nonzero(counts), strict=True):
+            colour = "white" if shares[row, column] > 0.5 else "black"
+            axes.text(column, row, str(counts[row, column]), ha="center", va="center", fontsize=7, color=colour)
+    names = [printable(labels[i])[:24] for i in chosen]
+    ticks = np.arange(len(chosen))
+    # A label may hold dollar signs, which matplotlib would take for mathematics.
+    axes.set_xticks(ticks, names, rotation=90, fontsize=7, parse_math=False)
+    axes.set_yticks(ticks, names, fontsize=7, parse_math=False)
+    axes.set_xlabel("taken for")
+    axes.set_ylabel("true label")
+    some = f", {len(chosen)} of {len(labels)} labels" if len(chosen) < len(labels) else ""
+    axes.set_title(f"{int(wrong.sum())} of {len(true)} {what} wrong{some}", loc="left", fontsize=10)
+    return png(figure)
+
+
+def png(figure: Figure) -> bytes:
+    """A finished figure as a PNG."""
+    buffer = io.BytesIO()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # about letters that the font lacks: a box stands for them
+        figure.savefig(buffer, format="png", dpi=DPI)
+    return buffer.getvalue()
