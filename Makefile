@@ -96,7 +96,7 @@ format: $(VENV)/.tests ## put the code into the project's style
 	@$(RUN) -m ruff format .
 
 bench: $(VENV)/.tests ## measure speed and quality; DATA=folder with fsdd/ adds real voices
-	@for bench in tests/bench_*.py; do echo "== $$bench"; $(RUN) "$$bench" $(if $(DATA),--data "$(DATA)"); done
+	@for bench in tests/benchmarks/bench_*.py; do echo "== $$bench"; $(RUN) "$$bench" $(if $(DATA),--data "$(DATA)"); done
 
 clean: ## remove what data, retrain and the demo made; recordings and downloaded backbones stay
 	@rm -rf $(DEMO) tf_files/data_wav tf_files/data_image tf_files/gallery tf_files/bottlenecks tf_files/training_summaries \

@@ -9,14 +9,16 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
-from audionet.config import AugmentConfig, DataConfig, PictureConfig
+from audionet.audio.config import PictureConfig
+from audionet.augment.config import AugmentConfig
+from audionet.data.config import DataConfig
 from audionet.data.contact_sheet import write_gallery
 from audionet.data.dataset import find_pictures
 from audionet.data.render import Result, render_folder
 from audionet.errors import DatasetError
-from audionet.utils.console import Parser, count, run, table
-from audionet.utils.files import printable
+from audionet.utils.console import Parser, run
 from audionet.utils.settings import add_flags, from_flags
+from audionet.utils.text import count, printable, table
 
 
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:

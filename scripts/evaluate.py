@@ -11,13 +11,15 @@ from collections.abc import Sequence
 from typing import Any
 
 from audionet.classifier.decision import Rule
-from audionet.config import EvaluateConfig
-from audionet.evaluation.evaluate import as_json, evaluate, store_rule
+from audionet.evaluation.config import EvaluateConfig
+from audionet.evaluation.evaluate import evaluate, store_rule
 from audionet.evaluation.report import write_report
+from audionet.evaluation.summary import as_json
 from audionet.inference.predictor import Predictor
-from audionet.utils.console import Parser, count, run, warn
-from audionet.utils.files import make_writable_folder, printable
+from audionet.utils.console import Parser, run, warn
+from audionet.utils.files import make_writable_folder
 from audionet.utils.settings import add_flags, from_flags
+from audionet.utils.text import count, printable
 
 
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:

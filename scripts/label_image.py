@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from audionet.audio.decoding import AUDIO_SUFFIXES
-from audionet.config import LabelConfig
-from audionet.data.dataset import recording_name
+from audionet.data.naming import recording_name
 from audionet.errors import AudioNetError, DatasetError, RecordingError, UsageError
+from audionet.inference.clip import PICTURE_SUFFIXES
+from audionet.inference.config import LabelConfig
 from audionet.inference.diarization import track
 from audionet.inference.formatting import (
     answer_json,
@@ -25,11 +26,12 @@ from audionet.inference.formatting import (
     verification_json,
     verification_text,
 )
-from audionet.inference.predictor import PICTURE_SUFFIXES, Predictor
+from audionet.inference.predictor import Predictor
 from audionet.inference.verification import RELIABLE_REACH, RELIABLE_SECONDS, Verifier, enrol_clips, forget_voice
-from audionet.utils.console import Parser, count, run, warn
-from audionet.utils.files import printable, walk
+from audionet.utils.console import Parser, run, warn
+from audionet.utils.files import walk
 from audionet.utils.settings import add_flags, from_flags, path_flag
+from audionet.utils.text import count, printable
 
 Said = tuple[dict[str, Any], str]
 

@@ -9,12 +9,12 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
-from audionet.config import PretrainConfig
 from audionet.pretraining.card import write_backbone
+from audionet.pretraining.config import PretrainConfig
 from audionet.pretraining.trainer import pretrain
 from audionet.utils.console import Parser, run
-from audionet.utils.files import printable
 from audionet.utils.settings import add_flags, from_flags
+from audionet.utils.text import printable
 
 
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:

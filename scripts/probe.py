@@ -11,14 +11,15 @@ import argparse
 from collections.abc import Sequence
 
 from audionet.augment.distortion import CLEAN, TITLES
-from audionet.config import ProbeConfig
 from audionet.errors import UsageError
 from audionet.metrics.accuracy import Accuracy
-from audionet.probing.probe import Probing, TaskResult, as_json, pictures_a_second, prepare_probing, probe
-from audionet.probing.results import as_markdown, put_into_card
-from audionet.utils.console import Parser, count, run, table
-from audionet.utils.files import make_writable_folder, printable, write_json
+from audionet.probing.config import ProbeConfig
+from audionet.probing.probe import pictures_a_second, prepare_probing, probe
+from audionet.probing.results import Probing, TaskResult, as_json, as_markdown, put_into_card
+from audionet.utils.console import Parser, run
+from audionet.utils.files import make_writable_folder, write_json
 from audionet.utils.settings import add_flags, from_flags
+from audionet.utils.text import count, printable, table
 
 
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:

@@ -9,14 +9,16 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
+from audionet._paths import lite_path
 from audionet.classifier.open_set import OpenSet, needed_for
-from audionet.config import RetrainConfig, lite_path
-from audionet.data.dataset import UNKNOWN
+from audionet.data.naming import UNKNOWN
 from audionet.export.publish import publish, summarise
-from audionet.training.trainer import Trained, train
-from audionet.utils.console import Parser, count, run
-from audionet.utils.files import printable
+from audionet.training.config import RetrainConfig
+from audionet.training.results import Trained
+from audionet.training.trainer import train
+from audionet.utils.console import Parser, run
 from audionet.utils.settings import add_flags, from_flags
+from audionet.utils.text import count, printable
 
 
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:

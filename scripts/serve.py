@@ -11,8 +11,8 @@ import os
 import signal
 from collections.abc import Sequence
 
-from audionet.config import API_KEY_VARIABLE, ServeConfig
 from audionet.errors import AudioNetError, UsageError
+from audionet.serving.config import API_KEY_VARIABLE, ServeConfig
 from audionet.utils.console import Parser, run
 from audionet.utils.settings import add_flags, from_flags
 

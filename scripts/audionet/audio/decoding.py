@@ -20,13 +20,11 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import soundfile
-from numpy.typing import NDArray
 
 from audionet.errors import RecordingError, UnavailableError
+from audionet.utils.arrays import FloatArray
 from audionet.utils.console import native_stderr_muted
-from audionet.utils.files import printable
-
-Float32Array = NDArray[np.float32]
+from audionet.utils.text import printable
 
 
 def _endings(names: str) -> frozenset[str]:
@@ -85,7 +83,7 @@ class Sound(Protocol):
     frames: int | None
     can_seek: bool
 
-    def mono(self, start: int = 0) -> Iterator[Float32Array]:
+    def mono(self, start: int = 0) -> Iterator[FloatArray]:
         """Blocks, of any length, of the mean over the channels, from sample `start` to the end.
 
         Raises
@@ -204,7 +202,7 @@ class _LibsndfileSound:
         # A sought MP3 of low rate (MPEG-2) differs from a streamed one in the last bit of a few samples.
         self.can_seek = bool(self.frames) and not (file.format == "MP3" and self.rate < _MPEG1_RATE)
 
-    def mono(self, start: int = 0) -> Iterator[Float32Array]:
+    def mono(self, start: int = 0) -> Iterator[FloatArray]:
         file = self._file
         can_hold_nan = file.subtype in ("FLOAT", "DOUBLE")
         weights = np.full(file.channels, 1 / file.channels, np.float32)
@@ -279,7 +277,7 @@ class _FfmpegSound:
             begin = float(audio.get("start_time", 0)) if "duration" not in audio else 0.0
             self.frames = round((float(seconds) - max(0.0, begin)) * self.rate)
 
-    def mono(self, start: int = 0) -> Iterator[Float32Array]:
+    def mono(self, start: int = 0) -> Iterator[FloatArray]:
         if start:
             raise ValueError("ffmpeg reads from the beginning only")
         # Rate and channels are given because they may change on the way in a stream.

@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from audionet.audio.spectrogram import FloatArray, UInt8Array, decode, level_of
+from audionet.audio.image import decode, level_of
+from audionet.utils.arrays import FloatArray, UInt8Array
 
 BANDS = 128
 """Bands that statistics are taken over; pictures of another height are resized."""

@@ -3,35 +3,26 @@
 from __future__ import annotations
 
 import dataclasses
-import io
 import math
-import wave
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import soxr
 from numpy.typing import NDArray
 
-from audionet.audio.decoding import Float32Array, Sound, open_sound
-from audionet.config import PictureConfig
+from audionet.audio.config import PictureConfig
+from audionet.audio.decoding import open_sound
+from audionet.audio.resampling import SECTION_SECONDS, resampled, until_damage
+from audionet.audio.samples import SILENCE_PEAK, to_int16
 from audionet.errors import RecordingError
-
-Int16Array = NDArray[np.int16]
-
-SILENCE_PEAK = 8
-"""Highest 16-bit sample that still counts as silence: -72 dBFS, where three bits are left to hear."""
+from audionet.utils.arrays import FloatArray, Int16Array
 
 SILENT = "is silent from beginning to end"
-
-SECTION_SECONDS = 10
-"""A recording is resampled in sections of this length, so that reading may begin at any of them."""
 
 LEVELS_A_SECOND = 25
 
 _PEAK_LIMIT = 10 ** (-1 / 20)  # loudness may raise a recording's peak to 1 dB below full scale
-_MARGIN_SECONDS = 1  # of sound on either side of a section, many times what the resampling filter reaches
 
 
 @dataclass(frozen=True)
@@ -132,7 +123,7 @@ class Recording:
         damage: RecordingError | None = None
         index = first
         with open_sound(self.path) as sound:
-            for block in _until_damage(resampled(sound, rate, section)):
+            for block in until_damage(resampled(sound, rate, section)):
                 if isinstance(block, RecordingError):
                     damage = block
                     break
@@ -205,63 +196,11 @@ def span_of(levels: Sequence[Levels], config: PictureConfig) -> Span:
     return span
 
 
-def resampled(sound: Sound, rate: int, section: int = 0) -> Iterator[Float32Array]:
-    """Mono blocks at `rate` from the beginning of a section on."""
-    seconds = section * SECTION_SECONDS
-    if sound.rate == rate:
-        return sound.mono(seconds * rate)
-    lead = min(seconds, _MARGIN_SECONDS)
-    return resample(sound.mono((seconds - lead) * sound.rate), sound.rate, rate, lead)
-
-
-def resample(blocks: Iterable[Float32Array], from_rate: int, to_rate: int, lead: int = 0) -> Iterator[Float32Array]:
-    """Resample a stream of mono blocks; the blocks' boundaries leave no trace.
-
-    Parameters
-    ----------
-    blocks : iterable of ndarray of float32, shape (n,)
-        From the beginning of a section or, with `lead`, so many seconds before it.
-    from_rate, to_rate : int
-        Hz.
-    lead : int
-        0 at the beginning of a recording, else 1.
-
-    Yields
-    ------
-    ndarray of float32, shape (m,)
-        A section each, the last one shorter; in all, ``to_rate / from_rate`` times as many samples without the lead.
-
-    Raises
-    ------
-    RecordingError
-        If `blocks` does, after what could be decoded.
-    """
-    pending: list[Float32Array] = []
-    held = 0
-    damage: RecordingError | None = None
-    for block in _until_damage(blocks):
-        if isinstance(block, RecordingError):
-            damage = block
-            break
-        pending.append(block)
-        held += len(block)
-        while held >= (size := (lead + SECTION_SECONDS + _MARGIN_SECONDS) * from_rate):
-            native = np.concatenate(pending)
-            section = soxr.resample(native[:size], from_rate, to_rate)
-            yield section[lead * to_rate : (lead + SECTION_SECONDS) * to_rate]
-            rest = native[(lead + SECTION_SECONDS - _MARGIN_SECONDS) * from_rate :]
-            pending, held, lead = [rest], len(rest), _MARGIN_SECONDS
-    if held > lead * from_rate:
-        yield soxr.resample(np.concatenate(pending), from_rate, to_rate)[lead * to_rate :]
-    if damage is not None:
-        raise damage
-
-
-def _seconds(blocks: Iterable[Float32Array], rate: int) -> Iterator[Float32Array]:
+def _seconds(blocks: Iterable[FloatArray], rate: int) -> Iterator[FloatArray]:
     """The same samples, a second at a time."""
     held = np.zeros(0, np.float32)
     damage: RecordingError | None = None
-    for block in _until_damage(blocks):
+    for block in until_damage(blocks):
         if isinstance(block, RecordingError):
             damage = block
             break
@@ -273,38 +212,3 @@ def _seconds(blocks: Iterable[Float32Array], rate: int) -> Iterator[Float32Array
         yield held
     if damage is not None:
         raise damage
-
-
-def _until_damage(blocks: Iterable[Float32Array]) -> Iterator[Float32Array | RecordingError]:
-    """The same blocks, and the error in the end, so that what is held when it comes is not lost."""
-    try:
-        yield from blocks
-    except RecordingError as error:
-        yield error
-
-
-def to_int16(samples: Float32Array, gain: float = 1.0) -> Int16Array:
-    """Samples of -1 to 1 as 16-bit integers; what is louder is clipped. Undoes libsndfile's own scaling exactly."""
-    scaled: Float32Array = np.rint(np.clip(samples * np.float32(gain), -1, 1) * np.float32(32768))
-    return np.minimum(scaled, 32767).astype(np.int16)
-
-
-def to_float(samples: Int16Array) -> Float32Array:
-    """16-bit samples as numbers of -1 to 1."""
-    return samples.astype(np.float32) / np.float32(32768)
-
-
-def is_silent(samples: Int16Array) -> bool:
-    """Whether no sample exceeds SILENCE_PEAK."""
-    return int(samples.max()) <= SILENCE_PEAK and int(samples.min()) >= -SILENCE_PEAK
-
-
-def wav_bytes(samples: Int16Array, sample_rate: int) -> bytes:
-    """A mono 16-bit WAV file."""
-    buffer = io.BytesIO()
-    with wave.open(buffer, "wb") as file:
-        file.setnchannels(1)
-        file.setsampwidth(2)
-        file.setframerate(sample_rate)
-        file.writeframes(samples.astype("<i2").tobytes())
-    return buffer.getvalue()

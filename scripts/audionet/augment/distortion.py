@@ -8,10 +8,9 @@ import numpy as np
 import soxr
 from numpy.typing import NDArray
 
-from audionet.audio.decoding import Float32Array
-from audionet.audio.recording import Int16Array, to_float, to_int16
-from audionet.audio.spectrogram import FloatArray
-from audionet.augment.waveform import mu_law
+from audionet.audio.resampling import at_speed
+from audionet.audio.samples import to_float, to_int16
+from audionet.utils.arrays import FloatArray, Int16Array
 
 CLEAN = "clean"
 SNR_DB = 10.0
@@ -82,7 +81,7 @@ def with_noise(samples: Int16Array, rate: int, snr_db: float, generator: np.rand
     if not samples.any() or not noise[heard].any():  # too short for any frequency that is heard
         return samples
     ratio = np.square(sound[heard]).mean() / np.square(noise[heard]).mean() / 10 ** (snr_db / 10)
-    mixed: Float32Array = sound + np.float32(np.sqrt(ratio)) * noise
+    mixed: FloatArray = sound + np.float32(np.sqrt(ratio)) * noise
     return to_int16(mixed, 1 / max(1.0, float(np.abs(mixed).max())))
 
 
@@ -110,16 +109,15 @@ def by_telephone(samples: Int16Array, rate: int) -> Int16Array:
     line = ellip(8, _RIPPLE_DB, _STOP_DB, _TELEPHONE_HZ, "bandpass", fs=_TELEPHONE_RATE, output="sos")
     narrow = sosfilt(line, soxr.resample(to_float(samples), rate, _TELEPHONE_RATE)).astype(np.float32)
     heard = soxr.resample(mu_law(narrow), _TELEPHONE_RATE, rate)
-    whole: Float32Array = np.zeros(len(samples), np.float32)
+    whole: FloatArray = np.zeros(len(samples), np.float32)
     whole[: len(heard)] = heard[: len(whole)]
     return to_int16(whole)
 
 
-def at_speed(samples: Int16Array, factor: float) -> Int16Array:
-    """Played `factor` times as fast, as a tape would be: pitch and formants move with it."""
-    return to_int16(soxr.resample(to_float(samples), factor, 1.0))
-
-
-def at_rate(samples: Int16Array, from_rate: int, to_rate: int) -> Int16Array:
-    """The same sound at another sample rate."""
-    return samples if from_rate == to_rate else to_int16(soxr.resample(to_float(samples), from_rate, to_rate))
+def mu_law(sound: FloatArray) -> FloatArray:
+    """Samples of -1 to 1 rounded to the 255 levels of mu-law companding: finer where it is quiet."""
+    mu = np.float32(255)
+    companded = np.sign(sound) * np.log1p(mu * np.minimum(np.abs(sound), 1)) / np.log1p(mu)
+    rounded = np.rint(companded * 127) / np.float32(127)
+    expanded: FloatArray = (np.sign(rounded) * np.expm1(np.abs(rounded) * np.log1p(mu)) / mu).astype(np.float32)
+    return expanded

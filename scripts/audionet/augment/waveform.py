@@ -21,11 +21,16 @@ from typing import Any
 import numpy as np
 import soundfile
 
-from audionet.audio.decoding import AUDIO_SUFFIXES, Float32Array, open_sound
-from audionet.audio.recording import SILENT, Int16Array, Recording, to_float, to_int16
-from audionet.config import AUGMENT_KINDS, PictureConfig
+from audionet.audio.config import PictureConfig
+from audionet.audio.decoding import AUDIO_SUFFIXES, open_sound
+from audionet.audio.recording import SILENT, Recording
+from audionet.audio.samples import to_float, to_int16
+from audionet.augment.config import AUGMENT_KINDS
+from audionet.augment.distortion import mu_law
 from audionet.errors import RecordingError, UnavailableError, UsageError
-from audionet.utils.files import printable, walk
+from audionet.utils.arrays import FloatArray, Int16Array
+from audionet.utils.files import walk
+from audionet.utils.text import printable
 
 _MOST_KINDS = 3  # in one variant
 _MP3_RATES = frozenset({8_000, 11_025, 12_000, 16_000, 22_050, 24_000, 32_000, 44_100, 48_000})
@@ -115,17 +120,17 @@ def find_noise(folder: Path) -> tuple[Path, ...]:
     return found
 
 
-def _by_library(transform: Any, sound: Float32Array, rate: int, generator: np.random.Generator) -> Float32Array:
+def _by_library(transform: Any, sound: FloatArray, rate: int, generator: np.random.Generator) -> FloatArray:
     """Apply an audiomentations transform; it draws from Python's and NumPy's global random numbers."""
     with _global_random, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of too quiet a noise, which then changes nothing
         random.seed(int(generator.integers(2**32)))
         np.random.seed(int(generator.integers(2**32)))
-        changed: Float32Array = transform(sound, rate)
+        changed: FloatArray = transform(sound, rate)
         return changed
 
 
-def _stretch(sound: Float32Array, rate: int, generator: np.random.Generator, recipe: Recipe) -> Float32Array:
+def _stretch(sound: FloatArray, rate: int, generator: np.random.Generator, recipe: Recipe) -> FloatArray:
     """Up to a quarter faster or slower at the same pitch; what is missing at the end is heard again."""
     from audiomentations import TimeStretch
 
@@ -133,14 +138,14 @@ def _stretch(sound: Float32Array, rate: int, generator: np.random.Generator, rec
     return np.resize(_by_library(stretch, sound, rate, generator), sound.shape)
 
 
-def _pitch(sound: Float32Array, rate: int, generator: np.random.Generator, recipe: Recipe) -> Float32Array:
+def _pitch(sound: FloatArray, rate: int, generator: np.random.Generator, recipe: Recipe) -> FloatArray:
     """Up to two semitones higher or lower at the same speed."""
     from audiomentations import PitchShift
 
     return _by_library(PitchShift(min_semitones=-2, max_semitones=2, p=1), sound, rate, generator)
 
 
-def _room(sound: Float32Array, rate: int, generator: np.random.Generator, recipe: Recipe) -> Float32Array:
+def _room(sound: FloatArray, rate: int, generator: np.random.Generator, recipe: Recipe) -> FloatArray:
     """A room of 0.15 to 0.8 s reverberation time: direct sound, and noise that decays (Polack, 1988)."""
     from scipy.signal import fftconvolve
 
@@ -150,11 +155,11 @@ def _room(sound: Float32Array, rate: int, generator: np.random.Generator, recipe
     tail[0] = 0
     direct_to_reverberant = 10 ** (generator.uniform(0, 12) / 10)
     tail /= math.sqrt(float(np.square(tail).sum()) * direct_to_reverberant)
-    wet: Float32Array = fftconvolve(sound, tail.astype(np.float32))[: len(sound)]
+    wet: FloatArray = fftconvolve(sound, tail.astype(np.float32))[: len(sound)]
     return (sound + wet).astype(np.float32)
 
 
-def _noise(sound: Float32Array, rate: int, generator: np.random.Generator, recipe: Recipe) -> Float32Array:
+def _noise(sound: FloatArray, rate: int, generator: np.random.Generator, recipe: Recipe) -> FloatArray:
     """Background noise 5 to 30 dB below the sound: recorded, or generated from brown to white."""
     if recipe.noise:
         # audiomentations reads fewer kinds of files than are read here, and fails at a damaged one.
@@ -181,14 +186,14 @@ def _noise_of(path: Path, rate: int) -> Int16Array:
     return np.concatenate(chunks) if chunks else np.zeros(1, np.int16)
 
 
-def _gain(sound: Float32Array, rate: int, generator: np.random.Generator, recipe: Recipe) -> Float32Array:
+def _gain(sound: FloatArray, rate: int, generator: np.random.Generator, recipe: Recipe) -> FloatArray:
     """From 18 dB quieter to 6 dB louder, clipped as a microphone clips."""
     from audiomentations import Gain
 
     return _by_library(Gain(min_gain_db=-18, max_gain_db=6, p=1), sound, rate, generator)
 
 
-def _telephone(sound: Float32Array, rate: int, generator: np.random.Generator, recipe: Recipe) -> Float32Array:
+def _telephone(sound: FloatArray, rate: int, generator: np.random.Generator, recipe: Recipe) -> FloatArray:
     """300 to 3400 Hz, up to 12 dB quieter, in eight bits of mu-law (ITU-T G.711, without its segments)."""
     from audiomentations import BandPassFilter
 
@@ -208,16 +213,7 @@ def _telephone(sound: Float32Array, rate: int, generator: np.random.Generator, r
     return mu_law(level * _by_library(line, sound, rate, generator))
 
 
-def mu_law(sound: Float32Array) -> Float32Array:
-    """Samples of -1 to 1 rounded to the 255 levels of mu-law companding: finer where it is quiet."""
-    mu = np.float32(255)
-    companded = np.sign(sound) * np.log1p(mu * np.minimum(np.abs(sound), 1)) / np.log1p(mu)
-    rounded = np.rint(companded * 127) / np.float32(127)
-    expanded: Float32Array = (np.sign(rounded) * np.expm1(np.abs(rounded) * np.log1p(mu)) / mu).astype(np.float32)
-    return expanded
-
-
-def _codec(sound: Float32Array, rate: int, generator: np.random.Generator, recipe: Recipe) -> Float32Array:
+def _codec(sound: FloatArray, rate: int, generator: np.random.Generator, recipe: Recipe) -> FloatArray:
     """What MP3 or Vorbis leave of it at a low bit rate."""
     mp3 = generator.random() < 0.5 and rate in _MP3_RATES
     level = float(generator.uniform(0.3, 0.95))
@@ -228,12 +224,12 @@ def _codec(sound: Float32Array, rate: int, generator: np.random.Generator, recip
             file.write(np.clip(sound[start : start + rate], -1, 1))
     buffer.seek(0)
     decoded, _ = soundfile.read(buffer, dtype="float32")
-    kept: Float32Array = np.zeros_like(sound)
+    kept: FloatArray = np.zeros_like(sound)
     kept[: len(decoded)] = decoded[: len(sound)]
     return kept
 
 
-_TRANSFORMS: dict[str, Callable[[Float32Array, int, np.random.Generator, Recipe], Float32Array]] = {
+_TRANSFORMS: dict[str, Callable[[FloatArray, int, np.random.Generator, Recipe], FloatArray]] = {
     "stretch": _stretch,
     "pitch": _pitch,
     "room": _room,

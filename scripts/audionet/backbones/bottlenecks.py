@@ -17,17 +17,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from audionet.audio.network_input import PictureFeatures, picture_features
-from audionet.audio.spectrogram import FloatArray, UInt8Array
-from audionet.backbones.acceleration import accelerated
 from audionet.backbones.cache import CACHE_FORMAT, KEY_BYTES, Bottleneck, Cache, Records, content_key
 from audionet.backbones.litert import AT_A_TIME, Runner
 from audionet.backbones.registry import Backbone
-from audionet.backbones.tf_runtime import gpus
-from audionet.config import available_cores
+from audionet.backbones.tf_runtime import gpus, import_tensorflow, mixed_precision, shared, training_strategy
 from audionet.data.dataset import Picture
 from audionet.errors import DatasetError
+from audionet.utils.arrays import FloatArray, UInt8Array
 from audionet.utils.console import progress, warn
-from audionet.utils.parallel import WorkerDied, map_unordered, worker_pool
+from audionet.utils.parallel import WorkerDied, available_cores, map_unordered, worker_pool
 
 _BATCH = 32
 _GPU_BATCH = 128
@@ -244,3 +242,30 @@ def _compute(
         cache.add(unsaved)
     cache.compact()
     return unreadable
+
+
+def accelerated(backbone: Backbone) -> Callable[[UInt8Array], FloatArray]:
+    """The backbone's original network on all GPUs, in mixed precision where they are faster at it.
+
+    Returns
+    -------
+    callable
+        Pixels, uint8 (n, height, width, 3), to features, float32 (n, width). They agree with LiteRT's as well as
+        the converted network agrees with the original: ``backbone.cosine``.
+    """
+    tf = import_tensorflow()
+    strategy = training_strategy()
+    with strategy.scope(), mixed_precision():
+        original = backbone.load()
+
+    def forward(pixels: UInt8Array) -> FloatArray:
+        # Every device gets as many, and the same number whenever possible: another shape is traced anew.
+        padded = np.concatenate([pixels, pixels[:1].repeat(-len(pixels) % strategy.num_replicas_in_sync, axis=0)])
+        features = strategy.experimental_local_results(run(shared(strategy, padded)))
+        return np.concatenate([part.numpy() for part in features])[: len(pixels)]
+
+    def on_device(pixels: object) -> object:
+        return tf.cast(original.function(tf.cast(pixels, tf.float32)), tf.float32)
+
+    run = tf.function(lambda pixels: strategy.run(on_device, (pixels,)), autograph=False, reduce_retracing=True)
+    return forward

@@ -23,16 +23,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from audionet.audio.network_input import BAND_STATISTICS_WIDTH, MFCC_STATISTICS_WIDTH
-from audionet.audio.spectrogram import FloatArray
 from audionet.errors import DatasetError
-from audionet.utils.files import atomic_path, make_folder, printable
+from audionet.utils.arrays import FloatArray, IntArray
+from audionet.utils.files import atomic_path, make_folder
+from audionet.utils.text import printable
 
 CACHE_FORMAT = 2
 """Part of the folder's name: another version's cache is left alone, and its bottlenecks computed again."""
 
 KEY_BYTES = 16
-
-IntArray = NDArray[np.int64]
 
 _LARGEST_FILE = 1 << 30
 _ROWS_AT_ONCE = 128

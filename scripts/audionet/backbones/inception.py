@@ -8,9 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from audionet.audio.spectrogram import FloatArray
-from audionet.config import POOLINGS
 from audionet.errors import UsageError
+from audionet.utils.arrays import FloatArray
 
 TRAINED_POOLING = "attentive"
 """The pooling that has weights of its own, and so has to be trained with the network."""
@@ -166,3 +165,7 @@ def packed_weights(model: Any) -> dict[str, FloatArray]:
 def tap_of(card: dict[str, Any]) -> Tap:
     """The tap that a backbone's card names; the first card named none."""
     return Tap(**{name: card[name] for name in asdict(Tap()) if name in card and card[name] != "global average"})
+
+
+POOLINGS = ("average", "time", "statistics")
+"""How maps over frequency and time become one vector."""

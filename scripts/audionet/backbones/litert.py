@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from audionet.errors import ModelError
 from audionet.utils.console import native_stderr_muted
-from audionet.utils.files import printable
+from audionet.utils.text import printable
 
 AT_A_TIME = 8
 """Pictures in one run of a network; more gain nothing."""

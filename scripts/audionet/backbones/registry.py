@@ -11,15 +11,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from audionet.audio.spectrogram import UInt8Array
+from audionet._paths import TF_FILES
 from audionet.backbones.conversion import Original, convert
-from audionet.backbones.inception import Tap, inception_v3, read_weights, tap_of, tapped
+from audionet.backbones.inception import POOLINGS, Tap, inception_v3, read_weights, tap_of, tapped
 from audionet.backbones.litert import Runner
 from audionet.backbones.saved_model import fetch, load_saved_model
 from audionet.backbones.tf_runtime import import_tensorflow
-from audionet.config import POOLINGS, TF_FILES
 from audionet.errors import BackboneError, UsageError
-from audionet.utils.files import content_hash, make_folder, printable, read_json, sha256, write_bytes, write_json
+from audionet.utils.arrays import UInt8Array
+from audionet.utils.files import content_hash, make_folder, read_json, sha256, write_bytes, write_json
+from audionet.utils.text import printable
 
 BUNDLED = TF_FILES / "models"
 _HUB = "https://tfhub.dev/google/imagenet/{}/feature_vector/5"

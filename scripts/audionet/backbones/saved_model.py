@@ -10,12 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from audionet.backbones.conversion import Original
-from audionet.backbones.inception import pooled
+from audionet.backbones.inception import POOLINGS, pooled
 from audionet.backbones.tf_runtime import import_tensorflow_hub
-from audionet.config import POOLINGS
 from audionet.errors import BackboneError, UsageError
 from audionet.utils.console import native_stderr_muted
-from audionet.utils.files import first_line, printable
+from audionet.utils.text import first_line, printable
 
 
 def fetch(handle: str, model_dir: Path) -> Path:

@@ -6,11 +6,9 @@ from collections.abc import Hashable, Sequence
 
 import numpy as np
 
-from audionet.audio.spectrogram import FloatArray
-from audionet.backbones.cache import IntArray
 from audionet.classifier.head import softmax
-from audionet.data.dataset import evenly
 from audionet.metrics.accuracy import Groups
+from audionet.utils.arrays import FloatArray, IntArray, evenly
 
 _LOWEST, _HIGHEST = 0.05, 20.0
 _LEAST_PROBABILITY = 1e-30

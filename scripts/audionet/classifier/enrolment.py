@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from audionet.audio.spectrogram import FloatArray
 from audionet.classifier.prototypes import Voice, voice_of
 from audionet.errors import ModelError
-from audionet.utils.files import only_run_in, printable, read_json, write_json
+from audionet.utils.arrays import FloatArray
+from audionet.utils.files import only_run_in, read_json, write_json
+from audionet.utils.text import printable
 
 _FORMAT = 1
 _REMEDY = "delete it, and enrol again with label_image.py --enrol NAME clip"

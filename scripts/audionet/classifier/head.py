@@ -4,14 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import numpy as np
 
-from audionet.audio.spectrogram import FloatArray
-
-if TYPE_CHECKING:
-    from audionet.training.datasets import FeatureExamples
+from audionet.utils.arrays import FloatArray
 
 EPSILON = 1e-12
 """Least length that is divided by."""
@@ -73,9 +70,9 @@ class Head:
         logits: FloatArray = values @ self.last.weights + self.last.biases
         return logits
 
-    def answers(self, examples: FeatureExamples) -> FloatArray:
-        """Probabilities, shape (n, labels), of examples, whose features are read a few at a time."""
-        blocks = [self.probabilities(block) for block in examples.blocks()]
+    def answers(self, features: Iterable[FloatArray]) -> FloatArray:
+        """Probabilities, shape (n, labels), of features that come a block of rows at a time."""
+        blocks = [self.probabilities(block) for block in features]
         return np.concatenate(blocks) if blocks else np.zeros((0, len(self.last.biases)), np.float32)
 
     def probabilities(self, features: FloatArray) -> FloatArray:

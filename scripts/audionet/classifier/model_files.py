@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import io
+import math
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from audionet.audio.spectrogram import FloatArray
+from audionet._paths import model_json_path
+from audionet.audio.network_input import STATISTICS_WIDTHS
 from audionet.classifier.head import Head, Layer
 from audionet.classifier.prototypes import Voices
-from audionet.data.dataset import evenly
 from audionet.errors import ModelError
-from audionet.utils.files import printable, write_bytes
+from audionet.utils.arrays import FloatArray, evenly
+from audionet.utils.files import read_json, write_bytes
+from audionet.utils.text import printable
 
 _MOST_SCORES = 2000
 
@@ -109,3 +113,55 @@ def read_arrays(path: Path, remedy: str) -> ModelArrays:
         raise ModelError(f"{printable(path)} is missing: {remedy}") from None
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
         raise ModelError(f"{printable(path)} is damaged: {remedy}") from None
+
+
+MODEL_FORMAT = 3
+
+
+def is_whole(card: dict[str, Any], labels: int) -> bool:
+    """Whether a model's JSON holds, of the right kind, all that is asked of it later."""
+    try:
+        threshold, temperature = card["open_set"]["threshold"], card["calibration"]["temperature"]
+        kinds = [
+            (card["labels"], list),
+            (card["picture"], dict | None),
+            (card["decision"], dict | None),
+            (card["backbone"]["statistics"], str | None),
+            (card["backbone"]["name"], str),
+            (card["open_set"]["asked_rate"], float | int),
+            (card["open_set"]["network_had_heard_those_left_out"], bool),
+            (card["open_set"]["stretches_left_out"], int),
+            (card["training"]["validation_percentage"], float | int),
+            (card["training"]["testing_percentage"], float | int),
+            (card["split"]["training"], dict),
+            (card["split"]["heard_in_training"], list),
+            (card["test"], dict | None),
+            (threshold, float | int | None),
+            (temperature, float | int),
+        ]
+    except (KeyError, TypeError):
+        return False
+    return (
+        all(isinstance(value, kind) for value, kind in kinds)
+        and all(isinstance(label, str) for label in card["labels"])
+        and len(card["labels"]) == labels
+        and card["backbone"]["statistics"] in (None, *STATISTICS_WIDTHS)
+        and (threshold is None or math.isfinite(threshold))
+        and 0 < temperature < math.inf
+    )
+
+
+def card_beside(graph: Path) -> dict[str, Any]:
+    """The JSON of a published model; nothing where there is none that can be read."""
+    try:
+        return read_json(model_json_path(graph), ModelError, "")
+    except ModelError:
+        return {}
+
+
+def read_labels(path: Path) -> list[str]:
+    """The labels in a labels file, one a line."""
+    try:
+        return path.read_bytes().decode("utf-8", "surrogateescape").split("\n")[:-1]
+    except OSError as error:
+        raise ModelError(f"{printable(path)} cannot be read ({error.strerror}): run retrain.py again") from None

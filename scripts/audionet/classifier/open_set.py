@@ -10,12 +10,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from audionet.audio.spectrogram import FloatArray
-from audionet.backbones.cache import IntArray
 from audionet.classifier.head import Layer, standardisation
 from audionet.classifier.prototypes import Voices, embed, voices_of
-from audionet.data.dataset import Picture, evenly
+from audionet.data.dataset import Picture
 from audionet.metrics.accuracy import Groups
+from audionet.utils.arrays import FloatArray, IntArray, evenly
 
 STRETCH_CHUNKS = 4
 """Chunks that are judged together, as a clip would be; a longer recording counts as several clips."""

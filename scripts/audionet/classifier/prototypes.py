@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from audionet.audio.spectrogram import FloatArray
 from audionet.classifier.head import EPSILON, Layer
+from audionet.utils.arrays import FloatArray
 
 if TYPE_CHECKING:
-    from audionet.backbones.cache import IntArray
+    from audionet.utils.arrays import IntArray
 
 MOST_PROTOTYPES = 16
 """Prototypes of a voice, at most; it gets one for every three of its chunks."""

@@ -11,13 +11,15 @@ from typing import NamedTuple
 
 import soundfile
 
-from audionet.audio.recording import wav_bytes
-from audionet.audio.spectrogram import render
+from audionet.audio.config import PictureConfig
+from audionet.audio.image import render
+from audionet.audio.samples import wav_bytes
+from audionet.augment.config import MOST_VARIANTS, AugmentConfig
 from audionet.augment.waveform import Recipe, find_noise, variant
-from audionet.config import MOST_VARIANTS, AugmentConfig, PictureConfig
-from audionet.data.dataset import ChunkName, chunk_name, parse_chunk_name
+from audionet.data.naming import ChunkName, chunk_name, parse_chunk_name
 from audionet.errors import DatasetError, UsageError
-from audionet.utils.files import printable, write_bytes
+from audionet.utils.files import write_bytes
+from audionet.utils.text import printable
 
 _BATCH = 64
 _LOWEST_TELEPHONE_RATE = 8_000  # Hz

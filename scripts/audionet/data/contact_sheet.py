@@ -10,12 +10,16 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from audionet.audio.spectrogram import decode, hz_to_mel
-from audionet.config import PictureConfig
-from audionet.data.dataset import Picture, evenly, recording_name, recordings_in
+from audionet.audio.config import PictureConfig
+from audionet.audio.image import decode
+from audionet.audio.spectrogram import hz_to_mel
+from audionet.data.dataset import Picture, recordings_in
+from audionet.data.naming import recording_name
 from audionet.errors import DatasetError
+from audionet.utils.arrays import evenly
 from audionet.utils.console import warn
-from audionet.utils.files import atomic_path, make_folder, printable
+from audionet.utils.files import atomic_path, make_folder
+from audionet.utils.text import printable
 
 _WIDTH = 1500  # pixels, about
 _ROWS = 6

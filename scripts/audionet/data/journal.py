@@ -15,10 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from audionet.audio.config import PictureConfig
 from audionet.audio.decoding import AUDIO_SUFFIXES
 from audionet.audio.recording import SILENT
-from audionet.config import PictureConfig
-from audionet.data.dataset import chunk_name, label_problem, parse_chunk_name, recording_name
+from audionet.data.naming import chunk_name, label_problem, parse_chunk_name, recording_name
 from audionet.utils.files import make_folder, walk, write_bytes
 
 JOURNAL = ".recordings.jsonl"

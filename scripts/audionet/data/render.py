@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from audionet.audio.config import PictureConfig
 from audionet.audio.decoding import AUDIO_SUFFIXES
+from audionet.augment.config import AugmentConfig
 from audionet.augment.waveform import Recipe
-from audionet.config import AugmentConfig, DataConfig, PictureConfig
 from audionet.data.augmented_copies import (
     VariantTask,
     recipe_of,
@@ -24,8 +25,10 @@ from audionet.data.augmented_copies import (
     variants_of,
     variants_present,
 )
-from audionet.data.dataset import DATASET_JSON, ChunkName, chunk_name, dataset_json, label_folders
+from audionet.data.config import DataConfig
+from audionet.data.dataset import dataset_json
 from audionet.data.journal import JOURNAL, Ledger, Outcome, Source, Summary, fingerprint, joined
+from audionet.data.naming import DATASET_JSON, ChunkName, chunk_name, label_folders
 from audionet.data.render_tasks import (
     LARGE_BYTES,
     Piece,
@@ -37,9 +40,10 @@ from audionet.data.render_tasks import (
     split_pieces,
 )
 from audionet.errors import DatasetError, UsageError
-from audionet.utils.console import count, progress, warn
-from audionet.utils.files import make_folder, only_run_in, printable, walk, write_json
+from audionet.utils.console import progress, warn
+from audionet.utils.files import make_folder, only_run_in, walk, write_json
 from audionet.utils.parallel import Pool, WorkerDied, map_unordered, worker_pool
+from audionet.utils.text import count, printable
 
 _NO_VARIANTS = AugmentConfig()
 

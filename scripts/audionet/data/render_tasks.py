@@ -9,21 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+from audionet.audio.config import PictureConfig
 from audionet.audio.decoding import FFMPEG_SUFFIXES, check_readable, header
-from audionet.audio.recording import (
-    SECTION_SECONDS,
-    Recording,
-    Span,
-    is_silent,
-    measure,
-    needs_levels,
-    span_of,
-    wav_bytes,
-)
-from audionet.audio.spectrogram import render
-from audionet.config import PictureConfig
-from audionet.data.dataset import chunk_name, recording_name
+from audionet.audio.image import render
+from audionet.audio.recording import Recording, Span, measure, needs_levels, span_of
+from audionet.audio.resampling import SECTION_SECONDS
+from audionet.audio.samples import is_silent, wav_bytes
 from audionet.data.journal import Outcome, Source
+from audionet.data.naming import chunk_name, recording_name
 from audionet.errors import RecordingError, UnavailableError
 from audionet.utils.files import write_bytes
 from audionet.utils.parallel import Pool, process_died

@@ -2,50 +2,32 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import groupby
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from audionet.audio.decoding import AUDIO_SUFFIXES
-from audionet.audio.spectrogram import FloatArray
-from audionet.backbones.cache import KEY_BYTES, IntArray, content_key
+from audionet.backbones.cache import KEY_BYTES, content_key
 from audionet.classifier.calibration import tempered
 from audionet.classifier.model_files import short_keys
-from audionet.data.dataset import Picture, is_chunk_name, label_folders, parse_chunk_name
+from audionet.data.naming import UNKNOWN
 from audionet.errors import DatasetError, RecordingError
-from audionet.inference.predictor import PICTURE_SUFFIXES, Clip, Predictor, look_through
-from audionet.utils.console import progress
-from audionet.utils.files import walk
+from audionet.evaluation.config import EvaluateConfig
+from audionet.evaluation.recordings import Recorded, held_out
+from audionet.inference.clip import Clip, look_through
+from audionet.inference.predictor import Predictor
+from audionet.utils.arrays import FloatArray, IntArray
+from audionet.utils.console import progress, warn
 from audionet.utils.parallel import WorkerDied, local_processes, map_unordered
+from audionet.utils.text import count, printable
 
 LENGTHS = (1, 2, 4)
 """Chunks in the clips that a recording is also cut into, to see how much length helps."""
 
 _AT_ONCE = 8
-
-
-@dataclass(frozen=True)
-class Recorded:
-    """A held-out recording: one file of sound, or its chunks or their pictures.
-
-    Attributes
-    ----------
-    label, name : str
-    paths : tuple of Path
-    starts : tuple of float
-        Seconds into the recording at which each picture begins; empty for a file of sound.
-    """
-
-    label: str
-    name: str
-    paths: tuple[Path, ...]
-    starts: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -91,40 +73,6 @@ class Task(NamedTuple):
 
     graph: Path
     recordings: tuple[Recorded, ...]
-
-
-def recordings_below(folder: Path, step_seconds: float) -> list[Recorded]:
-    """Every recording in a folder of labels, be it whole, or in chunks or pictures as data_maker.py writes them.
-
-    Raises
-    ------
-    DatasetError
-        If the folder does not exist.
-    """
-    found: list[Recorded] = []
-    for label in label_folders(folder):
-        chunks = []
-        for inside, path in walk(folder / label):
-            suffix, stem = path.suffix.lower(), os.path.splitext(inside)[0]
-            if suffix in PICTURE_SUFFIXES or (suffix in AUDIO_SUFFIXES and is_chunk_name(stem)):
-                name, index, variant = parse_chunk_name(stem)
-                if not variant:
-                    chunks.append(Picture(label, name, index, path.parent, path.name))
-            elif suffix in AUDIO_SUFFIXES:
-                found.append(Recorded(label, inside, (path,)))
-        found += recordings_of(chunks, step_seconds)
-    return found
-
-
-def recordings_of(pictures: Sequence[Picture], step_seconds: float) -> list[Recorded]:
-    """Pictures, gathered by recording."""
-    ordered = sorted(pictures, key=lambda p: (p.label, p.recording, p.index))
-    recordings = []
-    for (label, name), group in groupby(ordered, key=lambda p: (p.label, p.recording)):
-        chunks = list(group)
-        starts = tuple(chunk.index * step_seconds for chunk in chunks)
-        recordings.append(Recorded(label, name, tuple(chunk.path for chunk in chunks), starts))
-    return recordings
 
 
 def judged(graph: Path, recordings: Sequence[Recorded], workers: int) -> Iterator[Judged | tuple[Recorded, str]]:
@@ -220,3 +168,96 @@ def picture_at(predictor: Predictor, recorded: Recorded, start: float) -> bytes 
     except (RecordingError, DatasetError):
         pass
     return None
+
+
+_MOST_NAMED = 10
+
+
+@dataclass(frozen=True)
+class Heard:
+    """The held-out recordings that could be judged, and those that could not.
+
+    Attributes
+    ----------
+    source : str
+        Where they come from, for people.
+    recordings : list of Judged
+        Of labels that the model knows, by label and name.
+    unknown : list of Judged
+        Of none of the labels.
+    skipped : list of (Recorded, str)
+        With the reason.
+    seen : int
+        How many recordings were left out because training had heard them; if all had, none was left out.
+    all_seen : bool
+    missing_labels : list of str
+        The model's labels without a recording.
+    foreign_labels : list of str
+        Folders that are no label of the model's; their recordings are unknown voices.
+    """
+
+    source: str
+    recordings: list[Judged]
+    unknown: list[Judged]
+    skipped: list[tuple[Recorded, str]]
+    seen: int
+    all_seen: bool
+    missing_labels: list[str]
+    foreign_labels: list[str]
+
+
+def listen(predictor: Predictor, config: EvaluateConfig) -> Heard:
+    """Ask the model about the held-out recordings. Those that it was trained on are left out.
+
+    Raises
+    ------
+    DatasetError
+        If none can be judged.
+    """
+    source, recordings = held_out(predictor, config)
+    found, skipped = ask(predictor, config, recordings)
+    if not found:
+        raise DatasetError(f"{source}: none of {count(len(recordings), 'recording')} could be judged")
+    unseen = [one for one in found if not one.seen]
+    seen, all_seen = len(found) - len(unseen), not unseen
+    if all_seen:
+        warn("every one of these recordings took part in training: the numbers say what the model remembers")
+    elif seen:
+        warn(f"{count(seen, 'recording')} of {len(found)} took part in training or validation; left out")
+    kept = found if all_seen else unseen
+    known = set(predictor.labels)
+    folders = {one.recorded.label for one in kept}
+    foreign = sorted(folders - known - {UNKNOWN})
+    if foreign:
+        some = ", ".join(map(printable, foreign[:_MOST_NAMED])) + (", ..." if len(foreign) > _MOST_NAMED else "")
+        warn(f"the model has no label {some}: counted as unknown voices")
+    return Heard(
+        source,
+        [one for one in kept if one.recorded.label in known],
+        [one for one in kept if one.recorded.label not in known],
+        skipped,
+        seen,
+        all_seen,
+        [label for label in predictor.labels if label not in folders],
+        foreign,
+    )
+
+
+def ask(
+    predictor: Predictor, config: EvaluateConfig, recordings: Sequence[Recorded]
+) -> tuple[list[Judged], list[tuple[Recorded, str]]]:
+    """What the model makes of recordings, by label and name, and those that could not be judged, which are said."""
+    found: list[Judged] = []
+    skipped: list[tuple[Recorded, str]] = []
+    for result in judged(predictor.graph, recordings, config.workers):
+        if isinstance(result, Judged):
+            found.append(result)
+        else:
+            skipped.append(result)
+    for recorded, reason in skipped:
+        warn(f"{recorded.paths[0]}: {reason}; left out")
+    for one in found:
+        if one.remark:
+            warn(f"{one.recorded.paths[0]}: {one.remark}; judged by what came before")
+    found.sort(key=lambda one: (one.recorded.label, one.recorded.name))
+    return found, skipped

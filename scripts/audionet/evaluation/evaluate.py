@@ -6,37 +6,23 @@ import functools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from audionet.audio.spectrogram import FloatArray
-from audionet.backbones.cache import IntArray
-from audionet.classifier.decision import Costs, Picked, Rule, mean_cost, parse_costs, pick_rule
-from audionet.config import EvaluateConfig
+from audionet.classifier.decision import Costs, Rule
 from audionet.errors import ModelError
-from audionet.evaluation.batch_inference import LENGTHS, Judged
-from audionet.evaluation.recordings import Heard, ask, listen, part_of_split
+from audionet.evaluation.batch_inference import LENGTHS, Heard, ask, listen
+from audionet.evaluation.config import EvaluateConfig
+from audionet.evaluation.costs import Picked, parse_costs, pick_rule
+from audionet.evaluation.recordings import part_of_split
 from audionet.inference.predictor import Predictor
 from audionet.metrics.accuracy import Accuracy, accuracy
-from audionet.metrics.detection import (
-    Detection,
-    Reliability,
-    bootstrap,
-    bootstrap_ratio,
-    detection,
-    label_scores,
-    reliability,
-    top_k,
-    trials,
-)
+from audionet.metrics.classification import Reliability, reliability
+from audionet.metrics.detection import Detection, detection, trials
+from audionet.utils.arrays import FloatArray, IntArray
 from audionet.utils.console import warn
-from audionet.utils.files import printable, read_json, write_json
-
-_KS = (1, 2, 3, 5, 10)
-_LEFT_OUT = "labels left out at training"
-_LEFT_OUT_HEARD = f"{_LEFT_OUT}, too favourable: this network had heard them"
+from audionet.utils.files import read_json, write_json
+from audionet.utils.text import printable
 
 
 @dataclass(frozen=True)
@@ -180,67 +166,6 @@ def _pick(predictor: Predictor, config: EvaluateConfig, costs: Costs, number: di
     return pick_rule(_stacked([one.probabilities for one in known], len(number)), true, costs)
 
 
-def as_json(found: Evaluation, predictor: Predictor, config: EvaluateConfig) -> dict[str, Any]:
-    """What report.json says: every number with the number of recordings, or chunks, that it was counted on."""
-    card, heard = predictor.card, found.heard
-    return {
-        "model": {
-            "graph": predictor.graph.name,
-            "graph_sha256": card["graph_sha256"],
-            "labels": len(found.labels),
-            "backbone": card["backbone"]["name"],
-            "trained_on": card["split"]["training"],
-        },
-        "data": {
-            "source": heard.source,
-            "recordings": len(heard.recordings),
-            "chunks": sum(len(one.given) for one in heard.recordings),
-            "unknown_recordings": len(heard.unknown),
-            "unseen": not heard.all_seen,
-            "left_out_as_seen": 0 if heard.all_seen else heard.seen,
-            "recordings_also_heard_in_training": card["split"]["heard_in_training"] if config.test_dir is None else [],
-            "missing_labels": heard.missing_labels,
-            "foreign_labels": heard.foreign_labels,
-            "judged_in_part": [
-                {"file": str(one.recorded.paths[0]), "reason": one.remark}
-                for one in (*heard.recordings, *heard.unknown)
-                if one.remark
-            ],
-            "skipped": [{"file": str(recorded.paths[0]), "reason": reason} for recorded, reason in heard.skipped],
-        },
-        "accuracy": {
-            "recordings": _share(found.most_probable == found.true),
-            "chunks": _chunks([one.given for one in heard.recordings], found.true),
-        },
-        "mfcc_statistics": _baseline(heard.recordings, found.true),
-        "leaky_split": (card["test"] or {}).get("leaky_split"),
-        "answers": _answers(found, predictor),
-        "top_k": {
-            "recordings": len(found.true),
-            "right": top_k(found.probabilities, found.true, [k for k in _KS if k <= len(found.labels)]),
-        },
-        "confusion": _confusion(found),
-        "labels": _labels(found),
-        "verification": {
-            "pooled": _detected(found.detection()),
-            "pooled_by_probability": _detected(found.detection_by_probability()),
-            "labels": [
-                {"label": label, **(_detected(found.detection(place)) or {})}
-                for place, label in enumerate(found.labels)
-            ],
-        },
-        "calibration": {
-            **card["calibration"],
-            "before": _reliable(found.reliability(calibrated=False)),
-            "after": _reliable(found.reliability(calibrated=True)),
-        },
-        "length": [{"clip": name, **_accurate(share)} for name, share in found.lengths()],
-        "open_set": _open_set(found, predictor),
-        "costs": _costs(found),
-        "mistakes": [_mistake(found, *place) for place in found.mistakes(config.worst)],
-    }
-
-
 def store_rule(predictor: Predictor, rule: Rule) -> None:
     """Have the model decide by a rule from now on.
 
@@ -256,183 +181,5 @@ def store_rule(predictor: Predictor, rule: Rule) -> None:
     write_json(predictor.card_path, card | {"decision": stored})
 
 
-def known_and_unknown(found: Evaluation, predictor: Predictor) -> tuple[FloatArray, FloatArray, bool]:
-    """Best scores of known and unknown voices, and whether the unknown ones are labels left out at training."""
-    known = found.scores.max(axis=1, initial=-2)
-    if len(found.unknown_scores):
-        return known, found.unknown_scores.max(axis=1), False
-    return known, predictor.arrays.unknown, True
-
-
 def _stacked(rows: Sequence[FloatArray], width: int) -> FloatArray:
     return np.stack(rows) if rows else np.zeros((0, width), np.float32)
-
-
-def _accurate(share: Accuracy) -> dict[str, Any]:
-    return {"right": share.right, "total": share.total, "low": share.low, "high": share.high}
-
-
-def _share(right: NDArray[np.bool_]) -> dict[str, Any]:
-    low, high = bootstrap(right.astype(float))
-    return {**_accurate(accuracy(right)), "bootstrap": [_finite(low), _finite(high)]}
-
-
-def _chunks(given: Sequence[IntArray], true: IntArray) -> dict[str, Any]:
-    """Accuracy by chunk, its intervals by recording."""
-    right = [chunks == label for chunks, label in zip(given, true, strict=True)]
-    groups = [place for place, chunks in enumerate(given) for _ in chunks]
-    share = accuracy(np.concatenate([np.zeros(0, bool), *right]), groups)
-    low, high = bootstrap_ratio(np.array([float(r.sum()) for r in right]), np.array([float(len(r)) for r in right]))
-    return {**_accurate(share), "bootstrap": [_finite(low), _finite(high)]}
-
-
-def _baseline(recordings: Sequence[Judged], true: IntArray) -> dict[str, Any] | None:
-    answers = [one.baseline for one in recordings if one.baseline is not None]
-    if not answers or len(answers) < len(recordings):
-        return None
-    whole = np.array([answer[-1] for answer in answers])
-    return {"recordings": _share(whole == true), "chunks": _chunks([answer[:-1] for answer in answers], true)}
-
-
-def _answers(found: Evaluation, predictor: Predictor) -> dict[str, Any]:
-    """What label_image.py says, unknown included."""
-    refused, wrong = found.decided < 0, (found.decided >= 0) & (found.decided != found.true)
-    return {
-        "recordings": len(found.true),
-        "right": int((found.decided == found.true).sum()),
-        "wrong": int(wrong.sum()),
-        "unknown": int(refused.sum()),
-        "threshold": predictor.threshold,
-    }
-
-
-def _confusion(found: Evaluation) -> dict[str, Any]:
-    """Counts of every pair of true label and answer that occurred; None is unknown."""
-    pairs = np.stack(
-        [
-            np.concatenate([found.true, np.full(len(found.unknown_decided), -1)]),
-            np.concatenate([found.decided, found.unknown_decided]),
-        ]
-    )
-    kinds, counts = np.unique(pairs, axis=1, return_counts=True)
-    names = [*found.labels, None]  # -1 is the last
-    return {
-        "recordings": int(counts.sum()),
-        "pairs": [
-            {"true": names[true], "answer": names[given], "count": int(number)}
-            for (true, given), number in zip(kinds.T.tolist(), counts, strict=True)
-        ],
-    }
-
-
-def _labels(found: Evaluation) -> dict[str, Any]:
-    scores = label_scores(found.true, found.given, len(found.labels))
-    answered = np.bincount(found.given, minlength=len(found.labels))
-    columns = (scores.precision, scores.recall, scores.f1, scores.support, answered)
-    return {
-        "recordings": len(found.true),
-        "macro": {
-            "labels": scores.tested,
-            **{name: _finite(getattr(scores, f"macro_{name}")) for name in ("precision", "recall", "f1")},
-        },
-        "labels": [
-            {
-                "label": label,
-                "precision": float(p) if a else None,
-                "recall": float(r) if n else None,
-                "f1": float(f) if n else None,
-                "recordings": int(n),
-                "answered": int(a),
-            }
-            for label, p, r, f, n, a in zip(found.labels, *columns, strict=True)
-        ],
-    }
-
-
-def _detected(found: Detection | None) -> dict[str, Any] | None:
-    if found is None:
-        return None
-    return {
-        "equal_error_rate": found.equal_error_rate,
-        "min_dcf": found.least_cost(),
-        "area": found.area,
-        "targets": found.targets,
-        "nontargets": found.nontargets,
-    }
-
-
-def _reliable(found: Reliability) -> dict[str, Any]:
-    return {
-        "calibration_error": _finite(found.error),
-        "recordings": found.n,
-        "bins": [
-            {"from": float(low), "to": float(high), "confidence": float(c), "accuracy": float(a), "recordings": int(n)}
-            for low, high, c, a, n in zip(
-                found.edges[:-1], found.edges[1:], found.confidence, found.accuracy, found.counts, strict=True
-            )
-            if n
-        ],
-    }
-
-
-def _open_set(found: Evaluation, predictor: Predictor) -> dict[str, Any]:
-    known, unknown, left_out = known_and_unknown(found, predictor)
-    area = detection(np.concatenate([known, unknown]), np.arange(len(known) + len(unknown)) < len(known))
-    accepted = None if predictor.threshold is None else int((unknown >= predictor.threshold).sum())
-    refused = None if predictor.threshold is None else int((known < predictor.threshold).sum())
-    heard = predictor.card["open_set"]["network_had_heard_those_left_out"]
-    return {
-        "threshold": predictor.threshold,
-        "asked_rate": predictor.card["open_set"]["asked_rate"],
-        "stretches_left_out_at_training": predictor.card["open_set"]["stretches_left_out"],
-        "area": None if area is None else area.area,
-        "known": {"recordings": len(known), "refused": refused},
-        "unknown": {
-            "clips": len(unknown),
-            "accepted": accepted,
-            "of": (_LEFT_OUT_HEARD if heard else _LEFT_OUT) if left_out else "test recordings of no label",
-        },
-    }
-
-
-def _costs(found: Evaluation) -> dict[str, Any] | None:
-    """What mistakes cost: on the test recordings, by the rule and by the most probable label."""
-    if found.picked is None and not found.rule.costs.exceptions:
-        return None
-    by_rule = mean_cost(found.rule.costs, found.given, found.true)
-    plain = mean_cost(found.rule.costs, found.most_probable, found.true)
-    picked = found.picked
-    return {
-        "rule": found.rule.as_json(found.labels),
-        "threshold": found.rule.threshold,
-        "recordings": by_rule.recordings,
-        "mean_cost": _finite(by_rule.mean),
-        "mean_cost_of_most_probable": _finite(plain.mean),
-        "validation": None
-        if picked is None
-        else {
-            "recordings": picked.recordings,
-            "mean_cost": _finite(picked.chosen),
-            "mean_cost_of_most_probable": _finite(picked.most_probable),
-            "mean_cost_of_bayes": _finite(picked.bayes),
-        },
-    }
-
-
-def _mistake(found: Evaluation, place: int, chunk: int) -> dict[str, Any]:
-    one, given = found.heard.recordings[place], int(found.given[place])
-    recorded = one.recorded
-    return {
-        "file": str(recorded.paths[min(chunk, len(recorded.paths) - 1)]),
-        "recording": recorded.name,
-        "start": float(one.starts[chunk]),
-        "true": recorded.label,
-        "given": found.labels[given],
-        "probability": float(found.probabilities[place, given]),
-        "chunks": len(one.given),
-    }
-
-
-def _finite(value: float) -> float | None:
-    """A number for JSON, which has no NaN."""
-    return float(value) if math.isfinite(value) else None

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from audionet.evaluation.costs import Picked, Point
 from audionet.metrics.accuracy import Accuracy
-from audionet.metrics.detection import Detection, Floats, Reliability
-from audionet.utils.console import count
-from audionet.utils.files import printable
+from audionet.metrics.classification import Reliability
+from audionet.metrics.detection import Detection
+from audionet.utils.arrays import AnyFloatArray
 from audionet.utils.plots import png
+from audionet.utils.text import count, printable
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
 
 Curves = Sequence[tuple[str, Detection]]
 
@@ -178,7 +182,7 @@ def length_plot(points: Sequence[tuple[str, Accuracy]]) -> bytes:
     return png(figure)
 
 
-def openset_plot(known: Floats, unknown: Floats, threshold: float | None = None) -> bytes:
+def openset_plot(known: AnyFloatArray, unknown: AnyFloatArray, threshold: float | None = None) -> bytes:
     """Scores of recordings whose label the model knows and of others, as a PNG.
 
     Parameters
@@ -286,3 +290,46 @@ def _inside(rates: NDArray[np.float64], trials: int) -> NDArray[np.float64]:
 def _short(name: str) -> str:
     text = printable(name)
     return text if len(text) <= _LONGEST_NAME else text[: _LONGEST_NAME - 1] + "…"
+
+
+def cost_plot(picked: Picked, labels: Sequence[str]) -> bytes:
+    """Mean cost of a validation recording by caution, as a PNG; of two labels with the thresholds below.
+
+    By caution, two labels' thresholds are evenly spaced in log-odds: those of dear mistakes do not crowd at 1.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(6.4, 3.8), layout="constrained")
+    axes = figure.subplots()
+    if picked.curve:
+        cautions = [point.caution for point in picked.curve]
+        axes.plot(cautions, [point.mean_cost for point in picked.curve], ".-", color="#888888", linewidth=1.4)
+        # A line, because where a mistake costs nothing no caution answers the most probable label.
+        name = f"most probable label: {picked.most_probable:.3g}"
+        axes.axhline(picked.most_probable, color="#444444", linestyle=":", linewidth=1, label=name)
+        for name, caution, cost, marker, colour, side in (
+            ("Bayes' decision rule", 1.0, picked.bayes, "D", "#2b6ca3", 7),
+            ("chosen", picked.rule.caution, picked.chosen, "o", "#c23b22", 12),
+        ):
+            style: dict[str, Any] = {"color": colour, "markersize": side, "fillstyle": "none", "clip_on": False}
+            axes.plot(caution, cost, marker, label=f"{name}: {cost:.3g}", **style)
+        axes.set_xticks(cautions[::10], [_tick(point) for point in picked.curve[::10]])
+        axes.legend(frameon=False, fontsize=8)
+    axes.set_ylim(bottom=0)
+    two = picked.rule.threshold is not None
+    named = f"caution, and the probability from which on {printable(labels[1])[:40]} is answered" if two else "caution"
+    # A label may hold dollar signs, which matplotlib would take for mathematics.
+    axes.set_xlabel(named, parse_math=False)
+    axes.set_ylabel("mean cost of a recording")
+    axes.set_title(count(picked.recordings, "validation recording"), loc="left", fontsize=10)
+    axes.spines[["top", "right"]].set_visible(False)
+    return png(figure)
+
+
+def _tick(point: Point) -> str:
+    """A point's caution, and below it its threshold, with as many decimals as tell it from 0 and 1."""
+    if point.threshold is None:
+        return f"{point.caution:g}"
+    apart = min(point.threshold, 1 - point.threshold)
+    decimals = -math.floor(math.log10(apart)) if apart else 0
+    return f"{point.caution:g}\n{point.threshold:.{decimals}f}"

@@ -12,16 +12,17 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from audionet.backbones.cache import IntArray
-from audionet.classifier.decision import cost_plot
 from audionet.classifier.open_set import STRETCH_CHUNKS
 from audionet.evaluation.batch_inference import picture_at
-from audionet.evaluation.evaluate import Evaluation, known_and_unknown
-from audionet.evaluation.plots import det_plot, length_plot, openset_plot, reliability_plot, roc_plot
+from audionet.evaluation.evaluate import Evaluation
+from audionet.evaluation.plots import cost_plot, det_plot, length_plot, openset_plot, reliability_plot, roc_plot
+from audionet.evaluation.summary import known_and_unknown
 from audionet.metrics.accuracy import accuracy
 from audionet.metrics.detection import Detection
-from audionet.utils.files import make_folder, printable, write_bytes, write_json
+from audionet.utils.arrays import IntArray
+from audionet.utils.files import make_folder, write_bytes, write_json
 from audionet.utils.plots import DPI, confusion_plot
+from audionet.utils.text import printable
 
 if TYPE_CHECKING:
     from jinja2 import Environment

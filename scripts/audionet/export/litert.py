@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from audionet.audio.network_input import STATISTICS_WIDTHS, PictureFeatures, model_inputs
-from audionet.audio.spectrogram import FloatArray
 from audionet.backbones.litert import Runner
 from audionet.backbones.registry import Backbone
 from audionet.classifier.head import Head, Layer
+from audionet.utils.arrays import FloatArray
 
 
 def join(backbone: Backbone, head: Head, output_name: str, space: Layer) -> bytes:

@@ -10,21 +10,22 @@ from typing import Any
 
 import numpy as np
 
+from audionet._paths import arrays_path, enrolled_path, lite_path
 from audionet.audio.network_input import picture_features
-from audionet.audio.spectrogram import FloatArray
 from audionet.backbones.registry import description
 from audionet.classifier.calibration import tempered
-from audionet.classifier.model_files import ModelArrays, short_keys, thinned, write_arrays
+from audionet.classifier.model_files import MODEL_FORMAT, ModelArrays, card_beside, short_keys, thinned, write_arrays
 from audionet.classifier.open_set import needed_for
-from audionet.config import RetrainConfig, arrays_path, enrolled_path, lite_path
-from audionet.data.dataset import SETS, evenly, read_augmentation, recordings_in
+from audionet.data.dataset import read_augmentation, recordings_in
+from audionet.data.split import SETS
 from audionet.errors import ModelError
 from audionet.export.litert import answers as lite_answers
 from audionet.export.litert import join
 from audionet.export.tf_formats import answers, write_model
-from audionet.inference.predictor import MODEL_FORMAT, card_beside
+from audionet.training.config import RetrainConfig
+from audionet.training.results import Trained
 from audionet.training.tensorboard_log import add_image, add_projector
-from audionet.training.trainer import Trained
+from audionet.utils.arrays import FloatArray, evenly
 from audionet.utils.console import warn
 from audionet.utils.files import atomic_path, content_hash, only_run_in, sha256, write_bytes, write_json
 from audionet.utils.plots import confusion_plot, curves_plot

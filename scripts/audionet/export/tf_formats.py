@@ -12,15 +12,16 @@ from typing import Any
 
 import numpy as np
 
+from audionet.audio.image import LEVEL_OF_LUMA
 from audionet.audio.network_input import BANDS, STATISTICS_WIDTHS, PictureFeatures, cosine_transform, model_inputs
-from audionet.audio.spectrogram import LEVEL_OF_LUMA, FloatArray
 from audionet.backbones.registry import Backbone
 from audionet.backbones.tf_runtime import import_tensorflow
 from audionet.classifier.head import Head
-from audionet.config import RetrainConfig
 from audionet.errors import ModelError
+from audionet.training.config import RetrainConfig
 from audionet.training.head_training import put_head
 from audionet.training.networks import topped
+from audionet.utils.arrays import FloatArray
 from audionet.utils.console import native_stderr_muted
 
 INPUT_NAME = "jpeg"

@@ -12,10 +12,12 @@ from typing import IO
 import numpy as np
 
 from audionet.audio.recording import SILENT
-from audionet.audio.spectrogram import FloatArray
 from audionet.errors import RecordingError, UsageError
-from audionet.inference.predictor import PICTURE_SUFFIXES, ChunkAnswer, Clip, Predictor
-from audionet.inference.segmentation import CSV_HEADER, Segment, Window, csv_line, rttm_line, segments, timeline_plot
+from audionet.inference.clip import PICTURE_SUFFIXES, Clip
+from audionet.inference.predictor import ChunkAnswer, Predictor
+from audionet.inference.segmentation import Segment, Window, segments
+from audionet.inference.timeline_files import CSV_HEADER, csv_line, rttm_line, timeline_plot
+from audionet.utils.arrays import FloatArray
 from audionet.utils.files import atomic_path, make_folder, write_bytes
 
 STEPS_A_CHUNK = 3

@@ -7,10 +7,10 @@ from typing import Any
 
 from audionet.inference.diarization import Timeline
 from audionet.inference.predictor import Answer, Decision, Predictor
-from audionet.inference.segmentation import Segment, text_line
+from audionet.inference.segmentation import Segment
+from audionet.inference.timeline_files import text_line
 from audionet.inference.verification import Verification
-from audionet.utils.console import count
-from audionet.utils.files import printable
+from audionet.utils.text import count, printable
 
 
 def answer_json(path: Path, answer: Answer, predictor: Predictor, top_k: int, per_chunk: bool) -> dict[str, Any]:

@@ -3,30 +3,25 @@
 from __future__ import annotations
 
 import dataclasses
-import math
-from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from audionet.audio.network_input import STATISTICS_WIDTHS, PictureFeatures, model_inputs, picture_features
-from audionet.audio.recording import SILENT, Recording, is_silent
-from audionet.audio.spectrogram import FloatArray, UInt8Array, decode, render
+from audionet._paths import arrays_path, enrolled_path, lite_path, model_json_path
+from audionet.audio.config import PictureConfig, picture_config_from
+from audionet.audio.network_input import PictureFeatures, model_inputs, picture_features
 from audionet.backbones.litert import Runner
 from audionet.classifier.decision import Costs, Rule
 from audionet.classifier.enrolment import Enrolled, read_enrolled
-from audionet.classifier.model_files import read_arrays
+from audionet.classifier.model_files import MODEL_FORMAT, is_whole, read_arrays, read_labels
 from audionet.classifier.prototypes import directions
-from audionet.config import PictureConfig, arrays_path, available_cores, enrolled_path, lite_path, model_json_path
-from audionet.data.dataset import picture_config_from
-from audionet.errors import DatasetError, ModelError, RecordingError
-from audionet.utils.files import content_hash, printable, read_json
-
-Item = TypeVar("Item")
-
-PICTURE_SUFFIXES = frozenset({".jpg", ".jpeg"})
-MODEL_FORMAT = 3
+from audionet.errors import ModelError
+from audionet.inference.clip import Clip, look_through
+from audionet.utils.arrays import FloatArray, UInt8Array
+from audionet.utils.files import content_hash, read_json
+from audionet.utils.parallel import available_cores
+from audionet.utils.text import printable
 
 
 class Look(NamedTuple):
@@ -145,7 +140,7 @@ class Predictor:
             if content_hash(path) != wanted.get(path.name):
                 raise ModelError(f"{printable(self.card_path)} describes another model than {path.name}: {remedy}")
         self.arrays = read_arrays(arrays_path(graph), remedy)
-        if not _is_whole(card, len(self.arrays.voices.counts)):
+        if not is_whole(card, len(self.arrays.voices.counts)):
             raise ModelError(f"{printable(self.card_path)} is damaged: {remedy}")
         self.card = card
         self.labels: list[str] = card["labels"]
@@ -245,145 +240,3 @@ class Predictor:
         """The labels with their probabilities, best first; all of them where `top_k` is 0."""
         order = np.argsort(-probabilities, kind="stable")[: top_k or None]
         return [{"label": self.labels[i], "probability": round(float(probabilities[i]), 6)} for i in order]
-
-
-class Clip:
-    """A clip's pictures with their times, rendered as in training; or the one picture that it is.
-
-    Iterate over it: a picture is None where the chunk is silent.
-
-    Parameters
-    ----------
-    path : Path
-    picture : PictureConfig or None
-        How the model's pictures were made.
-
-    Attributes
-    ----------
-    seconds : float or None
-        Where decoding has come to, the recording's length in the end; None for a picture.
-
-    Raises
-    ------
-    RecordingError
-        While iterating: at once, or after the chunks before the damage.
-    DatasetError
-        If it is a picture of other making.
-    """
-
-    def __init__(self, path: Path, picture: PictureConfig | None) -> None:
-        self.path = path
-        self._picture = picture
-        self._recording: Recording | None = None
-        if path.suffix.lower() not in PICTURE_SUFFIXES:
-            if picture is None:
-                raise RecordingError(
-                    "is a recording, but this model was trained on pictures of unknown making: give it a JPG"
-                )
-            self._recording = Recording(path, picture)
-
-    @property
-    def seconds(self) -> float | None:
-        return None if self._recording is None else self._recording.seconds
-
-    def __iter__(self) -> Iterator[tuple[float, bytes | None]]:
-        if self._recording is None:
-            yield 0.0, self._jpg()
-            return
-        for chunk in self._recording:
-            silent = is_silent(chunk.samples)
-            yield chunk.start, None if silent else render(chunk.samples, self._recording.config)
-
-    def _jpg(self) -> bytes:
-        try:
-            jpg = self.path.read_bytes()
-        except OSError as error:
-            raise RecordingError(f"cannot be read: {error.strerror}") from None
-        if self._picture is not None:
-            size, wanted = decode(jpg).size, (self._picture.frames, self._picture.rows)
-            if size != wanted:
-                raise DatasetError(
-                    f"is a picture of {size[0]} x {size[1]}, this model's are {wanted[0]} x {wanted[1]}: "
-                    "give the recording itself"
-                )
-        return jpg
-
-
-def look_through(
-    pictures: Iterable[tuple[float, bytes | None]], look: Callable[[float, bytes], Item]
-) -> tuple[list[Item], str | None]:
-    """Look at each picture that is not silent, up to where the recording is damaged.
-
-    Returns
-    -------
-    list
-        What `look` returned.
-    str or None
-        What is wrong with the recording.
-
-    Raises
-    ------
-    RecordingError
-        If there is nothing to look at.
-    """
-    found: list[Item] = []
-    try:
-        for start, jpg in pictures:
-            if jpg is not None:
-                found.append(look(start, jpg))
-    except RecordingError as error:
-        if not found:
-            raise
-        return found, str(error)
-    if not found:
-        raise RecordingError(SILENT)
-    return found, None
-
-
-def _is_whole(card: dict[str, Any], labels: int) -> bool:
-    """Whether a model's JSON holds, of the right kind, all that is asked of it later."""
-    try:
-        threshold, temperature = card["open_set"]["threshold"], card["calibration"]["temperature"]
-        kinds = [
-            (card["labels"], list),
-            (card["picture"], dict | None),
-            (card["decision"], dict | None),
-            (card["backbone"]["statistics"], str | None),
-            (card["backbone"]["name"], str),
-            (card["open_set"]["asked_rate"], float | int),
-            (card["open_set"]["network_had_heard_those_left_out"], bool),
-            (card["open_set"]["stretches_left_out"], int),
-            (card["training"]["validation_percentage"], float | int),
-            (card["training"]["testing_percentage"], float | int),
-            (card["split"]["training"], dict),
-            (card["split"]["heard_in_training"], list),
-            (card["test"], dict | None),
-            (threshold, float | int | None),
-            (temperature, float | int),
-        ]
-    except (KeyError, TypeError):
-        return False
-    return (
-        all(isinstance(value, kind) for value, kind in kinds)
-        and all(isinstance(label, str) for label in card["labels"])
-        and len(card["labels"]) == labels
-        and card["backbone"]["statistics"] in (None, *STATISTICS_WIDTHS)
-        and (threshold is None or math.isfinite(threshold))
-        and 0 < temperature < math.inf
-    )
-
-
-def card_beside(graph: Path) -> dict[str, Any]:
-    """The JSON of a published model; nothing where there is none that can be read."""
-    try:
-        return read_json(model_json_path(graph), ModelError, "")
-    except ModelError:
-        return {}
-
-
-def read_labels(path: Path) -> list[str]:
-    """The labels in a labels file, one a line."""
-    try:
-        return path.read_bytes().decode("utf-8", "surrogateescape").split("\n")[:-1]
-    except OSError as error:
-        raise ModelError(f"{printable(path)} cannot be read ({error.strerror}): run retrain.py again") from None

@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import math
-import re
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
-from urllib.parse import quote
 
 import numpy as np
 from numpy.typing import NDArray
 
-from audionet.audio.spectrogram import FloatArray
-from audionet.utils.files import printable
-from audionet.utils.plots import DPI, png
+from audionet.utils.arrays import FloatArray
 
 STAY_SECONDS = 5.0
 """How long a voice stays on average: turns take some seconds, and the path depends on no more than the logarithm."""
@@ -25,14 +19,8 @@ STAY_SECONDS = 5.0
 LAG_SECONDS = 30.0
 """What is heard later than this changes no decision: several turns, after which all likely paths have met."""
 
-CSV_HEADER = "start,end,label,probability,unknown"
-
 _LEAST_PROBABILITY = 1e-6  # a cell in which a label is all but impossible can be outvoted by others
 _SCORE_SPREAD = 0.1  # how much the score of one voice varies from window to window, about
-_MOST_ROWS = 20
-_WIDTH = 10  # inches
-_KNOWN, _OTHERS, _UNKNOWN = "#2f6f9f", "#8fb3cc", "#d9d9d9"
-_TICK_SECONDS = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10800, 21600, 43200, 86400)
 
 
 class Window(NamedTuple):
@@ -292,147 +280,3 @@ def _joined(runs: Iterable[_Run]) -> Iterator[_Run]:
             last = run
     if last is not None:
         yield last
-
-
-def clock(seconds: float, decimals: int = 0) -> str:
-    """``1:02:03``, or ``1:02:03.5`` with a decimal."""
-    units = round(seconds * 10**decimals)
-    whole, part = divmod(units, 10**decimals)
-    fraction = f".{part:0{decimals}d}" if decimals else ""
-    return f"{whole // 3600}:{whole // 60 % 60:02d}:{whole % 60:02d}{fraction}"
-
-
-def text_line(segment: Segment) -> str:
-    """A segment for people to read."""
-    name = "unknown" if segment.label is None else printable(segment.label)
-    sure = "" if segment.label is None else f"{segment.probability:.2%}"
-    return f"  {clock(segment.start, 1)} – {clock(segment.end, 1)}  {sure:>7}  {name}"
-
-
-def csv_line(segment: Segment) -> str:
-    """A segment as a line of CSV without its end, in the columns of `CSV_HEADER`; times in seconds.
-
-    An unknown voice has neither label nor probability, and is ``true`` in the last column, so that a label may be
-    called anything.
-    """
-    # Only with this end of line does every Python quote a label that holds a carriage return.
-    csv.writer(buffer := io.StringIO(), lineterminator="\r\n").writerow(
-        [
-            f"{segment.start:.3f}",
-            f"{segment.end:.3f}",
-            segment.label or "",
-            "" if segment.label is None else f"{segment.probability:.6f}",
-            "true" if segment.label is None else "false",
-        ]
-    )
-    return buffer.getvalue().removesuffix("\r\n")
-
-
-def rttm_line(segment: Segment, recording: str) -> str:
-    """A segment as a SPEAKER line of NIST's Rich Transcription Time Marked format (RT-09 evaluation plan, 2009).
-
-    Its fields are parted by spaces, and ``<NA>`` and the like have a meaning there: in the recording and the label,
-    white space, control characters, ``%`` and ``<`` are percent-encoded (RFC 3986). An unknown voice is ``<unknown>``.
-    """
-    start, end = round(segment.start, 3), round(segment.end, 3)
-    name = "<unknown>" if segment.label is None else _field(segment.label)
-    return f"SPEAKER {_field(recording)} 1 {start:.3f} {end - start:.3f} <NA> <NA> {name} <NA> <NA>"
-
-
-def _field(name: str) -> str:
-    return re.sub(
-        r"[\s\x00-\x1f\x7f%<\udc80-\udcff]", lambda found: quote(found[0], safe="", errors="surrogateescape"), name
-    )
-
-
-def timeline_plot(segments: Sequence[Segment], seconds: float, title: str) -> bytes:
-    """Who speaks when, as a PNG: a row for each voice, those heard longest first, with its time.
-
-    Of more voices than fit on a page, the rest share a row; an unknown voice has the last one, hatched.
-
-    Parameters
-    ----------
-    segments : sequence of Segment
-    seconds : float
-        The recording's length.
-    title : str
-    """
-    from matplotlib.figure import Figure
-    from matplotlib.ticker import FuncFormatter, MultipleLocator
-
-    rows = _rows(segments)
-    figure = Figure(figsize=(_WIDTH, 1.1 + 0.27 * max(1, len(rows))), layout="constrained")
-    axes = figure.subplots()
-    length = max(seconds, 1.0)
-    for place, row in enumerate(rows):
-        spans = _visible(row.spans, length / (_WIDTH * DPI))
-        colour = {"known": _KNOWN, "others": _OTHERS, "unknown": _UNKNOWN}[row.kind]
-        hatch = "//////" if row.kind == "unknown" else None
-        bars = [(start, end - start) for start, end in spans]
-        axes.broken_barh(bars, (place - 0.38, 0.76), facecolor=colour, edgecolor="#8c8c8c", linewidth=0, hatch=hatch)
-    axes.set_xlim(0, length)
-    axes.set_ylim(max(1, len(rows)) - 0.5, -0.5)
-    # A label may hold dollar signs, which matplotlib would take for mathematics.
-    axes.set_yticks(range(len(rows)), [printable(row.name)[:24] for row in rows], fontsize=8, parse_math=False)
-    times = axes.secondary_yaxis("right")
-    times.set_yticks(range(len(rows)), [clock(row.seconds) for row in rows], fontsize=7, color="#666666")
-    wanted = next((tick for tick in _TICK_SECONDS if length / tick <= 9), math.ceil(length / 9 / 86400) * 86400)
-    axes.xaxis.set_major_locator(MultipleLocator(wanted))
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: clock(value)))
-    axes.tick_params("x", labelsize=8)
-    axes.tick_params("y", length=0)
-    times.tick_params("y", length=0)
-    axes.set_axisbelow(True)
-    axes.grid(axis="x", color="#e6e6e6", linewidth=0.8)
-    for spine in ("top", "left", "right"):
-        axes.spines[spine].set_visible(False)
-    times.spines["right"].set_visible(False)
-    axes.set_xlabel("time, h:mm:ss", fontsize=8)
-    axes.set_title(printable(title)[:100], loc="left", fontsize=10, parse_math=False)
-    if not rows:
-        axes.text(0.5, 0.5, "no voice is heard", transform=axes.transAxes, ha="center", va="center", color="#666666")
-    return png(figure)
-
-
-class _Row(NamedTuple):
-    name: str
-    kind: str
-    seconds: float
-    spans: list[tuple[float, float]]
-
-
-def _rows(segments: Sequence[Segment]) -> list[_Row]:
-    by_label: dict[str | None, list[tuple[float, float]]] = {}
-    for segment in segments:
-        by_label.setdefault(segment.label, []).append((segment.start, segment.end))
-    unknown = by_label.pop(None, [])
-    known = sorted(
-        (_Row(label, "known", _total(spans), spans) for label, spans in by_label.items() if label is not None),
-        key=lambda row: -row.seconds,
-    )
-    # A row of its own takes no more room than one shared by a single label.
-    shown = known if len(known) <= _MOST_ROWS + 1 else known[:_MOST_ROWS]
-    left = known[len(shown) :]
-    rows = list(shown)
-    if left:
-        spans = [span for row in left for span in row.spans]
-        rows.append(_Row(f"{len(left)} others", "others", _total(spans), spans))
-    if unknown:
-        rows.append(_Row("unknown", "unknown", _total(unknown), unknown))
-    return rows
-
-
-def _total(spans: Sequence[tuple[float, float]]) -> float:
-    return sum(end - start for start, end in spans)
-
-
-def _visible(spans: Iterable[tuple[float, float]], pixel: float) -> list[tuple[float, float]]:
-    """Widen spans to a pixel's time at least, and join those with less than a pixel between them."""
-    joined: list[tuple[float, float]] = []
-    for start, end in sorted(spans):
-        end = max(end, start + pixel)
-        if joined and start < joined[-1][1] + pixel:
-            joined[-1] = (joined[-1][0], max(joined[-1][1], end))
-        else:
-            joined.append((start, end))
-    return joined

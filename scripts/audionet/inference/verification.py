@@ -8,14 +8,15 @@ from typing import NamedTuple
 
 import numpy as np
 
-from audionet.audio.spectrogram import FloatArray
+from audionet._paths import enrolled_path
 from audionet.classifier.enrolment import enrol, forget
 from audionet.classifier.prototypes import rate_at, voice_of
-from audionet.config import enrolled_path
-from audionet.data.dataset import UNKNOWN, label_problem
+from audionet.data.naming import UNKNOWN, label_problem
 from audionet.errors import DatasetError, ModelError, RecordingError, UsageError
-from audionet.inference.predictor import Clip, Predictor, look_through
-from audionet.utils.files import printable
+from audionet.inference.clip import Clip, look_through
+from audionet.inference.predictor import Predictor
+from audionet.utils.arrays import FloatArray
+from audionet.utils.text import printable
 
 RELIABLE_SECONDS = 10.0
 """Less of a voice than this is heard too little to be told from others reliably."""

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-Floats = NDArray[np.floating[Any]]
-Bools = NDArray[np.bool_]
-Ints = NDArray[np.int64]
+from audionet.utils.arrays import AnyFloatArray, BoolArray, IntArray
 
 _MOST_TRIALS = 5_000_000
-_MOST_DRAWN = 4_000_000  # numbers the bootstrap holds at once
 _GOLDEN = (5**0.5 - 1) / 2
 
 
@@ -38,7 +34,7 @@ class Detection:
 
     targets: int
     nontargets: int
-    thresholds: Floats
+    thresholds: AnyFloatArray
     false_alarms: NDArray[np.float64]
     misses: NDArray[np.float64]
 
@@ -76,7 +72,7 @@ class Detection:
         return float(costs.min() / min(of_misses, of_false_alarms))
 
 
-def detection(scores: Floats, target: Bools) -> Detection | None:
+def detection(scores: AnyFloatArray, target: BoolArray) -> Detection | None:
     """Operating points of scores, higher for targets; None where there are no targets or no nontargets.
 
     Parameters
@@ -101,12 +97,12 @@ def detection(scores: Floats, target: Bools) -> Detection | None:
 class Trials(NamedTuple):
     """Scores and whether each is a target's; `total` counts the trials left out too."""
 
-    scores: Floats
-    target: Bools
+    scores: AnyFloatArray
+    target: BoolArray
     total: int
 
 
-def trials(scores: Floats, true: Ints, label: int | None = None, most: int = _MOST_TRIALS) -> Trials:
+def trials(scores: AnyFloatArray, true: IntArray, label: int | None = None, most: int = _MOST_TRIALS) -> Trials:
     """Every recording against one label, or against all of them, pooled.
 
     All targets are kept. Where pooling makes more trials than `most`, each recording keeps equally many nontargets,
@@ -135,177 +131,3 @@ def trials(scores: Floats, true: Ints, label: int | None = None, most: int = _MO
     return Trials(
         np.concatenate([of_targets, nontargets]), np.arange(len(known) + len(nontargets)) < len(known), n * labels
     )
-
-
-@dataclass(frozen=True)
-class LabelScores:
-    """Precision, recall and F1 of each label, 0 where there is nothing to divide by.
-
-    Attributes
-    ----------
-    precision, recall, f1 : ndarray of float64, shape (labels,)
-    support : ndarray of int64, shape (labels,)
-        Recordings of each label.
-    """
-
-    precision: NDArray[np.float64]
-    recall: NDArray[np.float64]
-    f1: NDArray[np.float64]
-    support: Ints
-
-    @property
-    def tested(self) -> int:
-        """Labels that have a recording: those the macro averages are over."""
-        return int((self.support > 0).sum())
-
-    @property
-    def macro_precision(self) -> float:
-        """Mean precision of the tested labels; NaN where there are none."""
-        return self._macro(self.precision)
-
-    @property
-    def macro_recall(self) -> float:
-        """Mean recall of the tested labels; NaN where there are none."""
-        return self._macro(self.recall)
-
-    @property
-    def macro_f1(self) -> float:
-        """Mean F1 of the tested labels; NaN where there are none."""
-        return self._macro(self.f1)
-
-    def _macro(self, values: NDArray[np.float64]) -> float:
-        return float(values[self.support > 0].mean()) if self.tested else float("nan")
-
-
-def label_scores(true: Ints, given: Ints, labels: int) -> LabelScores:
-    """Hold the labels given against the true ones.
-
-    Parameters
-    ----------
-    true, given : ndarray of int64, shape (n,)
-        Label numbers; -1 for none of the labels.
-    labels : int
-        How many there are, at least 1.
-    """
-    from sklearn.metrics import precision_recall_fscore_support
-
-    # scikit-learn takes no empty arrays; what is none of the labels and given none counts nowhere.
-    true, given = np.append(true, -1), np.append(given, -1)
-    precision, recall, f1, support = precision_recall_fscore_support(
-        true, given, labels=np.arange(labels), zero_division=0
-    )
-    return LabelScores(precision, recall, f1, support.astype(np.int64))
-
-
-def top_k(probabilities: Floats, true: Ints, ks: Sequence[int]) -> dict[int, int]:
-    """How many of n recordings have their label among the k likeliest, for each k.
-
-    Of labels equally likely the first comes first, as where one is given.
-
-    Parameters
-    ----------
-    probabilities : ndarray of float, shape (n, labels)
-    true : ndarray of int64, shape (n,)
-        Label numbers; -1 for none of the labels, which is never among them.
-    ks : sequence of int
-    """
-    known = np.flatnonzero(true >= 0)
-    ranks = np.empty(len(known), np.int64)
-    for place, row in enumerate(known):
-        own, values = true[row], probabilities[row]
-        ranks[place] = np.sum(values > values[own]) + np.sum(values[:own] == values[own])
-    return {k: int((ranks < k).sum()) for k in ks}
-
-
-def bootstrap_ratio(
-    numerators: Floats, denominators: Floats, samples: int = 2000, seed: int = 0
-) -> tuple[float, float]:
-    """95 % percentile interval of a ratio of sums, resampling recordings (Efron and Tibshirani, 1993).
-
-    For accuracy per chunk, a recording's numerator is its chunks answered rightly, its denominator all its chunks:
-    chunks of one recording go together, so that it is recordings that are drawn. Where all are right, or all wrong,
-    every resample says the same and the interval has no width; it proves nothing then, and Wilson's interval
-    (`metrics.accuracy`) belongs beside it.
-
-    Parameters
-    ----------
-    numerators, denominators : ndarray of float, shape (recordings,)
-        The denominators are not negative.
-    samples, seed : int
-
-    Returns
-    -------
-    low, high : float
-        NaN where the denominators are all 0.
-    """
-    pairs = np.stack([numerators, denominators]).astype(np.float64)
-    if not pairs[1].any():
-        return float("nan"), float("nan")
-    # Recordings with the same numbers are interchangeable: drawing how often each kind comes is the same, and faster.
-    kinds, sizes = np.unique(pairs, axis=1, return_counts=True)
-    generator = np.random.default_rng(seed)
-    block = max(1, _MOST_DRAWN // len(sizes))
-    ratios = []
-    for start in range(0, samples, block):
-        drawn = generator.multinomial(len(numerators), sizes / sizes.sum(), min(block, samples - start))
-        above, below = kinds @ drawn.T
-        ratios.append(above[below > 0] / below[below > 0])
-    low, high = np.quantile(np.concatenate(ratios), [0.025, 0.975])
-    return float(low), float(high)
-
-
-def bootstrap(values: Floats, weights: Floats | None = None, samples: int = 2000, seed: int = 0) -> tuple[float, float]:
-    """95 % interval of the mean of recordings' values, weighted where weights are given; see `bootstrap_ratio`.
-
-    Parameters
-    ----------
-    values, weights : ndarray of float, shape (recordings,)
-    samples, seed : int
-    """
-    weights = np.ones(len(values)) if weights is None else weights
-    return bootstrap_ratio(values * weights, weights, samples, seed)
-
-
-@dataclass(frozen=True)
-class Reliability:
-    """How often answers are right, by how probable they were said to be.
-
-    Attributes
-    ----------
-    edges : ndarray of float64, shape (bins + 1,)
-        Of bins of equal width from 0 to 1; a probability on an edge belongs to the bin below.
-    confidence, accuracy : ndarray of float64, shape (bins,)
-        Mean probability and share of right answers; NaN in empty bins.
-    counts : ndarray of int64, shape (bins,)
-    error : float
-        Expected calibration error: the mean of ``|accuracy - confidence|`` over the n answers; NaN without any.
-    n : int
-    """
-
-    edges: NDArray[np.float64]
-    confidence: NDArray[np.float64]
-    accuracy: NDArray[np.float64]
-    counts: Ints
-    error: float
-    n: int
-
-
-def reliability(probabilities: Floats, right: Bools, bins: int = 15) -> Reliability:
-    """Reliability and expected calibration error (Naeini et al., 2015; bins as in Guo et al., 2017).
-
-    Parameters
-    ----------
-    probabilities : ndarray of float, shape (n,)
-        Of the answers given.
-    right : ndarray of bool, shape (n,)
-    bins : int
-    """
-    edges = np.linspace(0, 1, bins + 1)
-    places = np.searchsorted(edges[1:-1], probabilities)
-    counts = np.bincount(places, minlength=bins)
-    claimed = np.bincount(places, probabilities, bins)
-    found = np.bincount(places, right, bins)
-    n = len(right)
-    filled = np.where(counts, counts, np.nan)
-    error = float(np.abs(found - claimed).sum() / n) if n else float("nan")
-    return Reliability(edges, claimed / filled, found / filled, counts, error, n)

@@ -13,16 +13,17 @@ from typing import Any
 import numpy as np
 
 from audionet.audio.decoding import header
-from audionet.audio.spectrogram import UInt8Array
 from audionet.backbones.inception import Tap, packed_weights, tapped
-from audionet.config import PretrainConfig, available_cores
 from audionet.errors import BackboneError
+from audionet.pretraining.config import PretrainConfig
 from audionet.pretraining.manifest import Source
 from audionet.pretraining.network import LOSS_WEIGHTS
 from audionet.pretraining.teachers import TEACHERS
 from audionet.pretraining.trainer import Pretrained, told
 from audionet.pretraining.views import SPEEDS
+from audionet.utils.arrays import UInt8Array
 from audionet.utils.files import make_folder, write_bytes, write_json
+from audionet.utils.parallel import available_cores
 
 MOST_BYTES = 50_000_000
 """A backbone is bundled with the code, and has to stay small enough for that."""

@@ -10,8 +10,9 @@ from typing import Any
 
 from audionet.audio.decoding import AUDIO_SUFFIXES
 from audionet.errors import DatasetError
-from audionet.utils.console import count, warn
-from audionet.utils.files import printable, read_json, walk
+from audionet.utils.console import warn
+from audionet.utils.files import read_json, walk
+from audionet.utils.text import count, printable
 
 TASKS = ("speaker", "word", "sound")
 """What can be learned of a recording, with one head of the network each."""

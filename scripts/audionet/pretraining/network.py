@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from audionet.backbones.inception import Tap, inception_v3
-from audionet.config import PretrainConfig
+from audionet.pretraining.config import PretrainConfig
 from audionet.pretraining.views import CONTENT_WIDTH
 
 COSINE_SCALE = 30.0

@@ -17,10 +17,10 @@ import numpy as np
 import soundfile
 
 from audionet.audio.decoding import has_ffmpeg
-from audionet.audio.recording import Int16Array
 from audionet.errors import RecordingError
 from audionet.pretraining.manifest import Corpus, Lesson
 from audionet.pretraining.views import PICTURE, samples_of
+from audionet.utils.arrays import Int16Array
 from audionet.utils.console import progress, warn
 from audionet.utils.files import atomic_path, make_folder
 from audionet.utils.parallel import WorkerDied, local_processes, map_unordered

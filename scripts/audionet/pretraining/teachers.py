@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import warnings
 import zipfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
-from audionet.audio.recording import Int16Array, to_float
-from audionet.audio.spectrogram import FloatArray
-from audionet.augment.distortion import at_speed
-from audionet.errors import RecordingError, UsageError
+from audionet.audio.resampling import at_speed
+from audionet.audio.samples import to_float
+from audionet.backbones.resemblyzer import voice_encoder
+from audionet.errors import RecordingError
 from audionet.pretraining.views import PICTURE, SPEEDS, samples_of
+from audionet.utils.arrays import FloatArray, Int16Array
 from audionet.utils.console import progress, warn
 from audionet.utils.files import atomic_path, make_folder
 from audionet.utils.parallel import WorkerDied, local_processes, map_unordered
@@ -45,29 +45,6 @@ class Teacher:
     url: str
     width: int
     load: Callable[[], Callable[[FloatArray], FloatArray]]
-
-
-@functools.lru_cache(maxsize=1)
-def voice_encoder() -> Any:
-    """Resemblyzer's network, on one thread: there is a process for each core.
-
-    Raises
-    ------
-    UsageError
-        If it is not installed.
-    """
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of what its own dependencies are about to change
-            import torch
-            from resemblyzer import VoiceEncoder
-    except ImportError as error:
-        raise UsageError(
-            f"the teacher resemblyzer takes the package {error.name}: pip install -r requirements-pretrain.txt, "
-            "or train without it (--teacher none)"
-        ) from None
-    torch.set_num_threads(1)
-    return VoiceEncoder("cpu", verbose=False)
 
 
 def _resemblyzer() -> Callable[[FloatArray], FloatArray]:

@@ -14,10 +14,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from audionet.audio.spectrogram import FloatArray, UInt8Array
 from audionet.backbones.tf_runtime import import_keras
-from audionet.config import PretrainConfig
 from audionet.errors import DatasetError, ModelError
+from audionet.pretraining.config import PretrainConfig
 from audionet.pretraining.manifest import Corpus, gather, read_manifest
 from audionet.pretraining.network import Student, build
 from audionet.pretraining.pitch_shift import with_other_pitches
@@ -25,9 +24,10 @@ from audionet.pretraining.teachers import TEACHERS, answers_of
 from audionet.pretraining.views import SPEEDS, Task, make
 from audionet.training.checkpoint import Checkpoint, State
 from audionet.training.tensorboard_log import Scalars
-from audionet.utils.console import count, progress, warn
-from audionet.utils.files import reason
+from audionet.utils.arrays import FloatArray, UInt8Array
+from audionet.utils.console import progress, warn
 from audionet.utils.parallel import WorkerDied, local_processes, map_unordered
+from audionet.utils.text import count, reason
 
 _STRETCHES_A_TASK = 4
 _WARM_UP_SHARE = 0.05

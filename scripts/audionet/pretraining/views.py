@@ -17,14 +17,16 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from audionet.audio.config import PictureConfig
 from audionet.audio.decoding import open_sound
+from audionet.audio.image import colour
 from audionet.audio.network_input import COEFFICIENTS, cosine_transform
-from audionet.audio.recording import Int16Array, resampled, to_int16
-from audionet.audio.spectrogram import FloatArray, UInt8Array, colour, level
-from audionet.augment.distortion import at_speed
+from audionet.audio.resampling import at_speed, resampled
+from audionet.audio.samples import to_int16
+from audionet.audio.spectrogram import level
 from audionet.augment.waveform import Recipe, variant
-from audionet.config import PictureConfig
 from audionet.errors import RecordingError
+from audionet.utils.arrays import FloatArray, Int16Array, UInt8Array
 
 SPEEDS = (0.85, 0.92, 1.0, 1.08, 1.15)
 """How much faster recordings are played; pitch and formants move with it."""

@@ -12,11 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from audionet.audio.spectrogram import FloatArray
 from audionet.classifier.head import standardisation
 from audionet.metrics.accuracy import Groups
-
-IntArray = NDArray[np.int64]
+from audionet.utils.arrays import FloatArray, IntArray
 
 STRENGTHS = 10.0 ** np.arange(1, 6.5, 0.5)
 """C, times the features' width: from strong regularisation to weak."""

@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 import functools
-import importlib
-import importlib.util
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
+from audionet.audio.config import PictureConfig
+from audionet.audio.image import render
 from audionet.audio.network_input import cosine_transform, picture_features
-from audionet.audio.recording import SILENT, Int16Array, is_silent, to_float
-from audionet.audio.spectrogram import FloatArray, UInt8Array, level, render
-from audionet.augment.distortion import CLEAN, at_rate, under
+from audionet.audio.recording import SILENT
+from audionet.audio.resampling import at_rate
+from audionet.audio.samples import is_silent
+from audionet.audio.spectrogram import level
+from audionet.augment.distortion import CLEAN, under
 from audionet.backbones.litert import AT_A_TIME, Runner
-from audionet.config import PictureConfig
+from audionet.backbones.resemblyzer import embedding
 from audionet.errors import RecordingError
-from audionet.pretraining.teachers import voice_encoder
 from audionet.probing.tasks import Excerpt, Material, cut, read_excerpt, uses
+from audionet.utils.arrays import FloatArray, Int16Array, UInt8Array
 from audionet.utils.console import progress
 from audionet.utils.parallel import Pool, WorkerDied, map_unordered
 
@@ -159,20 +160,6 @@ def mfcc_frames(levels: FloatArray) -> FloatArray:
     heard = levels.max(axis=0) >= SOUNDING_LEVEL
     frames: FloatArray = np.ascontiguousarray((cosine_transform() @ levels[:, heard]).T)
     return frames
-
-
-def has_resemblyzer() -> bool:
-    """Whether Resemblyzer is installed."""
-    return importlib.util.find_spec(RESEMBLYZER.lower()) is not None
-
-
-def embedding(piece: Int16Array) -> FloatArray:
-    """Resemblyzer's embedding of a clip at 16 kHz, shape (256,) (Wan et al., Generalized end-to-end loss, 2018)."""
-    encoder = voice_encoder()
-    normalised = importlib.import_module("resemblyzer.audio").normalize_volume
-    sound: NDArray[Any] = normalised(to_float(piece), -30, increase_only=True)  # as it was trained
-    embedded: FloatArray = encoder.embed_utterance(sound).astype(np.float32)
-    return embedded
 
 
 @functools.lru_cache(maxsize=16)

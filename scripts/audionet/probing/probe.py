@@ -3,29 +3,25 @@
 from __future__ import annotations
 
 import dataclasses
-import platform
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from audionet.audio.spectrogram import FloatArray, UInt8Array
-from audionet.augment.distortion import CLEAN, TITLES, at_rate
+from audionet.audio.config import PictureConfig
+from audionet.audio.resampling import at_rate
+from audionet.augment.distortion import CLEAN, TITLES
 from audionet.backbones.inception import Tap, inception_v3
 from audionet.backbones.litert import AT_A_TIME, Runner
-from audionet.backbones.registry import Backbone, description, from_model, prepare
+from audionet.backbones.registry import Backbone, from_model, prepare
+from audionet.backbones.resemblyzer import has_resemblyzer
 from audionet.backbones.tf_runtime import import_tensorflow
-from audionet.config import PictureConfig, ProbeConfig
-from audionet.data.dataset import evenly
 from audionet.errors import DatasetError, RecordingError
-from audionet.metrics.accuracy import Accuracy, Groups, accuracy
-from audionet.metrics.detection import bootstrap_ratio
+from audionet.metrics.accuracy import Groups
 from audionet.probing.classifiers import Examples, linear_probe, mixtures
+from audionet.probing.config import ProbeConfig
 from audionet.probing.features import (
     BANDS,
     FRAMES,
@@ -36,10 +32,11 @@ from audionet.probing.features import (
     Network,
     clips_of,
     described,
-    has_resemblyzer,
     pixels_of,
 )
+from audionet.probing.results import FeatureSet, Probed, Probing, TaskResult
 from audionet.probing.tasks import Excerpt, Material, ProbeTask, find_materials, read_excerpt
+from audionet.utils.arrays import FloatArray, UInt8Array, evenly
 from audionet.utils.console import warn
 from audionet.utils.files import make_folder
 from audionet.utils.parallel import Pool, local_processes
@@ -55,102 +52,7 @@ JOINED = {"bands": BANDS, "mfcc": MFCC}
 _RANDOM_SIDE = 128
 _RANDOM_SEED = 0
 _SAMPLES = 32
-_RESAMPLES = 2000
 _TIMED_RUNS = 3
-
-Bools = NDArray[np.bool_]
-
-
-@dataclass(frozen=True)
-class FeatureSet:
-    """What a row of the table is about: the kinds of features that are joined."""
-
-    name: str
-    parts: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Probed:
-    """What a probe on one set of features answered.
-
-    Attributes
-    ----------
-    features : str
-    width : int
-    right : dict of str to ndarray of bool, shape (answers,)
-        Under each condition.
-    cs : list of float
-        The regularisation chosen in each fold; empty for mixtures.
-    at_edge, unconverged : int
-        In how many folds it was the first or the last that was tried, and fitting was stopped.
-    seconds : float
-    """
-
-    features: str
-    width: int
-    right: dict[str, Bools]
-    cs: list[float]
-    at_edge: int
-    unconverged: int
-    seconds: float
-
-
-@dataclass(frozen=True)
-class TaskResult:
-    """What came of a task.
-
-    Attributes
-    ----------
-    title, split, unit : str
-        See `Material` and `ProbeTask`.
-    labels : list of str
-    learned_clips : int
-        Clips learned from; where recordings are held out in turn, all of them.
-    recordings : dict of str to list of str
-        Under each condition, clean first, the recording of each answer.
-    feature_seconds : float
-        Time spent on the material's features, which its tasks share.
-    rows : list of Probed
-    """
-
-    title: str
-    split: str
-    unit: str
-    labels: list[str]
-    learned_clips: int
-    recordings: dict[str, list[str]]
-    feature_seconds: float
-    rows: list[Probed]
-
-    def accuracy(self, row: Probed, condition: str) -> Accuracy:
-        """Share of right answers, with Wilson's interval or, where recordings have several, one that resamples them."""
-        return grouped_accuracy(row.right[condition], self.recordings[condition])
-
-    @property
-    def changed(self) -> list[str]:
-        """The conditions other than training's."""
-        return [condition for condition in self.recordings if condition != CLEAN]
-
-    def mean_share(self, row: Probed) -> float:
-        """Share right under changed conditions, the mean of them."""
-        return sum(float(row.right[name].mean()) for name in self.changed) / len(self.changed)
-
-    def difference(self, row: Probed, seed: int) -> tuple[float, float, float]:
-        """How much better than MFCC statistics under changed conditions on average, and its 95 % interval."""
-        baseline = next(other for other in self.rows if other.features == MFCC)
-        pairs = [(row.right[name], baseline.right[name], self.recordings[name]) for name in self.changed]
-        return paired_difference(pairs, seed)
-
-
-@dataclass(frozen=True)
-class Probing:
-    """A whole run: what is known before the first task, and what each task takes."""
-
-    config: ProbeConfig
-    materials: list[Material]
-    notes: list[str]
-    backbones: list[Backbone]
-    samples: list[bytes]
 
 
 def prepare_probing(config: ProbeConfig) -> Probing:
@@ -401,50 +303,6 @@ def _scores(
     return scores, sum(widths), outcomes
 
 
-def grouped_accuracy(right: Bools, groups: Sequence[str]) -> Accuracy:
-    """Share of right answers with its 95 % interval.
-
-    Wilson's where each group has one answer; else from resampling groups, unless all are alike, of which resampling
-    can prove nothing: then Wilson's again, widened by the design effect (see `metrics.accuracy`).
-    """
-    if len(set(groups)) == len(groups):
-        return accuracy(right)
-    whole = accuracy(right, groups)
-    members = Groups(groups)
-    low, high = bootstrap_ratio(np.bincount(members.member, right).astype(float), members.sizes.astype(float))
-    return whole if low == high else dataclasses.replace(whole, low=low, high=high)
-
-
-def paired_difference(
-    pairs: Sequence[tuple[Bools, Bools, Sequence[str]]], seed: int, samples: int = _RESAMPLES
-) -> tuple[float, float, float]:
-    """Mean over conditions of one accuracy less another's, and its 95 % interval from resampling recordings.
-
-    Each resample draws the same recordings for both and under all conditions (paired percentile bootstrap, Efron and
-    Tibshirani, 1993), so that what is hard for both does not widen the interval.
-
-    Parameters
-    ----------
-    pairs : sequence of (ndarray of bool, ndarray of bool, sequence of str)
-        For each condition: the one's answers, the other's, and the recording of each.
-    seed, samples : int
-
-    Returns
-    -------
-    difference, low, high : float
-    """
-    place = {name: i for i, name in enumerate(dict.fromkeys(name for *_, groups in pairs for name in groups))}
-    gained, answered = np.zeros((len(place), len(pairs))), np.zeros((len(place), len(pairs)))
-    for condition, (one, other, groups) in enumerate(pairs):
-        member = np.array([place[name] for name in groups])
-        gained[:, condition] = np.bincount(member, one.astype(float) - other, len(place))
-        answered[:, condition] = np.bincount(member, minlength=len(place))
-    drawn = np.random.default_rng(seed).multinomial(len(place), np.full(len(place), 1 / len(place)), samples)
-    differences = (drawn @ gained / np.maximum(drawn @ answered, 1)).mean(axis=1)
-    low, high = np.quantile(differences, [0.025, 0.975])
-    return float((gained.sum(axis=0) / answered.sum(axis=0)).mean()), float(low), float(high)
-
-
 def pictures_a_second(backbone: Backbone, samples: Sequence[bytes]) -> float:
     """How fast a network is on one thread, decoding not counted; the best of three runs."""
     pixels = pixels_of(samples, backbone.input_size)
@@ -456,53 +314,3 @@ def pictures_a_second(backbone: Backbone, samples: Sequence[bytes]) -> float:
         runner.features(pixels, AT_A_TIME)
         seconds.append(time.perf_counter() - started)
     return len(pixels) / min(seconds)
-
-
-def as_json(run: Probing, results: Sequence[TaskResult], speeds: Sequence[float]) -> dict[str, Any]:
-    """All of it, for a file."""
-    packages = ("numpy", "scipy", "scikit-learn", "ai-edge-litert")
-    settings = {
-        name: str(value) if isinstance(value, Path) else value for name, value in dataclasses.asdict(run.config).items()
-    }
-    return {
-        "format": 1,
-        "settings": settings,
-        "versions": {"python": platform.python_version(), **{name: metadata.version(name) for name in packages}},
-        "notes": run.notes,
-        "backbones": [
-            description(backbone) | {"bytes": backbone.path.stat().st_size, "pictures_a_second": speed}
-            for backbone, speed in zip(run.backbones, speeds, strict=True)
-        ],
-        "tasks": [_task_as_json(result, run.config.seed) for result in results],
-    }
-
-
-def _task_as_json(result: TaskResult, seed: int) -> dict[str, Any]:
-    rows = []
-    for row in result.rows:
-        conditions = {name: dataclasses.asdict(result.accuracy(row, name)) for name in result.recordings}
-        difference = result.difference(row, seed) if result.changed else (None, None, None)
-        rows.append(
-            {
-                "features": row.features,
-                "width": row.width,
-                "conditions": conditions,
-                "less_mfcc_statistics": dict(zip(("difference", "low", "high"), difference, strict=True)),
-                "c": row.cs,
-                "c_at_edge": row.at_edge,
-                "unconverged": row.unconverged,
-                "seconds": row.seconds,
-            }
-        )
-    return {
-        "title": result.title,
-        "split": result.split,
-        "answers_are_for": result.unit,
-        "labels": result.labels,
-        "learned_clips": result.learned_clips,
-        "feature_seconds": result.feature_seconds,
-        "tested": {
-            name: {"answers": len(found), "recordings": len(set(found))} for name, found in result.recordings.items()
-        },
-        "rows": rows,
-    }

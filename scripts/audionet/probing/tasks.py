@@ -12,13 +12,15 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from audionet.audio.decoding import AUDIO_SUFFIXES, Float32Array, open_sound
-from audionet.audio.recording import Int16Array, resampled, to_int16
-from audionet.config import ProbeConfig
-from audionet.data.dataset import label_folders
+from audionet.audio.decoding import AUDIO_SUFFIXES, open_sound
+from audionet.audio.resampling import resampled
+from audionet.audio.samples import to_int16
+from audionet.data.naming import label_folders
 from audionet.errors import DatasetError
-from audionet.utils.console import count
-from audionet.utils.files import printable, walk
+from audionet.probing.config import ProbeConfig
+from audionet.utils.arrays import FloatArray, Int16Array
+from audionet.utils.files import walk
+from audionet.utils.text import count, printable
 
 FOLDS = 5
 READERS = 51
@@ -214,7 +216,7 @@ def read_excerpt(excerpt: Excerpt, highest_rate: int, most_seconds: float) -> He
     RecordingError
         If it cannot be decoded to its end.
     """
-    blocks: list[Float32Array] = []
+    blocks: list[FloatArray] = []
     with open_sound(excerpt.path) as sound:
         rate = min(sound.rate, highest_rate)
         left = math.ceil(most_seconds * rate) if excerpt.whole else None

@@ -17,15 +17,14 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp
 
-from audionet.config import ServeConfig
 from audionet.errors import AudioNetError
 from audionet.serving import metrics as instruments
 from audionet.serving import openapi as schemas
+from audionet.serving.config import ServeConfig
 from audionet.serving.metrics import Instruments
 from audionet.serving.middleware import Gate
-from audionet.serving.openapi import RECORDING, problems
+from audionet.serving.openapi import RECORDING, problems, reference_page
 from audionet.serving.problems import ProblemError
-from audionet.serving.reference import reference_page
 from audionet.serving.service import Service
 from audionet.serving.uploads import Upload, received
 

@@ -11,8 +11,8 @@ from typing import NamedTuple
 import numpy as np
 
 from audionet.audio.network_input import STATISTICS_WIDTHS
-from audionet.audio.spectrogram import FloatArray, UInt8Array
 from audionet.inference.predictor import ChunkAnswer, Predictor
+from audionet.utils.arrays import FloatArray, UInt8Array
 
 
 class _Waiting(NamedTuple):

@@ -8,8 +8,9 @@ import math
 import numpy as np
 from PIL import Image
 
-from audionet.audio.spectrogram import VIRIDIS, UInt8Array
-from audionet.config import PictureConfig
+from audionet.audio.config import PictureConfig
+from audionet.audio.image import VIRIDIS
+from audionet.utils.arrays import UInt8Array
 
 QUALITY = 85
 _ROUNDING = 1e-6

@@ -1,8 +1,9 @@
 """A process of its own for what strangers send: recordings in, pictures out, within a limit of memory.
 
-Started as ``python -m audionet.serving.decode_worker MEGABYTES``. A job comes as a line of JSON on stdin. What it makes goes out on
-stdout as frames: a line of JSON, and as many bytes as its `size` says. Nothing that comes back is ever executed or
-unpickled, so that a decoder that a hostile file has taken over gains this process, and not the one that serves.
+Started as ``python -m audionet.serving.decode_worker MEGABYTES``. A job comes as a line of JSON on stdin. What it makes
+goes out on stdout as frames: a line of JSON, and as many bytes as its `size` says. Nothing that comes back is ever
+executed or unpickled, so that a decoder that a hostile file has taken over gains this process, and not the one that
+serves.
 """
 
 from __future__ import annotations
@@ -18,13 +19,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
 
+from audionet.audio.config import PictureConfig
 from audionet.audio.decoding import open_sound
+from audionet.audio.image import decode
 from audionet.audio.network_input import model_inputs, picture_features
 from audionet.audio.recording import SILENT
-from audionet.audio.spectrogram import decode
-from audionet.config import PictureConfig
 from audionet.errors import LimitError, RecordingError
-from audionet.inference.predictor import Clip
+from audionet.inference.clip import Clip
 from audionet.serving.clip_image import Strip
 from audionet.utils.settings import from_json
 

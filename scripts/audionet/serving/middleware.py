@@ -11,7 +11,7 @@ import time
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from audionet.config import ServeConfig
+from audionet.serving.config import ServeConfig
 from audionet.serving.metrics import Instruments
 from audionet.serving.problems import ProblemError
 

@@ -20,8 +20,8 @@ import uvicorn
 from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from audionet.config import ServeConfig
 from audionet.errors import AudioNetError
+from audionet.serving.config import ServeConfig
 from audionet.serving.problems import PROBLEM_JSON, ProblemError
 from audionet.serving.service import Service
 

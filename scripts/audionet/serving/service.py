@@ -14,17 +14,19 @@ from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
+from audionet.audio.config import PictureConfig
 from audionet.audio.decoding import has_ffmpeg
-from audionet.config import PictureConfig, ServeConfig, available_cores
 from audionet.errors import AudioNetError, BusyError, LimitError, ModelError
 from audionet.inference.diarization import window_of
 from audionet.inference.formatting import answer_json, segment_json
 from audionet.inference.predictor import ChunkAnswer, Predictor
 from audionet.inference.segmentation import Window, segments
 from audionet.serving.batching import Batcher
+from audionet.serving.config import ServeConfig
 from audionet.serving.decode_pool import Decoder, Decoders
 from audionet.serving.decode_worker import Job, Limits
 from audionet.serving.metrics import Instruments
+from audionet.utils.parallel import available_cores
 
 log = logging.getLogger("audionet.serve")
 

@@ -17,7 +17,7 @@ from starlette.requests import Request
 
 from audionet.audio.decoding import AUDIO_SUFFIXES
 from audionet.serving.problems import ProblemError
-from audionet.utils.files import printable
+from audionet.utils.text import printable
 
 _MULTIPART = "multipart/form-data"
 _MOST_FIELDS = 16

@@ -9,16 +9,19 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from audionet.audio.spectrogram import FloatArray
+from audionet.audio.config import PictureConfig
 from audionet.backbones.bottlenecks import Bottlenecks, bottlenecks_of
-from audionet.backbones.cache import IntArray
 from audionet.backbones.registry import Backbone
-from audionet.config import PictureConfig, RetrainConfig, available_cores
-from audionet.data.dataset import SETS, UNKNOWN, Picture, Split, split_pictures, without_copies
+from audionet.data.dataset import Picture
+from audionet.data.naming import UNKNOWN
+from audionet.data.split import SETS, Split, split_pictures, without_copies
 from audionet.errors import DatasetError
+from audionet.training.config import RetrainConfig
 from audionet.training.datasets import FeatureExamples
-from audionet.utils.console import count, table, warn
-from audionet.utils.files import printable
+from audionet.utils.arrays import FloatArray, IntArray
+from audionet.utils.console import warn
+from audionet.utils.parallel import available_cores
+from audionet.utils.text import count, printable, table
 
 _MOST_LABELS_SHOWN = 40
 _MOST_ODD_ONES_SHOWN = 5

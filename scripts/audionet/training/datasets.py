@@ -10,12 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from audionet.audio.network_input import model_inputs, picture_features
-from audionet.audio.spectrogram import FloatArray
-from audionet.backbones.cache import IntArray, Records
-from audionet.config import available_cores
+from audionet.backbones.cache import Records
 from audionet.data.dataset import Picture
 from audionet.errors import DatasetError
-from audionet.utils.files import printable
+from audionet.utils.arrays import FloatArray, IntArray
+from audionet.utils.parallel import available_cores
+from audionet.utils.text import printable
 
 Item = TypeVar("Item")
 

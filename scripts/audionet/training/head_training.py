@@ -7,16 +7,16 @@ from typing import Any
 
 import numpy as np
 
-from audionet.audio.spectrogram import FloatArray
 from audionet.backbones.tf_runtime import import_tensorflow
 from audionet.classifier.head import EPSILON, Head, Layer, standardisation
-from audionet.config import RetrainConfig
 from audionet.errors import ModelError
 from audionet.training.checkpoint import Checkpoint
+from audionet.training.config import RetrainConfig
 from audionet.training.datasets import Examples, FeatureExamples
 from audionet.training.tensorboard_log import Curves
 from audionet.training.train_loop import Fit, fit
 from audionet.training.train_step import Network
+from audionet.utils.arrays import FloatArray
 
 COSINE_SCALE = 16.0
 """Logits of the cosine head reach from minus this to this; more makes surer answers."""

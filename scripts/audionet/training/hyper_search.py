@@ -8,12 +8,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from audionet.config import LEARNING_RATES, RetrainConfig
 from audionet.errors import DatasetError
+from audionet.training.config import LEARNING_RATES, RetrainConfig
 from audionet.training.datasets import FeatureExamples
 from audionet.training.head_training import train_head
-from audionet.utils.console import table, tracked
-from audionet.utils.files import printable
+from audionet.utils.console import tracked
+from audionet.utils.text import printable, table
 
 _FOLDS = 4
 _SHOWN = 5
@@ -127,7 +127,7 @@ def _judge(
         # No validation set: choosing the best step by the fold would flatter whatever wavers most.
         head, _ = train_head(examples.some(training), examples.some(judged[:0]), labels, widths, config)
         held = examples.some(judged)
-        probabilities = head.answers(held)
+        probabilities = head.answers(held.blocks())
         right += float((probabilities.argmax(axis=1) == held.labels).sum())
         losses += float(-np.log(np.maximum(probabilities[np.arange(len(judged)), held.labels], 1e-12)).sum())
     return Tried(right / len(examples.labels), losses / len(examples.labels), settings)

@@ -10,14 +10,14 @@ from typing import Any
 import numpy as np
 
 from audionet.audio.network_input import STATISTICS_WIDTHS
-from audionet.audio.spectrogram import FloatArray, UInt8Array
 from audionet.backbones.registry import Backbone
 from audionet.backbones.tf_runtime import import_tensorflow, mixed_precision, training_strategy
 from audionet.classifier.head import Head
-from audionet.config import RetrainConfig
 from audionet.errors import BackboneError, UsageError
+from audionet.training.config import RetrainConfig
 from audionet.training.head_training import head_layers, head_of, put_head
 from audionet.training.train_step import Network
+from audionet.utils.arrays import FloatArray, UInt8Array
 
 
 @dataclass(frozen=True)

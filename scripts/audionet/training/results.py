@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
-from audionet.audio.spectrogram import FloatArray
-from audionet.backbones.cache import IntArray
+from audionet.backbones.registry import Backbone
+from audionet.classifier.calibration import tempered
+from audionet.classifier.head import Head
+from audionet.classifier.open_set import OpenSet
 from audionet.data.dataset import Picture
 from audionet.metrics.accuracy import Accuracy, Groups, accuracy
+from audionet.training.config import RetrainConfig
+from audionet.training.data_module import Data
+from audionet.training.train_loop import Fit
+from audionet.utils.arrays import FloatArray, IntArray
 
 
 @dataclass(frozen=True)
@@ -71,3 +79,103 @@ def _measure(probabilities: FloatArray, pictures: Sequence[Picture], labels: Seq
     answers = groups.mean(probabilities).argmax(axis=1)
     whole = np.array([labels[g] == label for g, (label, _) in zip(answers, groups.names, strict=True)])
     return Measured(accuracy(right, recordings), accuracy(whole))
+
+
+TUNED = "_tuned"
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A trained network, and what its LiteRT version says: the arithmetic that will label.
+
+    Attributes
+    ----------
+    backbone : Backbone
+        The network up to the top, as LiteRT.
+    head : Head
+    fitted : Fit
+        How the training went.
+    features : ndarray of float32, shape (points, width)
+        What the top is given of some pictures.
+    compared : ndarray of float32, shape (n, width)
+        The same of the pictures that voices are compared by.
+    validation, testing : ndarray of float32, shape (n, labels)
+        Probabilities for these sets.
+    """
+
+    backbone: Backbone
+    head: Head
+    fitted: Fit
+    features: FloatArray
+    compared: FloatArray
+    validation: FloatArray
+    testing: FloatArray
+
+    def score(self, labels: IntArray) -> tuple[float, float]:
+        """Share right on the validation set, and how likely its labels were (mean log-likelihood)."""
+        right = self.validation.argmax(axis=1) == labels
+        likely = self.validation[np.arange(len(labels)), labels]
+        return float(right.mean()), float(np.log(np.maximum(likely, 1e-12)).mean())
+
+    def cooled(self, temperature: float) -> Candidate:
+        """The same network, less or more sure of itself."""
+        return dataclasses.replace(
+            self,
+            head=self.head.cooled(temperature),
+            validation=tempered(self.validation, temperature),
+            testing=tempered(self.testing, temperature),
+        )
+
+
+@dataclass(frozen=True)
+class Trained:
+    """All that a training came to.
+
+    Attributes
+    ----------
+    data : Data
+    backbone : Backbone
+        The network up to the top, as LiteRT.
+    head : Head
+        Calibrated.
+    temperature : float
+        What its logits were divided by to calibrate it.
+    open_set : OpenSet
+    baseline : Head or None
+        The top on MFCC statistics, where the pictures have them.
+    fitted : Fit
+        How the training of the network that was kept went.
+    config : RetrainConfig
+        As asked, or as --hyper_search found better.
+    validation_accuracy : float or None
+        Share of validation chunks right; None without a validation set.
+    test : Test or None
+    points : list of Picture
+        Some of the pictures, evenly from the first to the last.
+    features : ndarray of float32, shape (len(points), width)
+        What the top is given of them.
+    summaries : Path
+        Where this training's curves went.
+    leftovers : list of Path
+        What is needed until the model is published, and to go on if that does not happen.
+    """
+
+    data: Data
+    backbone: Backbone
+    head: Head
+    temperature: float
+    open_set: OpenSet
+    baseline: Head | None
+    fitted: Fit
+    config: RetrainConfig
+    validation_accuracy: float | None
+    test: Test | None
+    points: list[Picture]
+    features: FloatArray
+    summaries: Path
+    leftovers: list[Path]
+
+    @property
+    def heard_those_left_out(self) -> bool:
+        """Whether the network itself was trained on the labels that were then played to it as unknown voices."""
+        return self.config.from_scratch or self.backbone.name.endswith(TUNED)

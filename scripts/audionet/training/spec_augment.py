@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from audionet.audio.spectrogram import VIRIDIS
+from audionet.audio.image import VIRIDIS
 from audionet.backbones.tf_runtime import import_tensorflow
 
 _WIDEST = 0.15

@@ -9,10 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from audionet.audio.spectrogram import FloatArray
 from audionet.backbones.tf_runtime import import_tensorflow
-from audionet.utils.files import make_folder, printable, write_bytes
+from audionet.utils.arrays import FloatArray
+from audionet.utils.files import make_folder, write_bytes
 from audionet.utils.plots import Point
+from audionet.utils.text import printable
 
 SETS_SHOWN = ("training", "validation")
 

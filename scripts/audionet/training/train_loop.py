@@ -11,14 +11,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from audionet.backbones.cache import IntArray
 from audionet.backbones.tf_runtime import import_tensorflow
-from audionet.config import RetrainConfig
 from audionet.errors import ModelError
 from audionet.training.checkpoint import Checkpoint, State
+from audionet.training.config import RetrainConfig
 from audionet.training.datasets import Examples, ahead, batches
 from audionet.training.tensorboard_log import Curves
 from audionet.training.train_step import Look, Network, Steps, class_weights
+from audionet.utils.arrays import IntArray
 from audionet.utils.console import progress, warn
 from audionet.utils.plots import Point
 

@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from audionet.backbones.cache import IntArray
 from audionet.backbones.tf_runtime import import_tensorflow, shared
-from audionet.config import RetrainConfig
+from audionet.training.config import RetrainConfig
 from audionet.training.datasets import Examples
 from audionet.training.spec_augment import mask, mix
+from audionet.utils.arrays import IntArray
 
 _VALIDATION_BYTES = 1 << 27
 _BLOCK = 4096

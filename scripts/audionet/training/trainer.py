@@ -9,143 +9,46 @@ import itertools
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from audionet._paths import lite_path
 from audionet.audio.network_input import MFCC_STATISTICS_WIDTH, STATISTICS_WIDTHS, picture_features
-from audionet.audio.spectrogram import FloatArray, UInt8Array
 from audionet.backbones.bottlenecks import bottlenecks_of
-from audionet.backbones.cache import IntArray
 from audionet.backbones.registry import Backbone, from_model, prepare
-from audionet.classifier.calibration import fit_temperature, tempered
+from audionet.classifier.calibration import fit_temperature
 from audionet.classifier.head import Head
+from audionet.classifier.model_files import card_beside
 from audionet.classifier.open_set import OpenSet, Sample, learn, some_stretches, stretches_of
-from audionet.config import RetrainConfig, available_cores, lite_path
-from audionet.data.dataset import SETS, Picture, evenly, find_pictures, read_picture_config
+from audionet.data.dataset import Picture, find_pictures, read_picture_config
+from audionet.data.split import SETS
 from audionet.errors import DatasetError, UsageError
-from audionet.inference.predictor import card_beside
 from audionet.metrics.accuracy import Accuracy, accuracy
 from audionet.training.checkpoint import Checkpoint
+from audionet.training.config import RetrainConfig
 from audionet.training.data_module import Data, prepare_data
 from audionet.training.datasets import FeatureExamples, PictureExamples
 from audionet.training.head_training import train_head
 from audionet.training.hyper_search import search
 from audionet.training.networks import INPUT_SIZES, PictureNetwork, from_backbone, from_scratch
-from audionet.training.results import Test, test_result
+from audionet.training.results import TUNED, Candidate, Trained, test_result
 from audionet.training.tensorboard_log import Curves
-from audionet.training.train_loop import Fit, fit
-from audionet.utils.console import count
-from audionet.utils.files import content_hash, make_folder, make_writable_folder, printable
+from audionet.training.train_loop import fit
+from audionet.utils.arrays import IntArray, UInt8Array, evenly
+from audionet.utils.files import content_hash, make_folder, make_writable_folder
+from audionet.utils.parallel import available_cores
+from audionet.utils.text import count, printable
 
 _SAMPLES = 16
 _POINTS = 1000
 _ADAPTED_TO = 512
-_TUNED = "_tuned"
 _NO_PART_IN_TRAINING = {
     "final_tensor_name",
     "intermediate_store_frequency",
     "print_misclassified_test_images",
     "scheduler",
 }
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """A trained network, and what its LiteRT version says: the arithmetic that will label.
-
-    Attributes
-    ----------
-    backbone : Backbone
-        The network up to the top, as LiteRT.
-    head : Head
-    fitted : Fit
-        How the training went.
-    features : ndarray of float32, shape (points, width)
-        What the top is given of some pictures.
-    compared : ndarray of float32, shape (n, width)
-        The same of the pictures that voices are compared by.
-    validation, testing : ndarray of float32, shape (n, labels)
-        Probabilities for these sets.
-    """
-
-    backbone: Backbone
-    head: Head
-    fitted: Fit
-    features: FloatArray
-    compared: FloatArray
-    validation: FloatArray
-    testing: FloatArray
-
-    def score(self, labels: IntArray) -> tuple[float, float]:
-        """Share right on the validation set, and how likely its labels were (mean log-likelihood)."""
-        right = self.validation.argmax(axis=1) == labels
-        likely = self.validation[np.arange(len(labels)), labels]
-        return float(right.mean()), float(np.log(np.maximum(likely, 1e-12)).mean())
-
-    def cooled(self, temperature: float) -> Candidate:
-        """The same network, less or more sure of itself."""
-        return dataclasses.replace(
-            self,
-            head=self.head.cooled(temperature),
-            validation=tempered(self.validation, temperature),
-            testing=tempered(self.testing, temperature),
-        )
-
-
-@dataclass(frozen=True)
-class Trained:
-    """All that a training came to.
-
-    Attributes
-    ----------
-    data : Data
-    backbone : Backbone
-        The network up to the top, as LiteRT.
-    head : Head
-        Calibrated.
-    temperature : float
-        What its logits were divided by to calibrate it.
-    open_set : OpenSet
-    baseline : Head or None
-        The top on MFCC statistics, where the pictures have them.
-    fitted : Fit
-        How the training of the network that was kept went.
-    config : RetrainConfig
-        As asked, or as --hyper_search found better.
-    validation_accuracy : float or None
-        Share of validation chunks right; None without a validation set.
-    test : Test or None
-    points : list of Picture
-        Some of the pictures, evenly from the first to the last.
-    features : ndarray of float32, shape (len(points), width)
-        What the top is given of them.
-    summaries : Path
-        Where this training's curves went.
-    leftovers : list of Path
-        What is needed until the model is published, and to go on if that does not happen.
-    """
-
-    data: Data
-    backbone: Backbone
-    head: Head
-    temperature: float
-    open_set: OpenSet
-    baseline: Head | None
-    fitted: Fit
-    config: RetrainConfig
-    validation_accuracy: float | None
-    test: Test | None
-    points: list[Picture]
-    features: FloatArray
-    summaries: Path
-    leftovers: list[Path]
-
-    @property
-    def heard_those_left_out(self) -> bool:
-        """Whether the network itself was trained on the labels that were then played to it as unknown voices."""
-        return self.config.from_scratch or self.backbone.name.endswith(_TUNED)
 
 
 def train(config: RetrainConfig) -> Trained:
@@ -214,7 +117,7 @@ class _Run:
         checkpoint = self._checkpoint("head", config, backbone.identity)
         head, fitted = train_head(training, validation, len(data.labels), widths, config, curves, checkpoint)
         curves.close()
-        answers = (head.answers(data.features(name, fields)) for name in SETS[1:])
+        answers = (head.answers(data.features(name, fields).blocks()) for name in SETS[1:])
         some, compared = (data.some_features(which, fields) for which in (self.chosen, self._compared_rows()))
         candidate = Candidate(backbone, head, fitted, some, compared, *answers)
         self._say(candidate)
@@ -243,7 +146,7 @@ class _Run:
             learning_rate=config.fine_tune_learning_rate,
             train_batch_size=config.fine_tune_batch_size,
         )
-        name, blocks = f"{backbone.name}{_TUNED}", count(config.fine_tune, "block")
+        name, blocks = f"{backbone.name}{TUNED}", count(config.fine_tune, "block")
         print(f"Fine-tuning the last {blocks} of {backbone.name}, and the top:", flush=True)
 
         def build(exact: bool) -> PictureNetwork:
@@ -294,7 +197,7 @@ class _Run:
             every = FeatureExamples(found.records, np.zeros(len(pictures), np.int64), _fields(statistics))
             places = np.split(np.arange(len(pictures)), np.cumsum([len(part) for part in parts[:-1]]))
             validation, testing, some, others = map(every.some, places)
-            answers = head.answers(validation), head.answers(testing)
+            answers = head.answers(validation.blocks()), head.answers(testing.blocks())
             candidate = Candidate(backbone, head, fitted, some.all(), others.all(), *answers)
         self._say(candidate)
         return candidate
@@ -330,7 +233,7 @@ class _Run:
         baseline = self._baseline()
         test = None
         if len(candidate.testing):
-            beside = None if baseline is None else baseline.answers(data.features("testing", ["mfcc"]))
+            beside = None if baseline is None else baseline.answers(data.features("testing", ["mfcc"]).blocks())
             test = test_result(candidate.testing, beside, leaky, data.split.sets["testing"], data.labels)
         return Trained(
             data=data,
@@ -370,7 +273,7 @@ class _Run:
         drawn = [rows[testing + validation :], rows[testing : testing + validation], rows[:testing]]
         sets = [FeatureExamples(data.bottlenecks.records[which], data.targets[which], fields) for which in drawn]
         head, _ = train_head(sets[0], sets[1], len(data.labels), widths, config)
-        return accuracy(head.answers(sets[2]).argmax(axis=1) == sets[2].labels)
+        return accuracy(head.answers(sets[2].blocks()).argmax(axis=1) == sets[2].labels)
 
     def _baseline(self) -> Head | None:
         """A top on the MFCC statistics, where pictures have them."""

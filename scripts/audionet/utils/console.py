@@ -9,11 +9,11 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from typing import NoReturn, TypeVar
 
 from audionet.errors import AudioNetError
-from audionet.utils.files import printable, reason
+from audionet.utils.text import printable, reason
 
 Item = TypeVar("Item")
 
@@ -102,23 +102,6 @@ def tracked(items: Iterable[Item], what: str, unit: str, total: int) -> Iterator
         for item in items:
             yield item
             advance(1)
-
-
-def count(number: int, noun: str) -> str:
-    """``1 chunk``, ``2 chunks``."""
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
-
-
-def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Lines of aligned columns: the first to the left, the others to the right."""
-    lines = [list(map(printable, line)) for line in (header, *rows)]
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    return "\n".join(
-        "  ".join(
-            [line[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(line[1:], widths[1:], strict=True))]
-        )
-        for line in lines
-    )
 
 
 _mute_lock = threading.Lock()

@@ -19,7 +19,8 @@ from typing import Any
 
 from audionet.errors import AudioNetError, UsageError
 from audionet.utils.console import warn
-from audionet.utils.files import first_line, printable, temporary_path
+from audionet.utils.files import temporary_path
+from audionet.utils.text import first_line, printable
 
 _PACKAGE = Path(__file__).parents[1]
 _PATIENCE_SECONDS = 20.0  # for a scheduler to answer and a first worker to come

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from audionet.errors import AudioNetError
+from audionet.utils.text import first_line, printable
 
 TEMPORARY_PREFIX = ".audionet-tmp-"
 LOCK_NAME = ".audionet-lock"
@@ -176,25 +177,6 @@ def content_hash(path: Path) -> str:
         if file.is_file():
             digest.update(f"{file.relative_to(path).as_posix()} {sha256(file)}\n".encode("utf-8", "surrogateescape"))
     return digest.hexdigest()
-
-
-def printable(name: str | os.PathLike[str]) -> str:
-    """A name for one line of output: control characters and broken UTF-8 are escaped."""
-    text = os.fspath(name)
-    return "".join(
-        char if char.isprintable() else char.encode("unicode_escape", "surrogatepass").decode("ascii") for char in text
-    )
-
-
-def reason(error: OSError) -> str:
-    """Why a file could not be read or written; NumPy reports a full disk with neither errno nor strerror."""
-    return error.strerror or (str(error.args[0]) if error.args else "input or output error")
-
-
-def first_line(error: BaseException) -> str:
-    """What another library's error says, short enough for a line of ours."""
-    lines = str(error).strip().splitlines()
-    return printable(lines[0])[:200] if lines else type(error).__name__
 
 
 def walk(folder: Path, inside: str = "", above: frozenset[str] = frozenset()) -> Iterator[tuple[str, Path]]:

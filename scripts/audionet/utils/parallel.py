@@ -212,3 +212,8 @@ def _submit(pool: Pool, function: Callable[[Item], Result], item: Item, pending:
 def process_died(error: Exception) -> bool:
     """Whether an error says that a worker process ended; Dask's says so after it has tried three times."""
     return isinstance(error, BrokenExecutor) or type(error).__name__ == "KilledWorker"
+
+
+def available_cores() -> int:
+    """Cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

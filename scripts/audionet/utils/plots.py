@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from audionet.utils.files import printable
+from audionet.utils.text import printable
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -6,6 +6,7 @@ import argparse
 import dataclasses
 import typing
 from collections.abc import Callable
+from dataclasses import field
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -95,3 +96,13 @@ def _fits(value: Any, kind: Any) -> bool:
     if kind is float:
         return isinstance(value, int | float) and not isinstance(value, bool)
     return isinstance(value, kind) and not (kind is int and isinstance(value, bool))
+
+
+def setting(default: Any, text: str, bare: Any = None) -> Any:
+    """A setting with its default and help; `bare` is what the flag means when no value follows it."""
+    return field(default=default, metadata={"help": text, "bare": bare})
+
+
+def require(condition: bool, flag: str, value: object, rule: str) -> None:
+    if not condition:
+        raise UsageError(f"--{flag} is {value}: it must be {rule}")

@@ -1,0 +1,144 @@
+"""How sound becomes a picture."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from audionet.errors import DatasetError, UsageError
+from audionet.utils.settings import from_json, require, setting
+from audionet.utils.text import printable
+
+CHROMA_ROWS = 8
+"""Pixel rows of a pitch class: a JPG keeps blocks of eight apart."""
+
+
+@dataclass(frozen=True)
+class PictureConfig:
+    """How sound becomes a picture. Stored with every model, so that labelling renders alike.
+
+    Raises
+    ------
+    UsageError
+        If a value makes no picture; the message names the flag, the value and the rule.
+    """
+
+    representation: Literal["mel", "linear", "chroma"] = setting(
+        "mel", "what the rows are: mel bands, the FFT's own bins, or the twelve pitch classes (try --window_ms 128)"
+    )
+    sample_rate: int = setting(16_000, "samples a second that recordings are resampled to, Hz")
+    chunk_seconds: float = setting(3.0, "length of one chunk, and so of one picture, seconds")
+    overlap: float = setting(0.0, "share of a chunk that the next one begins with again, 0 to 0.95")
+    loudness: float | None = setting(
+        None, "RMS level that each recording is brought to, dBFS, as far as its peak allows; none leaves it as it is"
+    )
+    trim_silence: float | None = setting(
+        None,
+        "leave out a recording's beginning and end where they are this many dB below its loudest moment (bare: 40)",
+        bare=40.0,
+    )
+    window_ms: float = setting(25.0, "length of the Hann window, milliseconds")
+    hop_ms: float = setting(10.0, "step between windows, milliseconds")
+    n_mels: int = setting(128, "mel bands, one pixel row each")
+    min_frequency: float = setting(20.0, "lower edge of the picture (of the lowest mel band), Hz")
+    max_frequency: float = setting(7600.0, "upper edge of the picture (of the highest mel band), Hz")
+    dynamic_range_db: float = setting(80.0, "how far below the chunk's maximum the picture reaches, dB")
+    jpeg_quality: int = setting(95, "quality of the JPG pictures, 1 to 100")
+
+    def __post_init__(self) -> None:
+        require(1_000 <= self.sample_rate <= 384_000, "sample_rate", self.sample_rate, "1000 to 384000")
+        require(0.1 <= self.chunk_seconds <= 600, "chunk_seconds", self.chunk_seconds, "0.1 to 600")
+        require(0 <= self.overlap <= 0.95, "overlap", self.overlap, "0 to 0.95, a share of the chunk")
+        for flag, low, high in (("loudness", -70, 0), ("trim_silence", 1, 120)):
+            value = getattr(self, flag)
+            require(value is None or low <= value <= high, flag, value, f"{low} to {high} dB, or none")
+        require(2 <= self.window_ms <= 1000, "window_ms", self.window_ms, "2 to 1000")
+        require(
+            0.5 <= self.hop_ms <= self.window_ms,
+            "hop_ms",
+            self.hop_ms,
+            f"0.5 to the window's length, {self.window_ms:g}",
+        )
+        require(
+            self.fft_length <= self.chunk_length,
+            "chunk_seconds",
+            self.chunk_seconds,
+            f"{self.fft_length / self.sample_rate:g} or more, the length of one FFT",
+        )
+        require(8 <= self.n_mels <= 512, "n_mels", self.n_mels, "8 to 512")
+        require(0 < self.max_frequency <= 1e6, "max_frequency", self.max_frequency, "above 0, to 1000000")
+        require(
+            0 <= self.min_frequency < self.top_frequency,
+            "min_frequency",
+            self.min_frequency,
+            f"0 to the upper edge, {self.top_frequency:g}",
+        )
+        require(
+            len(self.bins) >= {"mel": 0, "linear": 8, "chroma": 1}[self.representation],
+            "max_frequency",
+            self.max_frequency,
+            "further above --min_frequency: there have to be FFT bins between them, and a linear picture needs 8",
+        )
+        require(10 <= self.dynamic_range_db <= 200, "dynamic_range_db", self.dynamic_range_db, "10 to 200")
+        require(1 <= self.jpeg_quality <= 100, "jpeg_quality", self.jpeg_quality, "1 to 100")
+
+    @property
+    def chunk_length(self) -> int:
+        """Samples in a chunk."""
+        return round(self.chunk_seconds * self.sample_rate)
+
+    @property
+    def step_length(self) -> int:
+        """Samples from the beginning of one chunk to that of the next."""
+        return max(1, round(self.chunk_length * (1 - self.overlap)))
+
+    @property
+    def apart(self) -> int:
+        """How many chunks further on the next one is that begins a whole chunk's length after this one's end."""
+        return -(-2 * self.chunk_length // self.step_length)
+
+    @property
+    def window_length(self) -> int:
+        """Samples in a window."""
+        return round(self.window_ms * self.sample_rate / 1000)
+
+    @property
+    def hop_length(self) -> int:
+        """Samples from one window to the next."""
+        return max(1, round(self.hop_ms * self.sample_rate / 1000))
+
+    @property
+    def fft_length(self) -> int:
+        """Samples in an FFT: the window rounded up to a power of two."""
+        return 1 << (self.window_length - 1).bit_length()
+
+    @property
+    def top_frequency(self) -> float:
+        """Upper edge of the highest band in Hz, never above half the sample rate."""
+        return min(self.max_frequency, self.sample_rate / 2)
+
+    @property
+    def frames(self) -> int:
+        """Pixel columns in a picture."""
+        return 1 + max(0, self.chunk_length - self.fft_length) // self.hop_length
+
+    @property
+    def bins(self) -> range:
+        """The FFT's bins from the lower to the upper frequency."""
+        width = self.sample_rate / self.fft_length
+        return range(math.ceil(self.min_frequency / width), math.floor(self.top_frequency / width) + 1)
+
+    @property
+    def rows(self) -> int:
+        """Pixel rows in a picture."""
+        return {"mel": self.n_mels, "linear": len(self.bins), "chroma": 12 * CHROMA_ROWS}[self.representation]
+
+
+def picture_config_from(settings: Any, path: Path, remedy: str, error: type[Exception] = DatasetError) -> PictureConfig:
+    """Picture settings out of a JSON file; raise `error`, naming the file, if they are not this version's."""
+    try:
+        return from_json(PictureConfig, settings)
+    except UsageError as why:
+        raise error(f"{printable(path)}: its picture settings are not usable ({why}): {remedy}") from None

@@ -1,0 +1,88 @@
+"""Sample rates: streams in sections, and whole arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+import numpy as np
+import soxr
+
+from audionet.audio.decoding import Sound
+from audionet.audio.samples import to_float, to_int16
+from audionet.errors import RecordingError
+from audionet.utils.arrays import FloatArray, Int16Array
+
+
+def at_speed(samples: Int16Array, factor: float) -> Int16Array:
+    """Played `factor` times as fast, as a tape would be: pitch and formants move with it."""
+    return to_int16(soxr.resample(to_float(samples), factor, 1.0))
+
+
+def at_rate(samples: Int16Array, from_rate: int, to_rate: int) -> Int16Array:
+    """The same sound at another sample rate."""
+    return samples if from_rate == to_rate else to_int16(soxr.resample(to_float(samples), from_rate, to_rate))
+
+
+SECTION_SECONDS = 10
+"""A recording is resampled in sections of this length, so that reading may begin at any of them."""
+_MARGIN_SECONDS = 1  # of sound on either side of a section, many times what the resampling filter reaches
+
+
+def resampled(sound: Sound, rate: int, section: int = 0) -> Iterator[FloatArray]:
+    """Mono blocks at `rate` from the beginning of a section on."""
+    seconds = section * SECTION_SECONDS
+    if sound.rate == rate:
+        return sound.mono(seconds * rate)
+    lead = min(seconds, _MARGIN_SECONDS)
+    return resample(sound.mono((seconds - lead) * sound.rate), sound.rate, rate, lead)
+
+
+def resample(blocks: Iterable[FloatArray], from_rate: int, to_rate: int, lead: int = 0) -> Iterator[FloatArray]:
+    """Resample a stream of mono blocks; the blocks' boundaries leave no trace.
+
+    Parameters
+    ----------
+    blocks : iterable of ndarray of float32, shape (n,)
+        From the beginning of a section or, with `lead`, so many seconds before it.
+    from_rate, to_rate : int
+        Hz.
+    lead : int
+        0 at the beginning of a recording, else 1.
+
+    Yields
+    ------
+    ndarray of float32, shape (m,)
+        A section each, the last one shorter; in all, ``to_rate / from_rate`` times as many samples without the lead.
+
+    Raises
+    ------
+    RecordingError
+        If `blocks` does, after what could be decoded.
+    """
+    pending: list[FloatArray] = []
+    held = 0
+    damage: RecordingError | None = None
+    for block in until_damage(blocks):
+        if isinstance(block, RecordingError):
+            damage = block
+            break
+        pending.append(block)
+        held += len(block)
+        while held >= (size := (lead + SECTION_SECONDS + _MARGIN_SECONDS) * from_rate):
+            native = np.concatenate(pending)
+            section = soxr.resample(native[:size], from_rate, to_rate)
+            yield section[lead * to_rate : (lead + SECTION_SECONDS) * to_rate]
+            rest = native[(lead + SECTION_SECONDS - _MARGIN_SECONDS) * from_rate :]
+            pending, held, lead = [rest], len(rest), _MARGIN_SECONDS
+    if held > lead * from_rate:
+        yield soxr.resample(np.concatenate(pending), from_rate, to_rate)[lead * to_rate :]
+    if damage is not None:
+        raise damage
+
+
+def until_damage(blocks: Iterable[FloatArray]) -> Iterator[FloatArray | RecordingError]:
+    """The same blocks, and the error in the end, so that what is held when it comes is not lost."""
+    try:
+        yield from blocks
+    except RecordingError as error:
+        yield error

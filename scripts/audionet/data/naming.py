@@ -1,0 +1,84 @@
+"""Names of recordings, chunks and labels' folders."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from pathlib import Path
+from typing import NamedTuple
+
+from audionet.errors import DatasetError
+from audionet.utils.text import printable
+
+DATASET_JSON = "dataset.json"
+UNKNOWN = "_unknown_"
+"""The folder of examples of what is none of the labels."""
+
+_CHUNK_NAME = re.compile(r"(?P<recording>.+)_nohash_(?P<index>\d+)(?:_aug(?P<variant>\d+))?", re.DOTALL)
+_LONGEST_NAME = 200  # bytes; file systems allow 255, and the chunk's number and ending come on top
+
+
+def recording_name(relative: str) -> str:
+    """The name a recording's chunks begin with, one to one with its path inside the label's folder.
+
+    The ending stays (``a.mp3`` and ``a.wav`` are two recordings), slashes and control characters are
+    percent-encoded (``day 1/a.mp3`` becomes ``day 1%2Fa.mp3``), and a name too long for a file system ends
+    in a hash instead.
+    """
+    name = re.sub(r"[%/\\\x00-\x1f\x7f]", lambda char: f"%{ord(char[0]):02X}", relative)
+    encoded = os.fsencode(name)
+    if len(encoded) <= _LONGEST_NAME:
+        return name
+    digest = hashlib.blake2b(encoded, digest_size=16).hexdigest()
+    return encoded[: _LONGEST_NAME - 40].decode("utf-8", "ignore") + "~" + digest
+
+
+class ChunkName(NamedTuple):
+    """What a chunk file's name says; `variant` is 0 for the chunk itself, and counts its augmentations from 1."""
+
+    recording: str
+    number: int
+    variant: int = 0
+
+
+def chunk_name(recording: str, index: int, suffix: str, variant: int = 0) -> str:
+    """File name of a chunk, ``<recording>_nohash_<index><suffix>``, or of a variant, ``..._aug<variant><suffix>``."""
+    return f"{recording}_nohash_{index:04d}{f'_aug{variant}' if variant else ''}{suffix}"
+
+
+def is_chunk_name(stem: str) -> bool:
+    """Whether a file's name without its ending is one that `chunk_name` gives."""
+    return _CHUNK_NAME.fullmatch(stem) is not None
+
+
+def parse_chunk_name(stem: str) -> ChunkName:
+    """What a chunk file's name without its ending says; a foreign name is a recording of its own."""
+    match = _CHUNK_NAME.fullmatch(stem)
+    return (
+        ChunkName(match["recording"], int(match["index"]), int(match["variant"] or 0)) if match else ChunkName(stem, 0)
+    )
+
+
+def label_folders(folder: Path, error: type[DatasetError] = DatasetError) -> list[str]:
+    """Names of the label folders, exactly as on disk, sorted by code point; hidden ones are passed over.
+
+    Raises
+    ------
+    DatasetError
+        If the folder does not exist.
+    """
+    try:
+        with os.scandir(folder) as entries:
+            return sorted(entry.name for entry in entries if entry.is_dir() and not entry.name.startswith("."))
+    except (FileNotFoundError, NotADirectoryError):
+        raise error(f"{printable(folder)} is not a folder: make it, with one folder of recordings per label") from None
+
+
+def label_problem(label: str) -> str | None:
+    """Why a folder's name cannot be a label, or None: it has to fit on one line of retrained_labels.txt."""
+    if label.splitlines() != [label]:
+        return "a label cannot hold a line break: rename the folder"
+    if label == DATASET_JSON:
+        return "a label cannot have the name of a file that is written beside it: rename the folder"
+    return None

@@ -1,0 +1,138 @@
+"""The split of pictures into training, validation and test."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+
+from audionet.data.dataset import Picture
+
+SETS = ("training", "validation", "testing")
+
+
+@dataclass(frozen=True)
+class Split:
+    """Which set each picture is in.
+
+    Attributes
+    ----------
+    sets : dict of str to list of Picture
+        Under each name in SETS, its pictures.
+    heard_in_training : list of str
+        Labels with fewer than three recordings: their test pictures come from recordings that training heard too.
+    dropped : int
+        Pictures in the gaps between the sets of such labels, and variants of what is not in training: used nowhere.
+    """
+
+    sets: dict[str, list[Picture]]
+    heard_in_training: list[str]
+    dropped: int
+
+
+def split_pictures(
+    pictures: Sequence[Picture], validation_percentage: float, testing_percentage: float, apart: int = 2
+) -> Split:
+    """Split by recording, so that no recording is in two sets.
+
+    Within a label, recordings are ordered by a hash of label and recording name (moving or copying the folder
+    changes nothing) and fill the test set, then the validation set, to the asked shares of the label's pictures.
+    Each set that was asked for gets a recording where the label has three. A label with fewer is cut in time.
+    Variants made by augmentation count for nothing in this, and join their chunk if it is in training.
+
+    Parameters
+    ----------
+    pictures : sequence of Picture
+    validation_percentage, testing_percentage : float
+        0 or more, together below 100.
+    apart : int
+        How many chunks from the last of one set to the first of the next where a label is cut in time.
+    """
+    variants = [picture for picture in pictures if picture.variant]
+    pictures = [picture for picture in pictures if not picture.variant]
+    shares = {"testing": testing_percentage / 100, "validation": validation_percentage / 100}
+    sets: dict[str, list[Picture]] = {name: [] for name in SETS}
+    heard: list[str] = []
+    dropped = 0
+    for label, group in groupby(sorted(pictures, key=lambda p: p.label), key=lambda p: p.label):
+        ordered = sorted(group, key=lambda p: (_order(p.label, p.recording), p.recording, p.index))
+        recordings = [list(chunks) for _, chunks in groupby(ordered, key=lambda p: p.recording)]
+        if len(recordings) >= 3:
+            parts = _by_recording(recordings, shares)
+        else:
+            parts = _by_time(ordered, shares, apart - 1)
+            if parts["testing"] or parts["validation"]:
+                heard.append(label)
+            dropped += len(ordered) - sum(map(len, parts.values()))
+        for name in SETS:
+            sets[name] += parts[name]
+    learned = {(picture.label, picture.recording, picture.index) for picture in sets["training"]}
+    joining = [picture for picture in variants if (picture.label, picture.recording, picture.index) in learned]
+    sets["training"] += joining
+    return Split(sets, heard, dropped + len(variants) - len(joining))
+
+
+def _order(label: str, recording: str) -> bytes:
+    return hashlib.blake2b(os.fsencode(f"{label}\0{recording}"), digest_size=8).digest()
+
+
+def _by_recording(recordings: Sequence[Sequence[Picture]], shares: dict[str, float]) -> dict[str, list[Picture]]:
+    total = sum(map(len, recordings))
+    waiting = list(recordings)
+    parts: dict[str, list[Picture]] = {name: [] for name in SETS}
+    # Training keeps one recording, and so does each set still to be filled.
+    reserved = 1 + sum(share > 0 for share in shares.values())
+    for name, share in shares.items():
+        if share == 0:
+            continue
+        reserved -= 1
+        while len(waiting) > reserved and (not parts[name] or len(parts[name]) + len(waiting[0]) / 2 <= share * total):
+            parts[name] += waiting.pop(0)
+    parts["training"] = [picture for recording in waiting for picture in recording]
+    return parts
+
+
+def _by_time(ordered: Sequence[Picture], shares: dict[str, float], gap: int) -> dict[str, list[Picture]]:
+    """Contiguous blocks with `gap` pictures left out between them: training, validation, testing."""
+    wanted = {name: max(1, round(share * len(ordered))) if share > 0 else 0 for name, share in shares.items()}
+    gaps = gap * sum(count > 0 for count in wanted.values())
+    training = len(ordered) - sum(wanted.values()) - gaps
+    if training < 1:
+        return {"training": list(ordered), "validation": [], "testing": []}
+    parts = {"training": list(ordered[:training])}
+    place = training
+    for name in ("validation", "testing"):
+        place += gap * (wanted[name] > 0)
+        parts[name] = list(ordered[place : place + wanted[name]])
+        place += wanted[name]
+    return parts
+
+
+def without_copies(split: Split, content: Mapping[Picture, bytes]) -> tuple[Split, int]:
+    """Take exact copies out of the split, so that no test picture is also learned from.
+
+    People copy recordings from folder to folder, and a copy has another name.
+
+    Parameters
+    ----------
+    split : Split
+    content : mapping of Picture to bytes
+        What stands for each picture's content.
+
+    Returns
+    -------
+    split : Split
+        Without test pictures that are in validation or training, and validation pictures that are in training.
+    copies : int
+        How many were taken out.
+    """
+    seen = {content[picture] for picture in split.sets["training"]}
+    sets = {"training": split.sets["training"]}
+    for name in ("validation", "testing"):
+        sets[name] = [picture for picture in split.sets[name] if content[picture] not in seen]
+        seen |= {content[picture] for picture in sets[name]}
+    copies = sum(len(split.sets[name]) - len(sets[name]) for name in SETS)
+    return dataclasses.replace(split, sets=sets), copies

@@ -1,0 +1,230 @@
+from __future__ import annotations
+
+import gc
+import http.server
+import json
+import shutil
+import socket
+import tarfile
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from audionet.backbones import registry as backbones
+from audionet.backbones import saved_model as saved_models
+from audionet.backbones.conversion import convert, mean_cosine
+from audionet.backbones.inception import Tap, inception_v3, read_weights
+from audionet.backbones.litert import Runner
+from audionet.backbones.registry import BUNDLED, prepare
+from audionet.errors import BackboneError, UsageError
+from tests.support.models import save_backbone
+
+WEIGHTS = BUNDLED / "inception_v3_speech" / "inception_v3_speech.npz"
+
+
+def random_pictures(size: tuple[int, int]) -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (4, *size, 3)).astype(np.uint8)
+
+
+def test_the_bundled_weights_are_loaded_in_their_order() -> None:
+    model = inception_v3((128, 96), Tap("mixed4", "time"))
+    read_weights(model, WEIGHTS)
+    with np.load(WEIGHTS) as arrays:
+        pictures, expected = arrays["check_picture"], arrays["check_features"]
+    features = np.asarray(model(pictures.astype(np.float32)))
+    assert mean_cosine(features, expected) > 0.9999
+
+
+def test_the_bundled_backbone_as_litert(model_dir: Path) -> None:
+    with np.load(WEIGHTS) as arrays:
+        pictures, expected = arrays["check_picture"], arrays["check_features"]
+    backbone = prepare("inception_v3_speech", model_dir, None, lambda size: pictures)
+    assert (backbone.input_size, backbone.width, backbone.statistics) == ((128, 96), 6 * 768, None)
+    assert backbone.arithmetic == "int8"
+    runner = Runner(backbone.path)
+    features = np.stack([runner(picture[None]) for picture in pictures])
+    assert mean_cosine(features, expected) >= 0.99
+    assert backbone.cosine == pytest.approx(mean_cosine(features, expected), abs=1e-3)
+
+
+def test_a_backbone_is_converted_once(
+    averaging_backbone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = prepare(str(averaging_backbone), tmp_path, None, random_pictures)
+    monkeypatch.setattr(backbones, "convert", None)
+    assert prepare(str(averaging_backbone), tmp_path, None, random_pictures) == first
+
+
+def test_a_half_written_conversion_is_done_again(averaging_backbone: Path, tmp_path: Path) -> None:
+    first = prepare(str(averaging_backbone), tmp_path, None, random_pictures)
+    first.path.write_bytes(first.path.read_bytes()[:100])
+    assert prepare(str(averaging_backbone), tmp_path, None, random_pictures).identity == first.identity
+    first.path.with_suffix(".json").unlink()
+    assert prepare(str(averaging_backbone), tmp_path, None, random_pictures).identity == first.identity
+
+
+def test_a_saved_model_gets_values_of_0_to_1(averaging_backbone: Path, tmp_path: Path) -> None:
+    backbone = prepare(str(averaging_backbone), tmp_path, None, random_pictures)
+    assert (backbone.input_size, backbone.width, backbone.statistics) == ((64, 48), 64, None)
+    pixels = random_pictures((64, 48))[:1]
+    np.testing.assert_allclose(Runner(backbone.path)(pixels), (pixels / 255).mean(axis=(2, 3))[0], rtol=1e-4)
+
+
+@pytest.mark.parametrize("damage", ["flip", "missing", "card", "version"])
+def test_damaged_bundled_weights_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: str) -> None:
+    shutil.copytree(BUNDLED / "inception_v3_speech", tmp_path / "inception_v3_speech")
+    monkeypatch.setattr(backbones, "BUNDLED", tmp_path)
+    weights = tmp_path / "inception_v3_speech" / WEIGHTS.name
+    if damage == "missing":
+        weights.unlink()
+    elif damage == "version":
+        card = json.loads((weights.parent / "backbone.json").read_text())
+        del card["statistics"]
+        (weights.parent / "backbone.json").write_text(json.dumps(card))
+    elif damage == "card":
+        (tmp_path / "inception_v3_speech" / "backbone.json").write_text("{")
+    else:
+        data = bytearray(weights.read_bytes())
+        data[1_000_000] ^= 1
+        weights.write_bytes(data)
+    with pytest.raises(BackboneError, match=r"git checkout -- tf_files/models"):
+        prepare("inception_v3_speech", tmp_path / "models", None, random_pictures)
+
+
+def test_an_unknown_name_lists_the_ways_on(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"inception_v3_speech.*saved_model\.pb.*https://"):
+        prepare("no_such_backbone", tmp_path, None, random_pictures)
+
+
+@pytest.fixture
+def hub_server(tmp_path: Path) -> Iterator[tuple[str, Path, list[str]]]:
+    """TF Hub on loopback: serves .tar.gz files and remembers what was asked."""
+    folder = tmp_path / "hub"
+    folder.mkdir()
+    asked: list[str] = []
+
+    class Handler(http.server.SimpleHTTPRequestHandler):
+        def __init__(self, *args: object) -> None:
+            super().__init__(*args, directory=str(folder))
+
+        def log_message(self, *args: object) -> None:
+            asked.append(self.path)
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}", folder, asked
+        server.shutdown()
+
+
+def test_a_hub_handle_is_fetched_unpacked_and_kept(hub_server, averaging_backbone: Path, tmp_path: Path) -> None:
+    address, folder, asked = hub_server
+    with tarfile.open(folder / "rows_64.tar.gz", "w:gz") as archive:
+        archive.add(averaging_backbone, ".")
+    handle = f"{address}/rows_64.tar.gz"
+    first = prepare(handle, tmp_path / "models", None, random_pictures)
+    assert (first.source, first.width) == (handle, 64)
+    assert asked == ["/rows_64.tar.gz?tf-hub-format=compressed"]
+    assert prepare(handle, tmp_path / "models", None, random_pictures) == first
+    assert len(asked) == 1
+    assert list((tmp_path / "models" / "tfhub").rglob("saved_model.pb"))
+
+
+@pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")  # tensorflow-hub leaves its response open
+@pytest.mark.parametrize("answer", ["refused", "missing", "no archive"])
+def test_an_unreachable_hub_names_the_two_ways_on(hub_server, tmp_path: Path, answer: str) -> None:
+    address, folder, _ = hub_server
+    if answer == "refused":
+        with socket.socket() as closed:
+            closed.bind(("127.0.0.1", 0))
+            address = f"http://127.0.0.1:{closed.getsockname()[1]}"
+    elif answer == "no archive":
+        (folder / "x.tar.gz").write_bytes(b"<html>sign in</html>")
+    with pytest.raises(BackboneError, match=r"cannot be fetched .*inception_v3_speech.*or download") as error:
+        prepare(f"{address}/x.tar.gz", tmp_path, None, random_pictures)
+    assert len(str(error.value).splitlines()) == 1
+    gc.collect()
+
+
+def test_a_short_name_is_tf_hubs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    asked = []
+
+    def fetch(handle: str, model_dir: Path) -> Path:
+        asked.append(handle)
+        raise BackboneError("no network here")
+
+    monkeypatch.setattr(backbones, "fetch", fetch)
+    for name in ("inception_v3", "mobilenet_v2_100_224"):
+        with pytest.raises(BackboneError):
+            prepare(name, tmp_path, None, random_pictures)
+    assert asked == [
+        "https://tfhub.dev/google/imagenet/inception_v3/feature_vector/5",
+        "https://tfhub.dev/google/imagenet/mobilenet_v2_100_224/feature_vector/5",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("source", "size"),
+    [
+        ("https://tfhub.dev/google/imagenet/inception_v3/feature_vector/5", 299),
+        ("https://tfhub.dev/google/imagenet/inception_v1/feature_vector/5", 224),
+        ("https://tfhub.dev/google/imagenet/mobilenet_v2_100_224/feature_vector/5", 224),
+        ("https://tfhub.dev/google/imagenet/mobilenet_v2_035_96/feature_vector/5", 96),
+        ("/some/folder", None),
+    ],
+)
+def test_the_input_size_in_a_name(source: str, size: int | None) -> None:
+    assert saved_models._size_in_name(source) == size
+
+
+def test_an_unsaid_input_size_is_asked_for(tmp_path: Path) -> None:
+    folder = save_backbone(tmp_path / "free", lambda tf, x: tf.reduce_mean(x, [1, 2]), (None, None, None, 3))
+    with pytest.raises(BackboneError, match="--input_size"):
+        prepare(str(folder), tmp_path / "models", None, random_pictures)
+    backbone = prepare(str(folder), tmp_path / "models", 40, random_pictures)
+    assert (backbone.input_size, backbone.width) == ((40, 40), 3)
+
+
+@pytest.mark.parametrize(
+    ("function", "message"),
+    [
+        (lambda tf, x: x, "is no feature-vector backbone"),
+        (lambda tf, x: tf.reduce_mean(x), "is no feature-vector backbone"),
+        (lambda tf, x: {"a": tf.reduce_mean(x, [1, 2]), "b": x}, "is no feature-vector backbone"),
+        (lambda tf, x: {"only": tf.reduce_mean(x, [1, 2])}, None),
+        (lambda tf, x: {"default": tf.reduce_mean(x, [1, 2]), "a_layer": x}, None),
+    ],
+)
+def test_the_wrong_output_rank_is_refused(tmp_path: Path, function, message: str | None) -> None:
+    folder = save_backbone(tmp_path / "odd", function)
+    if message is None:
+        assert prepare(str(folder), tmp_path / "models", None, random_pictures).width == 3
+        return
+    with pytest.raises(BackboneError, match=message):
+        prepare(str(folder), tmp_path / "models", None, random_pictures)
+
+
+def test_a_damaged_saved_model_is_one_line(averaging_backbone: Path, tmp_path: Path) -> None:
+    shutil.copytree(averaging_backbone, tmp_path / "bad")
+    (tmp_path / "bad" / "saved_model.pb").write_bytes(b"nothing of the kind")
+    with pytest.raises(BackboneError, match="cannot be loaded as a SavedModel") as error:
+        prepare(str(tmp_path / "bad"), tmp_path / "models", None, random_pictures)
+    assert len(str(error.value).splitlines()) == 1
+
+
+def test_quantisation_that_spoils_the_features_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    from audionet.backbones import conversion
+
+    measured = iter([0.5, 1.0])
+    monkeypatch.setattr(conversion, "_agreement", lambda *_: next(measured))
+    import tensorflow as tf
+
+    _, arithmetic, cosine = convert(lambda x: tf.reduce_mean(x, [1, 2]), (16, 16), random_pictures((16, 16)), "x")
+    assert (arithmetic, cosine) == ("float32", 1.0)
+
+
+def test_the_card_names_a_file_that_is_there() -> None:
+    card = json.loads((BUNDLED / "inception_v3_speech" / "backbone.json").read_text())
+    assert card["weights"] == WEIGHTS.name

@@ -1,0 +1,474 @@
+from __future__ import annotations
+
+import base64
+import io
+import json
+import re
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import html5lib
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from audionet.audio.config import PictureConfig
+from audionet.audio.image import render
+from audionet.classifier.decision import Costs, Rule
+from audionet.evaluation import report
+from audionet.evaluation.batch_inference import Heard, Judged
+from audionet.evaluation.config import EvaluateConfig
+from audionet.evaluation.costs import parse_costs, pick_rule
+from audionet.evaluation.evaluate import Evaluation
+from audionet.evaluation.recordings import Recorded
+from audionet.evaluation.report import clock, page, write_report
+from audionet.evaluation.summary import as_json
+from tests.support.sounds import tone
+
+PNG = b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR\x00\x00\x00\x10\x00\x00\x00\x10"
+NASTY = [
+    "<script>alert(1)</script>",
+    "br\udcffken & <b>",
+    "a\n\"b\" 'c'",
+    "\u202egnorw\u202c מימין",
+    "{{ 7 * 7 }}",
+    "]]>--><!--\x00\x0b\ufffe",
+]
+
+
+def judged(path: Path, label: str, probabilities: np.ndarray, scores: np.ndarray, **changes: Any) -> Judged:
+    chunks = np.full(2, probabilities.argmax())
+    values: dict[str, Any] = {
+        "recorded": Recorded(label, path.name, (path,)),
+        "starts": np.array([0.0, 3.0], np.float32),
+        "given": chunks,
+        "sure": np.array([0.5, 0.9], np.float32),
+        "probabilities": probabilities,
+        "uncalibrated": probabilities,
+        "scores": scores,
+        "by_length": {1: chunks, 2: chunks[:1], 4: chunks[:0]},
+        "baseline": np.append(chunks, chunks[0]),
+        "seen": False,
+    }
+    return Judged(**(values | changes))
+
+
+def evaluated(
+    labels: list[str],
+    each: int = 4,
+    unknown: int = 3,
+    wrong: int | range = 2,
+    threshold: float | None = 0.2,
+    costs: list[str] | None = None,
+    tested: int | None = None,
+    **changes: Any,
+) -> tuple[Evaluation, dict[str, Any], Any]:
+    """An evaluation of recordings of the first labels, some of them taken for the label that comes next."""
+    generator = np.random.default_rng(0)
+    count = len(labels)
+    true = np.repeat(np.arange(count if tested is None else tested), each)
+    likely = true.copy()
+    mistaken = [place for place in (range(wrong) if isinstance(wrong, int) else wrong) if place < len(true)]
+    likely[mistaken] = (likely[mistaken] + 1) % count
+    probabilities = generator.dirichlet(np.full(count, 0.3), len(true)).astype(np.float32) * 0.3
+    probabilities[np.arange(len(true)), likely] += 0.7
+    scores = generator.normal(0, 0.1, (len(true) + unknown, count)).astype(np.float32)
+    scores[np.arange(len(true)), true] += 0.5
+    baseline = {} if changes.pop("baseline", True) else {"baseline": None}
+    recordings = [
+        judged(Path(f"/nowhere/{label}/{place}.wav"), labels[label], p, s, **baseline)
+        for place, (label, p, s) in enumerate(zip(true.tolist(), probabilities, scores, strict=False))
+    ]
+    uniform = np.full(count, 1 / count, np.float32)
+    others = [judged(Path(f"/nowhere/x/{i}.wav"), "x", uniform, scores[len(true) + i]) for i in range(unknown)]
+    missing = labels[count if tested is None else tested :] if each else labels
+    heard = Heard("/nowhere", recordings, others, [], 0, False, missing, ["x"] if unknown else [])
+    for name in list(changes):
+        if name in Heard.__dataclass_fields__:
+            object.__setattr__(heard, name, changes.pop(name))
+    picked = None
+    rule = Rule(Costs(count))
+    if costs is not None:
+        picked = pick_rule(probabilities, true, parse_costs(costs, labels))
+        rule = picked.rule
+    least = -9 if threshold is None else threshold
+    unknown_scores = scores[len(true) :]
+    found = Evaluation(
+        labels=labels,
+        heard=heard,
+        true=true,
+        given=rule.decide(probabilities),
+        most_probable=probabilities.argmax(axis=1),
+        decided=np.where(scores[: len(true)].max(axis=1, initial=-2) < least, -1, rule.decide(probabilities)),
+        unknown_decided=np.where(unknown_scores.max(axis=1, initial=-2) < least, -1, 0),
+        probabilities=probabilities,
+        uncalibrated=probabilities,
+        scores=scores[: len(true)],
+        unknown_scores=unknown_scores,
+        rule=rule,
+        picked=picked,
+    )
+    card = {
+        "graph_sha256": "ab" * 32,
+        "backbone": {"name": "inception_v3_speech"},
+        "split": {"training": {"chunks": 70, "recordings": 9}, "heard_in_training": []},
+        "test": {"leaky_split": {"right": 68, "total": 69, "low": 0.91, "high": 0.99}},
+        "calibration": {"temperature": 0.5, "recordings": 7},
+        "open_set": {
+            "asked_rate": 0.05,
+            "stretches_left_out": 31,
+            "network_had_heard_those_left_out": False,
+            "stretches_needed": 59,
+        },
+    }
+    for name in list(changes):
+        place = card["split"] if name == "heard_in_training" else card["open_set"] if name == "asked_rate" else card
+        place[name] = changes.pop(name)
+    arrays = SimpleNamespace(unknown=np.linspace(-0.3, 0.1, 31).astype(np.float32))
+    predictor = SimpleNamespace(graph=Path("/m/voices.tflite"), card=card, threshold=threshold, arrays=arrays)
+    predictor.picture = PictureConfig()
+    return found, as_json(found, predictor, EvaluateConfig()), predictor
+
+
+def parsed(html: str) -> Any:
+    """The page's tree; the parser refuses what is not HTML5 to the letter."""
+    return html5lib.HTMLParser(strict=True, namespaceHTMLElements=False).parse(html)
+
+
+def words(tree: Any, tag: str = "body") -> str:
+    return " ".join("".join(" ".join(element.itertext()) for element in tree.iter(tag)).split())
+
+
+def shown(*arguments: Any, **changes: Any) -> tuple[Any, str]:
+    found, content, predictor = evaluated(*arguments, **changes)
+    tree = parsed(page(found, content, predictor, report.draw(found, content, predictor)))
+    return tree, words(tree)
+
+
+def section(tree: Any, name: str) -> str:
+    (element,) = (one for one in tree.iter("section") if one.get("aria-labelledby") == name)
+    return " ".join(" ".join(element.itertext()).split())
+
+
+def rows(tree: Any, caption: str) -> list[list[str]]:
+    (table,) = (one for one in tree.iter("table") if words(one, "caption").startswith(caption))
+    return [[" ".join("".join(cell.itertext()).split()) for cell in row] for row in table.iter("tr")]
+
+
+def test_writes_the_page_the_numbers_and_the_plots(tmp_path: Path) -> None:
+    found, content, predictor = evaluated(["ann", "bob", "cy"], costs=["ann:bob=5"])
+    folder = tmp_path / "a" / "report"
+    written = write_report(found, content, predictor, folder)
+    assert [path.name for path in written] == ["report.html", "report.json", *report.PNGS]
+    assert sorted(folder.iterdir()) == sorted(written)
+    assert json.loads((folder / "report.json").read_bytes()) == json.loads(json.dumps(content))
+    sources = [one.get("src") for one in parsed((folder / "report.html").read_text("utf-8")).iter("img")]
+    inside = {base64.b64decode(source.partition(",")[2]) for source in sources}
+    assert all(source.startswith("data:image/png;base64,") for source in sources)
+    assert inside == {(folder / name).read_bytes() for name in report.PNGS}
+
+
+def test_plots_of_an_earlier_report_go_and_other_files_stay(tmp_path: Path) -> None:
+    write_report(*evaluated(["ann", "bob"], costs=["ann:bob=5"]), tmp_path)
+    (tmp_path / "mine.png").write_bytes(b"keep")
+    written = write_report(*evaluated(["ann", "bob"]), tmp_path)
+    assert sorted(tmp_path.iterdir()) == sorted([*written, tmp_path / "mine.png"])
+    assert not {"cost.png", "confusion_before.png"} & {path.name for path in tmp_path.iterdir()}
+
+
+def test_nothing_is_fetched_and_nothing_runs() -> None:
+    tree, _ = shown(["ann", "bob", "cy"], costs=["ann:bob=5"])
+    assert not {one.tag for one in tree.iter()} & {"script", "link", "iframe", "object", "base", "form"}
+    for element in tree.iter():
+        assert not [name for name in element.attrib if name.startswith("on") or name in ("srcset", "style")]
+        for name in ("src", "href"):
+            assert element.get(name, "#").startswith(("data:", "#"))
+    (style,) = (one.text for one in tree.iter("style"))
+    assert "url(" not in style
+    assert "@import" not in style
+    assert "prefers-color-scheme: dark" in style
+    assert "@media print" in style
+
+
+def test_can_be_read_by_machines_and_screen_readers() -> None:
+    tree, _ = shown(["ann", "bob", "cy"], costs=["ann:bob=5"])
+    (html,) = tree.iter("html")
+    assert html.get("lang") == "en"
+    assert words(tree, "title") == "AudioNet report: voices.tflite"
+    assert any(one.get("name") == "viewport" for one in tree.iter("meta"))
+    assert len(list(tree.iter("h1"))) == 1
+    assert all(one.get("alt") for one in tree.iter("img"))
+    for table in tree.iter("table"):
+        assert words(table, "caption")
+        assert all(cell.get("scope") in ("row", "col") for cell in table.iter("th"))
+        assert len({len(list(row)) for row in table.iter("tr")}) == 1
+    identifiers = [one.get("id") for one in tree.iter() if one.get("id")]
+    assert len(set(identifiers)) == len(identifiers)
+    targets = {one.get("href")[1:] for one in tree.iter("a")}
+    assert targets <= set(identifiers)
+    assert {one.get("aria-labelledby") for one in tree.iter("section")} == targets
+
+
+def test_every_number_stands_beside_what_it_was_counted_on() -> None:
+    tree, text = shown(["ann", "bob", "cy"])
+    assert "10 of 12 recordings right: 83.3%" in text
+    accuracy = rows(tree, "Accuracy of the most probable")
+    assert [row[:5] for row in accuracy[1:]] == [
+        ["this model", "recording", "10", "12", "83.3%"],
+        ["MFCC statistics", "recording", "10", "12", "83.3%"],
+        ["this model", "chunk", "20", "24", "83.3%"],
+        ["MFCC statistics", "chunk", "20", "24", "83.3%"],
+        ["a leaky split, at training", "chunk", "68", "69", "98.6%"],
+    ]
+    assert accuracy[1][5] == "55.2% to 95.3%"
+    assert re.fullmatch(r"\d+\.\d% to 100\.0%", accuracy[1][6])
+    assert "The network is no better than that here" in text
+    verification = rows(tree, "Equal error rate")
+    assert verification[0] == ["label", "EER", "minDCF", "area", "targets", "nontargets"]
+    assert verification[1][0] == "all, pooled"
+    assert [row[-2:] for row in verification[1:]] == [["12", "33"], ["12", "24"], *[["4", "11"]] * 3]
+    assert rows(tree, "Recall, precision")[1] == ["ann", "4", "50.0%", "2", "100.0%", "66.7%"]
+    assert rows(tree, "Recall, precision")[2][3:5] == ["6", "66.7%"]
+    assert rows(tree, "Recordings whose")[1:] == [
+        ["1", "10", "12", "83.3%"],
+        ["2", rows(tree, "Recordings whose")[2][1], "12", rows(tree, "Recordings whose")[2][3]],
+        ["3", "12", "12", "100.0%"],
+    ]
+    assert "0.50, fitted on 7 validation recordings" in text
+    assert [row[2] for row in rows(tree, "Expected calibration")[1:]] == ["12", "12"]
+    assert [row[1:3] for row in rows(tree, "Accuracy by clip")[1:]] == [["20", "24"], ["10", "12"], ["10", "12"]]
+    assert rows(tree, "How known")[1][1:4] == ["0", "3", "0.0%"]
+    assert rows(tree, "How known")[2][2] == "12"
+    assert "The surest 2 of 2 mistakes in 12 recordings" in text
+
+
+def test_the_confusions_as_a_table() -> None:
+    matrix = rows(shown(["ann", "bob", "cy"])[0], "Recordings by true label")
+    assert matrix == [
+        ["true label", "ann", "bob", "cy", "unknown", "N"],
+        ["ann", "2", "2", "0", "0", "4"],
+        ["bob", "0", "4", "0", "0", "4"],
+        ["cy", "0", "0", "4", "0", "4"],
+        ["unknown", "0", "0", "0", "3", "3"],
+    ]
+    many = rows(
+        shown([f"label {i:02}" for i in range(21)], each=2, wrong=3, unknown=0)[0], "The most frequent confusions"
+    )
+    assert many[1:] == [["label 00", "label 01", "2"], ["label 01", "label 02", "1"]]
+
+
+def test_says_on_top_whether_the_recordings_were_unseen() -> None:
+    plain, _ = shown(["ann", "bob"])
+    statement = next(one for one in plain.iter("div") if one.get("class", "").startswith("statement"))
+    assert "Unseen: the model heard none of these 11 recordings in training" in words(statement, "p")
+    _, text = shown(["ann", "bob"], heard_in_training=["ann"])
+    assert "Only in part unseen: for 1 label the test chunks come from recordings also heard in training" in text
+    assert "fewer than three recordings: ann ." in text
+    assert "Unseen" not in text
+    bad, text = shown(["ann", "bob"], all_seen=True, seen=11)
+    (statement,) = (one for one in bad.iter("div") if one.get("class", "") == "statement bad")
+    assert "Warning: every one of these 11 recordings took part in training" in words(statement, "strong")
+    assert "Unseen" not in text
+    assert "5 recordings that took part in training or validation were found" in shown(["ann", "bob"], seen=5)[1]
+
+
+def test_files_left_out_are_named_with_the_reason() -> None:
+    skipped = [(Recorded("ann", f"{i}.wav", (Path(f"/a/{i}.wav"),)), "the file is empty") for i in range(23)]
+    tree, text = shown(["ann", "bob"], skipped=skipped)
+    files = rows(tree, "Files that could not be judged, 23 in all")
+    assert files[1] == ["/a/0.wav", "the file is empty"]
+    assert len(files) == 21
+    assert "And 3 more files." in text
+    found, content, predictor = evaluated(["ann", "bob"])
+    content["data"]["judged_in_part"] = [{"file": "/nowhere/0/0.wav", "reason": "cut short"}]
+    tree = parsed(page(found, content, predictor, report.draw(found, content, predictor)))
+    assert rows(tree, "Files of which only a part")[1] == ["/nowhere/0/0.wav", "cut short"]
+
+
+@pytest.mark.slow
+def test_a_rule_in_words() -> None:
+    two, text = shown(["ann", "bob"], costs=["ann:bob=9"])
+    assert "from a probability of 0.9 on the answer is bob , below it ann" in text
+    assert "ann taken for bob : 9" in text
+    assert rows(two, "Mean cost")[1][:2] == ["test", "8"]
+    assert rows(two, "Mean cost")[2][:2] == ["validation", "8"]
+    assert "picked on 8 validation recordings" in text
+    assert "raised to the power of 1, the caution" in shown(["ann", "bob", "cy"], costs=["ann:bob=9"])[1]
+    nothing = evaluated(["ann", "bob"], each=0, costs=["ann:bob=9"])
+    assert "cost.png" not in report.draw(*nothing)
+    assert "There were no validation recordings to pick it on" in words(parsed(page(*nothing, report.draw(*nothing))))
+    assert "Costs" not in shown(["ann", "bob"])[1]
+
+
+def test_confusions_before_the_costs_are_of_the_most_probable_labels() -> None:
+    found, content, predictor = evaluated(["ann", "bob"], wrong=0, costs=["ann:bob=1000", "bob:ann=0"])
+    assert (found.given != found.most_probable).any()
+    plots = report.draw(found, content, predictor)
+    assert plots["confusion.png"] != plots["confusion_before.png"]
+    assert plots["confusion_before.png"] == report.draw(*evaluated(["ann", "bob"], wrong=0))["confusion.png"]
+
+
+def test_unknown_voices_left_out_at_training() -> None:
+    tree, text = shown(["ann", "bob", "cy"], unknown=0)
+    assert "left out of the training data in turn" in text
+    assert "The threshold was set on these clips" in text
+    assert rows(tree, "How known")[1][2] == "31"
+    assert rows(tree, "How known")[1][4] == "–"
+
+
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        ({"asked_rate": 0.0}, "--unknown_fpr 0"),
+        ({}, "To let 5.0% of unknown voices pass would take 59 clips of labels left out, and there were 31"),
+    ],
+)
+def test_no_threshold(changes: dict[str, Any], why: str) -> None:
+    tree, text = shown(["ann", "bob", "cy"], threshold=None, **changes)
+    assert "This model never answers unknown: every voice is taken for one of the labels." in text
+    assert why in text
+    assert len(rows(tree, "How known")) == 2
+
+
+def test_the_worst_mistakes_with_their_pictures(tmp_path: Path) -> None:
+    config = PictureConfig()
+    jpg = render((tone(440, 3) * 16_000).astype(np.int16), config)
+    found, content, predictor = evaluated(["ann", "bob", "cy"])
+    place, _ = found.mistakes(1)[0]
+    (tmp_path / "c_nohash_0025.jpg").write_bytes(jpg)
+    recorded = Recorded("ann", "c.wav", (tmp_path / "other.jpg", tmp_path / "c_nohash_0025.jpg"), (0.0, 74.96))
+    heard = found.heard.recordings[place]
+    object.__setattr__(heard, "recorded", recorded)
+    object.__setattr__(heard, "starts", np.array([0.0, 74.96], np.float32))
+    predictor.picture = None
+    (tmp_path / "other.jpg").write_bytes(render((tone(880, 3) * 16_000).astype(np.int16), config))
+    content = as_json(found, predictor, EvaluateConfig())
+    tree = parsed(page(found, content, predictor, report.draw(found, content, predictor)))
+    pictures = [one for one in tree.iter("img") if "spectrogram" in one.get("alt")]
+    assert [one.get("src").partition(",")[2] for one in pictures] == [base64.b64encode(jpg).decode()]
+    assert pictures[0].get("alt") == "spectrogram of ann, taken for bob"
+    gallery = section(tree, "mistakes")
+    assert "at 01:15.0 in c.wav" in gallery
+    assert "c_nohash_0025.jpg" in gallery
+    assert "The picture cannot be made again" in gallery
+    assert f"{content['mistakes'][0]['probability']:.2%} over 2 chunks" in gallery
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(0, "00:00.0"), (59.96, "01:00.0"), (61.04, "01:01.0"), (7200, "120:00.0")]
+)
+def test_times(seconds: float, text: str) -> None:
+    assert clock(seconds) == text
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"labels": ["ann"], "unknown": 0, "wrong": 0},
+        {"labels": ["ann"], "wrong": 0},
+        {"labels": ["ann", "bob"], "each": 0, "unknown": 4},
+        {"labels": ["ann", "bob"], "each": 0, "unknown": 4, "threshold": None, "costs": ["ann:bob=3"]},
+        {"labels": ["ann", "bob"], "tested": 1, "unknown": 0, "wrong": 4, "each": 4},
+        {"labels": ["ann", "bob", "cy"], "wrong": 0, "baseline": False, "test": None},
+        {"labels": ["ann", "bob"], "calibration": {"temperature": 1.0, "recordings": 0}},
+        {"labels": [f"label {i}" for i in range(120)], "tested": 60, "wrong": 57, "each": 1},
+    ],
+)
+def test_what_is_missing_reads_well(changes: dict[str, Any]) -> None:
+    tree, text = shown(changes.pop("labels"), **changes)
+    assert not re.search(r"\b(nan|None|inf)\b", text)
+    assert "%%" not in text
+    for heading in ("Accuracy", "Confusion", "Labels", "Verification", "Calibration", "Clip length", "Unknown voices"):
+        assert heading in words(tree, "h2")
+    assert all(len(section(tree, name)) > 40 for name in ("accuracy", "confusion", "labels", "unknown", "mistakes"))
+
+
+def test_a_share_of_nothing_is_not_a_number_on_the_page() -> None:
+    assert "Not measured: there is no recording of a known label." in shown(["ann", "bob"], each=0, wrong=0)[1]
+    tree, text = shown(["ann", "bob", "cy"], wrong=0, baseline=False, test=None)
+    assert "No mistake: all 12 recordings got their label." in text
+    assert "There is no baseline" in text
+    assert "would have claimed: not measured at training" in text
+    assert "the bootstrap has no width and proves nothing" in text
+    assert len(rows(tree, "Accuracy of the most probable")) == 3
+    tree, text = shown(["ann", "bob", "cy"], tested=1)
+    assert rows(tree, "Recall, precision")[3] == ["cy", "0", "–", "0", "–", "–"]
+    assert "2 of 3 have no recording here: bob , cy" in text
+    assert "2 labels have no target or no nontarget trials" in text
+
+
+def test_of_many_labels_the_worst_are_shown_and_the_rest_counted() -> None:
+    tree, text = shown([f"label {i:03}" for i in range(130)], each=1, wrong=range(70, 130), unknown=0)
+    assert len(rows(tree, "Equal error rate")) == 1 + 2 + 50
+    assert "80 labels with lower rates left out here" in text
+    assert len(rows(tree, "Recall, precision")) == 1 + 50 + 1
+    assert "the 50 lowest F1 of 130 labels" in words(tree, "caption")
+    assert "80 labels left out here" in text
+    scores = [float(row[-1][:-1]) for row in rows(tree, "Recall, precision")[1:-1]]
+    assert scores == [0] * 50
+    assert len(rows(tree, "The most frequent confusions")) == 1 + 50
+    assert "10 rarer confusions left out here" in text
+    assert "of labels, the 10 with the highest equal error rates" in text
+
+
+def test_the_labels_hardest_to_verify_come_first() -> None:
+    found, content, predictor = evaluated(["ann", "bob", "cy"])
+    for entry, rate in zip(content["verification"]["labels"], (0.1, 0.3, 0.2), strict=True):
+        entry["equal_error_rate"] = rate
+    tree = parsed(page(found, content, predictor, report.draw(found, content, predictor)))
+    assert [row[:2] for row in rows(tree, "Equal error rate")[3:]] == [
+        ["bob", "30.00%"],
+        ["cy", "20.00%"],
+        ["ann", "10.00%"],
+    ]
+
+
+def test_no_name_becomes_a_tag() -> None:
+    found, content, predictor = evaluated(NASTY, unknown=2)
+    heard = found.heard
+    plain = {one.tag for one in shown([f"label {i}" for i in range(len(NASTY))], unknown=2)[0].iter()}
+    skipped = [(Recorded(name, name, (Path(name.replace("\0", "")),)), name) for name in NASTY]
+    for field, value in {
+        "skipped": skipped,
+        "foreign_labels": NASTY,
+        "missing_labels": NASTY,
+        "source": NASTY[0],
+    }.items():
+        object.__setattr__(heard, field, value)
+    for one, name in zip(heard.recordings, NASTY, strict=False):
+        object.__setattr__(one, "recorded", Recorded(one.recorded.label, name, (Path("/") / name.replace("\0", ""),)))
+    predictor.graph = Path(NASTY[0])
+    predictor.card["backbone"]["name"] = NASTY[2]
+    predictor.card["split"]["heard_in_training"] = NASTY
+    content = as_json(found, predictor, EvaluateConfig())
+    tree = parsed(page(found, content, predictor, report.draw(found, content, predictor)))
+    assert {one.tag for one in tree.iter()} == plain
+    text = words(tree)
+    for seen in (
+        "<script>alert(1)</script>",
+        "br\\udcffken & <b>",
+        "a\\n\"b\" 'c'",
+        "\\u202egnorw",
+        "מימין",
+        "{{ 7 * 7 }}",
+    ):
+        assert seen in text
+    assert not any("\u202e" in part or '\n"b"' in part for part in tree.itertext())
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.text(st.characters(), min_size=1), min_size=2, max_size=3, unique=True))
+def test_any_label_makes_a_page_that_parses(labels: list[str]) -> None:
+    found, content, predictor = evaluated(labels)
+    parsed(page(found, content, predictor, dict.fromkeys(report.PNGS, PNG))).find("body")
+
+
+def test_plots_are_shown_at_the_size_they_were_drawn_for() -> None:
+    tree, _ = shown(["ann", "bob"])
+    image = next(one for one in tree.iter("img"))
+    with Image.open(io.BytesIO(base64.b64decode(image.get("src").partition(",")[2]))) as picture:
+        assert int(image.get("width")) == round(picture.width * 96 / 130)
+        assert int(image.get("height")) == round(picture.height * 96 / 130)

@@ -1,0 +1,304 @@
+"""What a clip is taken for: labels, unknown, enrolled voices, costs, claims and timelines."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from audionet._paths import arrays_path, enrolled_path, model_json_path
+from audionet.classifier.decision import Costs
+from audionet.classifier.model_files import read_arrays, write_arrays
+from audionet.errors import ModelError, RecordingError, UsageError
+from audionet.evaluation.costs import parse_costs
+from audionet.inference.clip import Clip
+from audionet.inference.diarization import track
+from audionet.inference.predictor import Decision, Predictor
+from audionet.inference.verification import Verifier, enrol_clips, forget_voice
+from audionet.utils.files import content_hash, write_json
+from tests.support.models import TONES
+from tests.support.scripts import run_script
+from tests.support.sounds import tone
+
+
+@pytest.fixture
+def graph(tone_model: Path, tmp_path: Path) -> Path:
+    """A copy of the model that a test may add to."""
+    for name in ("retrained_graph.tflite", "retrained_model.json", "retrained_model.npz", "retrained_labels.txt"):
+        shutil.copy(tone_model.with_name(name), tmp_path / name)
+    return tmp_path / tone_model.name
+
+
+def sound(frequency: float, seconds: float, seed: int = 0) -> np.ndarray:
+    """A tone as the model has learned them, in a little noise."""
+    noise = np.random.default_rng(seed).standard_normal(round(seconds * 16_000))
+    return 0.49 * (tone(frequency, seconds) + 0.05 * noise)
+
+
+def write_sound(path: Path, frequency: float, seconds: float) -> Path:
+    soundfile.write(path, sound(frequency, seconds), 16_000)
+    return path
+
+
+def change(graph: Path, **entries: object) -> None:
+    path = model_json_path(graph)
+    write_json(path, json.loads(path.read_text()) | entries)
+
+
+def test_a_known_sound_gets_its_label_and_another_none(graph: Path, tmp_path: Path) -> None:
+    predictor = Predictor(graph)
+    assert predictor.threshold is not None
+    answer = predictor.answer(write_sound(tmp_path / "known.wav", 1200, 2.0))
+    assert answer.decision == Decision("c1200", pytest.approx(answer.scores.max()), False)
+    assert answer.decision.score >= predictor.threshold
+    noise = 0.1 * np.random.default_rng(0).standard_normal(32_000)
+    soundfile.write(tmp_path / "noise.wav", noise, 16_000)
+    answer = predictor.answer(tmp_path / "noise.wav")
+    assert answer.decision.label is None
+    assert answer.decision.score < predictor.threshold
+    assert answer.probabilities.sum() == pytest.approx(1, abs=1e-4)
+
+
+def test_without_a_threshold_nothing_is_unknown(graph: Path, tmp_path: Path) -> None:
+    card = json.loads(model_json_path(graph).read_text())
+    change(graph, open_set=card["open_set"] | {"threshold": None})
+    soundfile.write(tmp_path / "noise.wav", 0.1 * np.random.default_rng(0).standard_normal(32_000), 16_000)
+    assert Predictor(graph).answer(tmp_path / "noise.wav").decision.label in TONES
+
+
+def test_mistakes_that_cost_more_move_the_decision(graph: Path) -> None:
+    predictor = Predictor(graph)
+    probabilities = np.float32([0.7, 0.3, 0, 0, 0])
+    scores = np.float32([0.9, 0.5, 0, 0, 0])
+    assert predictor.decide(probabilities, scores).label == "a300"
+    costs = parse_costs(["b600:a300=10"], TONES)
+    predictor.rule = dataclasses.replace(predictor.rule, costs=costs)
+    assert predictor.decide(probabilities, scores).label == "b600"
+    change(graph, decision=predictor.rule.as_json(TONES))
+    assert Predictor(graph).decide(probabilities, scores).label == "b600"
+    change(graph, decision={"costs": [{"true": "x", "predicted": "b600", "cost": 2}], "caution": 1})
+    with pytest.raises(ModelError, match="none of the model's labels"):
+        Predictor(graph)
+    assert Costs(5).exceptions == ()
+
+
+def test_an_enrolled_voice_is_recognised_until_it_is_forgotten(graph: Path, tmp_path: Path) -> None:
+    clip = write_sound(tmp_path / "new.wav", 3400, 12.0)
+    before = Predictor(graph).answer(clip)
+    assert before.decision.label is None
+    done = enrol_clips(Predictor(graph), "Ö 'x'", [clip])
+    assert (done.seconds, done.replaced, done.failed) == (pytest.approx(12.0), False, {})
+    assert done.reach < 0.5  # nothing like it was in training
+    assert done.resembles is None
+    assert enrol_clips(Predictor(graph), "b", [write_sound(tmp_path / "b.wav", 600, 12.0)]).resembles == "b600"
+    forget_voice(Predictor(graph), "b")
+    predictor = Predictor(graph)
+    other = predictor.answer(write_sound(tmp_path / "again.wav", 3400, 3.0))
+    assert other.decision.label == "Ö 'x'"
+    assert other.decision.enrolled
+    assert other.scores[:5].max() == pytest.approx(before.scores.max(), abs=0.05)
+    assert predictor.answer(write_sound(tmp_path / "known.wav", 600, 2.0)).decision.label == "b600"
+    forget_voice(predictor, "Ö 'x'")
+    assert Predictor(graph).answer(clip).decision.label is None
+    with pytest.raises(UsageError, match=r"no voice of that name is enrolled \(there is: none\)"):
+        forget_voice(Predictor(graph), "Ö 'x'")
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [("c1200", "trained on a label of that name")]
+    + [(name, "no name") for name in ("", " ", "a\nb", "_unknown_", "unknown")],
+)
+def test_names_that_a_new_voice_cannot_have(graph: Path, tmp_path: Path, name: str, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        enrol_clips(Predictor(graph), name, [write_sound(tmp_path / "x.wav", 3000, 1.0)])
+    assert not enrolled_path(graph).exists()
+
+
+def test_clips_that_cannot_be_enrolled_are_left_out(graph: Path, tmp_path: Path) -> None:
+    (tmp_path / "text.wav").write_text("words")
+    soundfile.write(tmp_path / "silent.wav", np.zeros(16_000), 16_000)
+    bad = [tmp_path / "text.wav", tmp_path / "silent.wav", tmp_path / "gone.wav"]
+    with pytest.raises(RecordingError, match=r"nothing can be heard to enrol ann: .*silent\.wav is silent"):
+        enrol_clips(Predictor(graph), "ann", bad)
+    done = enrol_clips(Predictor(graph), "ann", [*bad, write_sound(tmp_path / "x.wav", 3000, 4.0)])
+    assert set(done.failed) == set(bad)
+    assert done.failed[tmp_path / "silent.wav"] == "is silent from beginning to end"
+
+
+def test_voices_enrolled_before_the_model_was_trained_again_are_refused(graph: Path, tmp_path: Path) -> None:
+    enrol_clips(Predictor(graph), "ann", [write_sound(tmp_path / "x.wav", 3000, 12.0)])
+    path = enrolled_path(graph)
+    write_json(path, json.loads(path.read_text()) | {"graph_sha256": "0"})
+    with pytest.raises(ModelError, match="were enrolled in another model, or before it was trained again"):
+        Predictor(graph)
+
+
+def test_numbers_that_do_not_belong_to_the_model_are_refused(graph: Path) -> None:
+    arrays = read_arrays(arrays_path(graph), "")
+    write_arrays(arrays_path(graph), dataclasses.replace(arrays, known=arrays.known[1:]))
+    with pytest.raises(ModelError, match=r"describes another model than retrained_model\.npz"):
+        Predictor(graph)
+    change(graph, arrays_sha256=content_hash(arrays_path(graph)))
+    Predictor(graph)
+    arrays_path(graph).unlink()
+    with pytest.raises(ModelError, match=r"retrained_model\.npz, which answers for .* is missing: run retrain"):
+        Predictor(graph)
+
+
+def test_a_claim_is_accepted_of_the_voice_itself_alone(graph: Path, tmp_path: Path) -> None:
+    own, other = write_sound(tmp_path / "own.wav", 600, 2.0), write_sound(tmp_path / "other.wav", 4800, 2.0)
+    verifier = Verifier(Predictor(graph), "b600")
+    accepted, refused = verifier.verify(own), verifier.verify(other)
+    assert accepted.accepted
+    assert not refused.accepted
+    assert accepted.score > refused.score
+    assert accepted.rate < 0.1 < refused.rate
+    assert accepted.trials == refused.trials > 100
+    with pytest.raises(UsageError, match="--verify zoe: the model has no such voice, it has a300, b600"):
+        Verifier(Predictor(graph), "zoe")
+
+
+def test_a_claim_takes_trials_to_judge_by(graph: Path) -> None:
+    arrays = read_arrays(arrays_path(graph), "")
+    write_arrays(arrays_path(graph), dataclasses.replace(arrays, impostors=arrays.impostors[:5]))
+    change(graph, arrays_sha256=content_hash(arrays_path(graph)))
+    with pytest.raises(ModelError, match=r"5 trials with other voices, and a false acceptance rate of 10\.00% takes 9"):
+        Verifier(Predictor(graph), "b600")
+
+
+def long_recording(path: Path) -> Path:
+    """Ten seconds each of a known tone, another, silence, the first again, and one that nobody knows."""
+    nobody = 0.3 * np.random.default_rng(1).standard_normal(160_000)
+    parts = [sound(600, 10), sound(2400, 10, 1), np.zeros(160_000), sound(600, 10, 2), nobody]
+    soundfile.write(path, np.concatenate(parts), 16_000)
+    return path
+
+
+def test_who_speaks_when(graph: Path, tmp_path: Path) -> None:
+    found = track(Predictor(graph), long_recording(tmp_path / "long.wav"), None, tmp_path / "out", "long.wav")
+    assert found.seconds == 50.0
+    assert [segment.label for segment in found.segments] == ["b600", "d2400", "b600", None]
+    for segment, start in zip(found.segments, (0, 10, 30, 40), strict=True):
+        assert segment.start == pytest.approx(start, abs=0.6)
+        assert segment.end == pytest.approx(start + 10, abs=0.6)
+    table, turns, picture = found.files
+    assert len(table.read_text().splitlines()) == 5
+    assert turns.read_text().splitlines()[3].split()[7] == "<unknown>"
+    assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_recording_that_breaks_is_followed_to_there(graph: Path, tmp_path: Path) -> None:
+    whole = long_recording(tmp_path / "long.flac")
+    data = whole.read_bytes()
+    whole.write_bytes(data[: int(len(data) * 0.3)])
+    found = track(Predictor(graph), whole, None, tmp_path / "out", "long")
+    assert found.remark is not None
+    assert found.segments[0].label == "b600"
+    assert found.seconds < 30
+    (tmp_path / "text.wav").write_text("words")
+    with pytest.raises(RecordingError):
+        track(Predictor(graph), tmp_path / "text.wav", None, tmp_path / "out", "text")
+    soundfile.write(tmp_path / "silent.wav", np.zeros(64_000), 16_000)
+    with pytest.raises(RecordingError, match="is silent"):
+        track(Predictor(graph), tmp_path / "silent.wav", None, tmp_path / "out", "silent")
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["long.csv", "long.png", "long.rttm"]
+
+
+def test_a_timeline_of_an_enrolled_voice(graph: Path, tmp_path: Path) -> None:
+    enrol_clips(Predictor(graph), "new", [write_sound(tmp_path / "new.wav", 3400, 12.0)])
+    soundfile.write(tmp_path / "both.wav", np.concatenate([sound(600, 8), sound(3400, 8)]), 16_000)
+    found = track(Predictor(graph), tmp_path / "both.wav", 0.25, tmp_path / "out", "both")
+    assert [segment.label for segment in found.segments] == ["b600", "new"]
+
+
+def test_silent_chunks_have_no_picture(graph: Path, tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "x.wav", np.concatenate([tone(600, 1), np.zeros(16_000)]), 16_000)
+    clip = Clip(tmp_path / "x.wav", Predictor(graph).picture)
+    assert [jpg is None for _, jpg in clip] == [False, False, True, True]
+    assert clip.seconds == 2.0
+
+
+def test_the_command_line(graph: Path, tmp_path: Path) -> None:
+    new, known = write_sound(tmp_path / "new.wav", 3400, 12.0), write_sound(tmp_path / "known.wav", 600, 2.0)
+    model = f"--graph={graph}"
+    done = run_script("label_image.py", model, "--json", new, known)
+    answers = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [(a["decision"], a["unknown"]) for a in answers] == [(None, True), ("b600", False)]
+    assert "  unknown  (likeness" in run_script("label_image.py", model, new).stdout
+    done = run_script("label_image.py", model, "--enrol=zoe", known)
+    assert done.stdout == "Enrolled: zoe, from 2.0 s of 1 clip\n"
+    assert "2.0 s are little: enrol again with 10 to 30 s" in done.stderr
+    assert "in place of the one" in run_script("label_image.py", model, "--enrol=zoe", new).stdout
+    assert "  zoe  (enrolled, likeness" in run_script("label_image.py", model, new).stdout
+    done = run_script("label_image.py", model, "--verify=zoe", new, known, "--json")
+    assert [json.loads(line)["verified"] for line in done.stdout.splitlines()] == [True, False]
+    out = f"--timeline_dir={tmp_path / 'out'}"
+    done = run_script("label_image.py", model, "--timeline", out, new, known, tmp_path / "gone.wav")
+    assert "12.0 s, 1 segment" in done.stdout
+    assert done.returncode == 1
+    assert {path.suffix for path in (tmp_path / "out").iterdir()} == {".csv", ".rttm", ".png"}
+    assert run_script("label_image.py", model, "--forget=zoe").stdout == "Forgotten: zoe\n"
+    done = run_script("label_image.py", model, "--verify=a", "--enrol=b", new)
+    assert done.returncode == 2
+    assert "--enrol and --verify are asked for at once" in done.stderr
+
+
+@pytest.mark.parametrize(
+    "entries",
+    [
+        {"labels": ["a"]},
+        {"labels": 5},
+        {"open_set": None},
+        {"open_set": {}},
+        {"calibration": {"temperature": "x"}},
+        {"calibration": {"temperature": 0}},
+        {"backbone": None},
+        {"training": None},
+        {"picture": 3},
+        {"decision": []},
+    ],
+)
+def test_a_damaged_card_is_one_line(graph: Path, entries: dict[str, object]) -> None:
+    change(graph, **entries)
+    with pytest.raises(ModelError, match=r"retrained_model\.json is damaged: run retrain\.py again"):
+        Predictor(graph)
+
+
+def test_the_timeline_follows_what_mistakes_cost(graph: Path, tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "x.wav", np.concatenate([sound(600, 8), sound(2400, 8, 1)]), 16_000)
+    predictor = Predictor(graph)
+    predictor.rule = dataclasses.replace(predictor.rule, costs=parse_costs(["e4800:b600=1e9"], TONES))
+    found = track(predictor, tmp_path / "x.wav", None, tmp_path / "out", "x")
+    assert found.segments[0].label != "b600"
+    assert found.segments[-1].label == "d2400"
+
+
+def test_what_has_no_timeline(graph: Path, tone_model: Path, tmp_path: Path) -> None:
+    jpg = next((tone_model.parent / "data_image").rglob("*.jpg"))
+    with pytest.raises(RecordingError, match="is a picture"):
+        track(Predictor(graph), jpg, None, tmp_path / "out", "x")
+    for step in (0.01, 3.0):
+        with pytest.raises(UsageError, match=r"--timeline_step is .*it must be 0\.025 to 0\.5"):
+            track(Predictor(graph), write_sound(tmp_path / "x.wav", 600, 2.0), step, tmp_path / "out", "x")
+
+
+def test_a_recording_with_a_very_long_name(graph: Path, tmp_path: Path) -> None:
+    clip = write_sound(tmp_path / f"{'x' * 250}.wav", 600, 2.0)
+    done = run_script("label_image.py", f"--graph={graph}", "--timeline", f"--timeline_dir={tmp_path / 'out'}", clip)
+    assert done.returncode == 0, done.stderr
+    assert len(list((tmp_path / "out").iterdir())) == 3
+
+
+def test_a_damaged_clip_is_enrolled_by_what_can_be_heard(graph: Path, tmp_path: Path) -> None:
+    clip = tmp_path / "cut.flac"
+    soundfile.write(clip, sound(3400, 12.0), 16_000)
+    clip.write_bytes(clip.read_bytes()[:200_000])
+    done = enrol_clips(Predictor(graph), "ann", [clip])
+    assert list(done.in_part) == [clip]
+    assert 2 < done.seconds < 11

@@ -1,0 +1,336 @@
+"""Making a backbone: what it learns from, going on after an interruption, and what may go wrong on the way."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import math
+import re
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from audionet.backbones.conversion import mean_cosine
+from audionet.backbones.registry import prepare
+from audionet.errors import BackboneError, DatasetError, ModelError, UsageError
+from audionet.pretraining import network as pretraining_network
+from audionet.pretraining import teachers
+from audionet.pretraining import trainer as pretraining
+from audionet.pretraining.card import write_backbone
+from audionet.pretraining.config import PretrainConfig
+from audionet.pretraining.network import COSINE_SCALE, margin_softmax
+from audionet.pretraining.trainer import Pretrained, centred, pretrain, rate_share, settle
+from audionet.pretraining.views import SPEEDS
+from tests.support.scripts import run_script
+from tests.support.sounds import write_tone
+
+DATASET = {"licence": "CC0", "url": "https://example.org", "label": "^(?P<label>[^/]+)/"}
+
+
+@pytest.fixture
+def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., PretrainConfig]]:
+    """Three speakers and two words, each a tone, and a small network in place of Inception-v3."""
+    for speaker in range(3):
+        for number in range(8):
+            write_tone(tmp_path / "audio" / "readers" / f"{speaker}" / f"{number}.wav", 200 + 150 * speaker, 3)
+    for word, frequency in (("high", 3000), ("low", 1000)):
+        for number in range(8):
+            write_tone(tmp_path / "audio" / "words" / word / f"{number}.wav", frequency, 0.8)
+    datasets = [
+        DATASET | {"name": folder, "folder": folder, "task": task}
+        for folder, task in (("readers", "speaker"), ("words", "word"))
+    ]
+    (tmp_path / "manifest.json").write_text(json.dumps({"datasets": datasets}))
+    monkeypatch.setattr(pretraining_network, "inception_v3", small_network)
+    monkeypatch.setattr(pretraining, "_SHOWN_PICTURES", 12)
+    monkeypatch.setattr(pretraining, "_CONTENT_PICTURES", 12)
+    monkeypatch.setattr(pretraining, "_SETTLING_BATCHES", 3)
+
+    def make(**changes: Any) -> PretrainConfig:
+        settings: dict[str, Any] = {
+            "data_dir": tmp_path / "audio",
+            "manifest": tmp_path / "manifest.json",
+            "output_dir": tmp_path / "heard",
+            "checkpoint_dir": tmp_path / "checkpoints",
+            "summaries_dir": tmp_path / "summaries",
+            "teacher": "none",
+            "steps": 6,
+            "batch_size": 8,
+            "shuffle": 24,
+            "look_every": 3,
+            "input_width": 80,
+            "embedding": 8,
+            "workers": 1,
+        }
+        return PretrainConfig(**(settings | changes))
+
+    yield make
+    import keras
+    import tensorflow as tf
+
+    keras.config.set_dtype_policy("float32")
+    tf.config.optimizer.set_experimental_options({"auto_mixed_precision_onednn_bfloat16": False})
+
+
+def small_network(input_size: tuple[int, int], tap: Any) -> Any:
+    import keras
+
+    pixels = keras.Input((*input_size, 3), name="pixels")
+    rows = keras.layers.AveragePooling2D((8, input_size[1]), name=tap.endpoint)(pixels)
+    values = keras.layers.Dense(tap.embedding)(keras.layers.Flatten()(keras.layers.Rescaling(1 / 255)(rows)))
+    return keras.Model(pixels, keras.layers.BatchNormalization()(values))
+
+
+def test_the_margin_is_taken_from_the_right_cosine_alone() -> None:
+    import keras
+
+    cosines = np.array([[0.6, 0.2, -0.1], [0.0, 0.9, 0.3]], np.float32)
+    found = np.asarray(margin_softmax(0.2)(np.array([[0], [1]]), keras.ops.convert_to_tensor(cosines)))
+    lowered = cosines - np.array([[0.2, 0, 0], [0, 0.2, 0]])
+    exponents = np.exp(COSINE_SCALE * lowered)
+    expected = -np.log(exponents[[0, 1], [0, 1]] / exponents.sum(axis=1))
+    np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-5)
+
+
+def test_the_rate_rises_then_falls_to_nothing() -> None:
+    shares = [rate_share(done) for done in np.linspace(0, 1, 101)]
+    assert shares[0] == 0
+    assert shares[5] == max(shares) == 1
+    assert all(later <= earlier for earlier, later in itertools.pairwise(shares[5:]))
+    assert shares[-1] == pytest.approx(0, abs=1e-12)
+    assert rate_share(2.0) == pytest.approx(0, abs=1e-12)
+
+
+def test_it_learns_and_says_how_far_it_is(config, capsys: pytest.CaptureFixture[str]) -> None:
+    settings = config(steps=120, look_every=60, learning_rate=0.005, average=0.5)
+    found = pretrain(settings)
+    looks = [line for line in capsys.readouterr().err.splitlines() if line.startswith("step ")]
+    first, last = (float(re.findall(r" word ([0-9.]+);", line)[0]) for line in looks)
+    assert last < 0.9 * first
+    assert found.steps == 120
+    assert set(found.held_out) == {"content", "word"}
+    assert len(list(settings.summaries_dir.glob("events.*"))) == 1
+    assert found.corpus.labels == {"speaker": ["readers/0", "readers/1", "readers/2"], "word": ["high", "low"]}
+
+
+def test_an_interrupted_training_goes_on(config, capsys: pytest.CaptureFixture[str]) -> None:
+    settings = config(steps=6, look_every=3)
+    taken = []
+
+    def stop(self: Any, *inputs: Any) -> Any:
+        taken.append(self.step)
+        if self.step == 4:
+            raise KeyboardInterrupt
+        return learn(self, *inputs)
+
+    learn = pretraining._Training._learn
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(pretraining._Training, "_learn", stop)
+        pretrain(settings)
+    capsys.readouterr()
+    found = pretrain(settings)
+    assert "Going on from step 3" in capsys.readouterr().out
+    assert taken == [0, 1, 2, 3, 4]
+    assert found.steps == 6
+    assert found.hours > 0
+    done = pretrain(settings)  # nothing is left to do: the same weights come out of the checkpoint
+    for one, other in zip(found.student.features.get_weights(), done.student.features.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_a_checkpoint_of_another_recipe_is_said_and_left_alone(config, capsys: pytest.CaptureFixture[str]) -> None:
+    pretrain(config(steps=3))
+    (checkpoint,) = config().checkpoint_dir.glob("pretraining-*.npz")
+    before = checkpoint.read_bytes()
+    assert pretrain(config(steps=3, margin=0.1)).steps == 3
+    assert f"{checkpoint}: is of another recipe or other data" in capsys.readouterr().err
+    assert checkpoint.read_bytes() == before
+
+
+def test_a_loss_that_is_no_number_goes_back_once_at_half_the_rate(
+    config, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps: list[tuple[int, float]] = []
+    learn = pretraining._Training._learn
+
+    nan_at = {5}
+
+    def break_at(self: Any, *inputs: Any) -> dict[str, float]:
+        steps.append((self.step, self.slower))
+        losses = learn(self, *inputs)
+        if self.step in nan_at:
+            nan_at.discard(self.step)
+            return losses | {"loss": math.nan}
+        return losses
+
+    monkeypatch.setattr(pretraining._Training, "_learn", break_at)
+    assert pretrain(config(steps=6, look_every=3)).steps == 6
+    assert steps == [(0, 1), (1, 1), (2, 1), (3, 1), (4, 1), (5, 1), (3, 0.5), (4, 0.5), (5, 0.5)]
+    assert "no number at step 5: back to step 3, at half the rate" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("at", "complaint"), [([1], "before a checkpoint"), ([4, 5], "again: lower --learning_rate")])
+def test_a_loss_that_stays_no_number_is_an_error(
+    config, monkeypatch: pytest.MonkeyPatch, at: list[int], complaint: str
+) -> None:
+    waiting = list(at)
+
+    def broken(self: Any, *inputs: Any) -> dict[str, float]:
+        if waiting and self.step == waiting[0]:
+            waiting.pop(0)
+            return {"loss": math.inf}
+        return {"loss": 1.0}
+
+    monkeypatch.setattr(pretraining._Training, "_learn", broken)
+    with pytest.raises(ModelError, match=complaint):
+        pretrain(config(steps=8, look_every=3))
+
+
+def test_a_full_disk_leaves_the_last_checkpoint_and_the_training(
+    config, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    saves = []
+    savez = np.savez
+
+    def full_after_one(stream: Any, **arrays: Any) -> None:
+        saves.append(1)
+        if len(saves) > 1:
+            stream.write(b"half of it")
+            raise OSError("100 requested and 10 written")
+        savez(stream, **arrays)
+
+    monkeypatch.setattr(np, "savez", full_after_one)
+    settings = config(steps=6, look_every=3)
+    assert pretrain(settings).steps == 6
+    assert "cannot be written (100 requested and 10 written); the last one stays" in capsys.readouterr().err
+    monkeypatch.undo()
+    (kept,) = settings.checkpoint_dir.iterdir()
+    with np.load(kept) as stored:
+        assert json.loads(stored["about"].tobytes())["step"] == 3
+
+
+def test_hours_end_a_training(config) -> None:
+    found = pretrain(config(steps=100_000, hours=2 / 3600, look_every=1000))
+    assert 0 < found.steps < 100_000
+
+
+def test_a_teachers_answers_are_told_apart_by_what_they_do_not_share() -> None:
+    answers = np.zeros((3, 2, 4), np.float32)
+    answers[:2] = [1, 0.1, 0, 0]
+    answers[1, :, 1] = -0.1
+    found = centred(answers)
+    np.testing.assert_allclose(found[0, 0], [0, 1, 0, 0], atol=1e-6)
+    np.testing.assert_allclose(found[1, 1], [0, -1, 0, 0], atol=1e-6)
+    assert not found[2].any()
+
+
+def as_teacher() -> teachers.Teacher:
+    def load() -> Callable[[Any], Any]:
+        return lambda samples: np.array([np.sqrt(0.5), np.sqrt(0.5)], np.float32)
+
+    return teachers.Teacher("two numbers", "CC0", "https://example.org", 2, load)
+
+
+def test_a_teacher_is_asked_once_and_learned_from(
+    config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = []
+
+    def ask(task: Any) -> list[Any]:
+        asked.extend(task.paths)
+        return [None if "damaged" in path.name else np.full((len(SPEEDS), 2), 0.5, np.float32) for path in task.paths]
+
+    monkeypatch.setitem(teachers.TEACHERS, "resemblyzer", as_teacher())
+    monkeypatch.setattr(teachers, "map_unordered", lambda pool, f, tasks, split: ((t, ask(t)) for t in tasks))
+    damaged = tmp_path / "damaged.wav"
+    damaged.touch()
+    paths = [write_tone(tmp_path / f"{n}.wav") for n in range(5)] + [damaged]
+    first = teachers.answers_of("resemblyzer", paths, tmp_path / "kept", 1)
+    assert first.shape == (6, len(SPEEDS), 2)
+    assert not first[5].any()
+    assert "damaged.wav: cannot be decoded" in capsys.readouterr().err
+    np.testing.assert_array_equal(teachers.answers_of("resemblyzer", paths, tmp_path / "kept", 1), first)
+    assert len(asked) == 6
+
+
+def test_a_teacher_that_is_not_installed_says_what_brings_it(config, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "resemblyzer", None)
+    with pytest.raises(UsageError, match=r"pip install -r requirements-pretrain\.txt, or train without it"):
+        pretrain(config(teacher="resemblyzer"))
+
+
+def test_weights_too_large_to_bundle_are_refused(config, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = config(steps=3)
+    found = pretrain(settings)
+    monkeypatch.setattr("audionet.pretraining.card.MOST_BYTES", 100)
+    with pytest.raises(BackboneError, match=r"the weights take .* MB, .* choose a smaller --embedding"):
+        write_backbone(found, settings)
+    assert not settings.output_dir.exists() or not list(settings.output_dir.iterdir())
+
+
+def test_settled_statistics_are_those_of_all_batches() -> None:
+    import keras
+
+    pixels = keras.Input((4, 4, 3))
+    model = keras.Model(pixels, keras.layers.BatchNormalization(name="normal")(pixels))
+    batches = np.random.default_rng(0).integers(0, 256, (10, 6, 4, 4, 3)).astype(np.uint8)
+    settle(model, batches)
+    normal = model.get_layer("normal")
+    np.testing.assert_allclose(np.asarray(normal.moving_mean), batches.mean(axis=(0, 1, 2, 3)), rtol=1e-4)
+    within = batches.astype(np.float64).var(axis=(1, 2, 3)).mean(axis=0)
+    np.testing.assert_allclose(np.asarray(normal.moving_variance), within, rtol=1e-3)
+    assert normal.momentum == 0.99
+
+
+def test_recordings_that_cannot_be_decoded_are_an_error(config) -> None:
+    settings = config()
+    for path in settings.data_dir.rglob("*.wav"):
+        path.write_bytes(b"RIFF")
+    with pytest.raises(DatasetError, match=r"none of the recordings .* look at --data_dir"):
+        pretrain(settings)
+
+
+@pytest.mark.slow
+def test_as_a_user_runs_it(config, tmp_path: Path) -> None:
+    settings = config()
+    flags = [f"--{name}={getattr(settings, name)}" for name in ("data_dir", "manifest", "output_dir", "teacher")]
+    flags += [f"--{name}={getattr(settings, name)}" for name in ("checkpoint_dir", "summaries_dir", "batch_size")]
+    flags += ["--steps=2", "--shuffle=16", "--look_every=2", "--endpoint=mixed1", "--input_height=75", "--workers=1"]
+    flags += ["--input_width=75", "--embedding=16", "--glimpses=2"]
+    done = run_script("pretrain.py", *flags)
+    assert (done.returncode, done.stderr.count("Traceback")) == (0, 0), done.stderr
+    assert "Use it:   python scripts/retrain.py --architecture" in done.stdout
+    card = (settings.output_dir / "README.md").read_text()
+    assert "readers (CC0, https://example.org): 24 recordings, 1 minutes, speakers" in card
+    assert "$" not in card
+    with np.load(settings.output_dir / "heard.npz") as arrays:
+        pictures, expected = arrays["check_picture"], arrays["check_features"]
+    backbone = prepare(str(settings.output_dir), tmp_path / "models", None, lambda size: pictures)
+    assert (backbone.input_size, backbone.endpoint, backbone.pooling) == ((75, 75), "mixed1", "time")
+    assert backbone.width == 7 * 288  # frequency rows and channels
+    original = np.asarray(backbone.load().function(pictures.astype(np.float32)))
+    assert mean_cosine(original, expected) > 0.9999
+    again = run_script("pretrain.py", *flags)
+    assert "Going on from step 2" in again.stdout
+
+
+@pytest.mark.parametrize(
+    ("bottleneck", "pooling", "embedding", "width"), [("embedding", "statistics", 16, 16), ("time", "time", 0, 16 * 3)]
+)
+def test_what_is_said_of_a_finished_backbone(config, bottleneck: str, pooling: str, embedding: int, width: int) -> None:
+    settings = config(steps=3, bottleneck=bottleneck, embedding=16)
+    found = pretrain(settings)
+    assert isinstance(found, Pretrained)
+    write_backbone(found, settings)
+    described = json.loads((settings.output_dir / "backbone.json").read_text())
+    assert described["name"] == "heard"
+    assert (described["pooling"], described["embedding"], described["statistics"]) == (pooling, embedding, None)
+    assert f"SHA-256 `{described['sha256']}`" in (settings.output_dir / "README.md").read_text()
+    with np.load(settings.output_dir / described["weights"]) as arrays:
+        assert arrays["check_features"].shape[1] == width
+        # The layer that only training needs is not kept.
+        assert sum(name.startswith("w") for name in arrays) == (len(found.student.features.weights) if embedding else 0)

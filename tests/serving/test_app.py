@@ -1,0 +1,752 @@
+"""The service as its users have it: a process, asked over HTTP."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import os
+import re
+import shutil
+import signal
+import socket
+import threading
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+
+import httpx
+import numpy as np
+import psutil
+import pytest
+from PIL import Image
+
+from audionet._paths import enrolled_path, lite_path, model_json_path
+from audionet.inference.clip import Clip
+from audionet.inference.predictor import Predictor
+from audionet.inference.verification import enrol_clips
+from audionet.serving.config import API_KEY_VARIABLE
+from audionet.utils.files import write_json
+from tests.support.models import TONES
+from tests.support.scripts import run_script
+from tests.support.serving import (
+    DEADLINE,
+    Serving,
+    copy_model,
+    encoded,
+    fails_to_start,
+    is_hung_up,
+    read_reply,
+    serving,
+    sound,
+    wait_until,
+)
+
+KEY = "0123456789abcdef-key"
+SITE = "https://example.org"
+PATHS = ("/", "/docs", "/openapi.json", "/healthz", "/readyz", "/metrics", "/v1/model", "/page/page.css")
+OPEN_PATHS = frozenset(PATHS) - {"/metrics", "/v1/model"}
+WORK_PATHS = ("/v1/classify", "/v1/spectrogram", "/classify/")
+IN_HOUSE = "audionet_requests_in_house"
+
+
+@pytest.fixture(scope="module")
+def server(tone_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serving]:
+    with serving(tone_model, temporary=tmp_path_factory.mktemp("server")) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def narrow(tone_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serving]:
+    """A server with one process to decode and room for two requests."""
+    with serving(tone_model, "--queue", 2, "--workers", 1, temporary=tmp_path_factory.mktemp("narrow")) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def locked(tone_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serving]:
+    """A server that may be reached from elsewhere, with a key, and whose pages another site's may ask."""
+    flags = ("--host", "0.0.0.0", "--cors_origin", SITE, "--workers", 1)
+    environment = {API_KEY_VARIABLE: KEY}
+    with serving(
+        tone_model, *flags, temporary=tmp_path_factory.mktemp("locked"), environment=environment, api_key=KEY
+    ) as server:
+        server.url = server.url.replace("0.0.0.0", "127.0.0.1")
+        yield server
+
+
+@pytest.fixture
+def graph(tone_model: Path, tmp_path: Path) -> Path:
+    """A copy of the model that a test may change."""
+    return copy_model(tone_model, tmp_path / "model")
+
+
+@pytest.fixture(scope="module")
+def clip() -> bytes:
+    return encoded(sound(1200, 2.0))
+
+
+@pytest.fixture(scope="module")
+def two_tones(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A FLAC of 6 s: one tone, silence, another."""
+    path = tmp_path_factory.mktemp("clips") / "two tones.flac"
+    path.write_bytes(encoded(np.concatenate([sound(600, 2.0), np.zeros(32_000), sound(4800, 2.0)]), kind="FLAC"))
+    return path
+
+
+@contextlib.contextmanager
+def stopped(server: Serving) -> Iterator[list[psutil.Process]]:
+    """Nothing that is asked meanwhile gets anywhere: the processes that decode stand still."""
+    decoders = server.decoders()
+    for decoder in decoders:
+        decoder.suspend()
+    try:
+        yield decoders
+    finally:
+        for decoder in decoders:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                decoder.resume()
+
+
+def send(server: Serving, connection: socket.socket, clip: bytes) -> None:
+    """Upload a clip, and wait until the server is at work on it."""
+    before = server.gauge(IN_HOUSE)
+    connection.sendall(server.head("POST", "/v1/classify", {"Content-Length": str(len(clip))}) + clip)
+    server.wait_for_gauge(IN_HOUSE, before + 1)
+
+
+def test_a_known_sound_by_body_by_form_and_as_the_recipe_has_it(server: Serving, clip: bytes) -> None:
+    by_body = server.classify(clip)
+    assert by_body["decision"] == "c1200"
+    assert by_body["unknown"] is False
+    assert (by_body["file"], by_body["seconds"], by_body["chunks"]) == ("upload", 2.0, 4)
+    assert [(turn["start"], turn["end"], turn["label"]) for turn in by_body["segments"]] == [(0.0, 2.0, "c1200")]
+    by_form = server.form("/v1/classify", clip, "kitchen.wav").json
+    assert by_form == by_body | {"file": "kitchen.wav"}
+    assert server.post("/v1/classify?name=x/kitchen.wav", clip).json == by_form
+    assert server.form("/classify/", clip).json == server.post("/classify/", clip).json == {"predicted_class": "c1200"}
+
+
+@pytest.mark.parametrize("field_name", ["file", "audio", "", "ö"])
+def test_the_file_of_a_form_may_have_any_name(server: Serving, clip: bytes, field_name: str) -> None:
+    assert server.form("/v1/classify", clip, field_name=field_name).json["decision"] == "c1200"
+
+
+def test_a_client_in_common_use_sends_in_chunks_and_forms(server: Serving, clip: bytes) -> None:
+    with httpx.Client(base_url=server.url, timeout=DEADLINE) as client:
+        halves = iter([clip[:1000], clip[1000:]])
+        assert client.post("/v1/classify", content=halves).json()["decision"] == "c1200"
+        files = {"file": ("Ö ünseen.wav", clip)}
+        other = {"comment": "said in a field beside it"}
+        assert client.post("/v1/classify", files=files, data=other).json()["file"] == "Ö ünseen.wav"
+
+
+def test_a_client_that_asks_first_is_told_to_go_on(server: Serving, clip: bytes) -> None:
+    with server.raw() as connection:
+        fields = {"Content-Length": str(len(clip)), "Expect": "100-continue"}
+        connection.sendall(server.head("POST", "/v1/classify", fields))
+        assert connection.recv(100) == b"HTTP/1.1 100 Continue\r\n\r\n"
+        connection.sendall(clip)
+        assert read_reply(connection).json["decision"] == "c1200"
+
+
+def test_a_client_that_would_rather_have_http_2_is_answered_in_http_1(server: Serving, clip: bytes) -> None:
+    """Java's own client asks that way with every request, curl with --http2."""
+    wish = {"Connection": "Upgrade, HTTP2-Settings", "Upgrade": "h2c", "HTTP2-Settings": "AAMAAABkAAQAoAAAAAIAAAAA"}
+    with server.raw() as connection:
+        connection.sendall(server.head("GET", "/healthz", wish))
+        assert read_reply(connection).status == 200
+        connection.sendall(server.head("POST", "/v1/classify", wish | {"Content-Length": str(len(clip))}))
+        connection.sendall(clip)
+        assert read_reply(connection).json["decision"] == "c1200"
+
+
+def test_the_numbers_are_those_of_the_command_line(server: Serving, tone_model: Path, two_tones: Path) -> None:
+    arguments = ("--graph", tone_model, "--json", "--per_chunk", "--top_k", 3, two_tones)
+    done = run_script("label_image.py", *arguments)
+    expected = json.loads(done.stdout) | {"file": two_tones.name}
+    answer = server.post("/v1/classify?top_k=3&name=two+tones.flac", two_tones.read_bytes()).json
+    segments, model = answer.pop("segments"), answer.pop("model")
+    assert answer == expected
+    assert len(expected["per_chunk"]) == 8
+    assert model == json.loads(model_json_path(tone_model).read_text())["graph_sha256"]
+    assert [turn["label"] for turn in segments] == ["b600", "e4800"]
+
+
+@pytest.mark.parametrize(("top_k", "labels"), [(0, 5), (1, 1), (2, 2), (100_000, 5)])
+def test_as_many_labels_as_asked_for(server: Serving, clip: bytes, top_k: int, labels: int) -> None:
+    assert len(server.post(f"/v1/classify?top_k={top_k}", clip).json["labels"]) == labels
+
+
+def test_an_unknown_sound_is_unknown(server: Serving) -> None:
+    noise = encoded(0.1 * np.random.default_rng(0).standard_normal(32_000))
+    answer = server.classify(noise)
+    assert answer["unknown"] is True
+    assert answer["decision"] is None
+    assert answer["score"] < answer["threshold"]
+    assert server.post("/classify/", noise).json == {"predicted_class": "unknown"}
+
+
+def test_a_damaged_recording_is_judged_by_what_can_be_heard(server: Serving) -> None:
+    whole = encoded(sound(600, 8.0), kind="FLAC")
+    answer = server.classify(whole[: len(whole) // 2])
+    assert answer["decision"] == "b600"
+    assert "remark" in answer
+    assert 1 < answer["seconds"] < 7
+
+
+def test_a_stream_whose_header_knows_no_length_is_answered(server: Serving) -> None:
+    """As encoders write it that cannot go back to the header: MediaRecorder, or ffmpeg to a pipe."""
+    flac = bytearray(encoded(sound(2400, 2.0), kind="FLAC"))
+    flac[21] &= 0xF0
+    flac[22:26] = bytes(4)  # STREAMINFO's number of samples
+    assert server.classify(bytes(flac))["decision"] == "d2400"
+    wav = bytearray(encoded(sound(2400, 2.0)))
+    wav[4:8] = wav[40:44] = b"\xff\xff\xff\xff"
+    assert server.classify(bytes(wav))["decision"] == "d2400"
+
+
+@pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="takes ffmpeg")
+@pytest.mark.parametrize("name", ["clip.m4a", "clip.webm", "clip.mp4", "clip"])
+def test_what_takes_ffmpeg(server: Serving, tmp_path: Path, name: str) -> None:
+    import subprocess
+
+    path = tmp_path / f"made.{name.partition('.')[2] or 'm4a'}"
+    command = ["ffmpeg", "-v", "error", "-i", "pipe:0", str(path)]
+    subprocess.run(command, input=encoded(sound(1200, 2.0)), check=True, timeout=60)
+    answer = server.form("/v1/classify", path.read_bytes(), name).json
+    assert answer["decision"] == "c1200", answer
+
+
+def test_the_picture_of_a_chunk_is_to_the_byte_the_models(server: Serving, tone_model: Path, two_tones: Path) -> None:
+    pictures = [jpg for _, jpg in Clip(two_tones, Predictor(tone_model).picture)]
+    for number in (0, 3, 11):
+        reply = server.post(f"/v1/spectrogram?chunk={number}", two_tones.read_bytes())
+        assert reply.headers["Content-Type"] == "image/jpeg"
+        assert float(reply.headers["AudioNet-Seconds"]) == 0.5
+        assert reply.body == pictures[number]
+    silent = server.post("/v1/spectrogram?chunk=5", two_tones.read_bytes())
+    assert (silent.status, silent.detail) == (422, "upload: is silent in chunk 5")
+    beyond = server.form("/v1/spectrogram?chunk=12", two_tones.read_bytes(), "x.flac")
+    assert (beyond.status, beyond.detail) == (422, "x.flac: has no chunk 12")
+
+
+def test_the_picture_of_a_clip_spans_it(server: Serving, tmp_path: Path, two_tones: Path) -> None:
+    reply = server.post("/v1/spectrogram?view=clip", two_tones.read_bytes())
+    assert float(reply.headers["AudioNet-Seconds"]) == 6.0
+    (tmp_path / "clip.jpg").write_bytes(reply.body)
+    with Image.open(tmp_path / "clip.jpg") as image:
+        assert image.width == pytest.approx(6.0 * 100, rel=0.1)  # a column every 10 ms
+        columns = np.asarray(image.convert("L"), dtype=float).mean(axis=0)
+    first, second, third = (part.mean() for part in np.array_split(columns, 3))
+    assert min(first, third) > second + 1  # which is silent
+
+
+def test_the_model_describes_itself(server: Serving, tone_model: Path) -> None:
+    card = json.loads(model_json_path(tone_model).read_text())
+    content = server.get("/v1/model").json
+    assert tuple(content["labels"]) == TONES
+    assert content["id"] == card["graph_sha256"]
+    assert (content["chunk_seconds"], content["step_seconds"], content["enrolled"]) == (0.5, 0.5, [])
+    assert content["threshold"] == card["open_set"]["threshold"]
+    assert content["limits"] == {"megabytes": 100.0, "seconds": 3600.0, "channels": 32, "rate": 384_000}
+    assert str(tone_model.parent) not in json.dumps(content)
+
+
+def test_whether_it_lives_and_is_ready(server: Serving) -> None:
+    assert server.get("/healthz").json == {"status": "ok"}
+    assert server.get("/readyz").json == {"status": "ready"}
+
+
+def test_metrics_count_what_was_asked(server: Serving, clip: bytes) -> None:
+    names = (
+        'audionet_requests_total{path="/v1/classify",status="200"}',
+        'audionet_requests_total{path="other",status="404"}',
+        'audionet_answers_total{decision="known"}',
+        "audionet_batch_pictures_sum",
+        'audionet_request_seconds_count{path="/v1/classify"}',
+    )
+    before = [server.gauge(name) for name in names]
+    server.classify(clip)
+    server.get("/nothing")
+    server.get("/neither")
+    assert [server.gauge(name) - then for name, then in zip(names, before, strict=True)] == [1, 2, 1, 4, 1]
+    assert server.gauge(IN_HOUSE) == 0
+    assert server.get("/metrics").headers["Content-Type"].startswith("text/plain; version=0.0.4")
+    assert server.gauge("process_resident_memory_bytes") > 1e6
+
+
+def test_paths_that_a_client_makes_up_do_not_grow_the_metrics(server: Serving) -> None:
+    before = len(server.get("/metrics").body.splitlines())
+    for number in range(20):
+        server.get(f"/made/up/{number}")
+    assert len(server.get("/metrics").body.splitlines()) <= before + 20
+
+
+def test_the_reference_has_every_path_and_needs_nobody(server: Serving) -> None:
+    page = server.get("/docs")
+    assert page.headers["Content-Type"].startswith("text/html")
+    text = page.body.decode()
+    for path in server.get("/openapi.json").json["paths"]:
+        assert path in text
+    assert "<script" not in text
+    assert re.findall(r"(?:src|href)=[\"']?(?:https?:)?//[^\s\"'>]+", text) == []
+
+
+def test_the_page_is_there(server: Serving) -> None:
+    reply = server.get("/")
+    assert reply.status == 200
+    assert reply.headers["Content-Type"].startswith("text/html")
+
+
+def assert_guarded(headers: object) -> None:
+    """Headers that keep a browser from doing more than the page needs."""
+    assert isinstance(headers, httpx.Headers)
+    assert "default-src 'none'" in headers["Content-Security-Policy"]
+    assert "unsafe" not in headers["Content-Security-Policy"]
+    assert headers["X-Content-Type-Options"] == "nosniff"
+    assert headers["X-Frame-Options"] == "DENY"
+    assert headers["Referrer-Policy"] == "no-referrer"
+    assert headers["Cache-Control"] in ("no-store", "no-cache")
+    assert "server" not in headers
+
+
+@pytest.mark.parametrize("path", [*PATHS, "/nothing", "/page/nothing", "/page/../serve.py"])
+def test_every_answer_is_guarded(server: Serving, path: str) -> None:
+    assert_guarded(httpx.get(server.url + path).headers)
+
+
+@pytest.mark.parametrize("path", WORK_PATHS)
+def test_answers_to_uploads_are_guarded(server: Serving, path: str, clip: bytes) -> None:
+    assert_guarded(httpx.post(server.url + path, content=clip).headers)
+    refused = httpx.post(server.url + path, content=b"words")
+    assert refused.status_code == 422
+    assert_guarded(refused.headers)
+    assert_guarded(httpx.post(server.url + path, content=clip, headers={"Origin": "http://elsewhere"}).headers)
+
+
+def test_reaching_it_from_elsewhere_takes_a_key(tone_model: Path) -> None:
+    code, complaint = fails_to_start(tone_model, "--host", "0.0.0.0")
+    assert code == 2
+    assert re.fullmatch(r"serve\.py: --host 0\.0\.0\.0 may be reached from elsewhere: .*API_KEY=.*\n", complaint)
+    for key in ("brief", "with a blank in it", "not in ascii: ööö"):
+        code, complaint = fails_to_start(tone_model, environment={API_KEY_VARIABLE: key})
+        assert (code, complaint.count("\n")) == (2, 1)
+        assert key not in complaint
+
+
+@pytest.mark.parametrize("path", sorted(set(PATHS) - OPEN_PATHS) + list(WORK_PATHS) + ["/v1/reload", "/nothing"])
+@pytest.mark.parametrize(
+    ("authorization", "message"),
+    [
+        ("", "an API key is needed"),
+        ("Bearer", "an API key is needed"),
+        ("Bearer wrong", "the API key is wrong"),
+        (f"Bearer {KEY}x", "the API key is wrong"),
+        (f"Basic {KEY}", "the API key is wrong"),
+        ("Bearer \xe4\xff", "the API key is wrong"),
+    ],
+)
+def test_without_the_key_nothing_is_told(locked: Serving, path: str, authorization: str, message: str) -> None:
+    method = "GET" if path in PATHS else "POST"
+    reply = locked.ask(method, path, headers={"Authorization": authorization})
+    assert reply.status == 401
+    assert reply.headers["WWW-Authenticate"] == "Bearer"
+    assert message in reply.detail
+    assert KEY not in reply.detail
+
+
+@pytest.mark.parametrize("path", sorted(OPEN_PATHS))
+def test_the_page_and_its_health_take_no_key(locked: Serving, path: str) -> None:
+    assert locked.ask("GET", path, headers={"Authorization": ""}).status == 200
+
+
+@pytest.mark.parametrize("path", ["/v1/model%0A", "/page/../v1/model", "//v1/model", "/healthz/../v1/model"])
+def test_no_way_of_writing_a_path_gets_round_the_key(locked: Serving, path: str) -> None:
+    reply = locked.ask("GET", path, headers={"Authorization": ""})
+    assert reply.status in (401, 404)
+    assert b"labels" not in reply.body
+
+
+def test_with_the_key_it_answers_under_any_name(locked: Serving, clip: bytes) -> None:
+    assert locked.classify(clip)["decision"] == "c1200"
+    assert locked.get("/v1/model", Host="audionet.example").status == 200
+    assert locked.get("/v1/model", Authorization=f"bearer {KEY}").status == 200
+
+
+def test_the_key_is_not_told_to_the_processes_that_decode(locked: Serving) -> None:
+    for decoder in locked.decoders():
+        assert KEY not in decoder.environ().values()
+
+
+@pytest.mark.parametrize("origin", ["http://elsewhere", "null", "https://example.org.evil", "http://[", "", "http://"])
+@pytest.mark.parametrize("path", [*WORK_PATHS, "/v1/reload"])
+def test_pages_of_other_sites_may_not_ask(server: Serving, origin: str, path: str, clip: bytes) -> None:
+    reply = server.post(path, clip, {"Origin": origin})
+    assert reply.status == 403
+    assert "--cors_origin" in reply.detail
+    assert "Access-Control-Allow-Origin" not in reply.headers
+
+
+def test_its_own_page_may_ask(server: Serving, clip: bytes) -> None:
+    assert server.post("/v1/classify", clip, {"Origin": server.url}).status == 200
+
+
+def test_a_site_that_was_named_may_ask(locked: Serving, clip: bytes) -> None:
+    wish = {
+        "Origin": SITE,
+        "Access-Control-Request-Method": "POST",
+        "Access-Control-Request-Headers": "authorization,content-type",
+        "Authorization": "",
+    }
+    preflight = locked.ask("OPTIONS", "/v1/classify", headers=wish)
+    assert preflight.status == 200
+    assert preflight.headers["Access-Control-Allow-Origin"] == SITE
+    assert "POST" in preflight.headers["Access-Control-Allow-Methods"]
+    assert "authorization" in preflight.headers["Access-Control-Allow-Headers"].lower()
+    reply = locked.post("/v1/spectrogram", clip, {"Origin": SITE})
+    assert reply.status == 200
+    assert reply.headers["Access-Control-Allow-Origin"] == SITE
+    assert "AudioNet-Seconds" in reply.headers["Access-Control-Expose-Headers"]
+    refused = locked.post("/v1/classify", clip, {"Origin": SITE, "Authorization": "Bearer wrong"})
+    assert (refused.status, refused.headers["Access-Control-Allow-Origin"]) == (401, SITE)  # so that the page can say
+
+
+def test_a_site_that_was_not_named_may_not(locked: Serving, clip: bytes) -> None:
+    wish = {"Origin": "https://evil.example", "Access-Control-Request-Method": "POST"}
+    preflight = locked.ask("OPTIONS", "/v1/classify", headers=wish)
+    assert preflight.status >= 400
+    assert "Access-Control-Allow-Origin" not in preflight.headers
+    assert locked.post("/v1/classify", clip, {"Origin": "https://evil.example"}).status == 403
+
+
+@pytest.mark.parametrize(
+    "host", ["evil.example", "evil.example:80", "localhost.evil.example", "127.0.0.1.evil.example", "[", "", "10.0.0.1"]
+)
+def test_anothers_name_that_points_here_is_not_answered_to(server: Serving, host: str) -> None:
+    for path in ("/", "/v1/model", "/healthz"):
+        reply = server.get(path, Host=host)
+        assert reply.status == 421
+        assert "localhost only" in reply.detail
+
+
+@pytest.mark.parametrize("host", ["localhost", "localhost:1", "LOCALHOST", "127.0.0.1", "127.0.0.2:80", "[::1]:80"])
+def test_its_own_names_are_answered_to(server: Serving, host: str) -> None:
+    assert server.get("/v1/model", Host=host).status == 200
+
+
+def test_when_the_house_is_full_others_are_told_to_come_back(narrow: Serving, clip: bytes) -> None:
+    refused = narrow.gauge("audionet_requests_refused_total")
+    with narrow.held_back() as first, narrow.held_back(path="/classify/") as second:
+        for path in WORK_PATHS:
+            reply = narrow.post(path, clip)
+            assert reply.status == 503
+            assert int(reply.headers["Retry-After"]) >= 1
+            assert "too many requests" in reply.detail
+        assert narrow.get("/readyz").status == narrow.get("/v1/model").status == 200
+        assert narrow.gauge("audionet_requests_refused_total") == refused + 3
+        first.close()
+        second.close()
+    narrow.wait_for_gauge(IN_HOUSE, 0)
+    assert narrow.classify(clip)["decision"] == "c1200"
+
+
+@pytest.mark.parametrize("path", ["/v1/classify%0A", "/v1/spectrogram%0A", "/classify/%0A", "/v1/classify%0D%0A"])
+def test_no_way_of_writing_a_path_gets_round_the_queue(narrow: Serving, clip: bytes, path: str) -> None:
+    with narrow.held_back(), narrow.held_back():
+        assert narrow.post(path, clip).status in (404, 503)
+    narrow.wait_for_gauge(IN_HOUSE, 0)
+
+
+def test_who_is_refused_before_all_is_sent_may_ask_again_on_the_same_connection(narrow: Serving, clip: bytes) -> None:
+    """What a refused upload still brings is passed over, and is not taken for the next request's head."""
+    with narrow.raw() as connection:
+        with narrow.held_back(), narrow.held_back():
+            connection.sendall(narrow.head("POST", "/v1/classify", {"Content-Length": "300000"}) + b"x")
+            assert read_reply(connection).status == 503
+        connection.sendall(bytes(200_000))
+        connection.sendall(bytes(99_999))
+        narrow.wait_for_gauge(IN_HOUSE, 0)
+        connection.sendall(narrow.head("POST", "/v1/classify", {"Content-Length": str(len(clip))}) + clip)
+        assert read_reply(connection).json["decision"] == "c1200"
+
+
+@pytest.mark.parametrize("kind", ["application/octet-stream", "multipart/form-data; boundary=boundary"])
+def test_who_leaves_while_uploading_makes_room(narrow: Serving, kind: str) -> None:
+    with narrow.raw() as connection:
+        fields = {"Content-Length": "2000000", "Content-Type": kind}
+        part = b'--boundary\r\nContent-Disposition: form-data; name="file"; filename="x.wav"\r\n\r\n'
+        connection.sendall(narrow.head("POST", "/v1/classify", fields) + part + bytes(1_500_000))
+        narrow.wait_for_gauge(IN_HOUSE, 1)
+    narrow.wait_for_gauge(IN_HOUSE, 0)
+    wait_until(lambda: len(narrow.files()) == 1, "the file to go")
+
+
+def test_who_leaves_while_waiting_makes_room(narrow: Serving, clip: bytes) -> None:
+    before = narrow.gauge("audionet_decoders_replaced_total")
+    with narrow.raw() as at_work, narrow.raw() as waiting, stopped(narrow):
+        send(narrow, at_work, clip)
+        send(narrow, waiting, clip)
+        waiting.close()
+        narrow.wait_for_gauge(IN_HOUSE, 1)
+        at_work.close()
+        narrow.wait_for_gauge(IN_HOUSE, 0)
+    assert narrow.classify(clip)["decision"] == "c1200"
+    assert narrow.gauge("audionet_decoders_replaced_total") == before + 1  # the one that was in the middle of it
+    assert len(narrow.decoders()) == 1
+    assert len(narrow.files()) == 1
+
+
+def test_a_decoder_that_is_killed_is_replaced(narrow: Serving, clip: bytes) -> None:
+    [idle] = narrow.decoders()
+    idle.kill()
+    psutil.wait_procs([idle], DEADLINE)  # until the server has taken note: a job sent before that dies with it
+    assert narrow.classify(clip)["decision"] == "c1200"
+    with narrow.raw() as connection, stopped(narrow) as [busy]:
+        assert busy.pid != idle.pid
+        send(narrow, connection, clip)
+        busy.kill()
+        reply = read_reply(connection)
+        assert reply.status == 422
+        assert "ended the process that decoded it" in reply.detail
+    assert narrow.classify(clip)["decision"] == "c1200"
+    assert len(narrow.decoders()) == 1
+    assert all(child.status() != psutil.STATUS_ZOMBIE for child in psutil.Process(narrow.process.pid).children())
+
+
+def test_answers_do_not_get_mixed_up(server: Serving) -> None:
+    clips = {name: encoded(sound(300 * 2**number, 1.5, number)) for number, name in enumerate(TONES)}
+    asked = [TONES[number % len(TONES)] for number in range(60)]
+    with ThreadPoolExecutor(12) as threads:
+        answered = list(threads.map(lambda name: server.classify(clips[name])["decision"], asked))
+    assert answered == asked
+
+
+def test_nothing_of_a_clients_file_name_reaches_the_disk(server: Serving) -> None:
+    name = "../../sécret$(id)%n.wav"
+    with server.held_back(path="/v1/classify?name=..%2Fs%C3%A9cret%24%28id%29.wav"):
+        [folder] = server.temporary.iterdir()
+        [file] = folder.iterdir()
+        assert re.fullmatch(r"[a-z0-9_]{8}\.wav", file.name)
+        assert (folder.stat().st_mode & 0o077, file.stat().st_mode & 0o077) == (0, 0)
+    wait_until(lambda: server.files() == [folder.name], "the file to go")
+    with stopped(server), server.raw() as connection:
+        body = (
+            b'--b\r\nContent-Disposition: form-data; name="file"; filename="'
+            + name.encode()
+            + b'"\r\n\r\n'
+            + encoded(sound(600, 1.0))
+            + b"\r\n--b--\r\n"
+        )
+        fields = {"Content-Length": str(len(body)), "Content-Type": "multipart/form-data; boundary=b"}
+        connection.sendall(server.head("POST", "/v1/classify", fields) + body)
+        wait_until(lambda: len(server.files()) == 2, "the file to come")
+        [file] = folder.iterdir()
+        assert re.fullmatch(r"[a-z0-9_]{8}\.wav", file.name)
+    server.wait_for_gauge(IN_HOUSE, 0)
+    wait_until(lambda: server.files() == [folder.name], "the file to go")
+
+
+@pytest.mark.slow
+def test_what_is_asked_when_it_is_told_to_end_is_answered(tone_model: Path, tmp_path: Path, clip: bytes) -> None:
+    with serving(tone_model, temporary=tmp_path / "server") as server, contextlib.ExitStack() as stack:
+        at_work, uploading, idle = (stack.enter_context(server.raw()) for _ in range(3))
+        with stopped(server):
+            send(server, at_work, clip)
+            uploading.sendall(server.head("POST", "/v1/classify", {"Content-Length": str(len(clip))}) + clip[:100])
+            server.wait_for_gauge(IN_HOUSE, 2)
+            server.process.send_signal(signal.SIGTERM)
+            assert is_hung_up(idle)
+            with pytest.raises(ConnectionRefusedError):
+                server.get("/healthz")
+        assert read_reply(at_work).json["decision"] == "c1200"
+        uploading.sendall(clip[100:])
+        assert read_reply(uploading).json["decision"] == "c1200"
+        assert server.process.wait(DEADLINE) == 0
+        assert server.complaints == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_told_to_end_twice_it_ends_at_once_without_complaint(
+    tone_model: Path, tmp_path: Path, number: signal.Signals
+) -> None:
+    with serving(tone_model, temporary=tmp_path / "server") as server:
+        with server.held_back(), server.raw() as idle, stopped(server) as decoders:
+            server.process.send_signal(number)
+            assert is_hung_up(idle)
+            server.process.send_signal(number)
+            assert server.process.wait(DEADLINE) == 0
+        psutil.wait_procs(decoders, DEADLINE)
+        assert not any(decoder.is_running() for decoder in decoders)
+    assert server.complaints == []
+
+
+def enrol(graph: Path, name: str, folder: Path) -> None:
+    path = folder / "voice.wav"
+    path.write_bytes(encoded(sound(3400, 12.0)))
+    enrol_clips(Predictor(graph), name, [path])
+
+
+@pytest.mark.slow
+def test_a_new_model_is_taken_up_when_asked_to(graph: Path, tmp_path: Path) -> None:
+    voice = encoded(sound(3400, 3.0, 1))
+    with serving(graph, temporary=tmp_path / "server") as server:
+        assert server.classify(voice)["decision"] is None
+        enrol(graph, "zoe", tmp_path)
+        assert server.get("/v1/model").json["enrolled"] == []
+        reply = server.post("/v1/reload")
+        assert reply.status == 200
+        assert reply.json == server.get("/v1/model").json
+        assert reply.json["enrolled"] == ["zoe"]
+        answer = server.classify(voice)
+        assert (answer["decision"], [entry["name"] for entry in answer["enrolled"]]) == ("zoe", ["zoe"])
+        enrolled_path(graph).unlink()
+        server.process.send_signal(signal.SIGHUP)
+        wait_until(lambda: server.get("/v1/model").json["enrolled"] == [], "the model to be taken up")
+        assert server.gauge('audionet_reloads_total{result="taken"}') == 2
+        assert [line for line in server.complaints if "serving model" not in line] == []
+
+
+@pytest.mark.slow
+def test_a_broken_model_leaves_the_old_one_serving(graph: Path, tmp_path: Path, clip: bytes) -> None:
+    whole = lite_path(graph).read_bytes()
+    with serving(graph, temporary=tmp_path / "server") as server:
+        before = server.get("/v1/model").json
+        lite_path(graph).write_bytes(whole[: len(whole) // 2])
+        reply = server.post("/v1/reload")
+        assert reply.status == 409
+        assert lite_path(graph).name in reply.detail
+        lite_path(graph).unlink()
+        assert server.post("/v1/reload").status == 409
+        model_json_path(graph).write_text("{}")
+        assert server.post("/v1/reload").status == 409
+        refused = server.gauge('audionet_reloads_total{result="refused"}')
+        server.process.send_signal(signal.SIGHUP)
+        server.wait_for_gauge('audionet_reloads_total{result="refused"}', refused + 1)
+        assert server.get("/v1/model").json == before
+        assert server.classify(clip)["decision"] == "c1200"
+        assert server.get("/readyz").status == 200
+        assert {line.partition(": the model stays")[0] for line in server.complaints} == {"serve.py"}
+
+
+@pytest.mark.slow
+def test_requests_while_models_change_are_all_answered(graph: Path, tmp_path: Path, clip: bytes) -> None:
+    enough = threading.Event()
+    answers: list[tuple[int, int]] = []
+    enrol(graph, "zoe", tmp_path)
+    enrolled = enrolled_path(graph).read_bytes()
+
+    def hammer() -> None:
+        while not enough.is_set():
+            answer = server.classify(clip)
+            assert answer["decision"] == "c1200"
+            answers.append((len(answer["per_chunk"]), len(answer.get("enrolled", []))))
+
+    with serving(graph, temporary=tmp_path / "server") as server, ThreadPoolExecutor(6) as threads:
+        threads_before = psutil.Process(server.process.pid).num_threads()
+        hammering = [threads.submit(hammer) for _ in range(6)]
+        try:
+            for number in range(16):
+                if number % 2:
+                    enrolled_path(graph).write_bytes(enrolled)
+                else:
+                    enrolled_path(graph).unlink()
+                assert server.post("/v1/reload").json["enrolled"] == ["zoe"] * (number % 2)
+                answered = len(answers)
+                wait_until(lambda: len(answers) > answered or any(map(Future.done, hammering)), "answers")  # noqa: B023
+        finally:
+            enough.set()
+        for future in hammering:
+            future.result()
+        assert set(answers) == {(4, 0), (4, 1)}
+        wait_until(
+            lambda: psutil.Process(server.process.pid).num_threads() <= threads_before + 6, "old models' threads to end"
+        )
+
+
+@pytest.mark.slow
+def test_a_label_that_is_no_utf_8_is_told_as_the_command_line_tells_it(
+    graph: Path, tmp_path: Path, clip: bytes
+) -> None:
+    """Labels are names of folders, which may be anything."""
+    path = model_json_path(graph)
+    card = json.loads(path.read_text())
+    write_json(path, card | {"labels": [os.fsdecode(b"a\xff"), *card["labels"][1:]]})
+    labels = graph.with_name("retrained_labels.txt")
+    labels.write_bytes(b"a\xff" + labels.read_bytes().removeprefix(b"a300"))
+    sample = tmp_path / "clip.wav"
+    sample.write_bytes(clip)
+    expected = json.loads(run_script("label_image.py", "--graph", graph, "--json", sample).stdout)
+    with serving(graph, temporary=tmp_path / "server") as server:
+        assert server.get("/v1/model").json["labels"][0] == os.fsdecode(b"a\xff")
+        assert server.classify(clip)["labels"] == expected["labels"]
+
+
+def test_a_port_in_use_is_one_line(server: Serving, tone_model: Path) -> None:
+    port = server.address[1]
+    code, complaint = fails_to_start(tone_model, "--port", port)
+    assert code == 1
+    assert complaint.startswith(f"serve.py: cannot listen on 127.0.0.1, port {port}: Address already in use")
+    assert complaint.endswith("name another --port or --host\n")
+    assert complaint.count("\n") == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("host", ["nowhere.invalid", "a" * 300, "two..dots", "192.0.2.1"])
+def test_an_address_that_is_not_there_is_one_line(tone_model: Path, host: str) -> None:
+    code, complaint = fails_to_start(tone_model, "--host", host, "--api_key", KEY)
+    assert code == 1
+    assert complaint.startswith(f"serve.py: cannot listen on {host}, port 0: ")
+    assert complaint.count("\n") == 1
+
+
+def test_a_missing_model_is_one_line(tmp_path: Path) -> None:
+    code, complaint = fails_to_start(tmp_path / "retrained_graph.tflite")
+    assert code == 1
+    assert complaint.count("\n") == 1
+    assert "retrain.py" in complaint
+
+
+def test_a_broken_model_is_one_line(graph: Path) -> None:
+    lite_path(graph).write_bytes(b"")
+    code, complaint = fails_to_start(graph)
+    assert (code, complaint.count("\n")) == (1, 1)
+
+
+@pytest.mark.slow
+def test_an_answer_takes_no_longer_than_allowed(tone_model: Path, tmp_path: Path, clip: bytes) -> None:
+    flags = ("--time_limit", 1, "--workers", 1)
+    with serving(tone_model, *flags, temporary=tmp_path / "server") as server:
+        with server.raw() as connection, stopped(server):
+            send(server, connection, clip)
+            waiting = server.post("/v1/classify", clip)
+            assert {waiting.status, read_reply(connection).status} <= {413, 503}
+        assert server.classify(clip)["decision"] == "c1200"
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="takes ffmpeg")
+def test_a_decoder_that_is_killed_takes_ffmpeg_with_it(tone_model: Path, tmp_path: Path, clip: bytes) -> None:
+    import subprocess
+
+    path = tmp_path / "long.mka"
+    source = f"anoisesrc=d=1800:r=8000:a=0.1,volume={math.pi / 4}"
+    subprocess.run(["ffmpeg", "-v", "error", "-f", "lavfi", "-i", source, "-c:a", "pcm_mulaw", str(path)], check=True)
+
+    def running() -> list[str]:
+        found = [child.name() for decoder in server.decoders() for child in decoder.children()]
+        return [name for name in found if name == "ffmpeg"]
+
+    def orphans() -> list[int]:
+        folder = str(server.temporary)
+        return [p.pid for p in psutil.process_iter(["name", "cmdline"]) if folder in " ".join(p.info["cmdline"] or [])]
+
+    content = path.read_bytes()
+    with serving(tone_model, "--workers", 1, temporary=tmp_path / "server") as server:
+        with server.raw() as connection:
+            fields = {"Content-Length": str(len(content))}
+            connection.sendall(server.head("POST", "/v1/classify?name=x.mka", fields) + content)
+            wait_until(lambda: running() == ["ffmpeg"], "ffmpeg to start")
+        wait_until(lambda: orphans() == [], "ffmpeg to end")
+        assert server.classify(clip)["decision"] == "c1200"

@@ -1,0 +1,218 @@
+"""Decoding for strangers: what a job gives, what is refused, and processes that come back."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import os
+import signal
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from audionet.audio.config import PictureConfig
+from audionet.errors import BusyError, LimitError, RecordingError
+from audionet.inference.clip import Clip
+from audionet.serving.decode_pool import Decoder, Decoders
+from audionet.serving.decode_worker import Frame, Job, Limits, frames
+from tests.support.sounds import tone, write_tone
+
+PICTURE = PictureConfig(chunk_seconds=0.5)
+LIMITS = Limits(10.0, 4, 96_000)
+
+
+def job(path: Path, **changes: object) -> Job:
+    return dataclasses.replace(Job(str(path), PICTURE, LIMITS, input_size=(64, 48)), **changes)
+
+
+@pytest.fixture
+def clip(tmp_path: Path) -> Path:
+    return write_tone(tmp_path / "clip.wav", seconds=1.5)
+
+
+async def first_frames(decoder: Decoder, wanted: Job) -> list[Frame]:
+    return [frame async for frame in decoder.frames(wanted)]
+
+
+def test_a_job_survives_being_sent(clip: Path) -> None:
+    sent = job(clip, want="chunk", chunk=2)
+    assert Job.from_line(sent.line()) == sent
+
+
+@pytest.mark.parametrize(("statistics", "width"), [(None, 0), ("bands", 256), ("mfcc", 40)])
+def test_features_of_every_chunk_then_the_length(statistics: str | None, width: int, clip: Path) -> None:
+    *chunks, (end, nothing) = frames(job(clip, statistics=statistics))
+    assert [header["start"] for header, _ in chunks] == [0.0, 0.5, 1.0]
+    assert {len(content) for _, content in chunks} == {64 * 48 * 3 + width * 4}
+    assert (end, nothing) == ({"seconds": 1.5, "remark": None}, b"")
+
+
+def test_one_chunk_is_the_very_picture(clip: Path) -> None:
+    [(header, jpg)] = frames(job(clip, want="chunk", chunk=1))
+    assert header == {"start": 0.5}
+    assert jpg == list(Clip(clip, PICTURE))[1][1]
+
+
+def test_a_silent_chunk_has_no_picture(tmp_path: Path) -> None:
+    path = tmp_path / "half.wav"
+    soundfile.write(path, np.concatenate([np.zeros(8000), tone(440, 0.5)]), 16_000)
+    found = list(frames(job(path)))
+    assert [bool(content) for _, content in found] == [False, True, False]
+    with pytest.raises(RecordingError, match="is silent in chunk 0"):
+        list(frames(job(path, want="chunk", chunk=0)))
+
+
+@pytest.mark.parametrize("want", ["features", "clip", "chunk"])
+def test_silence_is_refused(tmp_path: Path, want: str) -> None:
+    path = tmp_path / "silence.wav"
+    soundfile.write(path, np.zeros(16_000), 16_000)
+    with pytest.raises(RecordingError, match="is silent"):
+        list(frames(job(path, want=want)))
+
+
+@pytest.mark.parametrize(
+    ("limits", "words"),
+    [
+        ({"seconds": 1.0}, "is longer than 1 s"),
+        ({"channels": 1}, "has 2 channels"),
+        ({"rate": 8000}, "a sample rate of 16000 Hz"),
+    ],
+)
+def test_what_is_too_much_is_refused(tmp_path: Path, limits: dict[str, float], words: str) -> None:
+    path = tmp_path / "stereo.wav"
+    soundfile.write(path, np.stack([tone(440, 1.5)] * 2, axis=1), 16_000)
+    with pytest.raises(LimitError, match=words):
+        list(frames(job(path, limits=dataclasses.replace(LIMITS, **limits))))
+
+
+def test_a_header_that_says_nothing_does_not_help(tmp_path: Path) -> None:
+    path = tmp_path / "clip.flac"
+    soundfile.write(path, tone(440, 3.0), 16_000)
+    data = bytearray(path.read_bytes())
+    data[21] &= 0xF0
+    data[22:26] = bytes(4)  # the number of samples in STREAMINFO: unknown
+    path.write_bytes(data)
+    with pytest.raises(LimitError, match="is longer than 1 s"):
+        list(frames(job(path, limits=dataclasses.replace(LIMITS, seconds=1.0))))
+
+
+def test_a_process_does_what_the_function_does(clip: Path) -> None:
+    async def ask() -> list[Frame]:
+        decoder = await Decoder.start(1024)
+        try:
+            return await first_frames(decoder, job(clip))
+        finally:
+            await decoder.kill()
+
+    found = asyncio.run(ask())
+    wanted = [(header | {"size": len(content)}, content) for header, content in frames(job(clip))]
+    assert found == wanted
+
+
+def test_an_error_comes_back_as_what_it_was_and_the_process_goes_on(clip: Path, tmp_path: Path) -> None:
+    (tmp_path / "empty.wav").touch()
+
+    async def ask() -> None:
+        decoder = await Decoder.start(1024)
+        try:
+            with pytest.raises(RecordingError, match="the file is empty"):
+                await first_frames(decoder, job(tmp_path / "empty.wav"))
+            with pytest.raises(LimitError, match="is longer than 1 s"):
+                await first_frames(decoder, job(clip, limits=Limits(1.0, 4, 96_000)))
+            assert not decoder.busy
+            assert len(await first_frames(decoder, job(clip))) == 4
+        finally:
+            await decoder.kill()
+
+    asyncio.run(ask())
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="limits of memory are Linux's")
+def test_a_recording_that_takes_too_much_memory_is_refused(tmp_path: Path) -> None:
+    path = write_tone(tmp_path / "clip.wav", seconds=590, rate=8000)
+    # One chunk of ten minutes at this rate takes more than a process may map.
+    picture = PictureConfig(chunk_seconds=600, sample_rate=96_000, max_frequency=40_000)
+    wanted = Job(str(path), picture, Limits(3600, 4, 96_000), input_size=(64, 48))
+
+    async def ask() -> None:
+        decoder = await Decoder.start(512)
+        try:
+            with pytest.raises(RecordingError, match="memory"):
+                await first_frames(decoder, wanted)
+        finally:
+            await decoder.kill()
+
+    asyncio.run(ask())
+
+
+def test_a_process_that_dies_is_replaced_and_says_so(clip: Path) -> None:
+    async def ask() -> None:
+        gone: list[None] = []
+        decoders = Decoders(1, 1024, lambda: gone.append(None))
+        await decoders.start()
+        try:
+            with pytest.raises(RecordingError, match="ended the process"):
+                async with decoders.lend(10) as decoder:
+                    os.kill(decoder._process.pid, signal.SIGKILL)
+                    await decoder._process.wait()
+                    await first_frames(decoder, job(clip))
+            async with decoders.lend(30) as decoder:
+                assert len(await first_frames(decoder, job(clip))) == 4
+            assert gone == [None]
+        finally:
+            await decoders.close()
+
+    asyncio.run(ask())
+
+
+def test_a_process_that_died_while_nobody_looked_costs_nobody_an_answer(clip: Path) -> None:
+    async def ask() -> None:
+        decoders = Decoders(1, 1024)
+        await decoders.start()
+        try:
+            async with decoders.lend(10) as decoder:
+                pass
+            os.kill(decoder._process.pid, signal.SIGKILL)
+            await decoder._process.wait()
+            async with decoders.lend(30) as decoder:
+                assert len(await first_frames(decoder, job(clip))) == 4
+        finally:
+            await decoders.close()
+
+    asyncio.run(ask())
+
+
+def test_who_leaves_in_the_middle_leaves_no_process_behind(clip: Path) -> None:
+    async def ask() -> int:
+        decoders = Decoders(1, 1024)
+        await decoders.start()
+        try:
+            async with decoders.lend(10) as decoder:
+                async for _ in decoder.frames(job(clip)):
+                    break
+            async with decoders.lend(30) as other:
+                assert other is not decoder
+            return decoder._process.pid
+        finally:
+            await decoders.close()
+
+    pid = asyncio.run(ask())
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
+
+
+def test_patience_ends() -> None:
+    async def ask() -> None:
+        decoders = Decoders(1, 1024)
+        await decoders.start()
+        try:
+            async with decoders.lend(10):
+                with pytest.raises(BusyError, match="try again later"):
+                    async with decoders.lend(0.01):
+                        pass
+        finally:
+            await decoders.close()
+
+    asyncio.run(ask())

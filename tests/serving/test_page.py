@@ -1,0 +1,498 @@
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+from selenium.webdriver import ActionChains, Chrome, Keys
+
+from tests.support.browser import PHONE, Page, chromium
+from tests.support.serving import serving
+from tests.support.sounds import tone
+
+MISSING = [program for program in ("chromium", "chromedriver") if shutil.which(program) is None]
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(bool(MISSING), reason=f"not installed: {', '.join(MISSING)}")]
+
+MANY_CHUNKS = 1200  # an hour, with chunks of three seconds
+NAMES = ["ann", "מימין לשמאל", "<img src=x onerror=alert(1)>", "🐦 " + "a long name of a crow " * 8, "Unknown"]
+
+
+def write_sound(path: Path, *parts: np.ndarray) -> Path:
+    sound = np.concatenate(parts)
+    noise = 0.05 * np.random.default_rng(0).standard_normal(len(sound))
+    soundfile.write(path, np.where(sound == 0, 0, sound + noise), 16_000)
+    return path
+
+
+@pytest.fixture(scope="module")
+def sounds(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("sounds")
+    write_sound(folder / "c1200.wav", tone(1200, 4))
+    write_sound(folder / "turns.wav", tone(300, 2), np.zeros(16_000), tone(4800, 2))
+    write_sound(folder / "noise.wav", 0.5 * np.random.default_rng(1).uniform(-1, 1, 32_000))
+    write_sound(folder / "<img src=x onerror=alert(1)>.wav", tone(600, 1))
+    write_sound(folder / "heard.wav", tone(2400, 3))
+    (folder / "notes.txt").write_text("no sound in here\n" * 50)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def address(tone_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with serving(tone_model, temporary=tmp_path_factory.mktemp("server")) as server:
+        yield server.url
+
+
+@pytest.fixture(scope="module")
+def driver(sounds: Path) -> Iterator[Chrome]:
+    with chromium(sounds / "heard.wav") as driver:
+        yield driver
+
+
+@pytest.fixture
+def page(driver: Chrome, address: str) -> Iterator[Page]:
+    """The page, newly opened. Whatever a test does there, nothing goes wrong and nothing is asked of anybody else."""
+    page = Page(driver, address)
+    yield page
+    assert page.complaints() == []
+
+
+def answer_of(names: list[str], chunks: int = 4, **changes: Any) -> dict[str, Any]:
+    """What a model with chunks of half a second may say: voices take turns of three chunks, one in seven unknown."""
+    said = [None if turn % 7 == 6 else names[turn % len(names)] for turn in (i // 3 for i in range(chunks))]
+    labels = [{"label": name, "probability": 0.9 if i == 0 else 0.02} for i, name in enumerate(names)]
+    common = {"score": 0.7, "threshold": 0.61}
+    content: dict[str, Any] = {"file": "x", "seconds": chunks / 2, "chunks": chunks, "decision": names[0]}
+    content |= {"unknown": False, "labels": labels, "model": "ab" * 32, **common}
+    content["per_chunk"] = [
+        {"start": i / 2, "decision": name, "unknown": name is None, "labels": labels, **common}
+        for i, name in enumerate(said)
+    ]
+    content["segments"] = [
+        {"start": i / 2, "end": i / 2 + 0.5, "label": name, "unknown": name is None, "probability": 0.9, "score": 0.7}
+        for i, name in enumerate(said)
+    ]
+    return content | changes
+
+
+def give(page: Page, content: dict[str, Any]) -> None:
+    """Have the page told this answer, and no picture."""
+    page.answers(f"""
+        if (String(url).includes("classify")) return Response.json({json.dumps(content)});
+        if (String(url).includes("spectrogram")) return Response.json({{detail: "no picture today"}}, {{status: 500}});
+        return real(url, options);
+    """)
+
+
+def drop(page: Page, name: str, content: bytes) -> None:
+    """Drop a file on the page, as a hand would."""
+    script = """
+        const files = new DataTransfer();
+        files.items.add(new File([new Uint8Array(arguments[1])], arguments[0]));
+        for (const type of ["dragenter", "dragover", "drop"])
+            document.body.dispatchEvent(new DragEvent(type, {dataTransfer: files, bubbles: true, cancelable: true}));
+    """
+    page.run(script, name, list(content))
+
+
+def overflow(page: Page) -> int:
+    return int(page.run("return document.documentElement.scrollWidth - document.documentElement.clientWidth"))
+
+
+def press(page: Page, *keys: str) -> None:
+    ActionChains(page.driver).send_keys(*keys).perform()
+
+
+def focused(page: Page) -> str:
+    return str(page.run("return document.activeElement.id || document.activeElement.localName"))
+
+
+def tab_stops(page: Page) -> list[str]:
+    """What the tabulator key comes to, once around."""
+    page.run("document.body.tabIndex = -1; document.body.focus(); document.body.removeAttribute('tabindex')")
+    found: list[str] = []
+    while len(found) < 40:
+        press(page, Keys.TAB)
+        if focused(page) == "body":
+            break
+        found.append(focused(page))
+    return found
+
+
+def test_a_chosen_file_gets_its_answer(page: Page, sounds: Path) -> None:
+    assert page.ask(sounds / "c1200.wav") == "c1200"
+    assert "% sure" in page.text("#sure")
+    assert page.text("#file-name") == "c1200.wav, 4 s"
+    assert page.text("#basis").startswith("8 chunks; all say the same.")
+    assert page.driver.title == "c1200 – c1200.wav – AudioNet"
+    assert page.run("return document.getElementById('status').textContent").startswith("c1200. ")
+    assert page.is_shown(".sure")
+    assert not page.is_shown(".unsure")
+
+
+def test_labels_are_ranked_with_bars_as_long_as_they_are_probable(page: Page, sounds: Path) -> None:
+    page.ask(sounds / "c1200.wav")
+    rows = [row.text.split("\n") for row in page.all("#labels li")]
+    widths = [bar.size["width"] for bar in page.all("#labels .fill")]
+    assert len(rows) == 5
+    assert rows[0][0] == "c1200"
+    assert widths == sorted(widths, reverse=True)
+    assert widths[0] > 10 * widths[1] > 0
+
+
+def test_the_picture_is_drawn_with_its_chunks_and_lanes(page: Page, sounds: Path) -> None:
+    page.ask(sounds / "turns.wav")
+    assert page.is_shown("#picture")
+    assert page.run("return document.getElementById('picture').naturalWidth") > 100
+    assert "turns.wav: 5 s" in page.attribute("#picture", "alt")
+    low, silence, high = (page.colour("#chunks", share) for share in (0.22, 0.5, 0.78))
+    assert low[3] == high[3] == 255
+    assert low != high
+    assert silence[3] == 0
+    assert [name.text.split("\n")[0] for name in page.all("div.lane")] == ["a300", "e4800"]
+    assert page.colour("canvas.lane", 0.2) == low
+    assert page.colour("canvas.lane", 0.8)[3] == 0
+    assert page.text("#turns").startswith("More than one voice is heard: a300 and e4800.")
+
+
+def test_the_timeline_as_a_table(page: Page, sounds: Path) -> None:
+    page.ask(sounds / "turns.wav")
+    page.element("#segments-part summary").click()
+    page.wait("document.querySelectorAll('#segments-rows tr').length")
+    rows = [row.text for row in page.all("#segments-rows tr")]
+    assert rows[0].startswith("0:00.0 0:02.0 a300 ")
+    assert rows[-1].startswith("0:03.0 0:05.0 e4800 ")
+    page.element("#chunk-part summary").click()
+    page.wait("document.querySelectorAll('#chunk-rows tr').length === 8")
+
+
+def test_a_file_can_be_dropped_anywhere(page: Page, sounds: Path) -> None:
+    drop(page, "dropped.wav", (sounds / "c1200.wav").read_bytes())
+    page.wait_for_answer()
+    assert page.text("#decision") == "c1200"
+    assert page.text("#file-name").startswith("dropped.wav")
+    assert not page.is_shown("#drop-here")
+
+
+def test_the_microphone_is_heard(page: Page) -> None:
+    page.element("#record").click()
+    page.wait("!document.getElementById('recorder').hidden")
+    page.until(lambda: page.element("#level").size["width"] > 50, "the meter moves")
+    page.wait("document.getElementById('elapsed').textContent >= '0:02'")
+    assert page.element("#meter").aria_role == "meter"
+    assert -40 < float(page.attribute("#meter", "aria-valuenow")) < 0
+    assert page.attribute("#meter", "aria-valuetext").endswith(" decibels")
+    page.element("#stop").click()
+    page.wait_for_answer()
+    assert page.text("#decision") == "d2400"
+    assert page.text("#file-name").startswith("recording.wav, ")
+    assert 2 <= page.run("return document.getElementById('player').duration") < 20
+
+
+def test_a_recording_can_be_discarded(page: Page) -> None:
+    page.element("#record").click()
+    page.wait("!document.getElementById('recorder').hidden")
+    page.element("#discard").click()
+    assert page.is_shown("#offer")
+    assert focused(page) == "choose"
+    assert not page.is_shown("#waiting")
+
+
+@pytest.mark.parametrize(
+    ("obstacle", "says"),
+    [
+        (
+            "navigator.mediaDevices.getUserMedia = () => Promise.reject(new DOMException('', 'NotAllowedError'))",
+            "was refused",
+        ),
+        (
+            "navigator.mediaDevices.getUserMedia = () => Promise.reject(new DOMException('', 'NotFoundError'))",
+            "No microphone was found",
+        ),
+        ("Object.defineProperty(window, 'isSecureContext', {value: false})", "HTTPS"),
+    ],
+    ids=["refused", "missing", "insecure"],
+)
+def test_no_microphone_leaves_a_way_out(page: Page, sounds: Path, obstacle: str, says: str) -> None:
+    page.run(obstacle)
+    page.element("#record").click()
+    page.wait("!document.getElementById('note').hidden")
+    assert says in page.text("#note")
+    assert "choose a file" in page.text("#note")
+    assert page.ask(sounds / "c1200.wav") == "c1200"
+    assert not page.is_shown("#note")
+
+
+def test_an_error_is_told_in_the_servers_words_and_the_page_goes_on(page: Page, sounds: Path) -> None:
+    page.choose(sounds / "notes.txt")
+    page.wait("document.body.dataset.phase === 'failed'")
+    assert page.text("#problem-text").startswith("notes.txt: ")
+    assert page.text("#problem-text") == page.run("return document.getElementById('status').textContent")
+    assert not page.is_shown("#again")
+    assert page.ask(sounds / "c1200.wav") == "c1200"
+    assert not page.is_shown("#problem")
+
+
+def test_what_the_server_would_refuse_as_too_large_is_not_sent(page: Page) -> None:
+    script = """
+        const files = new DataTransfer();
+        files.items.add(new File([new Uint8Array(arguments[0])], "long.wav"));
+        document.body.dispatchEvent(new DragEvent("drop", {dataTransfer: files, bubbles: true, cancelable: true}));
+    """
+    limit = page.run("return fetch('v1/model').then((response) => response.json())")["limits"]["megabytes"]
+    page.answers("throw new TypeError('it was sent')")
+    page.run(script, int(limit * 1.1 * 2**20))
+    page.wait("document.body.dataset.phase === 'failed'")
+    assert page.text("#problem-text").startswith("long.wav has ")
+
+
+def test_a_server_that_is_gone_can_be_asked_again(page: Page, sounds: Path) -> None:
+    page.answers(
+        "if (window.back || options.method !== 'POST') return real(url, options); throw new TypeError('gone');"
+    )
+    page.choose(sounds / "c1200.wav")
+    page.wait("document.body.dataset.phase === 'failed'")
+    assert "cannot be reached" in page.text("#problem-text")
+    page.run("window.back = true")
+    page.element("#again").click()
+    page.wait_for_answer()
+
+
+def test_unknown_looks_and_reads_different(page: Page, sounds: Path) -> None:
+    assert page.ask(sounds / "noise.wav") == "Unknown"
+    assert page.text("#sure").startswith("Like none of the known voices (likeness ")
+    assert "known voices have " in page.text("#sure")
+    assert page.text("#labels-title") == "If it were one of these"
+    assert page.is_shown(".unsure")
+    assert not page.is_shown(".sure")
+    assert page.element("#verdict").value_of_css_property("border-top-style") == "dashed"
+    assert page.text("div.lane bdi") == "Unknown"
+    painted = {page.colour("canvas.lane", 0.5 + step / 200)[3] > 128 for step in range(20)}
+    assert painted == {True, False}, "hatched"
+
+
+def test_everything_can_be_done_with_the_keyboard(page: Page, sounds: Path) -> None:
+    page.run("document.getElementById('file').addEventListener('click', (event) => { window.asked = true; })")
+    press(page, Keys.TAB)
+    assert focused(page) == "choose"
+    outline = page.element("#choose").value_of_css_property("outline-style")
+    assert outline == "solid", "focus is seen"
+    press(page, Keys.ENTER)
+    assert page.run("return window.asked")
+    press(page, Keys.TAB)
+    assert focused(page) == "record"
+    press(page, Keys.SPACE)
+    page.wait("!document.getElementById('recorder').hidden")
+    assert focused(page) == "stop"
+    page.wait("document.getElementById('elapsed').textContent >= '0:01'")
+    press(page, Keys.ENTER)
+    page.wait_for_answer()
+    assert focused(page) == "decision"
+    stops = tab_stops(page)
+    assert stops[:2] == ["choose", "record"]
+    assert {"player", "seek"} <= set(stops)
+    assert len(stops) < 20
+    page.run("document.getElementById('seek').focus()")
+    press(page, Keys.SPACE)
+    page.wait("!document.getElementById('player').paused")
+    press(page, Keys.SPACE)
+    page.wait("document.getElementById('player').paused")
+
+
+def test_the_cursor_follows_the_sound(page: Page, sounds: Path) -> None:
+    page.ask(sounds / "c1200.wav")
+
+    def place() -> float:
+        return float(page.run("return parseFloat(document.getElementById('cursor').style.left)"))
+
+    assert place() == 0
+    page.run("document.getElementById('seek').focus()")
+    press(page, Keys.SPACE)
+    page.until(lambda: place() > 5, "the cursor moves")
+    press(page, Keys.SPACE)
+    page.wait("document.getElementById('player').paused")
+    assert place() == pytest.approx(100 * page.run("return document.getElementById('player').currentTime") / 4, abs=0.5)
+
+
+def test_arrows_and_clicks_move_cursor_and_sound(page: Page, sounds: Path) -> None:
+    page.ask(sounds / "turns.wav")
+    seek = page.element("#seek")
+    page.run("arguments[0].focus()", seek)
+    press(page, Keys.ARROW_RIGHT, Keys.ARROW_RIGHT)
+    page.wait("document.getElementById('player').currentTime === 1")
+    assert page.attribute("#seek", "aria-valuenow") == "1.0"
+    assert "a300" in page.attribute("#seek", "aria-valuetext")
+    press(page, Keys.END)
+    assert page.attribute("#seek", "aria-valuenow") == "5.0"
+    page.run("arguments[0].scrollIntoView({block: 'center'})", seek)
+    ActionChains(page.driver).move_to_element(seek).click().perform()
+    page.wait("Math.abs(document.getElementById('player').currentTime - 2.5) < 0.1")
+    assert page.text("#readout").endswith("silence")
+
+
+def test_what_the_browser_cannot_play_is_answered_all_the_same(page: Page, sounds: Path) -> None:
+    give(page, answer_of(["ann", "bob"]))
+    page.choose(sounds / "notes.txt")
+    page.wait("!document.getElementById('player-note').hidden")
+    assert not page.is_shown("#player")
+    page.run("document.getElementById('seek').focus()")
+    press(page, Keys.ARROW_RIGHT)
+    assert page.attribute("#seek", "aria-valuenow") == "0.5"
+
+
+def test_without_a_picture_the_answer_stands(page: Page, sounds: Path) -> None:
+    give(page, answer_of(["ann", "bob"]))
+    assert page.ask(sounds / "c1200.wav") == "ann"
+    assert page.text("#picture-note") == "There is no picture: no picture today"
+    assert page.colour("#chunks", 0.1)[3] == 255
+
+
+def test_waiting_can_be_cancelled(page: Page, sounds: Path) -> None:
+    slow = {"offline": False, "latency": 0, "downloadThroughput": -1, "uploadThroughput": 2000}
+    page.driver.execute_cdp_cmd("Network.enable", {})
+    page.driver.execute_cdp_cmd("Network.emulateNetworkConditions", slow)
+    try:
+        page.choose(sounds / "c1200.wav")
+        page.wait("!document.getElementById('waiting').hidden")
+        assert page.text("#waiting-text") == "Listening to c1200.wav…"
+        assert page.attribute("#outcome", "aria-busy") == "true"
+        page.element("#cancel").click()
+        assert not page.is_shown("#waiting")
+        assert page.attribute("#outcome", "aria-busy") == "false"
+        assert focused(page) == "choose"
+    finally:
+        page.driver.execute_cdp_cmd("Network.emulateNetworkConditions", slow | {"uploadThroughput": -1})
+    assert page.ask(sounds / "c1200.wav") == "c1200"
+
+
+def test_another_file_takes_the_first_ones_place(page: Page, sounds: Path) -> None:
+    page.answers("""
+        if (window.asked) return real(url, options);
+        window.asked = true;
+        return new Promise((_, reject) => options.signal.addEventListener("abort", () => {
+            window.aborted = true;
+            reject(options.signal.reason);
+        }));
+    """)
+    page.choose(sounds / "notes.txt")
+    page.wait("window.asked")
+    assert page.ask(sounds / "c1200.wav") == "c1200"
+    assert page.run("return window.aborted")
+
+
+def test_a_busy_server_is_asked_again_when_it_says(page: Page, sounds: Path) -> None:
+    page.answers("""
+        window.times = (window.times ?? 0) + 1;
+        if (window.times > 2) return real(url, options);
+        return Response.json({detail: "busy"}, {status: 503, headers: {"Retry-After": "1"}});
+    """)
+    page.choose(sounds / "c1200.wav")
+    page.wait("document.getElementById('waiting-text').textContent.includes('busy')")
+    assert page.text("#waiting-text") == "The server is busy. Trying again in 1 s (1 of 5)."
+    page.wait_for_answer()
+    assert page.run("return window.times") == 4
+
+
+def test_a_key_is_asked_for_where_one_is_needed(page: Page, sounds: Path) -> None:
+    assert not page.is_shown("#key-form")
+    page.answers("""
+        if (options.headers.get("Authorization") === "Bearer right") return real(url, options);
+        return Response.json({detail: "a key is needed"}, {status: 401});
+    """)
+    page.choose(sounds / "c1200.wav")
+    page.wait("!document.getElementById('key-form').hidden")
+    assert focused(page) == "key"
+    press(page, "wrong", Keys.ENTER)
+    page.wait("document.getElementById('key-text').textContent.includes('refused')")
+    press(page, "right", Keys.ENTER)
+    page.wait_for_answer()
+    assert page.text("#decision") == "c1200"
+    assert not page.is_shown("#key-form")
+    assert page.run("return Object.values(sessionStorage)") == ["right"]
+
+
+def test_names_are_never_taken_for_html(page: Page, sounds: Path) -> None:
+    before = len(page.all("img"))
+    assert page.ask(sounds / "<img src=x onerror=alert(1)>.wav") == "b600"
+    assert page.text("#file-name").startswith("<img src=x onerror=alert(1)>.wav")
+    remark = "<b>damaged</b> after 12.0 s"
+    give(page, answer_of(NAMES, 24, decision=NAMES[2], remark=remark, enrolled=[{"name": "<i>cy</i>", "score": 0.2}]))
+    assert page.ask(sounds / "c1200.wav") == NAMES[2]
+    assert page.text("#remark") == f"Only in part: {remark}."
+    assert page.text("#enrolled bdi") == "<i>cy</i>"
+    page.element("#chunk-part summary").click()
+    page.wait("document.querySelectorAll('#chunk-rows tr').length === 24")
+    assert len(page.all("img")) == before
+    assert not page.all("main b:not(#elapsed), main i")
+
+
+def test_a_decision_may_be_an_enrolled_voice_or_not_the_most_probable_label(page: Page, sounds: Path) -> None:
+    enrolled = [{"name": "cy", "score": 0.83}]
+    give(page, answer_of(["ann", "bob"], decision="cy", score=0.83, enrolled=enrolled))
+    assert page.ask(sounds / "c1200.wav") == "cy"
+    assert page.text("#sure") == "An enrolled voice, likeness 0.83."
+    assert page.text("#labels-title") == "Of those trained on"
+    give(page, answer_of(["ann", "bob"], decision="bob"))
+    assert page.ask(sounds / "c1200.wav") == "bob"
+    assert page.text("#sure").startswith("2.0% sure. Another label is more probable")
+
+
+def test_an_hour_stays_quick_and_legible(page: Page, sounds: Path) -> None:
+    give(page, answer_of([f"voice {i}" for i in range(40)], MANY_CHUNKS))
+    page.ask(sounds / "c1200.wav")
+    assert len(page.all("div.lane")) == 13
+    assert [name.text.split("\n")[0] for name in page.all("div.lane")[-2:]] == ["29 others", "Unknown"]
+    assert len(tab_stops(page)) < 20
+    script = """
+        const start = performance.now();
+        for (let i = 0; i < 100; i++)
+            document.getElementById("seek").dispatchEvent(new KeyboardEvent("keydown", {key: "ArrowRight"}));
+        return performance.now() - start;
+    """
+    assert page.run(script) < 500
+    page.element("#chunk-part summary").click()
+    page.wait(f"document.querySelectorAll('#chunk-rows tr').length === {MANY_CHUNKS}")
+
+
+def test_nothing_overflows_a_phone(page: Page, sounds: Path) -> None:
+    page.look(PHONE)
+    assert overflow(page) == 0
+    page.ask(sounds / "turns.wav")
+    assert overflow(page) == 0
+    give(page, answer_of(NAMES, 60, decision=NAMES[3], enrolled=[{"name": "x" * 200, "score": 0.1}]))
+    page.ask(sounds / "c1200.wav")
+    for summary in page.all("summary"):
+        summary.click()
+    assert overflow(page) == 0
+    for target in page.all("button, summary, #seek, audio, footer a"):
+        assert not 0 < target.size["height"] < 44, target.text
+
+
+def test_follows_the_colour_scheme(page: Page, sounds: Path) -> None:
+    page.ask(sounds / "c1200.wav")
+    light = page.colour("#chunks", 0.02)
+    page.look(prefers_color_scheme="dark")
+    page.until(lambda: page.colour("#chunks", 0.02) != light, "the canvas is drawn anew")
+    background = page.run("return getComputedStyle(document.body).backgroundColor")
+    assert max(map(int, background.removeprefix("rgb(").removesuffix(")").split(","))) < 50
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("state", ["start", "recording", "answer", "turns", "unknown", "error"])
+def test_nothing_stands_in_anybodys_way(page: Page, sounds: Path, state: str, scheme: str) -> None:
+    page.look(prefers_color_scheme=scheme)
+    if state == "recording":
+        page.element("#record").click()
+        page.wait("!document.getElementById('recorder').hidden")
+    elif state == "error":
+        page.choose(sounds / "notes.txt")
+        page.wait("document.body.dataset.phase === 'failed'")
+    elif state != "start":
+        page.ask(sounds / {"answer": "c1200.wav", "turns": "turns.wav", "unknown": "noise.wav"}[state])
+        page.element("#chunk-part summary").click()
+        page.wait("document.querySelectorAll('#chunk-rows tr').length")
+    assert page.violations() == []
