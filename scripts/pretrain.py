@@ -1,36 +1,13 @@
 """Make a backbone from public recordings: Inception-v3 learns to hear in pictures of sound.
 
-Reads the datasets that a manifest names, and writes weights, their description and a model card to a folder that
-retrain.py --architecture takes. An interrupted training goes on where it was.
+The same as ``audionet pretrain``.
 """
 
-from __future__ import annotations
-
-import argparse
-from collections.abc import Sequence
-
-from audionet.pretraining.card import write_backbone
-from audionet.pretraining.config import PretrainConfig
-from audionet.pretraining.trainer import pretrain
-from audionet.utils.console import Parser, run
-from audionet.utils.settings import add_flags, from_flags
-from audionet.utils.text import printable
-
-
-def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = Parser(__doc__.partition("\n")[0])
-    add_flags(parser, PretrainConfig)
-    return parser.parse_args(argv)
-
-
-def main(argv: Sequence[str] | None = None) -> None:
-    config = from_flags(PretrainConfig, parse_args(argv))
-    found = pretrain(config)
-    folder = write_backbone(found, config)
-    print(f"Backbone: {printable(folder)}/ (after {found.hours:.2f} hours of training)")
-    print(f"Probe it: python scripts/probe.py --backbone {printable(folder)} --data_dir RECORDINGS")
-    print(f"Use it:   python scripts/retrain.py --architecture {printable(folder)}")
-
+import sys
+from pathlib import Path
 
 if __name__ == "__main__":
-    run(main)
+    sys.path.insert(0, str(Path(__file__).resolve().parent))
+    from audionet.cli.main import run_command
+
+    run_command("pretrain")

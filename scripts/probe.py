@@ -1,109 +1,13 @@
 """How good are a backbone's frozen features? Linear probes on real recordings, beside what needs no network.
 
---data_dir holds the Free Spoken Digit Dataset (fsdd/recordings), utterances of LibriSpeech (libri251), wake words
-(wakewords), or one folder of recordings for each label. Everything is learned from clean recordings and tested on
-clean ones, with noise, over a telephone line and at another speed.
+The same as ``audionet probe``.
 """
 
-from __future__ import annotations
-
-import argparse
-from collections.abc import Sequence
-
-from audionet.augment.distortion import CLEAN, TITLES
-from audionet.errors import UsageError
-from audionet.metrics.accuracy import Accuracy
-from audionet.probing.config import ProbeConfig
-from audionet.probing.probe import pictures_a_second, prepare_probing, probe
-from audionet.probing.results import Probing, TaskResult, as_json, as_markdown, put_into_card
-from audionet.utils.console import Parser, run
-from audionet.utils.files import make_writable_folder, write_json
-from audionet.utils.settings import add_flags, from_flags
-from audionet.utils.text import count, printable, table
-
-
-def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = Parser(__doc__.partition("\n")[0])
-    add_flags(parser, ProbeConfig)
-    return parser.parse_args(argv)
-
-
-def main(argv: Sequence[str] | None = None) -> None:
-    config = from_flags(ProbeConfig, parse_args(argv))
-    if config.report is not None:
-        make_writable_folder(config.report.parent)
-    if config.card is not None and not config.card.is_file():
-        raise UsageError(f"--card is {printable(config.card)}, which is no file: name a backbone's README.md")
-    probing = prepare_probing(config)
-    for note in probing.notes:
-        print(note, flush=True)
-    speeds = [pictures_a_second(backbone, probing.samples) for backbone in probing.backbones]
-    results = []
-    for result in probe(probing):
-        say(result, config.seed)
-        print(end="", flush=True)  # the next one takes minutes
-        results.append(result)
-    say_backbones(probing, speeds)
-    if config.report is not None:
-        write_json(config.report, as_json(probing, results, speeds))
-        print(f"Report: {printable(config.report)}")
-    if config.card is not None:
-        put_into_card(config.card, as_markdown(probing, results, speeds))
-        print(f"Card: {printable(config.card)}")
-
-
-def say(result: TaskResult, seed: int) -> None:
-    """A task's tables: what is right under each condition, and by how much that beats the baseline."""
-    clean = result.recordings[CLEAN]
-    tested = count(len(clean), result.unit) + (f" of {len(set(clean))} recordings" if result.unit == "clip" else "")
-    print(f"\n{result.title}: {len(result.labels)} labels, {tested} tested")
-    probes = sum(row.seconds for row in result.rows)
-    print(f"{result.split} (features {result.feature_seconds:.0f} s, probes {probes:.0f} s)")
-    conditions = list(result.recordings)
-    rows = [
-        [row.features, str(row.width), *(in_words(result.accuracy(row, name)) for name in conditions)]
-        for row in result.rows
-    ]
-    print(table(["share right (95 % interval)", "width", *(TITLES[name] for name in conditions)], rows))
-    if result.changed:
-        means = [
-            [row.features, f"{result.mean_share(row):.3f}", in_sign(result.difference(row, seed))]
-            for row in result.rows
-        ]
-        print(table([f"mean of the {len(result.changed)} not clean", "right", "more than MFCC statistics"], means))
-    for row in result.rows:
-        if row.unconverged or row.at_edge:
-            print(
-                f"{printable(row.features)}: of {count(len(row.cs), 'fit')} {row.unconverged} stopped before the end, "
-                f"{row.at_edge} with the least or the most regularisation tried"
-            )
-
-
-def in_words(found: Accuracy) -> str:
-    return f"{found.share:.3f} ({found.low:.2f}-{found.high:.2f})"
-
-
-def in_sign(difference: tuple[float, float, float]) -> str:
-    value, low, high = difference
-    return f"{value:+.3f} ({low:+.3f} to {high:+.3f})"
-
-
-def say_backbones(probing: Probing, speeds: Sequence[float]) -> None:
-    """What the backbones cost."""
-    rows = [
-        [
-            backbone.name,
-            "{} x {}".format(*backbone.input_size),
-            str(backbone.width),
-            backbone.arithmetic,
-            f"{speed:.0f}",
-            f"{backbone.path.stat().st_size / 1e6:.1f}",
-        ]
-        for backbone, speed in zip(probing.backbones, speeds, strict=True)
-    ]
-    print()
-    print(table(["backbone", "input", "width", "arithmetic", "pictures/s, one thread", "MB"], rows))
-
+import sys
+from pathlib import Path
 
 if __name__ == "__main__":
-    run(main)
+    sys.path.insert(0, str(Path(__file__).resolve().parent))
+    from audionet.cli.main import run_command
+
+    run_command("probe")

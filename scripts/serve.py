@@ -1,52 +1,13 @@
 """Answer over HTTP who or what is heard, with a page to try it: http://127.0.0.1:8000.
 
-SIGTERM and Ctrl-C end it when all that has been asked is answered; SIGHUP has it take up a newly trained model.
+The same as ``audionet serve``.
 """
 
-from __future__ import annotations
-
-import argparse
-import dataclasses
-import os
-import signal
-from collections.abc import Sequence
-
-from audionet.errors import AudioNetError, UsageError
-from audionet.serving.config import API_KEY_VARIABLE, ServeConfig
-from audionet.utils.console import Parser, run
-from audionet.utils.settings import add_flags, from_flags
-
-
-def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = Parser(__doc__.partition("\n")[0])
-    add_flags(parser, ServeConfig)
-    return parser.parse_args(argv)
-
-
-def main(argv: Sequence[str] | None = None) -> None:
-    if hasattr(signal, "SIGHUP"):
-        signal.signal(signal.SIGHUP, signal.SIG_IGN)  # a model that is about to be read need not be read again
-    config = from_flags(ServeConfig, parse_args(argv))
-    key = os.environ.pop(API_KEY_VARIABLE, None)  # no process that decodes is to inherit it
-    if config.api_key is None and key is not None:
-        config = dataclasses.replace(config, api_key=key)
-    # Late, so that a wrong flag is told at once.
-    from audionet.serving.app import make_app
-    from audionet.serving.middleware import is_loopback
-    from audionet.serving.server import listen, run_server
-
-    if config.api_key is None and not is_loopback(config.host):
-        raise UsageError(
-            f"--host {config.host} may be reached from elsewhere: give an API key, best in the environment "
-            f"(export {API_KEY_VARIABLE}=...; `openssl rand -hex 16` makes one)"
-        )
-    try:
-        listener = listen(config)
-        app, service = make_app(config)
-        run_server(app, service, listener)
-    except KeyboardInterrupt:
-        raise AudioNetError("stopped before it was ready") from None
-
+import sys
+from pathlib import Path
 
 if __name__ == "__main__":
-    run(main)
+    sys.path.insert(0, str(Path(__file__).resolve().parent))
+    from audionet.cli.main import run_command
+
+    run_command("serve")

@@ -43,7 +43,7 @@ def test_modules_of_a_package_do_not_import_each_other_in_a_circle() -> None:
     assert not waiting
 
 
-@pytest.mark.parametrize("script", ["label_image", "data_maker", "audionet.serving.app"])
+@pytest.mark.parametrize("script", ["audionet.cli.label", "audionet.cli.data", "audionet.serving.app"])
 def test_labelling_and_serving_import_nothing_heavy(script: str) -> None:
     heavy = "{'tensorflow', 'keras', 'matplotlib', 'scipy', 'tensorflow_hub'}"
     code = (

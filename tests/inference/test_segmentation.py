@@ -450,6 +450,8 @@ def test_any_label_can_be_plotted() -> None:
 
 
 def test_importing_it_is_light() -> None:
-    code = "import sys, audionet.inference.segmentation; print({'matplotlib', 'scipy', 'tensorflow'} & set(sys.modules))"
+    code = (
+        "import sys, audionet.inference.segmentation; print({'matplotlib', 'scipy', 'tensorflow'} & set(sys.modules))"
+    )
     result = subprocess.run([sys.executable, "-c", code], cwd=ROOT / "scripts", capture_output=True, check=True)
     assert result.stdout.strip() == b"set()"

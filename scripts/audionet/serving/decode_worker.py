@@ -27,6 +27,7 @@ from audionet.audio.recording import SILENT
 from audionet.errors import LimitError, RecordingError
 from audionet.inference.clip import Clip
 from audionet.serving.clip_image import Strip
+from audionet.utils.process import tune_process
 from audionet.utils.settings import from_json
 
 STRIP_WIDTH = 2000  # pixels
@@ -212,6 +213,7 @@ def _confine(megabytes: int) -> None:
 
 
 def main() -> None:
+    tune_process()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the server, which lets this process finish
     results = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # whatever libraries print must not get between the frames

@@ -20,6 +20,7 @@ from typing import Any
 from audionet.errors import AudioNetError, UsageError
 from audionet.utils.console import warn
 from audionet.utils.files import temporary_path
+from audionet.utils.process import tune_process
 from audionet.utils.text import first_line, printable
 
 _PACKAGE = Path(__file__).parents[1]
@@ -143,6 +144,7 @@ def _code_digest() -> str:
 
 def _look_around(digest: str, signs: Sequence[Path]) -> tuple[bool, list[Path], dict[str, str]]:
     """What a worker says of itself: whether its code is ours, which folders it does not see, its versions."""
+    tune_process()
     return _code_digest() == digest, [sign.parent for sign in signs if not os.path.lexists(sign)], _versions()
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Protocol, TypeVar
 
 from audionet.utils.dask_pool import cluster
+from audionet.utils.process import tune_process
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -109,6 +110,7 @@ def local_processes(workers: int) -> Iterator[LocalProcesses]:
 
 
 def _start_worker() -> None:
+    tune_process()
     # Workers hand their words back as results; what C libraries write there concerns nobody.
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # no traceback from here: the parent says that it was interrupted

@@ -1,0 +1,67 @@
+"""Turn recordings into WAV chunks and JPG spectrograms, one folder per label.
+
+Put MP3, WAV, FLAC or OGG files into tf_files/data_audio/<label>/ and run it; run it again after adding or
+deleting recordings, and it does only what is missing.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+
+from audionet.audio.config import PictureConfig
+from audionet.augment.config import AugmentConfig
+from audionet.data.config import DataConfig
+from audionet.data.contact_sheet import write_gallery
+from audionet.data.dataset import find_pictures
+from audionet.data.render import Result, render_folder
+from audionet.errors import DatasetError
+from audionet.utils.console import Parser
+from audionet.utils.settings import add_flags, from_flags
+from audionet.utils.text import count, printable, table
+
+
+def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = Parser(__doc__.partition("\n")[0])
+    add_flags(parser, DataConfig)
+    add_flags(parser, PictureConfig)
+    add_flags(parser, AugmentConfig)
+    return parser.parse_args(argv)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    flags = parse_args(argv)
+    data, picture = from_flags(DataConfig, flags), from_flags(PictureConfig, flags)
+    augment = from_flags(AugmentConfig, flags)
+    where = data.scheduler or f"{data.workers} workers"
+    print(f"Recordings in {printable(data.audio_dir)}, {picture.chunk_seconds:g} s a chunk, {printable(where)}")
+    result = render_folder(data, picture, augment)
+    report(result, data)
+    if not any(summary.chunks for summary in result.labels.values()):
+        raise DatasetError("no recording could be used: the reasons are above")
+    if data.gallery:
+        sheets = write_gallery(find_pictures(data.image_dir, least_labels=1), data.gallery_dir, picture)
+        print(f"Gallery: {printable(data.gallery_dir)} ({count(len(sheets), 'sheet')})")
+
+
+def report(result: Result, data: DataConfig) -> None:
+    rows = [
+        [label, str(s.recordings), str(s.chunks), f"{s.seconds / 60:.1f}", str(len(s.skipped)), str(s.variants)]
+        for label, s in result.labels.items()
+    ]
+    header = ["label", "recordings", "chunks", "minutes", "skipped", "variants"]
+    columns = len(header) if any(s.variants for s in result.labels.values()) else len(header) - 1
+    print(table(header[:columns], [row[:columns] for row in rows]))
+    for label, summary in result.labels.items():
+        for item in summary.skipped:
+            print(f"skipped {printable(label)}/{printable(item['file'])}: {item['reason']}")
+        for item in summary.remarks:
+            print(f"kept in part {printable(label)}/{printable(item['file'])}: {item['reason']}")
+    if result.rendered or result.removed or result.varied:
+        print(f"Rendered {count(result.rendered, 'recording')}, {result.unchanged} were up to date.", end=" ")
+        if result.varied:
+            print(f"Made {count(result.varied, 'variant')}.", end=" ")
+        print(f"Removed {count(result.removed, 'file')} of recordings or settings that are gone.")
+    else:
+        print("Nothing to do: every recording is rendered with these settings.")
+    print(f"Chunks: {printable(data.wav_dir)}\nPictures: {printable(data.image_dir)}")

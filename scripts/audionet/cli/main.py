@@ -1,0 +1,47 @@
+"""The command line: ``audionet data``, ``audionet train`` and the rest, one module for each."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from typing import NoReturn
+
+from audionet.utils.process import tune_process
+
+COMMANDS = {
+    "data": "recordings to WAV chunks and spectrogram images",
+    "train": "train a classifier head on the images, and test it",
+    "evaluate": "test a model on held-out recordings, and write a report",
+    "label": "label clips; diarize, verify and enrol speakers",
+    "serve": "answer over HTTP",
+    "probe": "compare frozen backbones by linear probes",
+    "pretrain": "train a backbone on public recordings",
+}
+
+
+def main() -> NoReturn:
+    """Run the command that the first argument names: the entry point ``audionet``."""
+    name = sys.argv[1] if len(sys.argv) > 1 else ""
+    if name in COMMANDS:
+        sys.argv = [f"audionet {name}", *sys.argv[2:]]
+        run_command(name)
+    if name in ("--version", "-V"):
+        from audionet import __version__
+
+        print(f"audionet {__version__}")
+        raise SystemExit(0)
+    usage = "usage: audionet COMMAND [flags]; audionet COMMAND --help lists its flags\n"
+    usage += "".join(f"\n  {command:<9} {text}" for command, text in COMMANDS.items())
+    if name in ("", "-h", "--help"):
+        print(usage)
+        raise SystemExit(0 if name else 2)
+    print(f"audionet: there is no command {name!r}: there are {', '.join(COMMANDS)}", file=sys.stderr)
+    raise SystemExit(2)
+
+
+def run_command(name: str) -> NoReturn:
+    """Run one command in this process, and exit with its code."""
+    tune_process()  # before anything imports NumPy
+    from audionet.utils.console import run
+
+    run(importlib.import_module(f"audionet.cli.{name}").main)
