@@ -1,4 +1,4 @@
-"""Make a backbone from public recordings: Inception-v3 learns to hear in pictures of sound.
+"""Make a backbone from public recordings: Inception-v3 learns to hear in images of sound.
 
 The same as ``audionet pretrain``.
 """

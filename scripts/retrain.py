@@ -1,4 +1,4 @@
-"""Train a new top layer on a pretrained network, for the labels that the folders of pictures are named after.
+"""Train a new top layer on a pretrained network, for the labels that the folders of images are named after.
 
 The same as ``audionet train``.
 """

@@ -1,4 +1,4 @@
-"""Sounds, pictures and small backbones that the tests share."""
+"""Sounds, images and small backbones that the tests share."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ from typing import Any
 import numpy as np
 import pytest
 
-from audionet.audio.config import PictureConfig
+from audionet.audio.config import SpectrogramConfig
 from audionet.backbones.registry import Backbone, prepare
 from audionet.data.dataset import dataset_json
 from audionet.data.naming import DATASET_JSON
 from audionet.training.config import RetrainConfig
 from audionet.utils.files import write_json
-from tests.support.images import make_pictures
+from tests.support.images import make_images
 from tests.support.models import TONES, save_backbone
 
 
 @pytest.fixture
-def picture_folder(tmp_path: Path) -> Callable[..., Path]:
-    """Pictures of three labels, or others."""
+def image_folder(tmp_path: Path) -> Callable[..., Path]:
+    """Images of three labels, or others."""
 
     def make(recordings: int = 5, chunks: int = 3, labels: tuple[str, ...] = ("high", "low", "middle")) -> Path:
-        return make_pictures(tmp_path / "data_image", recordings, chunks, labels)
+        return make_images(tmp_path / "data_image", recordings, chunks, labels)
 
     return make
 
@@ -36,11 +36,11 @@ def tone_model(tmp_path_factory: pytest.TempPathFactory, model_dir: Path, averag
     from audionet.training.trainer import train
 
     folder = tmp_path_factory.mktemp("tones")
-    pictures = make_pictures(folder / "data_image", 10, 3, TONES, detuned=0.15)
-    write_json(pictures / DATASET_JSON, dataset_json(PictureConfig(chunk_seconds=0.5), {}, None, complete=True))
+    images = make_images(folder / "data_image", 10, 3, TONES, detuned=0.15)
+    write_json(images / DATASET_JSON, dataset_json(SpectrogramConfig(chunk_seconds=0.5), {}, None, complete=True))
     graph = folder / "retrained_graph.tflite"
     config = RetrainConfig(
-        image_dir=pictures,
+        image_dir=images,
         bottleneck_dir=folder / "bottlenecks",
         model_dir=model_dir,
         checkpoint_dir=folder / "checkpoints",
@@ -86,7 +86,7 @@ def model_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def averaging_backbone(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The smallest backbone that hears pitch: a SavedModel that averages the picture's rows over time."""
+    """The smallest backbone that hears pitch: a SavedModel that averages the image's rows over time."""
     return save_backbone(tmp_path_factory.mktemp("backbone") / "row_average", lambda tf, x: tf.reduce_mean(x, [2, 3]))
 
 

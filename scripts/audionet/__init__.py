@@ -1,3 +1,3 @@
-"""AudioNet: recordings become pictures, pictures become bottlenecks, bottlenecks become answers."""
+"""AudioNet: recordings become images, images become bottlenecks, bottlenecks become answers."""
 
 __version__ = "0.1.0"

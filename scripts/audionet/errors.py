@@ -30,7 +30,7 @@ class BusyError(AudioNetError):
 
 
 class DatasetError(AudioNetError):
-    """A folder of recordings or pictures cannot be trained on."""
+    """A folder of recordings or images cannot be trained on."""
 
 
 class BackboneError(AudioNetError):

@@ -17,7 +17,7 @@ import soundfile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from audionet.audio.config import PictureConfig
+from audionet.audio.config import SpectrogramConfig
 from audionet.audio.decoding import header, open_sound
 from audionet.audio.recording import Recording
 from audionet.data.config import DataConfig
@@ -25,7 +25,7 @@ from audionet.data.render import render_folder
 from audionet.errors import RecordingError, UnavailableError
 from tests.support.sounds import SAMPLE_AUDIO, tone, write_tone
 
-SECOND = PictureConfig(chunk_seconds=1.0)
+SECOND = SpectrogramConfig(chunk_seconds=1.0)
 needs_ffmpeg = pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="ffmpeg is not installed")
 
 
@@ -191,7 +191,7 @@ def long_recordings(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str,
 )
 def test_a_recording_in_pieces_is_the_recording(long_recordings, kind, cuts: set[int], overlap: float) -> None:
     path = long_recordings[kind]
-    config = PictureConfig(chunk_seconds=1.3, overlap=overlap)
+    config = SpectrogramConfig(chunk_seconds=1.3, overlap=overlap)
     assert header(path).can_seek
     whole = list(Recording(path, config))
     edges = [0, *sorted(cuts), None]

@@ -7,15 +7,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from audionet.audio.config import PictureConfig
+from audionet.audio.config import SpectrogramConfig
 from audionet.audio.image import render
-from audionet.audio.network_input import picture_features
+from audionet.audio.network_input import image_features
 from audionet.audio.recording import Recording
 from audionet.audio.spectrogram import mel_power, relative_level
 from audionet.errors import DatasetError
 from tests.support.sounds import SAMPLE_AUDIO
 
-CONFIG = PictureConfig()
+CONFIG = SpectrogramConfig()
 
 
 @pytest.fixture(scope="module")
@@ -25,20 +25,20 @@ def speech() -> np.ndarray:
 
 def test_band_statistics_are_those_of_the_sound(speech: np.ndarray) -> None:
     level = relative_level(mel_power(speech, CONFIG), CONFIG.dynamic_range_db)
-    found = picture_features(render(speech, CONFIG), (128, 128)).band_statistics
+    found = image_features(render(speech, CONFIG), (128, 128)).band_statistics
     np.testing.assert_allclose(found[:128], level.mean(axis=1), atol=0.01)
     np.testing.assert_allclose(found[128:], level.std(axis=1), atol=0.01)
 
 
 def test_mfcc_statistics_are_librosas(speech: np.ndarray) -> None:
-    """The baseline is the real one, though it is taken from the picture."""
+    """The baseline is the real one, though it is taken from the image."""
     power = librosa.feature.melspectrogram(
         y=speech / np.float32(32768), sr=16_000, n_fft=512, win_length=400, hop_length=160, center=False,
         n_mels=128, fmin=20, fmax=7600,
     )  # fmt: skip
     mfcc = librosa.feature.mfcc(S=librosa.power_to_db(power, ref=np.max, top_db=80), n_mfcc=20)
-    found = picture_features(render(speech, CONFIG), (128, 128)).mfcc_statistics * CONFIG.dynamic_range_db
-    # librosa counts decibels down from 0, the picture up from its floor: coefficient 0 alone shifts.
+    found = image_features(render(speech, CONFIG), (128, 128)).mfcc_statistics * CONFIG.dynamic_range_db
+    # librosa counts decibels down from 0, the image up from its floor: coefficient 0 alone shifts.
     shift = CONFIG.dynamic_range_db * np.sqrt(128)
     np.testing.assert_allclose(found[0] - shift, mfcc[0].mean(), atol=1.0)
     np.testing.assert_allclose(found[1:20], mfcc[1:].mean(axis=1), atol=0.5)
@@ -46,20 +46,20 @@ def test_mfcc_statistics_are_librosas(speech: np.ndarray) -> None:
 
 
 def test_pixels_have_the_asked_size(speech: np.ndarray) -> None:
-    features = picture_features(render(speech, CONFIG), (96, 160))
+    features = image_features(render(speech, CONFIG), (96, 160))
     assert features.pixels.shape == (1, 96, 160, 3)
     assert features.pixels.dtype == np.uint8
 
 
 @pytest.mark.parametrize(("size", "mode"), [((640, 480), "RGB"), ((50, 128), "L"), ((1, 1), "RGB"), ((90, 64), "CMYK")])
-def test_any_picture_gives_features_of_one_width(size: tuple[int, int], mode: str) -> None:
+def test_any_image_gives_features_of_one_width(size: tuple[int, int], mode: str) -> None:
     buffer = io.BytesIO()
     Image.new(mode, size).save(buffer, "JPEG")
-    features = picture_features(buffer.getvalue(), (128, 128))
+    features = image_features(buffer.getvalue(), (128, 128))
     assert features.band_statistics.shape == (256,)
     assert features.mfcc_statistics.shape == (40,)
 
 
-def test_no_picture_is_refused() -> None:
+def test_no_image_is_refused() -> None:
     with pytest.raises(DatasetError):
-        picture_features(b"GIF89a", (128, 128))
+        image_features(b"GIF89a", (128, 128))

@@ -14,14 +14,14 @@ import soxr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from audionet.audio.config import PictureConfig
+from audionet.audio.config import SpectrogramConfig
 from audionet.audio.recording import Chunk, Recording, measure, span_of
 from audionet.audio.resampling import SECTION_SECONDS, resample
 from audionet.audio.samples import is_silent, to_int16, wav_bytes
 from audionet.errors import RecordingError
 from tests.support.sounds import SAMPLE_AUDIO, tone, write_tone
 
-SECOND = PictureConfig(chunk_seconds=1.0)
+SECOND = SpectrogramConfig(chunk_seconds=1.0)
 
 
 @settings(max_examples=60, deadline=None)
@@ -30,7 +30,7 @@ def test_chunks_are_the_recording_cut_up(tmp_path_factory, length: int, seconds:
     path = tmp_path_factory.mktemp("cut") / "x.wav"
     samples = np.random.default_rng(length).integers(-30_000, 30_000, length).astype(np.int16)
     soundfile.write(path, samples, 16_000)
-    config = PictureConfig(chunk_seconds=seconds)
+    config = SpectrogramConfig(chunk_seconds=seconds)
     n = config.chunk_length
 
     recording = Recording(path, config)
@@ -83,7 +83,7 @@ def test_overlapping_chunks_begin_a_step_apart(tmp_path_factory, length: int, ov
     path = tmp_path_factory.mktemp("cut") / "x.wav"
     samples = np.random.default_rng(length).integers(-30_000, 30_000, length).astype(np.int16)
     soundfile.write(path, samples, 16_000)
-    config = PictureConfig(chunk_seconds=0.5, overlap=overlap)
+    config = SpectrogramConfig(chunk_seconds=0.5, overlap=overlap)
     step = round(8000 * (1 - overlap))
     padded = np.concatenate([samples, np.zeros(8000, np.int16)])
     chunks = list(Recording(path, config))
@@ -112,7 +112,7 @@ def rms_dbfs(samples: np.ndarray) -> float:
 def test_loudness_brings_recordings_to_one_level(tmp_path: Path, level: float, recorded: float, rate: int) -> None:
     sound = recorded * np.random.default_rng(0).standard_normal(rate * 25)
     soundfile.write(tmp_path / "x.wav", np.clip(sound, -1, 1), rate, subtype="FLOAT")
-    config = PictureConfig(chunk_seconds=1, loudness=level)
+    config = SpectrogramConfig(chunk_seconds=1, loudness=level)
     found = np.concatenate([chunk.samples for chunk in Recording(tmp_path / "x.wav", config)])
     assert rms_dbfs(found) == pytest.approx(level, abs=0.1)
 
@@ -121,7 +121,7 @@ def test_a_peak_limits_the_loudness(tmp_path: Path) -> None:
     sound = 0.01 * np.random.default_rng(0).standard_normal(32_000)
     sound[5000] = 0.5
     soundfile.write(tmp_path / "x.wav", sound, 16_000, subtype="FLOAT")
-    config = PictureConfig(chunk_seconds=1, loudness=-3)
+    config = SpectrogramConfig(chunk_seconds=1, loudness=-3)
     found = np.concatenate([chunk.samples for chunk in Recording(tmp_path / "x.wav", config)])
     assert abs(found).max() == pytest.approx(32768 * 10 ** (-1 / 20), abs=2)
     assert np.corrcoef(found, sound)[0, 1] > 0.9999  # turned up, not compressed
@@ -129,25 +129,25 @@ def test_a_peak_limits_the_loudness(tmp_path: Path) -> None:
 
 def test_trimming_leaves_out_both_ends_and_keeps_the_time(tmp_path: Path) -> None:
     sound = speech_with_silence(tmp_path / "x.wav")
-    chunks = list(Recording(tmp_path / "x.wav", PictureConfig(chunk_seconds=1, trim_silence=40)))
+    chunks = list(Recording(tmp_path / "x.wav", SpectrogramConfig(chunk_seconds=1, trim_silence=40)))
     assert [chunk.start for chunk in chunks] == [1.0, 2.0, 3.0]
     found = np.concatenate([chunk.samples for chunk in chunks])
     np.testing.assert_allclose(found, to_int16(sound[16_000:64_000].astype(np.float32)), atol=2)
-    recording = Recording(tmp_path / "x.wav", PictureConfig(chunk_seconds=1, trim_silence=120))
+    recording = Recording(tmp_path / "x.wav", SpectrogramConfig(chunk_seconds=1, trim_silence=120))
     assert len(list(recording)) == 6
     assert recording.seconds == 6
 
 
 def test_loudness_is_that_of_what_trimming_leaves(tmp_path: Path) -> None:
     speech_with_silence(tmp_path / "x.wav")
-    config = PictureConfig(chunk_seconds=1, trim_silence=40, loudness=-30)
+    config = SpectrogramConfig(chunk_seconds=1, trim_silence=40, loudness=-30)
     found = np.concatenate([chunk.samples for chunk in Recording(tmp_path / "x.wav", config)])
     assert rms_dbfs(found) == pytest.approx(-30, abs=0.1)
 
 
 def test_silence_stays_silence_at_any_loudness(tmp_path: Path) -> None:
     soundfile.write(tmp_path / "x.wav", np.full(32_000, 4 / 32768), 16_000)
-    config = PictureConfig(chunk_seconds=1, trim_silence=40, loudness=-20)
+    config = SpectrogramConfig(chunk_seconds=1, trim_silence=40, loudness=-20)
     assert all(is_silent(chunk.samples) for chunk in Recording(tmp_path / "x.wav", config))
 
 
@@ -158,7 +158,7 @@ def test_levels_measured_in_stretches_are_those_of_the_whole(tmp_path: Path, lev
     generator = np.random.default_rng(0)
     sound = 0.1 * generator.standard_normal(22_050 * 35) * np.repeat([0.0, 1, 0.3, 1, 0], 22_050 * 7)
     soundfile.write(tmp_path / "x.flac", sound, 22_050)
-    config = PictureConfig(chunk_seconds=1, sample_rate=11_025, **levelling)
+    config = SpectrogramConfig(chunk_seconds=1, sample_rate=11_025, **levelling)
     whole = span_of([measure(tmp_path / "x.flac", config)], config)
     for sections in (1, 2, 3):
         stretches = [measure(tmp_path / "x.flac", config, first, sections) for first in range(0, 4, sections)]
@@ -174,7 +174,7 @@ def test_damage_is_said_after_measuring_too(tmp_path: Path) -> None:
     damaged_flac(tmp_path / "x.flac")
     found = []
     with pytest.raises(RecordingError, match="damaged after"):
-        for chunk in Recording(tmp_path / "x.flac", PictureConfig(chunk_seconds=1, loudness=-30)):
+        for chunk in Recording(tmp_path / "x.flac", SpectrogramConfig(chunk_seconds=1, loudness=-30)):
             found.append(chunk)
     assert len(found) == 3
 
@@ -224,7 +224,7 @@ def test_too_loud_is_clipped_not_wrapped() -> None:
 def test_absurdly_loud_samples_are_clipped_without_a_word(tmp_path: Path) -> None:
     loud = np.full((16_000, 2), 3e38, np.float32) * np.array([1, 0.5], np.float32)
     soundfile.write(tmp_path / "x.wav", loud, 44_100, subtype="FLOAT")
-    (chunk,) = Recording(tmp_path / "x.wav", PictureConfig(chunk_seconds=0.3))
+    (chunk,) = Recording(tmp_path / "x.wav", SpectrogramConfig(chunk_seconds=0.3))
     assert chunk.samples[2000] == 32_767
 
 
@@ -324,7 +324,7 @@ def test_a_damaged_beginning_is_not_taken_for_a_short_recording(tmp_path: Path) 
     data[len(data) * 6 // 10 :] = bytes(len(data) - len(data) * 6 // 10)
     (tmp_path / "x.flac").write_bytes(data)
     with pytest.raises(RecordingError, match="damaged"):
-        for _ in Recording(tmp_path / "x.flac", PictureConfig(chunk_seconds=3)):
+        for _ in Recording(tmp_path / "x.flac", SpectrogramConfig(chunk_seconds=3)):
             pytest.fail("half a second was padded to three")
 
 
@@ -336,7 +336,7 @@ def test_memory_does_not_grow_with_length(tmp_path: Path) -> None:
             for _ in range(seconds):
                 file.write(second)
         tracemalloc.start()
-        for _ in Recording(path, PictureConfig()):
+        for _ in Recording(path, SpectrogramConfig()):
             pass
         highest = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from matplotlib import colormaps
 
-from audionet.audio.config import CHROMA_ROWS, PictureConfig
+from audionet.audio.config import CHROMA_ROWS, SpectrogramConfig
 from audionet.audio.image import VIRIDIS, colour, decode, level_of, render
 from audionet.audio.spectrogram import (
     chroma,
@@ -24,7 +24,7 @@ from audionet.audio.spectrogram import (
 from audionet.errors import DatasetError
 from tests.support.sounds import tone
 
-CONFIG = PictureConfig()
+CONFIG = SpectrogramConfig()
 
 
 def int16(sound: np.ndarray) -> np.ndarray:
@@ -33,9 +33,9 @@ def int16(sound: np.ndarray) -> np.ndarray:
 
 @pytest.mark.parametrize("frequency", [100, 440, 1000, 3000, 7000])
 def test_a_tone_lights_its_band(frequency: float) -> None:
-    picture = level(int16(tone(frequency, 3)), CONFIG)
+    image = level(int16(tone(frequency, 3)), CONFIG)
     edges = mel_to_hz(np.linspace(*hz_to_mel(np.array([20.0, 7600.0])), CONFIG.n_mels + 2))
-    band = int(picture.mean(axis=1).argmax())
+    band = int(image.mean(axis=1).argmax())
     # Below some 200 Hz a band is narrower than the window's main lobe.
     assert edges[band] - 32 <= frequency <= edges[band + 2] + 32
     assert (
@@ -52,7 +52,7 @@ def test_a_tone_lights_its_band(frequency: float) -> None:
     seconds=st.floats(0.2, 2.0),
 )
 def test_agrees_with_librosa(rate: int, window: float, hop: float, mels: int, seconds: float) -> None:
-    config = PictureConfig(sample_rate=rate, window_ms=window, hop_ms=hop, n_mels=mels, chunk_seconds=seconds)
+    config = SpectrogramConfig(sample_rate=rate, window_ms=window, hop_ms=hop, n_mels=mels, chunk_seconds=seconds)
     signal = np.random.default_rng(0).standard_normal(config.chunk_length).astype(np.float32)
     expected = librosa.feature.melspectrogram(
         y=signal,
@@ -78,7 +78,7 @@ def test_agrees_with_librosa(rate: int, window: float, hop: float, mels: int, se
     seconds=st.floats(0.4, 2.0),
 )
 def test_bins_and_chroma_agree_with_librosa(rate: int, window: float, hop: float, seconds: float) -> None:
-    whole = PictureConfig(
+    whole = SpectrogramConfig(
         sample_rate=rate, window_ms=window, hop_ms=hop, chunk_seconds=seconds, min_frequency=0, max_frequency=1e5
     )
     signal = np.random.default_rng(1).standard_normal(whole.chunk_length).astype(np.float32)
@@ -96,10 +96,10 @@ def test_bins_and_chroma_agree_with_librosa(rate: int, window: float, hop: float
 
 @pytest.mark.parametrize(("frequency", "pitch_class"), [(440.0, 9), (261.63, 0), (1046.5, 0), (739.99, 6)])
 def test_a_tone_lights_its_pitch_class(frequency: float, pitch_class: int) -> None:
-    config = PictureConfig(representation="chroma", window_ms=128)
-    picture = level(int16(tone(frequency, 3)), config)
-    assert picture.shape == (config.rows, config.frames)
-    rows = picture.mean(axis=1)
+    config = SpectrogramConfig(representation="chroma", window_ms=128)
+    image = level(int16(tone(frequency, 3)), config)
+    assert image.shape == (config.rows, config.frames)
+    rows = image.mean(axis=1)
     assert set(np.flatnonzero(rows == rows.max()) // CHROMA_ROWS) == {pitch_class}
 
 
@@ -108,11 +108,11 @@ def test_chroma_is_dark_where_it_is_quiet() -> None:
     np.testing.assert_allclose(chroma_level(power, 80), [[1, 1, 0, 0], [0.5, 1, 0, 0]])
 
 
-def test_a_linear_picture_has_a_row_for_each_bin_asked_for() -> None:
-    config = PictureConfig(representation="linear", min_frequency=1000, max_frequency=2000)
-    picture = level(int16(tone(1500, 3)), config)
-    assert picture.shape == (33, config.frames) == (config.rows, config.frames)
-    assert picture.mean(axis=1).argmax() == 16  # 1500 Hz in bins 31.25 Hz apart
+def test_a_linear_image_has_a_row_for_each_bin_asked_for() -> None:
+    config = SpectrogramConfig(representation="linear", min_frequency=1000, max_frequency=2000)
+    image = level(int16(tone(1500, 3)), config)
+    assert image.shape == (33, config.frames) == (config.rows, config.frames)
+    assert image.mean(axis=1).argmax() == 16  # 1500 Hz in bins 31.25 Hz apart
 
 
 def test_no_default_band_is_empty() -> None:
@@ -133,9 +133,9 @@ def test_level_is_relative_and_clipped() -> None:
 def test_low_frequencies_are_at_the_bottom() -> None:
     levels = np.zeros((128, 10), np.float32)
     levels[0] = 1
-    picture = np.asarray(colour(levels))
-    np.testing.assert_array_equal(picture[-1, 0], VIRIDIS[255])
-    np.testing.assert_array_equal(picture[0, 0], VIRIDIS[0])
+    image = np.asarray(colour(levels))
+    np.testing.assert_array_equal(image[-1, 0], VIRIDIS[255])
+    np.testing.assert_array_equal(image[0, 0], VIRIDIS[0])
 
 
 def test_the_level_comes_back_from_the_jpg() -> None:
@@ -153,7 +153,7 @@ def test_rendering_is_the_same_every_time() -> None:
     assert render(sound, CONFIG) == render(sound.copy(), CONFIG)
 
 
-@pytest.mark.parametrize("data", [b"", b"no picture", render(int16(tone(440, 3)), CONFIG)[:2000]])
-def test_what_is_no_picture_is_refused(data: bytes) -> None:
-    with pytest.raises(DatasetError, match="not a picture that can be read"):
+@pytest.mark.parametrize("data", [b"", b"no image", render(int16(tone(440, 3)), CONFIG)[:2000]])
+def test_what_is_no_image_is_refused(data: bytes) -> None:
+    with pytest.raises(DatasetError, match="not an image that can be read"):
         decode(data)

@@ -8,7 +8,7 @@ import soundfile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from audionet.audio.config import PictureConfig
+from audionet.audio.config import SpectrogramConfig
 from audionet.audio.recording import Recording
 from audionet.audio.samples import to_int16
 from audionet.augment.config import AUGMENT_KINDS, AugmentConfig
@@ -22,7 +22,7 @@ RATE = 16_000
 
 @pytest.fixture(scope="module")
 def speech() -> np.ndarray:
-    return next(iter(Recording(SAMPLE_AUDIO / "flite-slt" / "harbour.mp3", PictureConfig()))).samples
+    return next(iter(Recording(SAMPLE_AUDIO / "flite-slt" / "harbour.mp3", SpectrogramConfig()))).samples
 
 
 def sine(frequency: float, seconds: float = 3, amplitude: float = 0.3) -> np.ndarray:

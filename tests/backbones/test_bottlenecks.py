@@ -8,19 +8,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from audionet.audio.network_input import picture_features
+from audionet.audio.network_input import image_features
 from audionet.backbones.bottlenecks import bottlenecks_of
 from audionet.backbones.cache import CACHE_FORMAT, Bottleneck, Cache, content_key
 from audionet.backbones.conversion import convert
 from audionet.backbones.litert import Runner
 from audionet.backbones.registry import Backbone
-from audionet.data.dataset import find_pictures
+from audionet.data.dataset import find_images
 from audionet.errors import DatasetError
 
 
 @pytest.fixture
 def compute(backbone: Backbone, tmp_path: Path) -> Callable[..., object]:
-    return lambda folder, workers=2: bottlenecks_of(find_pictures(folder), backbone, tmp_path / "cache", workers)
+    return lambda folder, workers=2: bottlenecks_of(find_images(folder), backbone, tmp_path / "cache", workers)
 
 
 def content(found) -> list[Bottleneck]:
@@ -32,11 +32,11 @@ def assert_same(one: list[Bottleneck], other: list[Bottleneck]) -> None:
     assert [tuple(np.concatenate(row)) for row in one] == [tuple(np.concatenate(row)) for row in other]
 
 
-def test_features_are_the_networks_for_that_picture(picture_folder, compute, backbone: Backbone) -> None:
-    found = compute(picture_folder())
+def test_features_are_the_networks_for_that_image(image_folder, compute, backbone: Backbone) -> None:
+    found = compute(image_folder())
     runner = Runner(backbone.path)
     for row in (0, 7, 44):
-        features = picture_features(found.pictures[row].path.read_bytes(), (64, 48))
+        features = image_features(found.images[row].path.read_bytes(), (64, 48))
         np.testing.assert_allclose(found.records.take("network")[row], runner(features.pixels), rtol=1e-3)
         np.testing.assert_array_equal(found.records.take("bands")[row], features.band_statistics)
         np.testing.assert_array_equal(found.records.take("mfcc")[row], features.mfcc_statistics)
@@ -47,7 +47,7 @@ def test_a_batch_changes_no_bit(backbone: Backbone, count: int) -> None:
     pixels = np.random.default_rng(count).integers(0, 256, (count, 64, 48, 3)).astype(np.uint8)
     alone = Runner(backbone.path)
     together = Runner(backbone.path).features(pixels, 8)
-    np.testing.assert_array_equal(together, np.stack([alone(picture[None]) for picture in pixels]))
+    np.testing.assert_array_equal(together, np.stack([alone(image[None]) for image in pixels]))
 
 
 def test_a_network_that_takes_one_at_a_time(tmp_path: Path) -> None:
@@ -62,15 +62,15 @@ def test_a_network_that_takes_one_at_a_time(tmp_path: Path) -> None:
     np.testing.assert_allclose(features, samples.mean(axis=(1, 2)), rtol=1e-5)
 
 
-def test_each_picture_is_computed_once(picture_folder, compute) -> None:
-    folder = picture_folder()
+def test_each_image_is_computed_once(image_folder, compute) -> None:
+    folder = image_folder()
     first, again = compute(folder), compute(folder)
     assert (first.computed, again.computed) == (45, 0)
     assert_same(content(first), content(again))
 
 
-def test_ten_new_pictures_are_ten_computed(picture_folder, compute) -> None:
-    folder = picture_folder()
+def test_ten_new_images_are_ten_computed(image_folder, compute) -> None:
+    folder = image_folder()
     extra = sorted((folder / "low").glob("*.jpg"))[:10]
     aside = folder.parent / "aside"
     aside.mkdir()
@@ -82,21 +82,21 @@ def test_ten_new_pictures_are_ten_computed(picture_folder, compute) -> None:
     assert compute(folder).computed == 10
 
 
-def test_the_key_is_the_content_not_the_name(picture_folder, compute) -> None:
-    folder = picture_folder()
+def test_the_key_is_the_content_not_the_name(image_folder, compute) -> None:
+    folder = image_folder()
     compute(folder)
     (folder / "low").rename(folder / "deep")
     assert compute(folder).computed == 0
 
 
-def test_the_cache_is_few_files_after_many_runs(picture_folder, compute, tmp_path: Path) -> None:
-    folder = picture_folder()
-    pictures = sorted(folder.rglob("*.jpg"))
-    hidden = [path.with_suffix(".hidden") for path in pictures]
-    for path, aside in zip(pictures[2:], hidden[2:], strict=True):
+def test_the_cache_is_few_files_after_many_runs(image_folder, compute, tmp_path: Path) -> None:
+    folder = image_folder()
+    images = sorted(folder.rglob("*.jpg"))
+    hidden = [path.with_suffix(".hidden") for path in images]
+    for path, aside in zip(images[2:], hidden[2:], strict=True):
         if path.parent.name != "middle":
             path.rename(aside)
-    for path, aside in zip(pictures, hidden, strict=True):
+    for path, aside in zip(images, hidden, strict=True):
         if aside.exists():
             aside.rename(path)
         compute(folder) if path.name.startswith("3") else None
@@ -105,8 +105,8 @@ def test_the_cache_is_few_files_after_many_runs(picture_folder, compute, tmp_pat
     assert compute(folder).computed == 0
 
 
-def test_a_damaged_cache_file_costs_only_time(picture_folder, compute, tmp_path: Path) -> None:
-    folder = picture_folder()
+def test_a_damaged_cache_file_costs_only_time(image_folder, compute, tmp_path: Path) -> None:
+    folder = image_folder()
     first = content(compute(folder))
     (part,) = (tmp_path / "cache").rglob("part-*.npy")
     part.write_bytes(part.read_bytes()[:5000])
@@ -116,36 +116,36 @@ def test_a_damaged_cache_file_costs_only_time(picture_folder, compute, tmp_path:
     assert_same(first, content(again))
 
 
-def test_saved_parts_survive_a_kill_in_the_middle(picture_folder, compute, backbone: Backbone, tmp_path: Path) -> None:
-    folder = picture_folder()
+def test_saved_parts_survive_a_kill_in_the_middle(image_folder, compute, backbone: Backbone, tmp_path: Path) -> None:
+    folder = image_folder()
     whole = compute(folder)
     kept = content(whole)
     shutil.rmtree(tmp_path / "cache")
     name = f"{backbone.name}-{backbone.identity[:12]}-v{CACHE_FORMAT}"
     cache = Cache(tmp_path / "cache" / name, backbone.width)
-    rows = [(content_key(p.path.read_bytes()), row) for p, row in zip(whole.pictures, kept, strict=True)]
+    rows = [(content_key(p.path.read_bytes()), row) for p, row in zip(whole.images, kept, strict=True)]
     cache.add(rows[:20])
-    cache.add(rows[10:30])  # the same picture twice, as after a kill between joining files and removing them
+    cache.add(rows[10:30])  # the same image twice, as after a kill between joining files and removing them
     (tmp_path / "cache" / name / f".audionet-tmp-{os.getpid()}-9").write_bytes(b"half")
     resumed = compute(folder)
     assert resumed.computed == 15
     assert_same(content(resumed), kept)
 
 
-def test_an_unreadable_picture_is_named_and_left_out(picture_folder, compute, capsys) -> None:
-    folder = picture_folder()
-    (folder / "low" / "bad.jpg").write_bytes(b"no picture")
+def test_an_unreadable_image_is_named_and_left_out(image_folder, compute, capsys) -> None:
+    folder = image_folder()
+    (folder / "low" / "bad.jpg").write_bytes(b"no image")
     (folder / "low" / "gone.jpg").symlink_to("nowhere")
     found = compute(folder)
-    assert len(found.pictures) == len(found.records) == 45
+    assert len(found.images) == len(found.records) == 45
     errors = capsys.readouterr().err
-    assert "low/bad.jpg: is not a picture" in errors
+    assert "low/bad.jpg: is not an image" in errors
     assert "low/gone.jpg: cannot be read" in errors
 
 
 def test_nothing_readable_is_an_error(tmp_path: Path, compute) -> None:
     for label in ("a", "b"):
-        (tmp_path / "pictures" / label).mkdir(parents=True)
-        (tmp_path / "pictures" / label / "x.jpg").write_bytes(label.encode())
-    with pytest.raises(DatasetError, match="none of the pictures can be read"):
-        compute(tmp_path / "pictures")
+        (tmp_path / "images" / label).mkdir(parents=True)
+        (tmp_path / "images" / label / "x.jpg").write_bytes(label.encode())
+    with pytest.raises(DatasetError, match="none of the images can be read"):
+        compute(tmp_path / "images")

@@ -29,7 +29,7 @@ from tests.support.models import save_backbone
 MAPS = np.random.default_rng(0).normal(size=(5, 4, 7, 3)).astype(np.float32)
 
 
-def random_pictures(size: tuple[int, int]) -> np.ndarray:
+def random_images(size: tuple[int, int]) -> np.ndarray:
     return np.random.default_rng(0).integers(0, 256, (4, *size, 3)).astype(np.uint8)
 
 
@@ -84,13 +84,13 @@ def test_a_network_ends_at_its_tap(network: Any) -> None:
 
 
 def test_weights_are_read_as_they_were_packed(network: Any, tmp_path: Path) -> None:
-    pictures = random_pictures((75, 80)).astype(np.float32)
+    images = random_images((75, 80)).astype(np.float32)
     np.savez(tmp_path / "weights.npz", **packed_weights(network))
     other = inception_v3((75, 80), Tap("mixed1", "statistics", 16))
-    before = np.asarray(other(pictures))
+    before = np.asarray(other(images))
     read_weights(other, tmp_path / "weights.npz")
-    expected = np.asarray(network(pictures))
-    assert mean_cosine(np.asarray(other(pictures)), expected) > 0.9999
+    expected = np.asarray(network(images))
+    assert mean_cosine(np.asarray(other(images)), expected) > 0.9999
     assert mean_cosine(before, expected) < 0.9
 
 
@@ -121,29 +121,29 @@ def layers(tf: Any, x: Any) -> dict[str, Any]:
 
 def test_a_saved_model_that_shows_its_layers_can_be_tapped(tmp_path: Path) -> None:
     folder = save_backbone(tmp_path / "shows", layers)
-    backbone = prepare(str(folder), tmp_path / "models", None, random_pictures, "early", "time")
+    backbone = prepare(str(folder), tmp_path / "models", None, random_images, "early", "time")
     assert (backbone.width, backbone.endpoint, backbone.pooling) == (32 * 3, "early", "time")
-    pixels = random_pictures((64, 48))[:1]
+    pixels = random_images((64, 48))[:1]
     expected = (pixels[:, ::2] / 255).mean(axis=2).reshape(-1)
     np.testing.assert_allclose(Runner(backbone.path)(pixels), expected, rtol=1e-3)
     # Each tap is a network of its own, with a cache of its own.
-    other = prepare(str(folder), tmp_path / "models", None, random_pictures, "late", "average")
+    other = prepare(str(folder), tmp_path / "models", None, random_images, "late", "average")
     assert other.path != backbone.path
     assert other.width == 3
     with pytest.raises(UsageError, match=r"has no endpoint 'middle': there are default, early, late"):
-        prepare(str(folder), tmp_path / "models", None, random_pictures, "middle")
+        prepare(str(folder), tmp_path / "models", None, random_images, "middle")
 
 
 def test_maps_alone_can_be_pooled_and_a_vector_cannot(tmp_path: Path) -> None:
     maps = save_backbone(tmp_path / "maps", lambda tf, x: x[:, ::8])
-    assert prepare(str(maps), tmp_path / "models", None, random_pictures, None, "time").width == 8 * 3
+    assert prepare(str(maps), tmp_path / "models", None, random_images, None, "time").width == 8 * 3
     with pytest.raises(BackboneError, match="is no feature-vector backbone"):
-        prepare(str(maps), tmp_path / "models", None, random_pictures)
+        prepare(str(maps), tmp_path / "models", None, random_images)
     vector = save_backbone(tmp_path / "vector", lambda tf, x: tf.reduce_mean(x, [1, 2]))
     with pytest.raises(UsageError, match=r"--pooling time takes maps, and .* gives a vector: name --endpoint"):
-        prepare(str(vector), tmp_path / "models", None, random_pictures, None, "time")
+        prepare(str(vector), tmp_path / "models", None, random_images, None, "time")
     with pytest.raises(UsageError, match=r"has no endpoint 'x': there are none: it gives its feature vector alone"):
-        prepare(str(vector), tmp_path / "models", None, random_pictures, "x")
+        prepare(str(vector), tmp_path / "models", None, random_images, "x")
 
 
 def test_a_module_that_returns_endpoints_when_asked(tmp_path: Path) -> None:
@@ -164,6 +164,6 @@ def test_a_module_that_returns_endpoints_when_asked(tmp_path: Path) -> None:
         module.__call__.get_concrete_function(spec, return_endpoints=asked)
     signature = tf.function(lambda x: {"vector": tf.reduce_mean(x, [1, 2])}).get_concrete_function(spec)
     tf.saved_model.save(module, str(tmp_path / "hub"), signatures={"serving_default": signature})
-    backbone = prepare(str(tmp_path / "hub"), tmp_path / "models", None, random_pictures, "late", "time")
+    backbone = prepare(str(tmp_path / "hub"), tmp_path / "models", None, random_images, "late", "time")
     assert backbone.width == 16 * 3
-    assert prepare(str(tmp_path / "hub"), tmp_path / "models", None, random_pictures).width == 3
+    assert prepare(str(tmp_path / "hub"), tmp_path / "models", None, random_images).width == 3

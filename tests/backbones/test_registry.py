@@ -25,7 +25,7 @@ from tests.support.models import save_backbone
 WEIGHTS = BUNDLED / "inception_v3_speech" / "inception_v3_speech.npz"
 
 
-def random_pictures(size: tuple[int, int]) -> np.ndarray:
+def random_images(size: tuple[int, int]) -> np.ndarray:
     return np.random.default_rng(0).integers(0, 256, (4, *size, 3)).astype(np.uint8)
 
 
@@ -33,19 +33,19 @@ def test_the_bundled_weights_are_loaded_in_their_order() -> None:
     model = inception_v3((128, 96), Tap("mixed4", "time"))
     read_weights(model, WEIGHTS)
     with np.load(WEIGHTS) as arrays:
-        pictures, expected = arrays["check_picture"], arrays["check_features"]
-    features = np.asarray(model(pictures.astype(np.float32)))
+        images, expected = arrays["check_picture"], arrays["check_features"]
+    features = np.asarray(model(images.astype(np.float32)))
     assert mean_cosine(features, expected) > 0.9999
 
 
 def test_the_bundled_backbone_as_litert(model_dir: Path) -> None:
     with np.load(WEIGHTS) as arrays:
-        pictures, expected = arrays["check_picture"], arrays["check_features"]
-    backbone = prepare("inception_v3_speech", model_dir, None, lambda size: pictures)
+        images, expected = arrays["check_picture"], arrays["check_features"]
+    backbone = prepare("inception_v3_speech", model_dir, None, lambda size: images)
     assert (backbone.input_size, backbone.width, backbone.statistics) == ((128, 96), 6 * 768, None)
     assert backbone.arithmetic == "int8"
     runner = Runner(backbone.path)
-    features = np.stack([runner(picture[None]) for picture in pictures])
+    features = np.stack([runner(image[None]) for image in images])
     assert mean_cosine(features, expected) >= 0.99
     assert backbone.cosine == pytest.approx(mean_cosine(features, expected), abs=1e-3)
 
@@ -53,23 +53,23 @@ def test_the_bundled_backbone_as_litert(model_dir: Path) -> None:
 def test_a_backbone_is_converted_once(
     averaging_backbone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first = prepare(str(averaging_backbone), tmp_path, None, random_pictures)
+    first = prepare(str(averaging_backbone), tmp_path, None, random_images)
     monkeypatch.setattr(backbones, "convert", None)
-    assert prepare(str(averaging_backbone), tmp_path, None, random_pictures) == first
+    assert prepare(str(averaging_backbone), tmp_path, None, random_images) == first
 
 
 def test_a_half_written_conversion_is_done_again(averaging_backbone: Path, tmp_path: Path) -> None:
-    first = prepare(str(averaging_backbone), tmp_path, None, random_pictures)
+    first = prepare(str(averaging_backbone), tmp_path, None, random_images)
     first.path.write_bytes(first.path.read_bytes()[:100])
-    assert prepare(str(averaging_backbone), tmp_path, None, random_pictures).identity == first.identity
+    assert prepare(str(averaging_backbone), tmp_path, None, random_images).identity == first.identity
     first.path.with_suffix(".json").unlink()
-    assert prepare(str(averaging_backbone), tmp_path, None, random_pictures).identity == first.identity
+    assert prepare(str(averaging_backbone), tmp_path, None, random_images).identity == first.identity
 
 
 def test_a_saved_model_gets_values_of_0_to_1(averaging_backbone: Path, tmp_path: Path) -> None:
-    backbone = prepare(str(averaging_backbone), tmp_path, None, random_pictures)
+    backbone = prepare(str(averaging_backbone), tmp_path, None, random_images)
     assert (backbone.input_size, backbone.width, backbone.statistics) == ((64, 48), 64, None)
-    pixels = random_pictures((64, 48))[:1]
+    pixels = random_images((64, 48))[:1]
     np.testing.assert_allclose(Runner(backbone.path)(pixels), (pixels / 255).mean(axis=(2, 3))[0], rtol=1e-4)
 
 
@@ -91,12 +91,12 @@ def test_damaged_bundled_weights_are_refused(tmp_path: Path, monkeypatch: pytest
         data[1_000_000] ^= 1
         weights.write_bytes(data)
     with pytest.raises(BackboneError, match=r"git checkout -- tf_files/models"):
-        prepare("inception_v3_speech", tmp_path / "models", None, random_pictures)
+        prepare("inception_v3_speech", tmp_path / "models", None, random_images)
 
 
 def test_an_unknown_name_lists_the_ways_on(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"inception_v3_speech.*saved_model\.pb.*https://"):
-        prepare("no_such_backbone", tmp_path, None, random_pictures)
+        prepare("no_such_backbone", tmp_path, None, random_images)
 
 
 @pytest.fixture
@@ -124,10 +124,10 @@ def test_a_hub_handle_is_fetched_unpacked_and_kept(hub_server, averaging_backbon
     with tarfile.open(folder / "rows_64.tar.gz", "w:gz") as archive:
         archive.add(averaging_backbone, ".")
     handle = f"{address}/rows_64.tar.gz"
-    first = prepare(handle, tmp_path / "models", None, random_pictures)
+    first = prepare(handle, tmp_path / "models", None, random_images)
     assert (first.source, first.width) == (handle, 64)
     assert asked == ["/rows_64.tar.gz?tf-hub-format=compressed"]
-    assert prepare(handle, tmp_path / "models", None, random_pictures) == first
+    assert prepare(handle, tmp_path / "models", None, random_images) == first
     assert len(asked) == 1
     assert list((tmp_path / "models" / "tfhub").rglob("saved_model.pb"))
 
@@ -143,7 +143,7 @@ def test_an_unreachable_hub_names_the_two_ways_on(hub_server, tmp_path: Path, an
     elif answer == "no archive":
         (folder / "x.tar.gz").write_bytes(b"<html>sign in</html>")
     with pytest.raises(BackboneError, match=r"cannot be fetched .*inception_v3_speech.*or download") as error:
-        prepare(f"{address}/x.tar.gz", tmp_path, None, random_pictures)
+        prepare(f"{address}/x.tar.gz", tmp_path, None, random_images)
     assert len(str(error.value).splitlines()) == 1
     gc.collect()
 
@@ -158,7 +158,7 @@ def test_a_short_name_is_tf_hubs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     monkeypatch.setattr(backbones, "fetch", fetch)
     for name in ("inception_v3", "mobilenet_v2_100_224"):
         with pytest.raises(BackboneError):
-            prepare(name, tmp_path, None, random_pictures)
+            prepare(name, tmp_path, None, random_images)
     assert asked == [
         "https://tfhub.dev/google/imagenet/inception_v3/feature_vector/5",
         "https://tfhub.dev/google/imagenet/mobilenet_v2_100_224/feature_vector/5",
@@ -182,8 +182,8 @@ def test_the_input_size_in_a_name(source: str, size: int | None) -> None:
 def test_an_unsaid_input_size_is_asked_for(tmp_path: Path) -> None:
     folder = save_backbone(tmp_path / "free", lambda tf, x: tf.reduce_mean(x, [1, 2]), (None, None, None, 3))
     with pytest.raises(BackboneError, match="--input_size"):
-        prepare(str(folder), tmp_path / "models", None, random_pictures)
-    backbone = prepare(str(folder), tmp_path / "models", 40, random_pictures)
+        prepare(str(folder), tmp_path / "models", None, random_images)
+    backbone = prepare(str(folder), tmp_path / "models", 40, random_images)
     assert (backbone.input_size, backbone.width) == ((40, 40), 3)
 
 
@@ -200,17 +200,17 @@ def test_an_unsaid_input_size_is_asked_for(tmp_path: Path) -> None:
 def test_the_wrong_output_rank_is_refused(tmp_path: Path, function, message: str | None) -> None:
     folder = save_backbone(tmp_path / "odd", function)
     if message is None:
-        assert prepare(str(folder), tmp_path / "models", None, random_pictures).width == 3
+        assert prepare(str(folder), tmp_path / "models", None, random_images).width == 3
         return
     with pytest.raises(BackboneError, match=message):
-        prepare(str(folder), tmp_path / "models", None, random_pictures)
+        prepare(str(folder), tmp_path / "models", None, random_images)
 
 
 def test_a_damaged_saved_model_is_one_line(averaging_backbone: Path, tmp_path: Path) -> None:
     shutil.copytree(averaging_backbone, tmp_path / "bad")
     (tmp_path / "bad" / "saved_model.pb").write_bytes(b"nothing of the kind")
     with pytest.raises(BackboneError, match="cannot be loaded as a SavedModel") as error:
-        prepare(str(tmp_path / "bad"), tmp_path / "models", None, random_pictures)
+        prepare(str(tmp_path / "bad"), tmp_path / "models", None, random_images)
     assert len(str(error.value).splitlines()) == 1
 
 
@@ -221,7 +221,7 @@ def test_quantisation_that_spoils_the_features_is_not_used(monkeypatch: pytest.M
     monkeypatch.setattr(conversion, "_agreement", lambda *_: next(measured))
     import tensorflow as tf
 
-    _, arithmetic, cosine = convert(lambda x: tf.reduce_mean(x, [1, 2]), (16, 16), random_pictures((16, 16)), "x")
+    _, arithmetic, cosine = convert(lambda x: tf.reduce_mean(x, [1, 2]), (16, 16), random_images((16, 16)), "x")
     assert (arithmetic, cosine) == ("float32", 1.0)
 
 

@@ -16,19 +16,19 @@ from typing import Any
 import numpy as np
 from measuring import SAMPLE_AUDIO, arguments, in_turn, machine, ratio
 
-PICTURES = 1200
+IMAGES = 1200
 
 
-def make_pictures(folder: Path) -> None:
-    """Chunks of the bundled voices, with noise of different seeds so that no two pictures are equal."""
-    from audionet.audio.config import PictureConfig
+def make_images(folder: Path) -> None:
+    """Chunks of the bundled voices, with noise of different seeds so that no two images are equal."""
+    from audionet.audio.config import SpectrogramConfig
     from audionet.audio.image import render
     from audionet.audio.recording import Recording
 
-    config = PictureConfig()
+    config = SpectrogramConfig()
     chunks = [c.samples for p in sorted(SAMPLE_AUDIO.glob("*/*.mp3")) for c in Recording(p, config)]
     generator = np.random.default_rng(0)
-    for number in range(PICTURES):
+    for number in range(IMAGES):
         label = folder / ("even", "odd")[number % 2]
         label.mkdir(parents=True, exist_ok=True)
         samples = chunks[number % len(chunks)] + generator.normal(0, 30, config.chunk_length)
@@ -40,8 +40,8 @@ def stock(model: Any, paths: list[Path]) -> np.ndarray:
     import tensorflow as tf
 
     def load(path: Any) -> Any:
-        picture = tf.io.decode_jpeg(tf.io.read_file(path), channels=3)
-        return tf.image.resize(picture, model.input_shape[1:3], antialias=True)
+        image = tf.io.decode_jpeg(tf.io.read_file(path), channels=3)
+        return tf.image.resize(image, model.input_shape[1:3], antialias=True)
 
     data = tf.data.Dataset.from_tensor_slices([str(path) for path in paths])
     data = data.map(load, num_parallel_calls=tf.data.AUTOTUNE).batch(32).prefetch(tf.data.AUTOTUNE)
@@ -49,13 +49,13 @@ def stock(model: Any, paths: list[Path]) -> np.ndarray:
 
 
 def network_alone(network: Path, jpgs: list[bytes]) -> float:
-    """Seconds for the network on pictures already decoded and resized, in one of several processes."""
-    from audionet.audio.network_input import picture_features
+    """Seconds for the network on images already decoded and resized, in one of several processes."""
+    from audionet.audio.network_input import image_features
     from audionet.backbones.litert import Runner
 
     runner = Runner(network)
     _, height, width, _ = runner.input_shapes[0]
-    pixels = np.concatenate([picture_features(jpg, (height, width)).pixels for jpg in jpgs])
+    pixels = np.concatenate([image_features(jpg, (height, width)).pixels for jpg in jpgs])
     runner.features(pixels[:8], 8)
     start = time.perf_counter()
     runner.features(pixels, 8)
@@ -79,23 +79,23 @@ def network_and_all(network: Path, paths: list[Path]) -> float:
 def main() -> None:
     options = arguments(__doc__)
     from audionet._paths import TF_FILES
-    from audionet.audio.network_input import picture_features
+    from audionet.audio.network_input import image_features
     from audionet.backbones.bottlenecks import bottlenecks_of
     from audionet.backbones.conversion import mean_cosine
     from audionet.backbones.registry import prepare
-    from audionet.data.dataset import find_pictures
+    from audionet.data.dataset import find_images
     from audionet.utils.parallel import available_cores, local_processes
 
     cores = available_cores()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        make_pictures(folder / "image")
-        pictures = find_pictures(folder / "image")
-        paths = [picture.path for picture in pictures]
+        make_images(folder / "image")
+        images = find_images(folder / "image")
+        paths = [image.path for image in images]
         jpgs = [path.read_bytes() for path in paths]
 
         def samples(size: tuple[int, int]) -> np.ndarray:
-            return np.concatenate([picture_features(jpg, size).pixels for jpg in jpgs[:16]])
+            return np.concatenate([image_features(jpg, size).pixels for jpg in jpgs[:16]])
 
         backbone = prepare("inception_v3_speech", TF_FILES / "models", None, samples)
         model = backbone.load().model
@@ -103,9 +103,7 @@ def main() -> None:
         found: dict[str, Any] = {}
 
         def ours() -> None:
-            found["ours"] = bottlenecks_of(pictures, backbone, folder / str(next(serial)), cores).records.take(
-                "network"
-            )
+            found["ours"] = bottlenecks_of(images, backbone, folder / str(next(serial)), cores).records.take("network")
 
         def theirs() -> None:
             found["theirs"] = stock(model, paths)
@@ -120,8 +118,8 @@ def main() -> None:
                 whole = spread(pool.executor, network_and_all, backbone.path, paths, cores)
                 shares.append(1 - alone / whole)
     print(machine())
-    print(f"ours, starting the processes included {PICTURES / statistics.median(our_seconds):7.0f} pictures/s")
-    print(f"Keras, float32, batches of 32         {PICTURES / statistics.median(their_seconds):7.0f} pictures/s")
+    print(f"ours, starting the processes included {IMAGES / statistics.median(our_seconds):7.0f} images/s")
+    print(f"Keras, float32, batches of 32         {IMAGES / statistics.median(their_seconds):7.0f} images/s")
     print(f"ratio of speeds {ratio(their_seconds, our_seconds)}   bar 2.5, aim 4")
     print(f"mean cosine {cosine:.5f}   bar 0.99")
     print(f"share of time around the network {statistics.median(shares):.1%}", end=" ")

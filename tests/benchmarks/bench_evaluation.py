@@ -32,7 +32,7 @@ def bare(graph: Path, clips: list[Path]) -> float:
     predictor = Predictor(graph, threads=1)
 
     def look(clip: Path) -> None:
-        for _, jpg in Clip(clip, predictor.picture):
+        for _, jpg in Clip(clip, predictor.spectrogram):
             if jpg is not None:
                 predictor.look(jpg)
 

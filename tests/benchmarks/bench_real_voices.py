@@ -37,8 +37,8 @@ def baseline(folder: Path) -> int:
     """The same for the MFCC statistics, trained on the same part of the training tree."""
     from audionet.audio.network_input import MFCC_STATISTICS_WIDTH
     from audionet.backbones.bottlenecks import bottlenecks_of
-    from audionet.data.dataset import Picture, find_pictures
-    from audionet.data.split import SETS, split_pictures
+    from audionet.data.dataset import ChunkImage, find_images
+    from audionet.data.split import SETS, split_images
     from audionet.training.config import RetrainConfig
     from audionet.training.datasets import FeatureExamples
     from audionet.training.head_training import train_head
@@ -47,14 +47,14 @@ def baseline(folder: Path) -> int:
     config = RetrainConfig()
     labels = sorted(path.name for path in (folder / "test").iterdir())
 
-    def examples(pictures: list[Picture]) -> FeatureExamples:
-        found = bottlenecks_of(pictures, None, folder / "statistics", available_cores())
-        return FeatureExamples(found.records, np.array([labels.index(p.label) for p in found.pictures]), ["mfcc"])
+    def examples(images: list[ChunkImage]) -> FeatureExamples:
+        found = bottlenecks_of(images, None, folder / "statistics", available_cores())
+        return FeatureExamples(found.records, np.array([labels.index(p.label) for p in found.images]), ["mfcc"])
 
-    split = split_pictures(find_pictures(folder / "image"), config.validation_percentage, config.testing_percentage)
+    split = split_images(find_images(folder / "image"), config.validation_percentage, config.testing_percentage)
     training, validation = (examples(split.sets[name]) for name in SETS[:2])
     head, _ = train_head(training, validation, len(labels), [MFCC_STATISTICS_WIDTH], config)
-    test = examples(find_pictures(folder / "test_image"))
+    test = examples(find_images(folder / "test_image"))
     return int((head.answers(test.blocks()).argmax(axis=1) == test.labels).sum())
 
 

@@ -71,14 +71,14 @@ def librosa_and_pillow(recordings: list[Path], folder: Path) -> int:
 
 
 def ours(audio: Path, folder: Path, workers: int) -> int:
-    from audionet.audio.config import PictureConfig
+    from audionet.audio.config import SpectrogramConfig
     from audionet.data.config import DataConfig
     from audionet.data.render import render_folder
 
     # A new folder each time: some file systems are slow to make files where many have just been removed.
     folder = Path(tempfile.mkdtemp(dir=folder))
     data = DataConfig(audio, folder / "wav", folder / "image", workers=workers)
-    return sum(summary.chunks for summary in render_folder(data, PictureConfig()).labels.values())
+    return sum(summary.chunks for summary in render_folder(data, SpectrogramConfig()).labels.values())
 
 
 def per_chunk(work: Callable[[], int]) -> float:

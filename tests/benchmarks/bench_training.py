@@ -22,9 +22,9 @@ from audionet.audio.network_input import BAND_STATISTICS_WIDTH, MFCC_STATISTICS_
 from audionet.backbones.cache import Bottleneck, Cache
 from audionet.backbones.registry import prepare
 from audionet.classifier.head import Head, Layer
-from audionet.data.dataset import find_pictures
+from audionet.data.dataset import find_images
 from audionet.training.config import RetrainConfig
-from audionet.training.datasets import FeatureExamples, PictureExamples
+from audionet.training.datasets import FeatureExamples, ImageExamples
 from audionet.training.head_training import train_head
 from audionet.training.networks import from_backbone
 from audionet.training.train_loop import fit
@@ -89,9 +89,9 @@ def top_layer(folder: Path, rounds: int) -> None:
 def fine_tuning(folder: Path, rounds: int) -> None:
     """The loop on JPG files, decoded as they come, and the same steps on one batch of synthetic tensors."""
     demo_model(folder)
-    pictures = find_pictures(folder / "image")
-    names = sorted({picture.label for picture in pictures})
-    labels = np.array([names.index(picture.label) for picture in pictures])
+    images = find_images(folder / "image")
+    names = sorted({image.label for image in images})
+    labels = np.array([names.index(image.label) for image in images])
     backbone = prepare("inception_v3_speech", TF_FILES / "models", None, lambda size: np.zeros((1, *size, 3), np.uint8))
     width = backbone.width
     zeros = np.zeros((width, len(names)), np.float32)
@@ -102,7 +102,7 @@ def fine_tuning(folder: Path, rounds: int) -> None:
     generator = np.random.default_rng(0)
     pixels = generator.integers(0, 256, (1, 32, *backbone.input_size, 3)).astype(np.uint8)
     wanted, rate = labels[None, :32], np.array([1e-4], np.float32)
-    nothing = PictureExamples([], NOTHING, backbone.input_size, backbone.statistics)
+    nothing = ImageExamples([], NOTHING, backbone.input_size, backbone.statistics)
 
     def bare() -> None:
         for number in range(20):
@@ -114,7 +114,7 @@ def fine_tuning(folder: Path, rounds: int) -> None:
         def run() -> None:
             fit(
                 built.network,
-                PictureExamples(pictures, labels, backbone.input_size, backbone.statistics),
+                ImageExamples(images, labels, backbone.input_size, backbone.statistics),
                 nothing,
                 asked,
             )

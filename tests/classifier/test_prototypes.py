@@ -25,7 +25,7 @@ from audionet.classifier.open_set import (
     threshold_for,
 )
 from audionet.classifier.prototypes import Voice, embed, prototypes_of, rate_at, unit_length, voices_of
-from audionet.data.dataset import Picture
+from audionet.data.dataset import ChunkImage
 from audionet.errors import ModelError
 
 WIDTH = 30
@@ -191,17 +191,17 @@ def test_prototypes_find_the_forms_a_voice_takes() -> None:
 def test_whole_stretches_of_every_label_are_taken(monkeypatch: pytest.MonkeyPatch) -> None:
     import audionet.classifier.open_set as openset
 
-    pictures = [Picture("a", "long", i, Path("x"), f"{i}.jpg") for i in range(400)]
-    pictures += [Picture("b", f"{i}", 0, Path("x"), f"{i}.jpg") for i in range(5)]
+    images = [ChunkImage("a", "long", i, Path("x"), f"{i}.jpg") for i in range(400)]
+    images += [ChunkImage("b", f"{i}", 0, Path("x"), f"{i}.jpg") for i in range(5)]
     labels = np.repeat([0, 1], [400, 5])
-    assert len(some_stretches(pictures, labels)) == 405
+    assert len(some_stretches(images, labels)) == 405
     monkeypatch.setattr(openset, "_MOST_ROWS", 80)
-    chosen = some_stretches(pictures, labels)
+    chosen = some_stretches(images, labels)
     assert (chosen >= 400).sum() == 5
-    of_long = [pictures[i].index for i in chosen if i < 400]
+    of_long = [images[i].index for i in chosen if i < 400]
     assert len(of_long) == 40
     assert {index // 4 for index in of_long} == {of_long[i] // 4 for i in range(0, 40, 4)}
-    assert len(set(stretches_of([pictures[i] for i in chosen]))) == 15
+    assert len(set(stretches_of([images[i] for i in chosen]))) == 15
 
 
 def some_arrays(baseline: bool = True) -> ModelArrays:

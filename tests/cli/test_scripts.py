@@ -73,14 +73,14 @@ def test_unseen_recordings_get_their_own_voice(place: Workplace) -> None:
     assert done.stderr == ""
 
 
-def test_a_chunks_wav_and_its_picture_get_the_same_answer(place: Workplace) -> None:
+def test_a_chunks_wav_and_its_image_get_the_same_answer(place: Workplace) -> None:
     """Training and labelling render alike: to the last digit."""
     wav = next((place.folder / "data_wav" / VOICES[0]).glob("*_0003.wav"))
     jpg = place.folder / "data_image" / VOICES[0] / f"{wav.stem}.jpg"
     done = run_script("label_image.py", "--graph", place.graph, "--json", wav, "--image", jpg)
-    sound, picture = (json.loads(line) for line in done.stdout.splitlines())
-    assert sound["labels"] == picture["labels"]
-    assert (sound["seconds"], picture["seconds"]) == (3.0, None)
+    sound, image = (json.loads(line) for line in done.stdout.splitlines())
+    assert sound["labels"] == image["labels"]
+    assert (sound["seconds"], image["seconds"]) == (3.0, None)
 
 
 def test_the_answer_for_people(place: Workplace) -> None:
@@ -202,9 +202,9 @@ def test_labelling_draws_a_clip_as_training_did(
     clip = SAMPLE_AUDIO / VOICES[1] / "unseen.mp3"
     heard = run_script("label_image.py", "--graph", place.graph, "--json", "--per_chunk", clip)
     (answer,) = map(json.loads, heard.stdout.splitlines())
-    pictures = sorted((tmp_path / "data_image" / VOICES[1]).glob("unseen.mp3_nohash_[0-9]*[0-9].jpg"))
-    pictures = [path for path in pictures if "_aug" not in path.name]
-    seen = run_script("label_image.py", "--graph", place.graph, "--json", *pictures)
+    images = sorted((tmp_path / "data_image" / VOICES[1]).glob("unseen.mp3_nohash_[0-9]*[0-9].jpg"))
+    images = [path for path in images if "_aug" not in path.name]
+    seen = run_script("label_image.py", "--graph", place.graph, "--json", *images)
     assert [json.loads(line)["labels"] for line in seen.stdout.splitlines()] == [
         chunk["labels"] for chunk in answer["per_chunk"]
     ]
@@ -261,12 +261,12 @@ def test_variants_and_contact_sheets(tmp_path: Path, model_dir: Path) -> None:
             "retrain.py",
             ["--flip_left_right"],
             2,
-            "--flip_left_right is refused: a flipped picture is sound played backwards",
+            "--flip_left_right is refused: a flipped image is sound played backwards",
         ),
-        ("retrain.py", ["--random_crop", "10"], 2, "--random_crop is refused: a picture scaled or cut"),
+        ("retrain.py", ["--random_crop", "10"], 2, "--random_crop is refused: an image scaled or cut"),
         ("retrain.py", ["--random_scale=5"], 2, "data_maker.py --augment varies sound as sound varies"),
         ("retrain.py", ["--random_brightness", "3"], 2, "--random_brightness is refused: brightness is relative"),
-        ("retrain.py", ["--test_batch_size", "10"], 2, "the test takes all its pictures"),
+        ("retrain.py", ["--test_batch_size", "10"], 2, "the test takes all its images"),
         (
             "retrain.py",
             ["--validation_batch_size", "0"],

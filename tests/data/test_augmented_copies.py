@@ -9,19 +9,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from audionet.audio.config import PictureConfig
+from audionet.audio.config import SpectrogramConfig
 from audionet.augment.config import MOST_VARIANTS, AugmentConfig
 from audionet.data.augmented_copies import variants_by_label, variants_of
 from audionet.data.config import DataConfig
-from audionet.data.dataset import find_pictures
+from audionet.data.dataset import find_images
 from audionet.data.naming import parse_chunk_name
 from audionet.data.render import render_folder
-from audionet.data.split import split_pictures
+from audionet.data.split import split_images
 from audionet.errors import UsageError
 from tests.support.files import files_of
 from tests.support.sounds import SAMPLE_AUDIO, write_tone
 
-HALF = PictureConfig(chunk_seconds=0.5)
+HALF = SpectrogramConfig(chunk_seconds=0.5)
 
 
 @pytest.fixture
@@ -81,8 +81,8 @@ def test_each_chunk_gets_its_variants_and_each_label_its_number(data: DataConfig
 def test_balance_fills_up_the_smaller_label(data: DataConfig) -> None:
     render_folder(data, HALF, AugmentConfig(balance=True))
     assert variants_in(data.image_dir) == {"bob": 13}
-    pictures = Counter(picture.label for picture in find_pictures(data.image_dir))
-    assert pictures == {"ann": 16, "bob": 16}
+    images = Counter(image.label for image in find_images(data.image_dir))
+    assert images == {"ann": 16, "bob": 16}
 
 
 def test_any_number_of_workers_and_any_path_there_make_the_same_bytes(data: DataConfig, tmp_path: Path) -> None:
@@ -145,15 +145,15 @@ def test_the_users_own_files_are_no_variants(data: DataConfig) -> None:
 
 def test_variants_never_leave_the_training_set(tmp_path: Path) -> None:
     data = DataConfig(SAMPLE_AUDIO, tmp_path / "wav", tmp_path / "image")
-    render_folder(data, PictureConfig(), AugmentConfig(augment=1, augment_kinds="gain,codec"))
-    pictures = find_pictures(data.image_dir)
-    split = split_pictures(pictures, 20, 20)
-    bare = split_pictures([picture for picture in pictures if not picture.variant], 20, 20)
-    assert {picture.variant for picture in split.sets["training"]} == {0, 1}
+    render_folder(data, SpectrogramConfig(), AugmentConfig(augment=1, augment_kinds="gain,codec"))
+    images = find_images(data.image_dir)
+    split = split_images(images, 20, 20)
+    bare = split_images([image for image in images if not image.variant], 20, 20)
+    assert {image.variant for image in split.sets["training"]} == {0, 1}
     for name in ("validation", "testing"):
         assert split.sets[name] == bare.sets[name]
-    learned = {(picture.label, picture.recording) for picture in bare.sets["training"]}
-    assert {(picture.label, picture.recording) for picture in split.sets["training"]} == learned
+    learned = {(image.label, image.recording) for image in bare.sets["training"]}
+    assert {(image.label, image.recording) for image in split.sets["training"]} == learned
     assert len(split.sets["training"]) == 2 * len(bare.sets["training"])
     assert split.dropped == sum(len(bare.sets[name]) for name in ("validation", "testing"))
 
@@ -161,4 +161,4 @@ def test_variants_never_leave_the_training_set(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("rate", "kind"), [(7000, "telephone"), (384_000, "codec")])
 def test_a_rate_that_a_line_or_codec_cannot_carry_is_refused(data: DataConfig, rate: int, kind: str) -> None:
     with pytest.raises(UsageError, match=f"leave {kind} out of --augment_kinds"):
-        render_folder(data, PictureConfig(sample_rate=rate, chunk_seconds=0.5), AugmentConfig(augment=1))
+        render_folder(data, SpectrogramConfig(sample_rate=rate, chunk_seconds=0.5), AugmentConfig(augment=1))

@@ -7,20 +7,20 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from audionet.audio.config import PictureConfig
+from audionet.audio.config import SpectrogramConfig
 from audionet.audio.samples import to_int16
 from audionet.audio.spectrogram import level
 from audionet.data.contact_sheet import caption, chosen, contact_sheet, ticks, write_gallery
-from audionet.data.dataset import Picture, find_pictures
+from audionet.data.dataset import ChunkImage, find_images
 from tests.support.sounds import tone
 
-CONFIG = PictureConfig()
+CONFIG = SpectrogramConfig()
 
 
 @pytest.mark.parametrize("representation", ["mel", "linear"])
 @pytest.mark.parametrize("frequency", [500, 1000, 5000])
 def test_a_tick_is_where_its_frequency_is(representation, frequency: int) -> None:
-    config = PictureConfig(representation=representation)
+    config = SpectrogramConfig(representation=representation)
     rows = level(to_int16(tone(frequency, 3).astype(np.float32)), config).mean(axis=1)
     text = f"{frequency} Hz" if frequency < 1000 else f"{frequency // 1000} kHz"
     (height,) = [tick.height for tick in ticks(config) if tick.text == text]
@@ -28,35 +28,35 @@ def test_a_tick_is_where_its_frequency_is(representation, frequency: int) -> Non
 
 
 def test_pitch_classes_are_marked_in_the_middle_of_their_rows() -> None:
-    marks = {tick.text: tick.height for tick in ticks(PictureConfig(representation="chroma"))}
+    marks = {tick.text: tick.height for tick in ticks(SpectrogramConfig(representation="chroma"))}
     assert marks["C"] == pytest.approx(0.5 / 12)
     assert marks["A"] == pytest.approx(9.5 / 12)
 
 
-def test_a_page_shows_pictures_from_first_to_last() -> None:
-    pictures = [Picture("ann", "x.wav", index, Path("x"), "y") for index in range(1000)]
-    found = [picture.index for picture in chosen(pictures, CONFIG)]
+def test_a_page_shows_images_from_first_to_last() -> None:
+    images = [ChunkImage("ann", "x.wav", index, Path("x"), "y") for index in range(1000)]
+    found = [image.index for image in chosen(images, CONFIG)]
     assert (found[0], found[-1], len(found)) == (0, 999, 24)
     assert len({b - a for a, b in pairwise(found)}) <= 2
-    assert chosen(pictures[:3], CONFIG) == pictures[:3]
+    assert chosen(images[:3], CONFIG) == images[:3]
 
 
 def test_a_caption_says_when_and_which() -> None:
-    assert caption(Picture("ann", "talk.mp3", 21, Path("x"), "y", 2), CONFIG) == "1:03.0 aug2 talk.mp3"
+    assert caption(ChunkImage("ann", "talk.mp3", 21, Path("x"), "y", 2), CONFIG) == "1:03.0 aug2 talk.mp3"
 
 
-def test_the_pictures_are_on_the_sheet_as_they_are() -> None:
-    picture = Image.new("RGB", (CONFIG.frames, CONFIG.rows), (10, 200, 30))
-    sheet = contact_sheet("a title far too long " * 40, [("caption", picture)] * 7, CONFIG)
+def test_the_images_are_on_the_sheet_as_they_are() -> None:
+    image = Image.new("RGB", (CONFIG.frames, CONFIG.rows), (10, 200, 30))
+    sheet = contact_sheet("a title far too long " * 40, [("caption", image)] * 7, CONFIG)
     green = (np.asarray(sheet) == (10, 200, 30)).all(axis=2).sum()
     assert green == 7 * CONFIG.frames * CONFIG.rows
 
 
-def test_a_sheet_for_each_label(picture_folder, tmp_path: Path) -> None:
-    folder = picture_folder(labels=("анна", 'it\'s "x"', "two\tparts"))
-    pictures = find_pictures(folder)
-    pictures[0].path.write_bytes(b"no picture")
-    sheets = write_gallery(pictures, tmp_path / "gallery", PictureConfig(chunk_seconds=0.5))
+def test_a_sheet_for_each_label(image_folder, tmp_path: Path) -> None:
+    folder = image_folder(labels=("анна", 'it\'s "x"', "two\tparts"))
+    images = find_images(folder)
+    images[0].path.write_bytes(b"no image")
+    sheets = write_gallery(images, tmp_path / "gallery", SpectrogramConfig(chunk_seconds=0.5))
     assert sorted(path.name for path in sheets) == ['it\'s "x".jpg', "two%09parts.jpg", "анна.jpg"]
     for path in sheets:
         with Image.open(path) as sheet:

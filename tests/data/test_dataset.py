@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from audionet.audio.config import PictureConfig
-from audionet.data.dataset import Picture, dataset_json, find_pictures, read_picture_config
+from audionet.audio.config import SpectrogramConfig
+from audionet.data.dataset import ChunkImage, dataset_json, find_images, read_spectrogram_config
 from audionet.data.naming import chunk_name, parse_chunk_name, recording_name
-from audionet.data.split import SETS, split_pictures
+from audionet.data.split import SETS, split_images
 from audionet.errors import DatasetError
 from audionet.utils.files import write_json
 
@@ -53,13 +53,13 @@ def test_recording_names(path: str, name: str) -> None:
     assert parse_chunk_name(chunk_name(name, 7, "", 2)) == (name, 7, 2)
 
 
-def test_a_foreign_picture_is_a_recording_of_its_own() -> None:
+def test_a_foreign_image_is_a_recording_of_its_own() -> None:
     assert parse_chunk_name("holiday") == ("holiday", 0, 0)
 
 
-def pictures_of(shape: dict[str, list[int]], folder: Path = Path("x")) -> list[Picture]:
+def images_of(shape: dict[str, list[int]], folder: Path = Path("x")) -> list[ChunkImage]:
     return [
-        Picture(label, f"r{number}.wav", index, folder / label, f"r{number}.wav_nohash_{index:04d}.jpg")
+        ChunkImage(label, f"r{number}.wav", index, folder / label, f"r{number}.wav_nohash_{index:04d}.jpg")
         for label, recordings in shape.items()
         for number, chunks in enumerate(recordings)
         for index in range(chunks)
@@ -77,12 +77,12 @@ shares = st.sampled_from([(10.0, 10.0), (0.0, 33.0), (0.0, 0.0), (20.0, 40.0), (
 @settings(max_examples=200, deadline=None)
 @given(shapes, shares)
 def test_split_invariants(shape: dict[str, list[int]], share: tuple[float, float]) -> None:
-    pictures = pictures_of(shape)
-    split = split_pictures(pictures, *share)
+    images = images_of(shape)
+    split = split_images(images, *share)
 
-    where = {picture.path: name for name in SETS for picture in split.sets[name]}
+    where = {image.path: name for name in SETS for image in split.sets[name]}
     assert sum(map(len, split.sets.values())) == len(where)  # nothing twice
-    assert len(where) + split.dropped == len(pictures)
+    assert len(where) + split.dropped == len(images)
     for label, recordings in shape.items():
         of_label = {name: {p.recording for p in split.sets[name] if p.label == label} for name in SETS}
         assert of_label["training"]
@@ -100,9 +100,9 @@ def test_split_invariants(shape: dict[str, list[int]], share: tuple[float, float
 @settings(max_examples=50, deadline=None)
 @given(shapes, st.randoms(use_true_random=False))
 def test_moving_or_shuffling_changes_nothing(shape: dict[str, list[int]], shuffle: random.Random) -> None:
-    here, there = pictures_of(shape), pictures_of(shape, Path("/elsewhere/entirely"))
+    here, there = images_of(shape), images_of(shape, Path("/elsewhere/entirely"))
     shuffle.shuffle(there)
-    one, other = split_pictures(here, 10, 10), split_pictures(there, 10, 10)
+    one, other = split_images(here, 10, 10), split_images(there, 10, 10)
     for name in SETS:
         assert [(p.label, p.recording, p.index) for p in one.sets[name]] == [
             (p.label, p.recording, p.index) for p in other.sets[name]
@@ -111,7 +111,7 @@ def test_moving_or_shuffling_changes_nothing(shape: dict[str, list[int]], shuffl
 
 def test_the_order_is_by_hash_not_by_name_and_differs_between_labels() -> None:
     """Names often follow time, and neighbours in time resemble each other."""
-    split = split_pictures(pictures_of({"a": [1] * 40, "b": [1] * 40}), 0, 25)
+    split = split_images(images_of({"a": [1] * 40, "b": [1] * 40}), 0, 25)
     tested = {label: {p.recording for p in split.sets["testing"] if p.label == label} for label in ("a", "b")}
     by_name = sorted(f"r{number}.wav" for number in range(40))
     assert tested["a"] != tested["b"]
@@ -120,14 +120,14 @@ def test_the_order_is_by_hash_not_by_name_and_differs_between_labels() -> None:
 
 
 def test_the_asked_shares_are_met_by_duration() -> None:
-    split = split_pictures(pictures_of({"a": [10] * 100, "b": [1, 30, 5, 4] * 50}), 10, 20)
+    split = split_images(images_of({"a": [10] * 100, "b": [1, 30, 5, 4] * 50}), 10, 20)
     for label, total in (("a", 1000), ("b", 2000)):
         assert sum(p.label == label for p in split.sets["testing"]) == pytest.approx(0.2 * total, abs=30)
         assert sum(p.label == label for p in split.sets["validation"]) == pytest.approx(0.1 * total, abs=30)
 
 
 def test_one_recording_is_cut_in_time_with_gaps() -> None:
-    split = split_pictures(pictures_of({"solo": [20]}), 10, 10)
+    split = split_images(images_of({"solo": [20]}), 10, 10)
     places = {name: [p.index for p in split.sets[name]] for name in SETS}
     assert places == {"training": list(range(14)), "validation": [15, 16], "testing": [18, 19]}
     assert split.heard_in_training == ["solo"]
@@ -135,12 +135,12 @@ def test_one_recording_is_cut_in_time_with_gaps() -> None:
 
 
 def test_too_little_to_cut_is_all_for_training() -> None:
-    split = split_pictures(pictures_of({"solo": [4]}), 10, 10)
+    split = split_images(images_of({"solo": [4]}), 10, 10)
     assert len(split.sets["training"]) == 4
     assert split.heard_in_training == []
 
 
-def make_pictures(folder: Path, *names: str) -> None:
+def make_images(folder: Path, *names: str) -> None:
     for name in names:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).touch()
@@ -155,36 +155,36 @@ def test_labels_are_folders_exactly_as_on_disk(tmp_path: Path) -> None:
         "stray.jpg",
         "ann/.t.jpg",
     )
-    make_pictures(tmp_path, *names)
-    found = find_pictures(tmp_path)
+    make_images(tmp_path, *names)
+    found = find_images(tmp_path)
     assert [(p.label, p.recording, p.index) for p in found] == [("Ann", "x", 1), ("Dr. Ö  ", "y", 0), ("ann", "x", 0)]
 
 
 @pytest.mark.parametrize(
     ("names", "message"),
     [
-        ((), "holds no pictures"),
-        (("ann/a.jpg",), "only 'ann' has pictures"),
-        (("ann/a.jpg", "bob/notes.txt"), r"only 'ann' has pictures \(nothing in bob\)"),
+        ((), "holds no images"),
+        (("ann/a.jpg",), "only 'ann' has images"),
+        (("ann/a.jpg", "bob/notes.txt"), r"only 'ann' has images \(nothing in bob\)"),
         (("ann/a.jpg", "b\nb/a.jpg"), "line break"),
     ],
 )
 def test_what_cannot_be_trained_on_is_refused(tmp_path: Path, names: tuple[str, ...], message: str) -> None:
-    make_pictures(tmp_path, *names)
+    make_images(tmp_path, *names)
     with pytest.raises(DatasetError, match=message):
-        find_pictures(tmp_path)
+        find_images(tmp_path)
 
 
 def test_a_missing_folder_is_named(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match="nowhere"):
-        find_pictures(tmp_path / "nowhere")
+        find_images(tmp_path / "nowhere")
 
 
 def test_dataset_json_round_trip(tmp_path: Path) -> None:
-    config = PictureConfig(chunk_seconds=1.5, n_mels=64)
-    assert read_picture_config(tmp_path) is None
+    config = SpectrogramConfig(chunk_seconds=1.5, n_mels=64)
+    assert read_spectrogram_config(tmp_path) is None
     write_json(tmp_path / "dataset.json", dataset_json(config, {}, None, complete=True))
-    assert read_picture_config(tmp_path) == config
+    assert read_spectrogram_config(tmp_path) == config
 
 
 @pytest.mark.parametrize(
@@ -201,17 +201,17 @@ def test_dataset_json_round_trip(tmp_path: Path) -> None:
 def test_a_damaged_dataset_json_is_one_line(tmp_path: Path, content: str, message: str) -> None:
     (tmp_path / "dataset.json").write_text(content)
     with pytest.raises(DatasetError, match=message) as error:
-        read_picture_config(tmp_path)
+        read_spectrogram_config(tmp_path)
     assert "run data_maker.py again" in str(error.value)
     assert "\n" not in str(error.value)
 
 
 @given(chunks=st.integers(1, 80), overlap=st.sampled_from([0.0, 0.25, 0.5, 0.75, 0.9]))
 def test_sets_cut_in_time_are_a_whole_chunk_apart(chunks: int, overlap: float) -> None:
-    config = PictureConfig(overlap=overlap)
-    pictures = [Picture("ann", "x.wav", index, Path(), f"{index}.jpg") for index in range(chunks)]
-    split = split_pictures(pictures, 10, 10, config.apart)
-    begin = {name: [picture.index * config.step_length for picture in split.sets[name]] for name in SETS}
+    config = SpectrogramConfig(overlap=overlap)
+    images = [ChunkImage("ann", "x.wav", index, Path(), f"{index}.jpg") for index in range(chunks)]
+    split = split_images(images, 10, 10, config.apart)
+    begin = {name: [image.index * config.step_length for image in split.sets[name]] for name in SETS}
     for one, other in (("training", "validation"), ("training", "testing"), ("validation", "testing")):
         if begin[one] and begin[other]:
             assert min(begin[other]) - (max(begin[one]) + config.chunk_length) >= config.chunk_length
@@ -226,8 +226,8 @@ def test_settings_of_the_wrong_kind_are_refused(tmp_path: Path) -> None:
         {"loudness": "none"},
         {"hop_ms": None},
     ):
-        settings = dataset_json(PictureConfig(), {}, None, complete=True)
+        settings = dataset_json(SpectrogramConfig(), {}, None, complete=True)
         settings["picture"] |= wrong
         write_json(tmp_path / "dataset.json", settings)
         with pytest.raises(DatasetError, match=f"{next(iter(wrong))} is .*run data_maker.py again"):
-            read_picture_config(tmp_path)
+            read_spectrogram_config(tmp_path)

@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from audionet.audio.config import PictureConfig
+from audionet.audio.config import SpectrogramConfig
 from audionet.data import render as rendering
 from audionet.data.config import DataConfig
 from audionet.data.render import Result, render_folder
@@ -27,7 +27,7 @@ from audionet.utils.files import only_run_in
 from tests.support.files import files_of
 from tests.support.sounds import ROOT, SAMPLE_AUDIO, write_tone
 
-SECOND = PictureConfig(chunk_seconds=1.0)
+SECOND = SpectrogramConfig(chunk_seconds=1.0)
 
 
 @pytest.fixture
@@ -43,7 +43,7 @@ def chunks_of(result: Result) -> dict[str, tuple[int, int]]:
     return {label: (summary.recordings, summary.chunks) for label, summary in result.labels.items()}
 
 
-def test_recordings_become_chunks_and_pictures(data: DataConfig) -> None:
+def test_recordings_become_chunks_and_images(data: DataConfig) -> None:
     write_tone(data.audio_dir / "ann" / "a.wav", seconds=2.7)
     write_tone(data.audio_dir / "bob" / "day 1" / "b.flac", seconds=0.3, rate=44_100)
     result = render_folder(data, SECOND)
@@ -97,13 +97,13 @@ def test_only_what_is_new_or_changed_or_lost_is_rendered(rendered: DataConfig) -
 
 def test_a_setting_renders_all_again(rendered: DataConfig) -> None:
     old = files_of(rendered.image_dir)
-    result = render_folder(rendered, PictureConfig(chunk_seconds=1.0, n_mels=64))
+    result = render_folder(rendered, SpectrogramConfig(chunk_seconds=1.0, n_mels=64))
     assert (result.rendered, result.unchanged) == (6, 0)
     assert all(files_of(rendered.image_dir)[name] != data for name, data in old.items() if name.endswith(".jpg"))
 
 
 def test_longer_chunks_leave_no_short_ones_behind(rendered: DataConfig) -> None:
-    render_folder(rendered, PictureConfig(chunk_seconds=2.0))
+    render_folder(rendered, SpectrogramConfig(chunk_seconds=2.0))
     assert len(list(rendered.image_dir.rglob("*.jpg"))) == len(list(rendered.wav_dir.rglob("*.wav"))) == 6
 
 
@@ -116,7 +116,7 @@ def test_a_deleted_recording_takes_its_chunks_along(rendered: DataConfig) -> Non
     assert len(list(rendered.image_dir.rglob("*.jpg"))) == len(list(rendered.wav_dir.rglob("*.wav"))) == 4
 
 
-def test_what_the_user_put_among_the_pictures_stays(rendered: DataConfig) -> None:
+def test_what_the_user_put_among_the_images_stays(rendered: DataConfig) -> None:
     names = ("bob/look at this.txt", "bob/holiday.jpg", "bob/theirs.wav_nohash_0000.jpg", "new/x_nohash_0000.jpg")
     mine = {rendered.image_dir / name for name in names}
     for path in mine:
@@ -124,7 +124,7 @@ def test_what_the_user_put_among_the_pictures_stays(rendered: DataConfig) -> Non
         path.write_text("mine")
     shutil.rmtree(rendered.audio_dir / "bob")
     render_folder(rendered, SECOND)
-    render_folder(rendered, PictureConfig(chunk_seconds=2.0))
+    render_folder(rendered, SpectrogramConfig(chunk_seconds=2.0))
     left = {path for path in rendered.image_dir.rglob("*") if path.is_file() and path.parts[-2] in ("bob", "new")}
     assert left == mine
     assert {path.read_text() for path in mine} == {"mine"}
@@ -166,7 +166,7 @@ def test_killed_and_run_again_is_the_same_as_undisturbed(tmp_path: Path, more: l
             time.sleep(0.01)
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
-    (killed / "image" / "flite-slt" / ".audionet-tmp-999999999-1").write_bytes(b"half a picture")
+    (killed / "image" / "flite-slt" / ".audionet-tmp-999999999-1").write_bytes(b"half an image")
     subprocess.run(command(killed), check=True, capture_output=True)
 
     def content(folder: Path) -> dict[str, bytes]:
@@ -322,13 +322,13 @@ def test_a_damaged_dataset_json_is_made_anew(rendered: DataConfig, content: byte
     assert files_of(rendered.wav_dir, rendered.image_dir) == before
 
 
-def test_pictures_that_lost_their_books_and_their_recording_are_said(
+def test_images_that_lost_their_books_and_their_recording_are_said(
     rendered: DataConfig, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (rendered.image_dir / "bob" / ".recordings.jsonl").write_text("x")
     (rendered.audio_dir / "bob" / "1.wav").unlink()
     render_folder(rendered, SECOND)
-    assert "bob: 2 pictures of unknown recordings in " in capsys.readouterr().err
+    assert "bob: 2 images of unknown recordings in " in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("inside", ["audio_dir", "wav_dir", "image_dir"])
@@ -393,7 +393,7 @@ def test_a_long_recording_in_pieces_is_the_same(
     sound[: 3 * rate] = sound[30 * rate : 40 * rate] = 0
     (data.audio_dir / "ann").mkdir(parents=True)
     soundfile.write(data.audio_dir / "ann" / f"x.{kind}", sound, rate)
-    config = PictureConfig(chunk_seconds=1, **settings)
+    config = SpectrogramConfig(chunk_seconds=1, **settings)
     render_folder(data, config)
     monkeypatch.setattr("audionet.data.render_tasks.PIECE_SECONDS", 20)
     monkeypatch.setattr("audionet.data.render.LARGE_BYTES", 1000)
@@ -503,7 +503,7 @@ def test_ten_hours_of_silence_in_a_small_file(data: DataConfig, capsys: pytest.C
         for _ in range(600):
             file.write(np.zeros(60 * 16_000, np.int16))
     assert (data.audio_dir / "ann" / "x.flac").stat().st_size < 2_000_000
-    assert chunks_of(render_folder(data, PictureConfig())) == {"ann": (0, 0)}
+    assert chunks_of(render_folder(data, SpectrogramConfig())) == {"ann": (0, 0)}
     assert "ann/x.flac: is silent from beginning to end; skipped" in capsys.readouterr().err
 
 

@@ -397,10 +397,10 @@ def test_json_that_does_not_fit_is_refused(content: Any, reason: str) -> None:
 
 
 def size(png: bytes) -> tuple[int, int]:
-    with Image.open(io.BytesIO(png)) as picture:
-        picture.load()
-        assert picture.format == "PNG"
-        return picture.size
+    with Image.open(io.BytesIO(png)) as image:
+        image.load()
+        assert image.format == "PNG"
+        return image.size
 
 
 @pytest.mark.parametrize(

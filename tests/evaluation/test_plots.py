@@ -19,10 +19,10 @@ ODD = ["$x^", "анна", "日本 🎻", "a" * 300, "\\frac{1}{", "_hidden", "$a
 
 
 def size(png: bytes) -> tuple[int, int]:
-    with Image.open(io.BytesIO(png)) as picture:
-        picture.load()
-        assert picture.format == "PNG"
-        return picture.size
+    with Image.open(io.BytesIO(png)) as image:
+        image.load()
+        assert image.format == "PNG"
+        return image.size
 
 
 def gaussians(distance: float, targets: int = 40, nontargets: int = 200, seed: int = 0) -> Detection:

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from audionet.audio.config import PictureConfig
+from audionet.audio.config import SpectrogramConfig
 from audionet.audio.image import render
 from audionet.classifier.decision import Costs, Rule
 from audionet.evaluation import report
@@ -129,7 +129,7 @@ def evaluated(
         place[name] = changes.pop(name)
     arrays = SimpleNamespace(unknown=np.linspace(-0.3, 0.1, 31).astype(np.float32))
     predictor = SimpleNamespace(graph=Path("/m/voices.tflite"), card=card, threshold=threshold, arrays=arrays)
-    predictor.picture = PictureConfig()
+    predictor.spectrogram = SpectrogramConfig()
     return found, as_json(found, predictor, EvaluateConfig()), predictor
 
 
@@ -333,8 +333,8 @@ def test_no_threshold(changes: dict[str, Any], why: str) -> None:
     assert len(rows(tree, "How known")) == 2
 
 
-def test_the_worst_mistakes_with_their_pictures(tmp_path: Path) -> None:
-    config = PictureConfig()
+def test_the_worst_mistakes_with_their_images(tmp_path: Path) -> None:
+    config = SpectrogramConfig()
     jpg = render((tone(440, 3) * 16_000).astype(np.int16), config)
     found, content, predictor = evaluated(["ann", "bob", "cy"])
     place, _ = found.mistakes(1)[0]
@@ -343,17 +343,17 @@ def test_the_worst_mistakes_with_their_pictures(tmp_path: Path) -> None:
     heard = found.heard.recordings[place]
     object.__setattr__(heard, "recorded", recorded)
     object.__setattr__(heard, "starts", np.array([0.0, 74.96], np.float32))
-    predictor.picture = None
+    predictor.spectrogram = None
     (tmp_path / "other.jpg").write_bytes(render((tone(880, 3) * 16_000).astype(np.int16), config))
     content = as_json(found, predictor, EvaluateConfig())
     tree = parsed(page(found, content, predictor, report.draw(found, content, predictor)))
-    pictures = [one for one in tree.iter("img") if "spectrogram" in one.get("alt")]
-    assert [one.get("src").partition(",")[2] for one in pictures] == [base64.b64encode(jpg).decode()]
-    assert pictures[0].get("alt") == "spectrogram of ann, taken for bob"
+    images = [one for one in tree.iter("img") if "spectrogram" in one.get("alt")]
+    assert [one.get("src").partition(",")[2] for one in images] == [base64.b64encode(jpg).decode()]
+    assert images[0].get("alt") == "spectrogram of ann, taken for bob"
     gallery = section(tree, "mistakes")
     assert "at 01:15.0 in c.wav" in gallery
     assert "c_nohash_0025.jpg" in gallery
-    assert "The picture cannot be made again" in gallery
+    assert "The image cannot be made again" in gallery
     assert f"{content['mistakes'][0]['probability']:.2%} over 2 chunks" in gallery
 
 
@@ -469,6 +469,6 @@ def test_any_label_makes_a_page_that_parses(labels: list[str]) -> None:
 def test_plots_are_shown_at_the_size_they_were_drawn_for() -> None:
     tree, _ = shown(["ann", "bob"])
     image = next(one for one in tree.iter("img"))
-    with Image.open(io.BytesIO(base64.b64decode(image.get("src").partition(",")[2]))) as picture:
-        assert int(image.get("width")) == round(picture.width * 96 / 130)
-        assert int(image.get("height")) == round(picture.height * 96 / 130)
+    with Image.open(io.BytesIO(base64.b64decode(image.get("src").partition(",")[2]))) as image:
+        assert int(image.get("width")) == round(image.width * 96 / 130)
+        assert int(image.get("height")) == round(image.height * 96 / 130)

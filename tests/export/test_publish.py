@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from audionet._paths import GRAPH_SUFFIXES, lite_path
-from audionet.audio.network_input import STATISTICS_WIDTHS, picture_features
+from audionet.audio.network_input import STATISTICS_WIDTHS, image_features
 from audionet.backbones import bottlenecks
 from audionet.backbones.tf_runtime import import_tensorflow
 from audionet.classifier.head import Head, Layer
@@ -43,21 +43,21 @@ def probabilities(path: Path, jpgs: list[bytes], trained: Trained) -> np.ndarray
     if path.suffix == ".pb":
         return np.concatenate([load_graph(path, "final_result")(tf.constant([jpg])).numpy() for jpg in jpgs])
     if path.suffix == ".keras":
-        pictures = [picture_features(jpg, trained.backbone.input_size) for jpg in jpgs]
-        inputs = [np.concatenate([picture.pixels for picture in pictures]).astype(np.float32)]
+        images = [image_features(jpg, trained.backbone.input_size) for jpg in jpgs]
+        inputs = [np.concatenate([image.pixels for image in images]).astype(np.float32)]
         if trained.backbone.statistics is not None:
-            inputs.append(np.stack([picture.statistics(trained.backbone.statistics) for picture in pictures]))
+            inputs.append(np.stack([image.statistics(trained.backbone.statistics) for image in images]))
         return keras.models.load_model(path).predict(inputs, verbose=0)
     serve = tf.saved_model.load(str(path)).signatures["serving_default"]
     return serve(jpeg=tf.constant(jpgs))["final_result"].numpy()
 
 
 @pytest.mark.slow
-def test_every_export_of_the_bundled_backbone_answers_the_same(picture_folder, retrain_config, tmp_path: Path) -> None:
-    config = retrain_config(picture_folder(), architecture="inception_v3_speech", how_many_training_steps=10)
+def test_every_export_of_the_bundled_backbone_answers_the_same(image_folder, retrain_config, tmp_path: Path) -> None:
+    config = retrain_config(image_folder(), architecture="inception_v3_speech", how_many_training_steps=10)
     config = dataclasses.replace(config, learning_rate=0.002)
     trained = train(config)
-    jpgs = [picture.path.read_bytes() for picture in trained.points[::5]]
+    jpgs = [image.path.read_bytes() for image in trained.points[::5]]
     found = {}
     for suffix in GRAPH_SUFFIXES:
         asked = dataclasses.replace(config, output_graph=tmp_path / "out" / f"model{suffix}")
@@ -73,12 +73,12 @@ def test_every_export_of_the_bundled_backbone_answers_the_same(picture_folder, r
 
 @pytest.mark.parametrize("head", ["linear", "mlp", "cosine"])
 @pytest.mark.parametrize("suffix", [".pb", ""])
-def test_every_head_survives_every_export(picture_folder, retrain_config, head: str, suffix: str) -> None:
-    config = retrain_config(picture_folder(), head=head, how_many_training_steps=30)
+def test_every_head_survives_every_export(image_folder, retrain_config, head: str, suffix: str) -> None:
+    config = retrain_config(image_folder(), head=head, how_many_training_steps=30)
     config = dataclasses.replace(config, output_graph=config.output_graph.with_name(f"model{suffix}"))
     trained = train(config)
     publish(trained, config)
-    jpgs = [picture.path.read_bytes() for picture in trained.points]
+    jpgs = [image.path.read_bytes() for image in trained.points]
     found = probabilities(config.output_graph, jpgs, trained)
     np.testing.assert_allclose(found, trained.head.probabilities(trained.features), atol=0.05)  # the cache is fp16
     np.testing.assert_allclose(found, probabilities(lite_path(config.output_graph), jpgs, trained), atol=0.05)
@@ -87,28 +87,28 @@ def test_every_head_survives_every_export(picture_folder, retrain_config, head: 
     assert card["training"]["head"] == head
 
 
-def test_a_network_from_scratch_as_keras(picture_folder, retrain_config, tmp_path: Path) -> None:
+def test_a_network_from_scratch_as_keras(image_folder, retrain_config, tmp_path: Path) -> None:
     graph = tmp_path / "out" / "model.keras"
     config = retrain_config(
-        picture_folder(), architecture="simple_cnn", head="mlp", how_many_training_steps=5, output_graph=graph
+        image_folder(), architecture="simple_cnn", head="mlp", how_many_training_steps=5, output_graph=graph
     )
     trained = train(config)
     publish(trained, config)
-    jpgs = [picture.path.read_bytes() for picture in trained.points[::7]]
+    jpgs = [image.path.read_bytes() for image in trained.points[::7]]
     expected = trained.head.probabilities(trained.features[::7])
     np.testing.assert_allclose(probabilities(graph, jpgs, trained), expected, atol=0.02)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["bands", "mfcc"])
-def test_pictures_of_another_height_are_read_alike(kind: str, picture_folder, retrain_config, tmp_path: Path) -> None:
+def test_images_of_another_height_are_read_alike(kind: str, image_folder, retrain_config, tmp_path: Path) -> None:
     """Rows are not bands there: both sides resize before they take statistics."""
     from PIL import Image
 
-    folder = picture_folder()
+    folder = image_folder()
     for path in folder.rglob("*.jpg"):
-        with Image.open(path) as picture:
-            picture.resize((90, 77)).save(path, quality=95)
+        with Image.open(path) as image:
+            image.resize((90, 77)).save(path, quality=95)
     config = retrain_config(folder, output_graph=tmp_path / "out" / "model.pb", how_many_training_steps=5)
     trained = train(config)
     trained = dataclasses.replace(trained, backbone=dataclasses.replace(trained.backbone, statistics=kind))
@@ -116,9 +116,9 @@ def test_pictures_of_another_height_are_read_alike(kind: str, picture_folder, re
     width = trained.backbone.width + STATISTICS_WIDTHS[kind]
     weights = Layer(generator.standard_normal((width, 3)).astype(np.float32), np.zeros(3, np.float32))
     head = Head(np.zeros(width, np.float32), np.ones(width, np.float32), None, False, weights)
-    jpgs = [picture.path.read_bytes() for picture in trained.points]
-    pictures = [picture_features(jpg, trained.backbone.input_size) for jpg in jpgs]
-    features = np.concatenate([trained.features, np.stack([p.statistics(kind) for p in pictures])], axis=1)
+    jpgs = [image.path.read_bytes() for image in trained.points]
+    images = [image_features(jpg, trained.backbone.input_size) for jpg in jpgs]
+    features = np.concatenate([trained.features, np.stack([p.statistics(kind) for p in images])], axis=1)
     comparison = trained.open_set.comparison
     wider = np.pad(comparison.space.weights, ((0, STATISTICS_WIDTHS[kind]), (0, 0)))
     comparison = dataclasses.replace(comparison, space=Layer(wider, comparison.space.biases))
@@ -129,8 +129,8 @@ def test_pictures_of_another_height_are_read_alike(kind: str, picture_folder, re
     )
 
 
-def test_a_saved_model_backbone_is_no_keras_file(picture_folder, retrain_config, tmp_path: Path) -> None:
-    config = retrain_config(picture_folder(), output_graph=tmp_path / "out" / "model.keras")
+def test_a_saved_model_backbone_is_no_keras_file(image_folder, retrain_config, tmp_path: Path) -> None:
+    config = retrain_config(image_folder(), output_graph=tmp_path / "out" / "model.keras")
     with pytest.raises(
         ModelError, match=r"which a \.keras file cannot hold: name a \.tflite or \.pb file, or a folder"
     ):
@@ -138,8 +138,8 @@ def test_a_saved_model_backbone_is_no_keras_file(picture_folder, retrain_config,
     assert not list((tmp_path / "out").iterdir())
 
 
-def test_a_saved_model_is_replaced_and_nothing_else_is(picture_folder, retrain_config, tmp_path: Path) -> None:
-    config = retrain_config(picture_folder(), output_graph=tmp_path / "out" / "served", how_many_training_steps=3)
+def test_a_saved_model_is_replaced_and_nothing_else_is(image_folder, retrain_config, tmp_path: Path) -> None:
+    config = retrain_config(image_folder(), output_graph=tmp_path / "out" / "served", how_many_training_steps=3)
     trained = train(config)
     publish(trained, config)
     first = (config.output_graph / "saved_model.pb").stat().st_mtime_ns
@@ -162,9 +162,9 @@ def test_a_saved_model_is_replaced_and_nothing_else_is(picture_folder, retrain_c
 
 
 def test_other_forms_of_the_same_model_stay_good_and_of_another_are_named(
-    picture_folder, retrain_config, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    image_folder, retrain_config, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    config = retrain_config(picture_folder(), output_graph=tmp_path / "out" / "model.pb", how_many_training_steps=3)
+    config = retrain_config(image_folder(), output_graph=tmp_path / "out" / "model.pb", how_many_training_steps=3)
     publish(train(config), config)
     folder = dataclasses.replace(config, output_graph=tmp_path / "out" / "model")
     publish(train(folder), folder)
@@ -187,8 +187,8 @@ def test_other_forms_of_the_same_model_stay_good_and_of_another_are_named(
         (lambda graph: lite_path(graph).write_bytes(b"other"), r"describes another model than model\.tflite"),
     ],
 )
-def test_a_graph_and_its_twin_belong_together(picture_folder, retrain_config, tmp_path: Path, damage, message) -> None:
-    config = retrain_config(picture_folder(), output_graph=tmp_path / "out" / "model.pb", how_many_training_steps=3)
+def test_a_graph_and_its_twin_belong_together(image_folder, retrain_config, tmp_path: Path, damage, message) -> None:
+    config = retrain_config(image_folder(), output_graph=tmp_path / "out" / "model.pb", how_many_training_steps=3)
     publish(train(config), config)
     Predictor(config.output_graph)
     damage(config.output_graph)
@@ -197,17 +197,17 @@ def test_a_graph_and_its_twin_belong_together(picture_folder, retrain_config, tm
 
 
 def test_where_there_is_a_gpu_it_computes_the_bottlenecks(
-    picture_folder, retrain_config, monkeypatch: pytest.MonkeyPatch
+    image_folder, retrain_config, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """This CPU stands in for it: the same code, through TensorFlow."""
-    config = retrain_config(picture_folder())
+    config = retrain_config(image_folder())
     on_cores = train(config)
     monkeypatch.setattr(bottlenecks, "gpus", lambda: ["a GPU"])
-    (config.image_dir / "low" / "bad.jpg").write_bytes(b"no picture")
+    (config.image_dir / "low" / "bad.jpg").write_bytes(b"no image")
     on_gpu = train(config)
     assert on_gpu.data.bottlenecks.computed == 46
     assert on_gpu.data.bottlenecks.engine == "GPU"
-    assert on_gpu.data.bottlenecks.pictures == on_cores.data.bottlenecks.pictures
+    assert on_gpu.data.bottlenecks.images == on_cores.data.bottlenecks.images
     found = [run.data.bottlenecks.records.take("network") for run in (on_gpu, on_cores)]
     np.testing.assert_allclose(found[0], found[1], rtol=0.01, atol=1e-3)
     assert train(config).data.bottlenecks.computed == 1
@@ -243,8 +243,8 @@ def test_the_published_commands_run_unchanged(tmp_path: Path) -> None:
     assert command("data_maker.py", "").returncode == 0
     done = command("retrain.py", RETRAIN)
     assert done.returncode == 0, done.stderr
-    picture = next((tmp_path / "tf_files" / "data_image" / voices[1]).glob("unseen*0002.jpg"))
-    shutil.copy(picture, tmp_path / "scripts" / "spectrogram.jpg")
+    image = next((tmp_path / "tf_files" / "data_image" / voices[1]).glob("unseen*0002.jpg"))
+    shutil.copy(image, tmp_path / "scripts" / "spectrogram.jpg")
     done = command("label_image.py", LABEL)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[1].split()[-1] == voices[1]
@@ -252,9 +252,9 @@ def test_the_published_commands_run_unchanged(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_killed_at_any_moment_the_same_command_goes_on(
-    tmp_path: Path, picture_folder, averaging_backbone, model_dir
+    tmp_path: Path, image_folder, averaging_backbone, model_dir
 ) -> None:
-    folder = picture_folder(recordings=8)
+    folder = image_folder(recordings=8)
     flags = {
         name: [
             f"--image_dir={folder}",

@@ -187,10 +187,10 @@ def test_who_speaks_when(graph: Path, tmp_path: Path) -> None:
     for segment, start in zip(found.segments, (0, 10, 30, 40), strict=True):
         assert segment.start == pytest.approx(start, abs=0.6)
         assert segment.end == pytest.approx(start + 10, abs=0.6)
-    table, turns, picture = found.files
+    table, turns, image = found.files
     assert len(table.read_text().splitlines()) == 5
     assert turns.read_text().splitlines()[3].split()[7] == "<unknown>"
-    assert picture.read_bytes().startswith(b"\x89PNG")
+    assert image.read_bytes().startswith(b"\x89PNG")
 
 
 def test_a_recording_that_breaks_is_followed_to_there(graph: Path, tmp_path: Path) -> None:
@@ -217,9 +217,9 @@ def test_a_timeline_of_an_enrolled_voice(graph: Path, tmp_path: Path) -> None:
     assert [segment.label for segment in found.segments] == ["b600", "new"]
 
 
-def test_silent_chunks_have_no_picture(graph: Path, tmp_path: Path) -> None:
+def test_silent_chunks_have_no_image(graph: Path, tmp_path: Path) -> None:
     soundfile.write(tmp_path / "x.wav", np.concatenate([tone(600, 1), np.zeros(16_000)]), 16_000)
-    clip = Clip(tmp_path / "x.wav", Predictor(graph).picture)
+    clip = Clip(tmp_path / "x.wav", Predictor(graph).spectrogram)
     assert [jpg is None for _, jpg in clip] == [False, False, True, True]
     assert clip.seconds == 2.0
 
@@ -281,7 +281,7 @@ def test_the_timeline_follows_what_mistakes_cost(graph: Path, tmp_path: Path) ->
 
 def test_what_has_no_timeline(graph: Path, tone_model: Path, tmp_path: Path) -> None:
     jpg = next((tone_model.parent / "data_image").rglob("*.jpg"))
-    with pytest.raises(RecordingError, match="is a picture"):
+    with pytest.raises(RecordingError, match="is an image"):
         track(Predictor(graph), jpg, None, tmp_path / "out", "x")
     for step in (0.01, 3.0):
         with pytest.raises(UsageError, match=r"--timeline_step is .*it must be 0\.025 to 0\.5"):

@@ -384,15 +384,15 @@ def test_rttm_lines() -> None:
     assert rttm_line(Segment(0, 1, None, 0.5, 0.1), "a") == "SPEAKER a 1 0.000 1.000 <NA> <NA> <unknown> <NA> <NA>"
 
 
-def picture(png: bytes) -> NDArray[np.uint8]:
+def image(png: bytes) -> NDArray[np.uint8]:
     with Image.open(io.BytesIO(png)) as image:
         assert image.format == "PNG"
         return np.asarray(image.convert("RGB"))
 
 
 def blue_rows(png: bytes) -> int:
-    """Stretches of picture rows in which a known voice's bar is drawn."""
-    is_blue = (picture(png) == (0x2F, 0x6F, 0x9F)).all(axis=2).any(axis=1)
+    """Stretches of image rows in which a known voice's bar is drawn."""
+    is_blue = (image(png) == (0x2F, 0x6F, 0x9F)).all(axis=2).any(axis=1)
     return int(is_blue[0]) + int((is_blue[1:] & ~is_blue[:-1]).sum())
 
 
@@ -406,11 +406,11 @@ def test_a_row_for_each_voice_and_the_rest_in_one() -> None:
     assert blue_rows(timeline_plot(turns(300, 600), 1200.0, "talk")) == 20
 
 
-def test_of_any_number_of_segments_a_picture_is_made() -> None:
+def test_of_any_number_of_segments_a_image_is_made() -> None:
     assert blue_rows(timeline_plot([], 0.0, "silence")) == 0
     many = timeline_plot(turns(50, 20_000), 40_000.0, "ten hours")
-    assert picture(many).shape[1] == 1300
-    assert picture(many).shape[0] < 1200
+    assert image(many).shape[1] == 1300
+    assert image(many).shape[0] < 1200
 
 
 def test_a_short_turn_in_a_long_recording_can_be_seen() -> None:
@@ -420,13 +420,13 @@ def test_a_short_turn_in_a_long_recording_can_be_seen() -> None:
 def test_a_gap_can_be_seen_unless_it_is_narrower_than_a_pixel() -> None:
     for gap, bars in ((1.0, 2), (0.005, 1)):
         found = [Segment(0, 10, "ann", 0.9, None), Segment(10 + gap, 20, "ann", 0.9, None)]
-        is_blue = (picture(timeline_plot(found, 20.0, "talk")) == (0x2F, 0x6F, 0x9F)).all(axis=2).any(axis=0)
+        is_blue = (image(timeline_plot(found, 20.0, "talk")) == (0x2F, 0x6F, 0x9F)).all(axis=2).any(axis=0)
         assert int((is_blue[1:] & ~is_blue[:-1]).sum()) == bars
 
 
 def test_who_speaks_longest_comes_first() -> None:
     found = [Segment(0, 10, "ann", 0.9, None), Segment(10, 50, "ben", 0.9, None), Segment(50, 70, "cem", 0.9, None)]
-    is_blue = (picture(timeline_plot(found, 70.0, "talk")) == (0x2F, 0x6F, 0x9F)).all(axis=2)
+    is_blue = (image(timeline_plot(found, 70.0, "talk")) == (0x2F, 0x6F, 0x9F)).all(axis=2)
     lengths = [length for length, _ in itertools.groupby(is_blue.sum(axis=1)) if length > 50]
     assert len(lengths) == 3
     assert lengths == sorted(lengths, reverse=True)
@@ -434,7 +434,7 @@ def test_who_speaks_longest_comes_first() -> None:
 
 def test_bars_lie_where_the_segments_do() -> None:
     png = timeline_plot([Segment(25, 50, "ann", 0.9, None), Segment(75, 100, None, 0.5, 0.1)], 100.0, "talk")
-    pixels = picture(png)
+    pixels = image(png)
     is_blue = (pixels == (0x2F, 0x6F, 0x9F)).all(axis=2)
     is_grey = (pixels == 0xD9).all(axis=2)
     blue, grey = (np.flatnonzero(colour.sum(axis=0) > 5) for colour in (is_blue, is_grey))  # letters have some too

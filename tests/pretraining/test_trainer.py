@@ -308,11 +308,11 @@ def test_as_a_user_runs_it(config, tmp_path: Path) -> None:
     assert "readers (CC0, https://example.org): 24 recordings, 1 minutes, speakers" in card
     assert "$" not in card
     with np.load(settings.output_dir / "heard.npz") as arrays:
-        pictures, expected = arrays["check_picture"], arrays["check_features"]
-    backbone = prepare(str(settings.output_dir), tmp_path / "models", None, lambda size: pictures)
+        images, expected = arrays["check_picture"], arrays["check_features"]
+    backbone = prepare(str(settings.output_dir), tmp_path / "models", None, lambda size: images)
     assert (backbone.input_size, backbone.endpoint, backbone.pooling) == ((75, 75), "mixed1", "time")
     assert backbone.width == 7 * 288  # frequency rows and channels
-    original = np.asarray(backbone.load().function(pictures.astype(np.float32)))
+    original = np.asarray(backbone.load().function(images.astype(np.float32)))
     assert mean_cosine(original, expected) > 0.9999
     again = run_script("pretrain.py", *flags)
     assert "Going on from step 2" in again.stdout

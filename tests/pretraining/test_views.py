@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from audionet.audio.spectrogram import level
 from audionet.pretraining import views as glimpses
-from audionet.pretraining.views import CONTENT_WIDTH, PICTURE, Task, content_of, cut, disturbed, make, stretch_of
+from audionet.pretraining.views import CONTENT_WIDTH, SPECTROGRAM, Task, content_of, cut, disturbed, make, stretch_of
 from tests.support.sounds import tone, write_tone
 
 SIZE = (80, 76)
@@ -28,7 +28,7 @@ def sound(seconds: float = 3.3) -> np.ndarray:
 
 def levels_of(seconds: float = 3.3) -> np.ndarray:
     generator = np.random.default_rng(0)
-    return level((generator.standard_normal(round(seconds * 16_000)) * 3000).astype(np.int16), PICTURE)
+    return level((generator.standard_normal(round(seconds * 16_000)) * 3000).astype(np.int16), SPECTROGRAM)
 
 
 def test_a_stretch_is_as_long_as_the_others_whatever_the_recording() -> None:
@@ -40,7 +40,7 @@ def test_a_stretch_is_as_long_as_the_others_whatever_the_recording() -> None:
 
 @given(seed=st.integers(0, 2**32 - 1))
 @settings(max_examples=50, deadline=None)
-def test_both_pictures_are_cut_alike_and_as_loud_as_can_be(seed: int) -> None:
+def test_both_images_are_cut_alike_and_as_loud_as_can_be(seed: int) -> None:
     levels = levels_of()
     one, other = cut(levels, levels, np.random.default_rng(seed))
     np.testing.assert_array_equal(one, other)
@@ -57,7 +57,7 @@ def test_some_glimpses_are_short_clips() -> None:
 
 @given(seed=st.integers(0, 2**32 - 1))
 @settings(max_examples=50, deadline=None)
-def test_a_disturbed_picture_is_still_one(seed: int) -> None:
+def test_a_disturbed_image_is_still_one(seed: int) -> None:
     levels = levels_of()
     levels[:, 100:] = 0
     result = disturbed(levels, 1.0, np.random.default_rng(seed))

@@ -218,20 +218,20 @@ def test_what_takes_ffmpeg(server: Serving, tmp_path: Path, name: str) -> None:
     assert answer["decision"] == "c1200", answer
 
 
-def test_the_picture_of_a_chunk_is_to_the_byte_the_models(server: Serving, tone_model: Path, two_tones: Path) -> None:
-    pictures = [jpg for _, jpg in Clip(two_tones, Predictor(tone_model).picture)]
+def test_the_image_of_a_chunk_is_to_the_byte_the_models(server: Serving, tone_model: Path, two_tones: Path) -> None:
+    images = [jpg for _, jpg in Clip(two_tones, Predictor(tone_model).spectrogram)]
     for number in (0, 3, 11):
         reply = server.post(f"/v1/spectrogram?chunk={number}", two_tones.read_bytes())
         assert reply.headers["Content-Type"] == "image/jpeg"
         assert float(reply.headers["AudioNet-Seconds"]) == 0.5
-        assert reply.body == pictures[number]
+        assert reply.body == images[number]
     silent = server.post("/v1/spectrogram?chunk=5", two_tones.read_bytes())
     assert (silent.status, silent.detail) == (422, "upload: is silent in chunk 5")
     beyond = server.form("/v1/spectrogram?chunk=12", two_tones.read_bytes(), "x.flac")
     assert (beyond.status, beyond.detail) == (422, "x.flac: has no chunk 12")
 
 
-def test_the_picture_of_a_clip_spans_it(server: Serving, tmp_path: Path, two_tones: Path) -> None:
+def test_the_image_of_a_clip_spans_it(server: Serving, tmp_path: Path, two_tones: Path) -> None:
     reply = server.post("/v1/spectrogram?view=clip", two_tones.read_bytes())
     assert float(reply.headers["AudioNet-Seconds"]) == 6.0
     (tmp_path / "clip.jpg").write_bytes(reply.body)
@@ -263,7 +263,7 @@ def test_metrics_count_what_was_asked(server: Serving, clip: bytes) -> None:
         'audionet_requests_total{path="/v1/classify",status="200"}',
         'audionet_requests_total{path="other",status="404"}',
         'audionet_answers_total{decision="known"}',
-        "audionet_batch_pictures_sum",
+        "audionet_batch_images_sum",
         'audionet_request_seconds_count{path="/v1/classify"}',
     )
     before = [server.gauge(name) for name in names]

@@ -1,4 +1,4 @@
-"""Pictures from many requests, shown to the network together."""
+"""Images from many requests, shown to the network together."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from audionet.audio.network_input import picture_features
+from audionet.audio.network_input import image_features
 from audionet.inference.predictor import ChunkAnswer, Predictor
 from audionet.serving.batching import Batcher
 
@@ -26,12 +26,12 @@ def jpgs(tone_model: Path) -> list[bytes]:
 
 
 def submit(batcher: Batcher, predictor: Predictor, jpg: bytes, start: float = 0.0) -> asyncio.Future[ChunkAnswer]:
-    features = picture_features(jpg, predictor.input_size)
+    features = image_features(jpg, predictor.input_size)
     statistics = features.statistics(predictor.statistics) if predictor.statistics else np.empty(0, np.float32)
     return batcher.submit(start, features.pixels[0], statistics)
 
 
-def test_in_company_every_picture_is_answered_as_if_it_were_alone(predictor: Predictor, jpgs: list[bytes]) -> None:
+def test_in_company_every_image_is_answered_as_if_it_were_alone(predictor: Predictor, jpgs: list[bytes]) -> None:
     async def together() -> list[ChunkAnswer]:
         batcher = Batcher(predictor, 8)
         await batcher.warm_up()

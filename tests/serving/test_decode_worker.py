@@ -12,19 +12,19 @@ import numpy as np
 import pytest
 import soundfile
 
-from audionet.audio.config import PictureConfig
+from audionet.audio.config import SpectrogramConfig
 from audionet.errors import BusyError, LimitError, RecordingError
 from audionet.inference.clip import Clip
 from audionet.serving.decode_pool import Decoder, Decoders
 from audionet.serving.decode_worker import Frame, Job, Limits, frames
 from tests.support.sounds import tone, write_tone
 
-PICTURE = PictureConfig(chunk_seconds=0.5)
+SPECTROGRAM = SpectrogramConfig(chunk_seconds=0.5)
 LIMITS = Limits(10.0, 4, 96_000)
 
 
 def job(path: Path, **changes: object) -> Job:
-    return dataclasses.replace(Job(str(path), PICTURE, LIMITS, input_size=(64, 48)), **changes)
+    return dataclasses.replace(Job(str(path), SPECTROGRAM, LIMITS, input_size=(64, 48)), **changes)
 
 
 @pytest.fixture
@@ -49,13 +49,13 @@ def test_features_of_every_chunk_then_the_length(statistics: str | None, width: 
     assert (end, nothing) == ({"seconds": 1.5, "remark": None}, b"")
 
 
-def test_one_chunk_is_the_very_picture(clip: Path) -> None:
+def test_one_chunk_is_the_very_image(clip: Path) -> None:
     [(header, jpg)] = frames(job(clip, want="chunk", chunk=1))
     assert header == {"start": 0.5}
-    assert jpg == list(Clip(clip, PICTURE))[1][1]
+    assert jpg == list(Clip(clip, SPECTROGRAM))[1][1]
 
 
-def test_a_silent_chunk_has_no_picture(tmp_path: Path) -> None:
+def test_a_silent_chunk_has_no_image(tmp_path: Path) -> None:
     path = tmp_path / "half.wav"
     soundfile.write(path, np.concatenate([np.zeros(8000), tone(440, 0.5)]), 16_000)
     found = list(frames(job(path)))
@@ -133,8 +133,8 @@ def test_an_error_comes_back_as_what_it_was_and_the_process_goes_on(clip: Path, 
 def test_a_recording_that_takes_too_much_memory_is_refused(tmp_path: Path) -> None:
     path = write_tone(tmp_path / "clip.wav", seconds=590, rate=8000)
     # One chunk of ten minutes at this rate takes more than a process may map.
-    picture = PictureConfig(chunk_seconds=600, sample_rate=96_000, max_frequency=40_000)
-    wanted = Job(str(path), picture, Limits(3600, 4, 96_000), input_size=(64, 48))
+    spectrogram = SpectrogramConfig(chunk_seconds=600, sample_rate=96_000, max_frequency=40_000)
+    wanted = Job(str(path), spectrogram, Limits(3600, 4, 96_000), input_size=(64, 48))
 
     async def ask() -> None:
         decoder = await Decoder.start(512)

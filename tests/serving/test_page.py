@@ -80,10 +80,10 @@ def answer_of(names: list[str], chunks: int = 4, **changes: Any) -> dict[str, An
 
 
 def give(page: Page, content: dict[str, Any]) -> None:
-    """Have the page told this answer, and no picture."""
+    """Have the page told this answer, and no spectrogram."""
     page.answers(f"""
         if (String(url).includes("classify")) return Response.json({json.dumps(content)});
-        if (String(url).includes("spectrogram")) return Response.json({{detail: "no picture today"}}, {{status: 500}});
+        if (String(url).includes("spectrogram")) return Response.json({{detail: "no image today"}}, {{status: 500}});
         return real(url, options);
     """)
 
@@ -144,11 +144,11 @@ def test_labels_are_ranked_with_bars_as_long_as_they_are_probable(page: Page, so
     assert widths[0] > 10 * widths[1] > 0
 
 
-def test_the_picture_is_drawn_with_its_chunks_and_lanes(page: Page, sounds: Path) -> None:
+def test_the_image_is_drawn_with_its_chunks_and_lanes(page: Page, sounds: Path) -> None:
     page.ask(sounds / "turns.wav")
-    assert page.is_shown("#picture")
-    assert page.run("return document.getElementById('picture').naturalWidth") > 100
-    assert "turns.wav: 5 s" in page.attribute("#picture", "alt")
+    assert page.is_shown("#spectrogram")
+    assert page.run("return document.getElementById('spectrogram').naturalWidth") > 100
+    assert "turns.wav: 5 s" in page.attribute("#spectrogram", "alt")
     low, silence, high = (page.colour("#chunks", share) for share in (0.22, 0.5, 0.78))
     assert low[3] == high[3] == 255
     assert low != high
@@ -344,10 +344,10 @@ def test_what_the_browser_cannot_play_is_answered_all_the_same(page: Page, sound
     assert page.attribute("#seek", "aria-valuenow") == "0.5"
 
 
-def test_without_a_picture_the_answer_stands(page: Page, sounds: Path) -> None:
+def test_without_a_image_the_answer_stands(page: Page, sounds: Path) -> None:
     give(page, answer_of(["ann", "bob"]))
     assert page.ask(sounds / "c1200.wav") == "ann"
-    assert page.text("#picture-note") == "There is no picture: no picture today"
+    assert page.text("#spectrogram-note") == "There is no spectrogram: no image today"
     assert page.colour("#chunks", 0.1)[3] == 255
 
 

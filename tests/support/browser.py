@@ -108,7 +108,7 @@ class Page:
         return self.text("#decision")
 
     def wait_for_answer(self) -> None:
-        self.wait("document.body.dataset.phase === 'answered' && !document.querySelector('#picture-box[aria-busy]')")
+        self.wait("document.body.dataset.phase === 'answered' && !document.querySelector('#image-box[aria-busy]')")
 
     def colour(self, canvas: str, share: float) -> list[int]:
         """Red, green, blue and opacity half-way up a canvas, at a share of its width."""

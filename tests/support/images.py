@@ -6,15 +6,15 @@ from pathlib import Path
 
 import numpy as np
 
-from audionet.audio.config import PictureConfig
+from audionet.audio.config import SpectrogramConfig
 from audionet.audio.image import render
 from tests.support.sounds import tone
 
 
-def make_pictures(folder: Path, recordings: int, chunks: int, labels: tuple[str, ...], detuned: float = 0) -> Path:
-    """A folder of pictures: labels of different pitch, more or less, some recordings each."""
+def make_images(folder: Path, recordings: int, chunks: int, labels: tuple[str, ...], detuned: float = 0) -> Path:
+    """A folder of images: labels of different pitch, more or less, some recordings each."""
     generator = np.random.default_rng(0)
-    config = PictureConfig(chunk_seconds=0.5)
+    config = SpectrogramConfig(chunk_seconds=0.5)
     for number, label in enumerate(labels):
         (folder / label).mkdir(parents=True)
         for recording in range(recordings):

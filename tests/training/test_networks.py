@@ -64,7 +64,7 @@ def some_head(width: int, labels: int) -> Head:
 
 
 @pytest.mark.parametrize("architecture", INPUT_SIZES)
-def test_a_network_from_scratch_sees_normalised_pictures(architecture: str) -> None:
+def test_a_network_from_scratch_sees_normalised_images(architecture: str) -> None:
     samples = noise(20, INPUT_SIZES[architecture])
     built = from_scratch(samples, 5, RetrainConfig(architecture=architecture), exact=True)
     assert built.input_size == INPUT_SIZES[architecture]
@@ -111,8 +111,8 @@ def test_a_backbone_without_blocks_is_refused(backbone: Backbone) -> None:
 
 
 @pytest.mark.parametrize("architecture", ["simple_cnn", pytest.param("deep_cnn", marks=pytest.mark.slow)])
-def test_from_pictures_to_a_model_that_labels(picture_folder, retrain_config, architecture: str) -> None:
-    config = retrain_config(picture_folder(), architecture=architecture, how_many_training_steps=40)
+def test_from_images_to_a_model_that_labels(image_folder, retrain_config, architecture: str) -> None:
+    config = retrain_config(image_folder(), architecture=architecture, how_many_training_steps=40)
     trained = train(config)
     assert trained.test is not None
     assert trained.test.network.chunks.share > 0.9
@@ -129,12 +129,12 @@ def test_from_pictures_to_a_model_that_labels(picture_folder, retrain_config, ar
 
 
 def test_fine_tuning_gets_better_and_is_what_is_published(
-    picture_folder, retrain_config, block_backbone, monkeypatch: pytest.MonkeyPatch
+    image_folder, retrain_config, block_backbone, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A random backbone and a top layer that hardly trained: all that is learned is learned by fine-tuning."""
     monkeypatch.setattr(training, "prepare", lambda *_: dataclasses.replace(block_backbone, statistics=None))
     config = retrain_config(
-        picture_folder(recordings=8),
+        image_folder(recordings=8),
         how_many_training_steps=1,
         learning_rate=1e-6,
         fine_tune=3,
@@ -150,16 +150,16 @@ def test_fine_tuning_gets_better_and_is_what_is_published(
     assert trained.backbone.name == "blocks_tuned"
     publish(trained, config)
     predictor = Predictor(config.output_graph)
-    jpgs = [picture.path.read_bytes() for picture in trained.points[:5]]
+    jpgs = [image.path.read_bytes() for image in trained.points[:5]]
     found = np.stack([predictor.look(jpg).probabilities for jpg in jpgs])
     np.testing.assert_allclose(found, trained.head.probabilities(trained.features[:5]), atol=1e-3)
 
 
 def test_fine_tuning_that_only_spoils_keeps_the_frozen_network(
-    picture_folder, retrain_config, block_backbone, monkeypatch: pytest.MonkeyPatch
+    image_folder, retrain_config, block_backbone, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(training, "prepare", lambda *_: dataclasses.replace(block_backbone, statistics=None))
-    config = retrain_config(picture_folder(), fine_tune=3, fine_tune_steps=20, fine_tune_learning_rate=5.0)
+    config = retrain_config(image_folder(), fine_tune=3, fine_tune_steps=20, fine_tune_learning_rate=5.0)
     trained = train(config)
     assert trained.backbone.name == "blocks"
     assert trained.validation_accuracy == 1

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from audionet._paths import enrolled_path
-from audionet.audio.config import PictureConfig
+from audionet.audio.config import SpectrogramConfig
 from audionet.audio.image import render
-from audionet.audio.network_input import model_inputs, picture_features
+from audionet.audio.network_input import image_features, model_inputs
 from audionet.backbones.litert import Runner
 from audionet.classifier.enrolment import enrol
 from audionet.classifier.head import Layer
@@ -27,12 +27,12 @@ from tests.support.sounds import tone
 
 
 def made_by_data_maker(folder: Path) -> Path:
-    write_json(folder / "dataset.json", dataset_json(PictureConfig(chunk_seconds=0.5), {}, None, complete=True))
+    write_json(folder / "dataset.json", dataset_json(SpectrogramConfig(chunk_seconds=0.5), {}, None, complete=True))
     return folder
 
 
-def test_trains_tests_and_publishes(picture_folder, retrain_config) -> None:
-    folder = made_by_data_maker(picture_folder())
+def test_trains_tests_and_publishes(image_folder, retrain_config) -> None:
+    folder = made_by_data_maker(image_folder())
     config = retrain_config(folder)
     trained = train(config)
     assert trained.test is not None
@@ -57,32 +57,32 @@ def test_trains_tests_and_publishes(picture_folder, retrain_config) -> None:
     }
 
 
-def test_the_exported_file_is_the_trained_model(picture_folder, retrain_config) -> None:
-    config = retrain_config(picture_folder(), how_many_training_steps=3, learning_rate=0.1)
+def test_the_exported_file_is_the_trained_model(image_folder, retrain_config) -> None:
+    config = retrain_config(image_folder(), how_many_training_steps=3, learning_rate=0.1)
     trained = train(config)
     publish(trained, config)
     runner = Runner(config.output_graph)
     assert runner._outputs[0]["name"] == "final_result"
     network = trained.data.bottlenecks.records.take("network").astype(np.float32)
-    for row, picture in enumerate(trained.data.bottlenecks.pictures):
-        features = picture_features(picture.path.read_bytes(), trained.backbone.input_size)
+    for row, image in enumerate(trained.data.bottlenecks.images):
+        features = image_features(image.path.read_bytes(), trained.backbone.input_size)
         answer = runner(*model_inputs(features, trained.backbone.statistics))
         expected = trained.head.probabilities(network[row : row + 1])[0]
         assert expected.max() < 0.95  # where all answers are sure, a wrong slope does not show
         np.testing.assert_allclose(answer, expected, atol=0.005 / trained.temperature)
 
 
-def test_no_recording_is_in_two_sets(picture_folder, retrain_config) -> None:
-    trained = train(retrain_config(picture_folder(recordings=7)))
+def test_no_recording_is_in_two_sets(image_folder, retrain_config) -> None:
+    trained = train(retrain_config(image_folder(recordings=7)))
     heard = [{(p.label, p.recording) for p in trained.data.split.sets[name]} for name in SETS]
     assert heard[0].isdisjoint(heard[1])
     assert heard[0].isdisjoint(heard[2])
     assert heard[1].isdisjoint(heard[2])
 
 
-def test_labels_that_mean_nothing_cannot_be_told_apart(picture_folder, retrain_config, tmp_path: Path) -> None:
+def test_labels_that_mean_nothing_cannot_be_told_apart(image_folder, retrain_config, tmp_path: Path) -> None:
     """The leak test: three labels with the same sounds must come out at chance, not above."""
-    folder = picture_folder(recordings=20, chunks=2)
+    folder = image_folder(recordings=20, chunks=2)
     generator = np.random.default_rng(0)
     noise = tmp_path / "noise"
     contents = [path.read_bytes() for path in sorted(folder.rglob("*.jpg"))]
@@ -98,9 +98,9 @@ def test_labels_that_mean_nothing_cannot_be_told_apart(picture_folder, retrain_c
 
 
 def test_a_copy_of_a_training_recording_is_no_test(
-    picture_folder, retrain_config, capsys: pytest.CaptureFixture[str]
+    image_folder, retrain_config, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    folder = picture_folder(recordings=6, chunks=2)
+    folder = image_folder(recordings=6, chunks=2)
     for path in sorted((folder / "low").glob("*.jpg")):
         path.with_name(f"copy of {path.name}").write_bytes(path.read_bytes())
     trained = train(retrain_config(folder, testing_percentage=30.0))
@@ -112,9 +112,9 @@ def test_a_copy_of_a_training_recording_is_no_test(
 
 
 def test_one_recording_under_two_labels_is_said(
-    picture_folder, retrain_config, capsys: pytest.CaptureFixture[str]
+    image_folder, retrain_config, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    folder = picture_folder()
+    folder = image_folder()
     for path in (folder / "high").glob("0.wav*"):
         (folder / "low" / path.name.replace("0.wav", "again.wav")).write_bytes(path.read_bytes())
     train(retrain_config(folder))
@@ -123,72 +123,72 @@ def test_one_recording_under_two_labels_is_said(
 
 @pytest.mark.parametrize("output", ["output_graph", "output_labels", "summaries_dir"])
 def test_outputs_that_cannot_be_written_are_found_before_the_work(
-    picture_folder, retrain_config, tmp_path: Path, output: str, capsys: pytest.CaptureFixture[str]
+    image_folder, retrain_config, tmp_path: Path, output: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     place = tmp_path / "taken.tflite"
     place.touch() if output == "summaries_dir" else place.mkdir()
     with pytest.raises((UsageError, NotADirectoryError), match=r"taken\.tflite"):
-        train(retrain_config(picture_folder(), **{output: place}))
+        train(retrain_config(image_folder(), **{output: place}))
     assert capsys.readouterr().out == ""
 
 
-def test_pictures_of_unknown_making_have_no_baseline(picture_folder, retrain_config) -> None:
-    config = retrain_config(picture_folder())
+def test_images_of_unknown_making_have_no_baseline(image_folder, retrain_config) -> None:
+    config = retrain_config(image_folder())
     trained = train(config)
-    assert trained.data.picture is None
+    assert trained.data.spectrogram is None
     assert trained.test is not None
     assert trained.test.baseline is None
 
 
-def test_labels_with_one_recording_are_said(picture_folder, retrain_config) -> None:
-    trained = train(retrain_config(picture_folder(recordings=1, chunks=12)))
+def test_labels_with_one_recording_are_said(image_folder, retrain_config) -> None:
+    trained = train(retrain_config(image_folder(recordings=1, chunks=12)))
     assert trained.data.split.heard_in_training == ["high", "low", "middle"]
     assert trained.test is not None
 
 
-def test_too_little_for_a_test_still_trains(picture_folder, retrain_config) -> None:
-    config = retrain_config(picture_folder(recordings=1, chunks=2))
+def test_too_little_for_a_test_still_trains(image_folder, retrain_config) -> None:
+    config = retrain_config(image_folder(recordings=1, chunks=2))
     trained = train(config)
     assert trained.test is None
     publish(trained, config)
     assert json.loads(config.output_model.read_text())["test"] is None
 
 
-def test_misclassified_pictures_are_listed(picture_folder, retrain_config) -> None:
-    folder = picture_folder()
+def test_misclassified_images_are_listed(image_folder, retrain_config) -> None:
+    folder = image_folder()
     for path in (folder / "low").glob("*.jpg"):  # the same sound under two names, a little differently packed
         path.write_bytes((folder / "high" / path.name).read_bytes() + b"\0")
     trained = train(retrain_config(folder))
     assert trained.test is not None
     wrong = trained.test.misclassified
     assert len(wrong) == trained.test.network.chunks.total - trained.test.network.chunks.right > 0
-    assert all(picture.label != given for picture, given in wrong)
+    assert all(image.label != given for image, given in wrong)
 
 
-def test_one_label_is_refused(picture_folder, retrain_config) -> None:
-    with pytest.raises(DatasetError, match="only 'high' has pictures"):
-        train(retrain_config(picture_folder(labels=("high",))))
+def test_one_label_is_refused(image_folder, retrain_config) -> None:
+    with pytest.raises(DatasetError, match="only 'high' has images"):
+        train(retrain_config(image_folder(labels=("high",))))
 
 
-def test_a_label_whose_pictures_are_all_damaged(picture_folder, retrain_config) -> None:
-    folder = picture_folder(labels=("high", "low"))
+def test_a_label_whose_images_are_all_damaged(image_folder, retrain_config) -> None:
+    folder = image_folder(labels=("high", "low"))
     for path in (folder / "low").glob("*.jpg"):
         path.write_bytes(path.name.encode())
-    with pytest.raises(DatasetError, match="only 'high' has readable pictures"):
+    with pytest.raises(DatasetError, match="only 'high' has readable images"):
         train(retrain_config(folder))
 
 
-def test_unfinished_pictures_are_refused(picture_folder, retrain_config) -> None:
-    folder = picture_folder()
+def test_unfinished_images_are_refused(image_folder, retrain_config) -> None:
+    folder = image_folder()
     (folder / "dataset.json").write_text('{"complete": false}')
     with pytest.raises(DatasetError, match=r"run data_maker\.py again"):
         train(retrain_config(folder))
 
 
 def test_a_model_that_answers_otherwise_is_not_published(
-    picture_folder, retrain_config, monkeypatch: pytest.MonkeyPatch
+    image_folder, retrain_config, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config = retrain_config(picture_folder())
+    config = retrain_config(image_folder())
     trained = train(config)
     publish(trained, config)
     before = config.output_graph.read_bytes(), config.output_model.read_bytes()
@@ -203,8 +203,8 @@ def test_a_model_that_answers_otherwise_is_not_published(
 
 
 @pytest.fixture
-def published(picture_folder, retrain_config):
-    config = retrain_config(made_by_data_maker(picture_folder()))
+def published(image_folder, retrain_config):
+    config = retrain_config(made_by_data_maker(image_folder()))
     publish(train(config), config)
     return config
 
@@ -229,7 +229,7 @@ def test_model_files_that_do_not_belong_together(published, damage, message: str
     assert len(str(error.value).splitlines()) == 1
 
 
-def test_a_picture_of_another_making_is_refused(published, tmp_path: Path) -> None:
+def test_a_image_of_another_making_is_refused(published, tmp_path: Path) -> None:
     from PIL import Image
 
     Image.new("RGB", (640, 480)).save(tmp_path / "x.jpg")
@@ -238,58 +238,58 @@ def test_a_picture_of_another_making_is_refused(published, tmp_path: Path) -> No
         predictor.answer(tmp_path / "x.jpg")
 
 
-def test_labelling_a_training_picture(published) -> None:
+def test_labelling_a_training_image(published) -> None:
     predictor = Predictor(published.output_graph)
     for label in predictor.labels:
         path = next((published.image_dir / label).glob("*.jpg"))
         assert predictor.ranked(predictor.answer(path).probabilities, 1)[0]["label"] == label
 
 
-def test_pictures_of_another_size_are_left_out_and_named(picture_folder, retrain_config, capsys) -> None:
+def test_images_of_another_size_are_left_out_and_named(image_folder, retrain_config, capsys) -> None:
     from PIL import Image
 
-    folder = made_by_data_maker(picture_folder())
+    folder = made_by_data_maker(image_folder())
     odd = [folder / "low" / f"9.wav_nohash_{index:04d}.jpg" for index in range(7)]
     for shade, path in enumerate(odd):
         Image.new("RGB", (60, 128), (shade, 0, 0)).save(path)
     trained = train(retrain_config(folder))
-    assert not {picture.path for picture in trained.data.bottlenecks.pictures} & set(odd)
+    assert not {image.path for image in trained.data.bottlenecks.images} & set(odd)
     errors = capsys.readouterr().err
     assert "9.wav_nohash_0004.jpg: is 60 x 128, the others are 47 x 128; left out" in errors
     assert "... and 2 more of another size" in errors
 
 
-def test_pictures_of_other_sizes_than_dataset_json_says(picture_folder, retrain_config) -> None:
-    folder = picture_folder()
-    write_json(folder / "dataset.json", dataset_json(PictureConfig(), {}, None, complete=True))
-    with pytest.raises(DatasetError, match=r"no picture has the size that dataset\.json says"):
+def test_images_of_other_sizes_than_dataset_json_says(image_folder, retrain_config) -> None:
+    folder = image_folder()
+    write_json(folder / "dataset.json", dataset_json(SpectrogramConfig(), {}, None, complete=True))
+    with pytest.raises(DatasetError, match=r"no image has the size that dataset\.json says"):
         train(retrain_config(folder))
 
 
-def test_foreign_pictures_of_several_sizes_are_resized(picture_folder, retrain_config, capsys) -> None:
+def test_foreign_images_of_several_sizes_are_resized(image_folder, retrain_config, capsys) -> None:
     from PIL import Image
 
-    folder = picture_folder()
+    folder = image_folder()
     for path in (folder / "low").glob("*.jpg"):
-        with Image.open(path) as picture:
-            picture.resize((100, 70)).save(path)
+        with Image.open(path) as image:
+            image.resize((100, 70)).save(path)
     trained = train(retrain_config(folder))
-    assert len(trained.data.bottlenecks.pictures) == 45
-    assert "the pictures are of 2 sizes" in capsys.readouterr().err
+    assert len(trained.data.bottlenecks.images) == 45
+    assert "the images are of 2 sizes" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("architecture", ["", "simple_cnn"])
-def test_a_jpg_that_is_none_is_named_and_left_out(picture_folder, retrain_config, capsys, architecture: str) -> None:
-    folder = picture_folder()
+def test_a_jpg_that_is_none_is_named_and_left_out(image_folder, retrain_config, capsys, architecture: str) -> None:
+    folder = image_folder()
     (folder / "low" / "7.wav_nohash_0000.jpg").write_text("words")
     changes = {"architecture": architecture} if architecture else {}
     trained = train(retrain_config(folder, how_many_training_steps=3, **changes))
-    assert len(trained.data.bottlenecks.pictures) == 45
-    assert "7.wav_nohash_0000.jpg: is not a picture" in capsys.readouterr().err
+    assert len(trained.data.bottlenecks.images) == 45
+    assert "7.wav_nohash_0000.jpg: is not an image" in capsys.readouterr().err
 
 
-def test_a_label_that_appears_between_runs_is_learned(picture_folder, retrain_config) -> None:
-    folder = picture_folder()
+def test_a_label_that_appears_between_runs_is_learned(image_folder, retrain_config) -> None:
+    folder = image_folder()
     aside = folder.parent / "aside"
     (folder / "low").rename(aside)
     config = retrain_config(folder)
@@ -302,14 +302,14 @@ def test_a_label_that_appears_between_runs_is_learned(picture_folder, retrain_co
     assert Predictor(config.output_graph).labels == ["high", "low", "middle"]
 
 
-def test_percentages_never_take_the_last_recording_from_training(picture_folder, retrain_config) -> None:
-    trained = train(retrain_config(picture_folder(), testing_percentage=90.0, validation_percentage=9.9))
-    assert {picture.label for picture in trained.data.split.sets["training"]} == {"high", "low", "middle"}
+def test_percentages_never_take_the_last_recording_from_training(image_folder, retrain_config) -> None:
+    trained = train(retrain_config(image_folder(), testing_percentage=90.0, validation_percentage=9.9))
+    assert {image.label for image in trained.data.split.sets["training"]} == {"high", "low", "middle"}
     assert trained.test is not None
 
 
-def test_one_test_recording_is_a_test_with_a_wide_interval(picture_folder, retrain_config) -> None:
-    folder = picture_folder(labels=("high", "low"))
+def test_one_test_recording_is_a_test_with_a_wide_interval(image_folder, retrain_config) -> None:
+    folder = image_folder(labels=("high", "low"))
     for path in (folder / "low").glob("*.jpg"):
         if not path.name.startswith("0.wav_nohash_0000"):
             path.unlink()
@@ -320,8 +320,8 @@ def test_one_test_recording_is_a_test_with_a_wide_interval(picture_folder, retra
     assert result.low < 0.25
 
 
-def test_a_search_is_part_of_the_training_and_said(picture_folder, retrain_config, capsys) -> None:
-    config = retrain_config(made_by_data_maker(picture_folder()), hyper_search=3, how_many_training_steps=20)
+def test_a_search_is_part_of_the_training_and_said(image_folder, retrain_config, capsys) -> None:
+    config = retrain_config(made_by_data_maker(image_folder()), hyper_search=3, how_many_training_steps=20)
     trained = train(config)
     publish(trained, config)
     assert "best of 3 settings" in capsys.readouterr().out
@@ -333,17 +333,17 @@ def test_a_search_is_part_of_the_training_and_said(picture_folder, retrain_confi
 
 @pytest.mark.slow
 def test_thousands_of_labels(capsys) -> None:
-    """Learned from features alone: five thousand folders of pictures would take longer to write than to learn."""
-    from audionet.data.dataset import Picture
-    from audionet.data.split import split_pictures
+    """Learned from features alone: five thousand folders of images would take longer to write than to learn."""
+    from audionet.data.dataset import ChunkImage
+    from audionet.data.split import split_images
     from audionet.training.config import RetrainConfig
     from audionet.training.data_module import split_table
     from audionet.training.head_training import train_head
     from tests.support.features import clusters, examples, share_right
 
-    pictures = [Picture(f"{n // 4:05d}", f"{n}.wav", 0, Path("x"), f"{n}.jpg") for n in range(20_000)]
-    split = split_pictures(pictures, 10, 10)
-    print(split_table(sorted({picture.label for picture in pictures}), split))
+    images = [ChunkImage(f"{n // 4:05d}", f"{n}.wav", 0, Path("x"), f"{n}.jpg") for n in range(20_000)]
+    split = split_images(images, 10, 10)
+    print(split_table(sorted({image.label for image in images}), split))
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 42
     assert lines[-1].split() == ["all", "5000", "labels", "10000", "(10000)", "5000", "(5000)", "5000", "(5000)"]
@@ -355,17 +355,17 @@ def test_thousands_of_labels(capsys) -> None:
     assert share_right(head, clusters(1000, 64, 5000, 2, 0.1)) > 0.9
 
 
-def test_examples_of_nobody_are_no_label_but_help(picture_folder, retrain_config, capsys) -> None:
+def test_examples_of_nobody_are_no_label_but_help(image_folder, retrain_config, capsys) -> None:
     """With two labels, nothing is known of unknown voices without them."""
-    config = retrain_config(made_by_data_maker(picture_folder(8, 3, ("high", "low"))), unknown_fpr=25.0)
+    config = retrain_config(made_by_data_maker(image_folder(8, 3, ("high", "low"))), unknown_fpr=25.0)
     alone = train(config)
     assert alone.open_set.trials is None
     shutil.rmtree(config.image_dir)
-    folder = made_by_data_maker(picture_folder(8, 3, ("high", "low", "_unknown_")))
+    folder = made_by_data_maker(image_folder(8, 3, ("high", "low", "_unknown_")))
     trained = train(config)
     assert trained.data.labels == ["high", "low"]
     assert "_unknown_" in capsys.readouterr().out
-    assert not any(picture.label == "_unknown_" for part in trained.data.split.sets.values() for picture in part)
+    assert not any(image.label == "_unknown_" for part in trained.data.split.sets.values() for image in part)
     assert {name: len(rows) for name, rows in trained.data.background.items()} == {
         "training": 18, "validation": 3, "testing": 3,
     }  # fmt: skip
@@ -378,20 +378,20 @@ def test_examples_of_nobody_are_no_label_but_help(picture_folder, retrain_config
     assert Predictor(config.output_graph).answer(nobody).decision.label is None
 
 
-def test_calibration_is_part_of_every_number_and_of_the_model(picture_folder, retrain_config) -> None:
-    config = retrain_config(made_by_data_maker(picture_folder(recordings=8)))
+def test_calibration_is_part_of_every_number_and_of_the_model(image_folder, retrain_config) -> None:
+    config = retrain_config(made_by_data_maker(image_folder(recordings=8)))
     trained = train(config)
     publish(trained, config)
     card = json.loads(config.output_model.read_text())
     assert card["calibration"] == {"temperature": trained.temperature, "recordings": 3}
     assert card["test"]["leaky_split"]["total"] == card["test"]["network"]["chunks"]["total"]
-    picture = trained.data.split.sets["validation"][0]
-    [probabilities] = Predictor(config.output_graph).answer(picture.path).chunks[0].probabilities[None]
+    image = trained.data.split.sets["validation"][0]
+    [probabilities] = Predictor(config.output_graph).answer(image.path).chunks[0].probabilities[None]
     assert probabilities.max() == pytest.approx(0.8, abs=0.1)  # three right of three: Laplace says 4/5
 
 
-def test_voices_enrolled_in_the_earlier_model_are_put_aside(picture_folder, retrain_config, capsys) -> None:
-    config = retrain_config(made_by_data_maker(picture_folder()))
+def test_voices_enrolled_in_the_earlier_model_are_put_aside(image_folder, retrain_config, capsys) -> None:
+    config = retrain_config(made_by_data_maker(image_folder()))
     publish(train(config), config)
     enrolled = enrolled_path(config.output_graph)
     card = json.loads(config.output_model.read_text())
@@ -410,7 +410,7 @@ def test_voices_enrolled_in_the_earlier_model_are_put_aside(picture_folder, retr
 def test_a_split_by_chunk_claims_more_where_recordings_are_all_there_is_to_know(tmp_path: Path, retrain_config) -> None:
     """Recordings differ, labels do not: a true test finds chance, a leaky one recognises the recordings."""
     generator = np.random.default_rng(0)
-    config = PictureConfig(chunk_seconds=0.5)
+    config = SpectrogramConfig(chunk_seconds=0.5)
     for label in ("a", "b"):
         (tmp_path / "data_image" / label).mkdir(parents=True)
         for recording in range(10):

@@ -18,18 +18,18 @@ import numpy as np
 import pytest
 import soundfile
 
-from audionet.audio.config import PictureConfig
+from audionet.audio.config import SpectrogramConfig
 from audionet.backbones.bottlenecks import bottlenecks_of
 from audionet.backbones.registry import Backbone
 from audionet.data.config import DataConfig
-from audionet.data.dataset import find_pictures
+from audionet.data.dataset import find_images
 from audionet.data.render import render_folder
 from audionet.errors import AudioNetError
 from audionet.utils.dask_pool import _introduce
 from tests.support.files import files_of
 from tests.support.sounds import write_tone
 
-SHORT = PictureConfig(chunk_seconds=0.25)
+SHORT = SpectrogramConfig(chunk_seconds=0.25)
 
 
 def free_port() -> int:
@@ -121,9 +121,9 @@ def test_a_cluster_makes_the_same_bytes_even_when_a_worker_is_killed(
         assert render_folder(there, SHORT).rendered == 0
         assert files_of(audio) == recordings
 
-        pictures = find_pictures(there.image_dir)
-        mine = bottlenecks_of(pictures, backbone, tmp_path / "mine", workers=2)
-        theirs = bottlenecks_of(pictures, backbone, tmp_path / "theirs", workers=2, scheduler=scheduler)
+        images = find_images(there.image_dir)
+        mine = bottlenecks_of(images, backbone, tmp_path / "mine", workers=2)
+        theirs = bottlenecks_of(images, backbone, tmp_path / "theirs", workers=2, scheduler=scheduler)
         for field in ("size", "network", "bands", "mfcc"):
             assert theirs.records.take(field).tobytes() == mine.records.take(field).tobytes()
 

@@ -11,10 +11,10 @@ from audionet.utils.plots import Point, confusion_matrix, confusion_plot, curves
 
 
 def size(png: bytes) -> tuple[int, int]:
-    with Image.open(io.BytesIO(png)) as picture:
-        picture.load()
-        assert picture.format == "PNG"
-        return picture.size
+    with Image.open(io.BytesIO(png)) as image:
+        image.load()
+        assert image.format == "PNG"
+        return image.size
 
 
 def test_confusions_are_counted() -> None:
@@ -43,7 +43,7 @@ def test_curves_of_one_point_and_of_none() -> None:
     assert size(curves_plot([], 0))[0] > 500
 
 
-def test_tensorboard_finds_the_picture_and_the_points(tmp_path) -> None:
+def test_tensorboard_finds_the_image_and_the_points(tmp_path) -> None:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
     from tensorboard.plugins.projector.projector_config_pb2 import ProjectorConfig
 
@@ -57,7 +57,7 @@ def test_tensorboard_finds_the_picture_and_the_points(tmp_path) -> None:
     rows = np.loadtxt(tmp_path / config.embeddings[0].tensor_path, delimiter="\t")
     lines = (tmp_path / config.embeddings[0].metadata_path).read_text().splitlines()
     assert len(rows) == 4
-    assert lines == ["label\tpicture", "a\t1", "a\t2", "b\\t\t3", "b\t4"]
+    assert lines == ["label\timage", "a\t1", "a\t2", "b\\t\t3", "b\t4"]
 
 
 def test_principal_components_keep_the_distances() -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from audionet._paths import model_json_path
-from audionet.audio.config import PictureConfig
+from audionet.audio.config import SpectrogramConfig
 from audionet.data.config import DataConfig
 from audionet.errors import UsageError
 from audionet.inference.config import LabelConfig
@@ -16,7 +16,7 @@ from audionet.training.config import RetrainConfig
 from audionet.utils.settings import add_flags, from_flags
 
 
-@pytest.mark.parametrize("config", [PictureConfig, DataConfig, RetrainConfig, LabelConfig, ServeConfig])
+@pytest.mark.parametrize("config", [SpectrogramConfig, DataConfig, RetrainConfig, LabelConfig, ServeConfig])
 def test_flags_are_the_fields_with_their_defaults(config: type) -> None:
     parser = argparse.ArgumentParser()
     add_flags(parser, config)
@@ -36,8 +36,8 @@ def test_flags_have_the_fields_types() -> None:
     assert config.print_misclassified_test_images
 
 
-def test_the_default_picture_is_the_one_the_backbone_knows() -> None:
-    config = PictureConfig()
+def test_the_default_image_is_the_one_the_backbone_knows() -> None:
+    config = SpectrogramConfig()
     assert (config.window_length, config.hop_length, config.fft_length) == (400, 160, 512)
     assert (config.chunk_length, config.frames) == (48_000, 297)
 
@@ -45,15 +45,15 @@ def test_the_default_picture_is_the_one_the_backbone_knows() -> None:
 @pytest.mark.parametrize(
     ("config", "values"),
     [
-        (PictureConfig, {"chunk_seconds": 0}),
-        (PictureConfig, {"chunk_seconds": float("nan")}),
-        (PictureConfig, {"sample_rate": -1}),
-        (PictureConfig, {"hop_ms": 30.0}),
-        (PictureConfig, {"min_frequency": 8000.0}),
-        (PictureConfig, {"jpeg_quality": 101}),
-        (PictureConfig, {"max_frequency": float("inf")}),
-        (PictureConfig, {"max_frequency": float("nan")}),
-        (PictureConfig, {"chunk_seconds": 0.1, "window_ms": 100.0, "hop_ms": 100.0}),
+        (SpectrogramConfig, {"chunk_seconds": 0}),
+        (SpectrogramConfig, {"chunk_seconds": float("nan")}),
+        (SpectrogramConfig, {"sample_rate": -1}),
+        (SpectrogramConfig, {"hop_ms": 30.0}),
+        (SpectrogramConfig, {"min_frequency": 8000.0}),
+        (SpectrogramConfig, {"jpeg_quality": 101}),
+        (SpectrogramConfig, {"max_frequency": float("inf")}),
+        (SpectrogramConfig, {"max_frequency": float("nan")}),
+        (SpectrogramConfig, {"chunk_seconds": 0.1, "window_ms": 100.0, "hop_ms": 100.0}),
         (RetrainConfig, {"seed": -1}),
         (RetrainConfig, {"input_size": 0}),
         (RetrainConfig, {"output_labels": Path("x.tflite"), "output_graph": Path("x.tflite")}),
@@ -94,7 +94,7 @@ def test_an_origin_is_a_scheme_and_a_host(origin: str) -> None:
 
 
 def test_the_band_edge_follows_a_low_sample_rate() -> None:
-    assert PictureConfig(sample_rate=8_000).top_frequency == 4_000
+    assert SpectrogramConfig(sample_rate=8_000).top_frequency == 4_000
 
 
 @pytest.mark.parametrize(
@@ -106,6 +106,6 @@ def test_every_model_has_its_own_json(graph: str, card: str) -> None:
 
 
 @pytest.mark.parametrize("representation", ["linear", "chroma"])
-def test_a_picture_needs_bins(representation) -> None:
+def test_a_image_needs_bins(representation) -> None:
     with pytest.raises(UsageError, match=r"--max_frequency is 10: .*FFT bins"):
-        PictureConfig(representation=representation, min_frequency=9, max_frequency=10)
+        SpectrogramConfig(representation=representation, min_frequency=9, max_frequency=10)

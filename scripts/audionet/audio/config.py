@@ -1,4 +1,4 @@
-"""How sound becomes a picture."""
+"""How sound becomes an image."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ CHROMA_ROWS = 8
 
 
 @dataclass(frozen=True)
-class PictureConfig:
-    """How sound becomes a picture. Stored with every model, so that labelling renders alike.
+class SpectrogramConfig:
+    """How sound becomes an image. Stored with every model, so that labelling renders alike.
 
     Raises
     ------
     UsageError
-        If a value makes no picture; the message names the flag, the value and the rule.
+        If a value makes no image; the message names the flag, the value and the rule.
     """
 
     representation: Literal["mel", "linear", "chroma"] = setting(
         "mel", "what the rows are: mel bands, the FFT's own bins, or the twelve pitch classes (try --window_ms 128)"
     )
     sample_rate: int = setting(16_000, "samples a second that recordings are resampled to, Hz")
-    chunk_seconds: float = setting(3.0, "length of one chunk, and so of one picture, seconds")
+    chunk_seconds: float = setting(3.0, "length of one chunk, and so of one image, seconds")
     overlap: float = setting(0.0, "share of a chunk that the next one begins with again, 0 to 0.95")
     loudness: float | None = setting(
         None, "RMS level that each recording is brought to, dBFS, as far as its peak allows; none leaves it as it is"
@@ -42,10 +42,10 @@ class PictureConfig:
     window_ms: float = setting(25.0, "length of the Hann window, milliseconds")
     hop_ms: float = setting(10.0, "step between windows, milliseconds")
     n_mels: int = setting(128, "mel bands, one pixel row each")
-    min_frequency: float = setting(20.0, "lower edge of the picture (of the lowest mel band), Hz")
-    max_frequency: float = setting(7600.0, "upper edge of the picture (of the highest mel band), Hz")
-    dynamic_range_db: float = setting(80.0, "how far below the chunk's maximum the picture reaches, dB")
-    jpeg_quality: int = setting(95, "quality of the JPG pictures, 1 to 100")
+    min_frequency: float = setting(20.0, "lower edge of the image (of the lowest mel band), Hz")
+    max_frequency: float = setting(7600.0, "upper edge of the image (of the highest mel band), Hz")
+    dynamic_range_db: float = setting(80.0, "how far below the chunk's maximum the image reaches, dB")
+    jpeg_quality: int = setting(95, "quality of the JPG images, 1 to 100")
 
     def __post_init__(self) -> None:
         require(1_000 <= self.sample_rate <= 384_000, "sample_rate", self.sample_rate, "1000 to 384000")
@@ -79,7 +79,7 @@ class PictureConfig:
             len(self.bins) >= {"mel": 0, "linear": 8, "chroma": 1}[self.representation],
             "max_frequency",
             self.max_frequency,
-            "further above --min_frequency: there have to be FFT bins between them, and a linear picture needs 8",
+            "further above --min_frequency: there have to be FFT bins between them, and a linear image needs 8",
         )
         require(10 <= self.dynamic_range_db <= 200, "dynamic_range_db", self.dynamic_range_db, "10 to 200")
         require(1 <= self.jpeg_quality <= 100, "jpeg_quality", self.jpeg_quality, "1 to 100")
@@ -121,7 +121,7 @@ class PictureConfig:
 
     @property
     def frames(self) -> int:
-        """Pixel columns in a picture."""
+        """Pixel columns in an image."""
         return 1 + max(0, self.chunk_length - self.fft_length) // self.hop_length
 
     @property
@@ -132,13 +132,15 @@ class PictureConfig:
 
     @property
     def rows(self) -> int:
-        """Pixel rows in a picture."""
+        """Pixel rows in an image."""
         return {"mel": self.n_mels, "linear": len(self.bins), "chroma": 12 * CHROMA_ROWS}[self.representation]
 
 
-def picture_config_from(settings: Any, path: Path, remedy: str, error: type[Exception] = DatasetError) -> PictureConfig:
-    """Picture settings out of a JSON file; raise `error`, naming the file, if they are not this version's."""
+def spectrogram_config_from(
+    settings: Any, path: Path, remedy: str, error: type[Exception] = DatasetError
+) -> SpectrogramConfig:
+    """Image settings out of a JSON file; raise `error`, naming the file, if they are not this version's."""
     try:
-        return from_json(PictureConfig, settings)
+        return from_json(SpectrogramConfig, settings)
     except UsageError as why:
-        raise error(f"{printable(path)}: its picture settings are not usable ({why}): {remedy}") from None
+        raise error(f"{printable(path)}: its image settings are not usable ({why}): {remedy}") from None

@@ -1,4 +1,4 @@
-"""Levels as pictures in viridis, and back."""
+"""Levels as images in viridis, and back."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import io
 import numpy as np
 from PIL import Image
 
-from audionet.audio.config import PictureConfig
+from audionet.audio.config import SpectrogramConfig
 from audionet.audio.spectrogram import level
 from audionet.errors import DatasetError
 from audionet.utils.arrays import FloatArray, Int16Array, UInt8Array
@@ -33,33 +33,33 @@ VIRIDIS: UInt8Array = np.frombuffer(
 
 
 def colour(level: FloatArray) -> Image.Image:
-    """A level of 0 to 1, shape (rows, frames), as a picture in viridis with the lowest row at the bottom."""
-    picture = Image.fromarray(np.rint(level[::-1] * 255).astype(np.uint8))
-    picture.putpalette(VIRIDIS.tobytes())
-    return picture.convert("RGB")  # ten times as fast as NumPy's indexing
+    """A level of 0 to 1, shape (rows, frames), as an image in viridis with the lowest row at the bottom."""
+    image = Image.fromarray(np.rint(level[::-1] * 255).astype(np.uint8))
+    image.putpalette(VIRIDIS.tobytes())
+    return image.convert("RGB")  # ten times as fast as NumPy's indexing
 
 
-def render(samples: Int16Array, config: PictureConfig) -> bytes:
-    """The JPG picture of a chunk: the only way sound enters a network here, in training and in labelling."""
+def render(samples: Int16Array, config: SpectrogramConfig) -> bytes:
+    """The JPG image of a chunk: the only way sound enters a network here, in training and in labelling."""
     buffer = io.BytesIO()
     colour(level(samples, config)).save(buffer, "JPEG", quality=config.jpeg_quality)
     return buffer.getvalue()
 
 
 def decode(jpg: bytes) -> Image.Image:
-    """A picture from its JPG bytes, as RGB.
+    """An image from its JPG bytes, as RGB.
 
     Raises
     ------
     DatasetError
-        If the bytes are no complete picture.
+        If the bytes are no complete image.
     """
     try:
-        with Image.open(io.BytesIO(jpg)) as picture:
-            picture.load()
-            return picture if picture.mode == "RGB" else picture.convert("RGB")
+        with Image.open(io.BytesIO(jpg)) as image:
+            image.load()
+            return image if image.mode == "RGB" else image.convert("RGB")
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
-        raise DatasetError("is not a picture that can be read: data_maker.py --force makes it again") from None
+        raise DatasetError("is not an image that can be read: data_maker.py --force makes it again") from None
 
 
 # Viridis grows lighter all along its scale (but for rounding), so a pixel's luma alone tells its level.
@@ -67,6 +67,6 @@ _LUMA = np.maximum.accumulate(VIRIDIS @ np.array([0.299, 0.587, 0.114])) + 1e-9 
 LEVEL_OF_LUMA = np.interp(np.arange(256), _LUMA, np.linspace(0, 1, 256)).astype(np.float32)
 
 
-def level_of(picture: Image.Image) -> FloatArray:
+def level_of(image: Image.Image) -> FloatArray:
     """Undo `colour`: levels of 0 to 1, shape (rows, frames), the lowest row first."""
-    return np.take(LEVEL_OF_LUMA, np.asarray(picture.convert("L"))[::-1])
+    return np.take(LEVEL_OF_LUMA, np.asarray(image.convert("L"))[::-1])

@@ -1,4 +1,4 @@
-"""What a picture says: the network's input, and statistics that need no network."""
+"""What an image says: the network's input, and statistics that need no network."""
 
 from __future__ import annotations
 
@@ -13,25 +13,25 @@ from audionet.audio.image import decode, level_of
 from audionet.utils.arrays import FloatArray, UInt8Array
 
 BANDS = 128
-"""Bands that statistics are taken over; pictures of another height are resized."""
+"""Bands that statistics are taken over; images of another height are resized."""
 
 BAND_STATISTICS_WIDTH = 2 * BANDS
 COEFFICIENTS = 20
 MFCC_STATISTICS_WIDTH = 2 * COEFFICIENTS
 
 STATISTICS_WIDTHS = {"bands": BAND_STATISTICS_WIDTH, "mfcc": MFCC_STATISTICS_WIDTH}
-"""The statistics of a picture that may join a network's features, and how many numbers they are."""
+"""The statistics of an image that may join a network's features, and how many numbers they are."""
 
 
-class PictureFeatures(NamedTuple):
-    """One picture, ready for a backbone.
+class ImageFeatures(NamedTuple):
+    """One image, ready for a backbone.
 
     Attributes
     ----------
     size : (int, int)
-        Width and height of the picture itself.
+        Width and height of the image itself.
     pixels : ndarray of uint8, shape (1, height, width, 3)
-        The picture at the backbone's input size, RGB.
+        The image at the backbone's input size, RGB.
     band_statistics : ndarray of float32, shape (256,)
         Mean, then standard deviation, over time of the level (0 to 1) in each band.
     mfcc_statistics : ndarray of float32, shape (40,)
@@ -48,8 +48,8 @@ class PictureFeatures(NamedTuple):
         return {"bands": self.band_statistics, "mfcc": self.mfcc_statistics}[kind]
 
 
-def picture_features(jpg: bytes, input_size: tuple[int, int]) -> PictureFeatures:
-    """Everything a model is shown of a picture.
+def image_features(jpg: bytes, input_size: tuple[int, int]) -> ImageFeatures:
+    """Everything a model is shown of an image.
 
     Parameters
     ----------
@@ -61,17 +61,17 @@ def picture_features(jpg: bytes, input_size: tuple[int, int]) -> PictureFeatures
     Raises
     ------
     DatasetError
-        If the bytes are no picture.
+        If the bytes are no image.
     """
-    picture = decode(jpg)
-    size = picture.size
+    image = decode(jpg)
+    size = image.size
     height, width = input_size
-    pixels = np.asarray(picture.resize((width, height), Image.Resampling.BILINEAR))[None]
-    if picture.height != BANDS:
-        picture = picture.resize((picture.width, BANDS), Image.Resampling.BILINEAR)
-    level = level_of(picture)
+    pixels = np.asarray(image.resize((width, height), Image.Resampling.BILINEAR))[None]
+    if image.height != BANDS:
+        image = image.resize((image.width, BANDS), Image.Resampling.BILINEAR)
+    level = level_of(image)
     mean, deviation = _mean_and_deviation(np.concatenate([level, cosine_transform() @ level]))
-    return PictureFeatures(
+    return ImageFeatures(
         size,
         pixels,
         np.concatenate([mean[:BANDS], deviation[:BANDS]]),
@@ -79,7 +79,7 @@ def picture_features(jpg: bytes, input_size: tuple[int, int]) -> PictureFeatures
     )
 
 
-def model_inputs(features: PictureFeatures, statistics: str | None) -> tuple[NDArray[Any], ...]:
+def model_inputs(features: ImageFeatures, statistics: str | None) -> tuple[NDArray[Any], ...]:
     """The inputs of an exported model, in its order: the pixels and, where it takes some, statistics."""
     return (features.pixels,) if statistics is None else (features.pixels, features.statistics(statistics)[None])
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from audionet.audio.config import PictureConfig
+from audionet.audio.config import SpectrogramConfig
 from audionet.audio.decoding import open_sound
 from audionet.audio.resampling import SECTION_SECONDS, resampled, until_damage
 from audionet.audio.samples import SILENCE_PEAK, to_int16
@@ -36,7 +36,7 @@ class Chunk:
     start : float
         Seconds from the recording's beginning.
     samples : ndarray of int16, shape (chunk_length,)
-        Mono, at the picture's sample rate; zeros after the recording's end.
+        Mono, at the image's sample rate; zeros after the recording's end.
     """
 
     index: int
@@ -46,7 +46,7 @@ class Chunk:
 
 @dataclass(frozen=True)
 class Span:
-    """The part of a recording that is cut into chunks, in samples at the picture's rate, and its gain."""
+    """The part of a recording that is cut into chunks, in samples at the image's rate, and its gain."""
 
     start: int = 0
     stop: int | None = None
@@ -82,7 +82,7 @@ class Recording:
     ----------
     path : Path
         A file that libsndfile or ffmpeg decodes: any rate, any number of channels (they are averaged).
-    config : PictureConfig
+    config : SpectrogramConfig
         Gives the sample rate and the chunk's length and step; loudness and trimming take a pass of their own.
     span : Span, optional
         What that pass found, where it has been made.
@@ -99,7 +99,7 @@ class Recording:
         Chunks that came before it are sound.
     """
 
-    def __init__(self, path: Path, config: PictureConfig, span: Span | None = None) -> None:
+    def __init__(self, path: Path, config: SpectrogramConfig, span: Span | None = None) -> None:
         self.path = path
         self.config = config
         self.seconds = 0.0
@@ -147,12 +147,12 @@ class Recording:
             raise damage
 
 
-def needs_levels(config: PictureConfig) -> bool:
+def needs_levels(config: SpectrogramConfig) -> bool:
     """Whether a recording has to be measured before it can be cut."""
     return config.loudness is not None or config.trim_silence is not None
 
 
-def measure(path: Path, config: PictureConfig, section: int = 0, sections: int | None = None) -> Levels:
+def measure(path: Path, config: SpectrogramConfig, section: int = 0, sections: int | None = None) -> Levels:
     """How loud a recording is from a section on, over so many sections or to where it ends or is damaged."""
     rate = config.sample_rate
     left = math.inf if sections is None else sections * SECTION_SECONDS
@@ -174,7 +174,7 @@ def measure(path: Path, config: PictureConfig, section: int = 0, sections: int |
     return Levels(np.concatenate(squares) if squares else np.zeros(0), samples, peak)
 
 
-def span_of(levels: Sequence[Levels], config: PictureConfig) -> Span:
+def span_of(levels: Sequence[Levels], config: SpectrogramConfig) -> Span:
     """What to cut of a recording, and how loud to make it, given the levels of its stretches from first to last."""
     squares = np.concatenate([part.squares for part in levels]) if levels else np.zeros(0)
     peak = max((part.peak for part in levels), default=0.0)

@@ -1,4 +1,4 @@
-"""Chunks to pictures and back: mel, linear or chroma spectrograms in viridis, one pixel column a frame."""
+"""Chunks to images and back: mel, linear or chroma spectrograms in viridis, one pixel column a frame."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import functools
 import numpy as np
 from numpy.typing import NDArray
 
-from audionet.audio.config import CHROMA_ROWS, PictureConfig
+from audionet.audio.config import CHROMA_ROWS, SpectrogramConfig
 from audionet.utils.arrays import FloatArray, Int16Array
 
 
@@ -24,7 +24,7 @@ def mel_to_hz(mel: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 @functools.lru_cache(maxsize=8)
-def mel_filterbank(config: PictureConfig) -> FloatArray:
+def mel_filterbank(config: SpectrogramConfig) -> FloatArray:
     """Triangular mel filters of equal area (Slaney's normalisation).
 
     Returns
@@ -41,7 +41,7 @@ def mel_filterbank(config: PictureConfig) -> FloatArray:
 
 
 @functools.lru_cache(maxsize=8)
-def _window(config: PictureConfig) -> FloatArray:
+def _window(config: SpectrogramConfig) -> FloatArray:
     """A periodic Hann window, centred in the FFT."""
     length, fft = config.window_length, config.fft_length
     hann = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(length) / length)
@@ -50,7 +50,7 @@ def _window(config: PictureConfig) -> FloatArray:
 
 
 @functools.lru_cache(maxsize=8)
-def chroma_filterbank(config: PictureConfig) -> FloatArray:
+def chroma_filterbank(config: SpectrogramConfig) -> FloatArray:
     """Weights that sum an FFT's bins into pitch classes, most weight around 440 Hz (Ellis, Chroma Analysis, 2007).
 
     Returns
@@ -70,7 +70,7 @@ def chroma_filterbank(config: PictureConfig) -> FloatArray:
     return from_c
 
 
-def power_spectrum(samples: Int16Array | FloatArray, config: PictureConfig) -> FloatArray:
+def power_spectrum(samples: Int16Array | FloatArray, config: SpectrogramConfig) -> FloatArray:
     """Power in each FFT bin over time.
 
     Parameters
@@ -92,18 +92,18 @@ def power_spectrum(samples: Int16Array | FloatArray, config: PictureConfig) -> F
     return power
 
 
-def mel_power(samples: Int16Array | FloatArray, config: PictureConfig) -> FloatArray:
+def mel_power(samples: Int16Array | FloatArray, config: SpectrogramConfig) -> FloatArray:
     """Power in each mel band over time, shape (n_mels, frames); the lowest band first."""
     return np.ascontiguousarray((power_spectrum(samples, config) @ mel_filterbank(config)).T)
 
 
-def linear_power(samples: Int16Array | FloatArray, config: PictureConfig) -> FloatArray:
+def linear_power(samples: Int16Array | FloatArray, config: SpectrogramConfig) -> FloatArray:
     """Power in each FFT bin between the lower and the upper frequency, shape (bins, frames); the lowest first."""
     bins = config.bins
     return np.ascontiguousarray(power_spectrum(samples, config)[:, bins.start : bins.stop].T)
 
 
-def chroma(samples: Int16Array | FloatArray, config: PictureConfig) -> FloatArray:
+def chroma(samples: Int16Array | FloatArray, config: SpectrogramConfig) -> FloatArray:
     """Power in each pitch class over time, shape (12, frames), from C on, of the frequencies asked for."""
     power, bins = power_spectrum(samples, config), config.bins
     weights = chroma_filterbank(config)[bins.start : bins.stop]
@@ -126,8 +126,8 @@ def chroma_level(power: FloatArray, dynamic_range_db: float) -> FloatArray:
     return level
 
 
-def level(samples: Int16Array | FloatArray, config: PictureConfig) -> FloatArray:
-    """What a picture shows: a level of 0 to 1, shape (rows, frames), the lowest row first."""
+def level(samples: Int16Array | FloatArray, config: SpectrogramConfig) -> FloatArray:
+    """What an image shows: a level of 0 to 1, shape (rows, frames), the lowest row first."""
     if config.representation == "chroma":
         return np.repeat(chroma_level(chroma(samples, config), config.dynamic_range_db), CHROMA_ROWS, axis=0)
     power = mel_power if config.representation == "mel" else linear_power

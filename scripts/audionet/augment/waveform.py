@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 import soundfile
 
-from audionet.audio.config import PictureConfig
+from audionet.audio.config import SpectrogramConfig
 from audionet.audio.decoding import AUDIO_SUFFIXES, open_sound
 from audionet.audio.recording import SILENT, Recording
 from audionet.audio.samples import to_float, to_int16
@@ -180,7 +180,7 @@ def _noise_of(path: Path, rate: int) -> Int16Array:
     """What can be heard of a recording of noise, its first ten minutes."""
     chunks: list[Int16Array] = []
     with contextlib.suppress(RecordingError):  # found usable before the work; damage behind that does not matter
-        recording = Recording(path, PictureConfig(sample_rate=rate, chunk_seconds=0.1))
+        recording = Recording(path, SpectrogramConfig(sample_rate=rate, chunk_seconds=0.1))
         for chunk in recording.chunks(0, _LONGEST_NOISE_CHUNKS):
             chunks.append(chunk.samples)
     return np.concatenate(chunks) if chunks else np.zeros(1, np.int16)

@@ -1,4 +1,4 @@
-"""Pictures to bottleneck features: what the cache lacks is computed, by as many processes as there are."""
+"""Images to bottleneck features: what the cache lacks is computed, by as many processes as there are."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from audionet.audio.network_input import PictureFeatures, picture_features
+from audionet.audio.network_input import ImageFeatures, image_features
 from audionet.backbones.cache import CACHE_FORMAT, KEY_BYTES, Bottleneck, Cache, Records, content_key
 from audionet.backbones.litert import AT_A_TIME, Runner
 from audionet.backbones.registry import Backbone
 from audionet.backbones.tf_runtime import gpus, import_tensorflow, mixed_precision, shared, training_strategy
-from audionet.data.dataset import Picture
+from audionet.data.dataset import ChunkImage
 from audionet.errors import DatasetError
 from audionet.utils.arrays import FloatArray, UInt8Array
 from audionet.utils.console import progress, warn
@@ -36,25 +36,25 @@ _SAVE_SECONDS = 10.0  # what a killed run loses at most
 
 @dataclass(frozen=True)
 class Bottlenecks:
-    """Features of pictures, row for row.
+    """Features of images, row for row.
 
     Attributes
     ----------
-    pictures : list of Picture
+    images : list of Image
         Those that could be read.
-    keys : ndarray of V16, shape (len(pictures),)
-        What stands for each picture's content.
+    keys : ndarray of V16, shape (len(images),)
+        What stands for each image's content.
     records : Records
         Their bottlenecks.
     computed, cached : int
-        How many different pictures were computed, and how many were in the cache.
+        How many different images were computed, and how many were in the cache.
     seconds : float
         Time spent computing them.
     engine : str
         What computed them: ``LiteRT`` or ``GPU``.
     """
 
-    pictures: list[Picture]
+    images: list[ChunkImage]
     keys: NDArray[np.void]
     records: Records
     computed: int
@@ -64,20 +64,20 @@ class Bottlenecks:
 
 
 def bottlenecks_of(
-    pictures: Iterable[Picture],
+    images: Iterable[ChunkImage],
     backbone: Backbone | None,
     cache_dir: Path,
     workers: int,
     scheduler: str | None = None,
 ) -> Bottlenecks:
-    """Features of all pictures, from the cache where it has them. Unreadable pictures are said and left out.
+    """Features of all images, from the cache where it has them. Unreadable images are said and left out.
 
     A backbone runs on the GPU where TensorFlow finds one, and as LiteRT on all cores elsewhere; the two differ by
     rounding, so that each has a cache of its own.
 
     Parameters
     ----------
-    pictures : iterable of Picture
+    images : iterable of Image
     backbone : Backbone or None
         Without one, only the statistics that need no network.
     cache_dir : Path
@@ -90,23 +90,23 @@ def bottlenecks_of(
     Raises
     ------
     DatasetError
-        If no picture can be read.
+        If no image can be read.
     """
     engine = "GPU" if backbone and not scheduler and gpus() else "LiteRT"
     name = f"{backbone.name}-{backbone.identity[:12]}" if backbone else "statistics"
     name += "-gpu" if engine == "GPU" else ""
     cache = Cache(cache_dir / f"{name}-v{CACHE_FORMAT}", backbone.width if backbone else 0)
-    readable: list[Picture] = []
+    readable: list[ChunkImage] = []
     contents = bytearray()
-    for picture in pictures:
+    for image in images:
         try:
-            contents += content_key(picture.path.read_bytes())
+            contents += content_key(image.path.read_bytes())
         except OSError as error:
-            warn(f"{picture.path}: cannot be read ({error.strerror}); left out")
+            warn(f"{image.path}: cannot be read ({error.strerror}); left out")
             continue
-        readable.append(picture)
+        readable.append(image)
     keys = np.frombuffer(contents, f"V{KEY_BYTES}")
-    missing: dict[bytes, Picture] = {}
+    missing: dict[bytes, ChunkImage] = {}
     for i in np.flatnonzero(cache.missing(keys)):
         missing.setdefault(keys[i].tobytes(), readable[i])
     started = time.perf_counter()
@@ -116,28 +116,28 @@ def bottlenecks_of(
         kept = np.flatnonzero(~cache.missing(keys))
         readable, keys = [readable[i] for i in kept], keys[kept]
     if not readable:
-        raise DatasetError("none of the pictures can be read: make them again with data_maker.py --force")
+        raise DatasetError("none of the images can be read: make them again with data_maker.py --force")
     different = len(np.unique(keys)) + len(unreadable)
     return Bottlenecks(readable, keys, cache.records(keys), len(missing), different - len(missing), seconds, engine)
 
 
 class Task(NamedTuple):
-    """Pictures for one worker to compute, and the network to do it with, if any."""
+    """Images for one worker to compute, and the network to do it with, if any."""
 
-    pictures: list[Path]
+    images: list[Path]
     network: Path | None
     input_size: tuple[int, int]
 
 
 def compute(task: Task) -> list[Bottleneck | str]:
-    """The features of each picture, or why it has none."""
-    # All pictures first, then the network on all: taking turns, each would push the other out of the cache.
-    found = [_features(path, task.input_size) for path in task.pictures]
+    """The features of each image, or why it has none."""
+    # All images first, then the network on all: taking turns, each would push the other out of the cache.
+    found = [_features(path, task.input_size) for path in task.images]
     return _with_network(found, lambda pixels: _network_features(pixels, task.network))
 
 
 def _with_network(
-    found: list[PictureFeatures | str], network: Callable[[UInt8Array], FloatArray]
+    found: list[ImageFeatures | str], network: Callable[[UInt8Array], FloatArray]
 ) -> list[Bottleneck | str]:
     pixels = [features.pixels for features in found if not isinstance(features, str)]
     computed = iter(network(np.concatenate(pixels)) if pixels else ())
@@ -153,9 +153,9 @@ def _network_features(pixels: UInt8Array, network: Path | None) -> FloatArray:
     return _runner(network).features(pixels, AT_A_TIME) if network else np.empty((len(pixels), 0), np.float32)
 
 
-def _features(path: Path, input_size: tuple[int, int]) -> PictureFeatures | str:
+def _features(path: Path, input_size: tuple[int, int]) -> ImageFeatures | str:
     try:
-        return picture_features(path.read_bytes(), input_size)
+        return image_features(path.read_bytes(), input_size)
     except OSError as error:
         return f"cannot be read ({error.strerror})"
     except DatasetError as error:
@@ -163,7 +163,7 @@ def _features(path: Path, input_size: tuple[int, int]) -> PictureFeatures | str:
 
 
 def _split(task: Task) -> list[Task]:
-    return [task._replace(pictures=[path]) for path in task.pictures]
+    return [task._replace(images=[path]) for path in task.images]
 
 
 _of_thread = threading.local()  # a Dask worker may run several tasks at a time; a network runs one
@@ -178,14 +178,14 @@ def _runner(network: Path) -> Runner:
 
 
 def _on_gpu(tasks: list[Task], backbone: Backbone) -> Generator[tuple[Task, list[Bottleneck | str]], None, None]:
-    """Pictures decoded by threads, a few batches ahead of the network."""
+    """Images decoded by threads, a few batches ahead of the network."""
     network = accelerated(backbone)
     with ThreadPoolExecutor(available_cores()) as threads:
-        waiting: deque[tuple[Task, list[Future[PictureFeatures | str]]]] = deque()
+        waiting: deque[tuple[Task, list[Future[ImageFeatures | str]]]] = deque()
         source = iter(tasks)
         while True:
             for task in itertools.islice(source, _BATCHES_AHEAD - len(waiting)):
-                waiting.append((task, [threads.submit(_features, path, task.input_size) for path in task.pictures]))
+                waiting.append((task, [threads.submit(_features, path, task.input_size) for path in task.images]))
             if not waiting:
                 return
             task, decoded = waiting.popleft()
@@ -198,21 +198,21 @@ def _on_cores(
     with worker_pool(min(workers, len(tasks)), scheduler, folders) as pool:
         for task, rows in map_unordered(pool, compute, tasks, _split):
             if isinstance(rows, WorkerDied):
-                yield task, ["ended the worker process, twice" for _ in task.pictures]
+                yield task, ["ended the worker process, twice" for _ in task.images]
             else:
                 yield task, rows
 
 
 def _compute(
-    missing: dict[bytes, Picture],
+    missing: dict[bytes, ChunkImage],
     backbone: Backbone | None,
     cache: Cache,
     workers: int,
     scheduler: str | None,
     engine: str,
 ) -> set[bytes]:
-    """Fill the cache; returns the keys of pictures that cannot be read."""
-    place = {picture.path.absolute(): key for key, picture in missing.items()}
+    """Fill the cache; returns the keys of images that cannot be read."""
+    place = {image.path.absolute(): key for key, image in missing.items()}
     paths = list(place)
     network = backbone.path.absolute() if backbone else None
     size = backbone.input_size if backbone else _NO_SIZE
@@ -226,9 +226,9 @@ def _compute(
         results = _on_gpu(tasks, backbone)
     else:
         results = _on_cores(tasks, workers, scheduler, folders)
-    with contextlib.closing(results), progress("Bottlenecks", "pictures", len(paths)) as advance:
+    with contextlib.closing(results), progress("Bottlenecks", "images", len(paths)) as advance:
         for task, rows in results:
-            for path, bottleneck in zip(task.pictures, rows, strict=True):
+            for path, bottleneck in zip(task.images, rows, strict=True):
                 if isinstance(bottleneck, str):
                     unreadable.add(place[path])
                     warn(f"{path}: {bottleneck}; left out")

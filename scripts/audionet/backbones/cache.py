@@ -1,6 +1,6 @@
 """Bottlenecks on disk: each computed once, kept in few files, read row by row as training wants them.
 
-The cache of a backbone is a folder of ``.npy`` files, each one array of records (key, picture size, network
+The cache of a backbone is a folder of ``.npy`` files, each one array of records (key, image size, network
 features in fp16, band statistics, MFCC statistics), written whole. NumPy opens them, and any row is read at its
 place. Arrow and Parquet were the alternatives: Parquet has to be decoded before a row can be had, and Arrow's column of
 lists would be read just like this, for one dependency more.
@@ -38,17 +38,17 @@ _ROWS_AT_ONCE = 128
 
 
 def content_key(jpg: bytes) -> bytes:
-    """Sixteen bytes that stand for a picture's content."""
+    """Sixteen bytes that stand for an image's content."""
     return hashlib.blake2b(jpg, digest_size=KEY_BYTES).digest()
 
 
 class Bottleneck(NamedTuple):
-    """What is kept of one picture.
+    """What is kept of one image.
 
     Attributes
     ----------
     size : (int, int)
-        Width and height of the picture, pixels.
+        Width and height of the image, pixels.
     network : ndarray of float32, shape (width,)
         The backbone's features; empty where there is no backbone.
     band_statistics, mfcc_statistics : ndarray of float32

@@ -27,7 +27,7 @@ class Original:
     Attributes
     ----------
     function : callable
-        Pictures, float32 (n, height, width, 3) of 0 to 255, to features, (n, width).
+        Images, float32 (n, height, width, 3) of 0 to 255, to features, (n, width).
     input_size : (int, int)
         Height and width, pixels.
     owner : object
@@ -58,7 +58,7 @@ def convert(
     input_size : (int, int)
         Height and width.
     samples : ndarray of uint8, shape (n, height, width, 3)
-        Pictures on which the converted network must agree with `function`.
+        Images on which the converted network must agree with `function`.
     name : str
         For error messages.
     quantise : bool
@@ -76,7 +76,7 @@ def convert(
     Raises
     ------
     BackboneError
-        If the function does not take such pictures, gives no feature vector, or cannot be converted.
+        If the function does not take such images, gives no feature vector, or cannot be converted.
     """
     tf = import_tensorflow()
     from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
@@ -88,14 +88,14 @@ def convert(
             concrete = traced.get_concrete_function(spec)
     except UsageError:
         raise
-    except Exception as error:  # a network that does not take such a picture fails in its own words
+    except Exception as error:  # a network that does not take such an image fails in its own words
         raise BackboneError(
-            f"{name} does not take a picture of {input_size[0]} x {input_size[1]} ({first_line(error)})"
+            f"{name} does not take an image of {input_size[0]} x {input_size[1]} ({first_line(error)})"
         ) from None
     shapes = [output.shape for output in tf.nest.flatten(concrete.structured_outputs)]
     if len(shapes) != 1 or shapes[0].rank != 2 or shapes[0][1] is None:
         given = ", ".join(map(str, shapes))
-        raise BackboneError(f"{name} is no feature-vector backbone: it gives {given}, not one (pictures, width)")
+        raise BackboneError(f"{name} is no feature-vector backbone: it gives {given}, not one (images, width)")
     reference = np.concatenate([tf.nest.flatten(concrete(tf.constant(sample[None])))[0].numpy() for sample in samples])
     frozen = convert_variables_to_constants_v2(concrete)
     best: tuple[bytes, str, float] | None = None

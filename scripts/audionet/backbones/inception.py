@@ -1,4 +1,4 @@
-"""Inception-v3 for pictures of sound: which layer is tapped, and how what it says over time becomes one vector."""
+"""Inception-v3 for images of sound: which layer is tapped, and how what it says over time becomes one vector."""
 
 from __future__ import annotations
 

@@ -13,13 +13,13 @@ from audionet.utils.console import native_stderr_muted
 from audionet.utils.text import printable
 
 AT_A_TIME = 8
-"""Pictures in one run of a network; more gain nothing."""
+"""Images in one run of a network; more gain nothing."""
 
 
 class Runner:
     """A loaded LiteRT model. One thread at a time may call it; give each thread its own.
 
-    Each picture's outputs are the same to the last bit in a batch as alone, and come up to a third sooner: the weights
+    Each image's outputs are the same to the last bit in a batch as alone, and come up to a third sooner: the weights
     are fetched from memory once for all of them.
 
     Parameters
@@ -27,7 +27,7 @@ class Runner:
     path : Path
         A .tflite file.
     threads : int
-        Threads inside the network. On several pictures, one thread in each of several runners is faster
+        Threads inside the network. On several images, one thread in each of several runners is faster
         than several threads in one.
     held : bool
         Whether to read the file into memory, not to map it: mapped, a file that is cut short while the network is in
@@ -69,11 +69,11 @@ class Runner:
 
     @property
     def output_width(self) -> int:
-        """Numbers in the first output, of one picture."""
+        """Numbers in the first output, of one image."""
         return int(np.prod(self._outputs[0]["shape"])) // int(self._inputs[0]["shape"][0])
 
     def _takes(self, batch: int) -> bool:
-        """Make room for a batch; False, and only for one picture, where the graph's layers do not all follow."""
+        """Make room for a batch; False, and only for one image, where the graph's layers do not all follow."""
         if batch == self._inputs[0]["shape"][0]:
             return True
         if not self._grows:

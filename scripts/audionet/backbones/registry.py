@@ -50,7 +50,7 @@ class Backbone:
     width : int
         Numbers in the network's features.
     statistics : str or None
-        Those of the picture, "bands" or "mfcc", that the bottleneck joins to the network's features.
+        Those of the image, "bands" or "mfcc", that the bottleneck joins to the network's features.
     arithmetic : str
         ``int8`` or ``float32``.
     cosine : float
@@ -110,7 +110,7 @@ def prepare(
     input_side : int or None
         Input height and width for a network that does not say.
     samples : callable
-        Gives some of the user's pictures at an input size, uint8 (n, height, width, 3): the quantised network
+        Gives some of the user's images at an input size, uint8 (n, height, width, 3): the quantised network
         must agree with the original on them, else it stays in float32.
     endpoint : str, optional
         Layer to take features from, in place of the backbone's own.
@@ -172,9 +172,9 @@ def from_model(model: Any, name: str, statistics: str | None, samples: UInt8Arra
         Pixels of 0 to 255 to features.
     name : str
     statistics : str or None
-        Those of the picture that the top is given too.
+        Those of the image that the top is given too.
     samples : ndarray of uint8, shape (n, height, width, 3)
-        Pictures on which the converted network must agree with the original.
+        Images on which the converted network must agree with the original.
     folder : Path
         Where the converted network goes.
 

@@ -36,7 +36,7 @@ class ModelArrays:
         Scores, ascending, of voices that were left out (the best, and for every voice that each might have been
         taken for), and the best scores of known voices in the validation set.
     seen : ndarray of uint64, shape (n,)
-        What stands for the content of each picture that took part in training or validation, ascending.
+        What stands for the content of each image that took part in training or validation, ascending.
     baseline : Head or None
         The top on MFCC statistics.
     """
@@ -49,7 +49,7 @@ class ModelArrays:
     baseline: Head | None
 
     def has_seen(self, keys: NDArray[np.uint64]) -> bool:
-        """Whether any of these pictures took part in training or validation."""
+        """Whether any of these images took part in training or validation."""
         places = np.searchsorted(self.seen, keys)
         inside = places < len(self.seen)
         return bool((self.seen[places[inside]] == keys[inside]).any())

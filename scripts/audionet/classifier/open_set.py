@@ -12,7 +12,7 @@ import numpy as np
 
 from audionet.classifier.head import Layer, standardisation
 from audionet.classifier.prototypes import Voices, embed, voices_of
-from audionet.data.dataset import Picture
+from audionet.data.dataset import ChunkImage
 from audionet.metrics.accuracy import Groups
 from audionet.utils.arrays import FloatArray, IntArray, evenly
 
@@ -241,25 +241,25 @@ def needed_for(trials: Trials, rate: float) -> int:
     return int(np.ceil(1 / (rate * float(trials.shares.mean())))) - 1
 
 
-def stretches_of(pictures: Sequence[Picture]) -> list[Hashable]:
+def stretches_of(images: Sequence[ChunkImage]) -> list[Hashable]:
     """Which chunks are judged together: a few that follow each other in one recording."""
-    return [(picture.label, picture.recording, picture.index // STRETCH_CHUNKS) for picture in pictures]
+    return [(image.label, image.recording, image.index // STRETCH_CHUNKS) for image in images]
 
 
-def some_stretches(pictures: Sequence[Picture], labels: IntArray) -> IntArray:
+def some_stretches(images: Sequence[ChunkImage], labels: IntArray) -> IntArray:
     """Whole stretches of each label, evenly chosen where there are more chunks than comparing voices needs.
 
     Parameters
     ----------
-    pictures : sequence of Picture
-    labels : ndarray of int64, shape (len(pictures),)
+    images : sequence of Image
+    labels : ndarray of int64, shape (len(images),)
 
     Returns
     -------
     ndarray of int64
-        Places among the pictures, in order.
+        Places among the images, in order.
     """
-    stretches = Groups(stretches_of(pictures))
+    stretches = Groups(stretches_of(images))
     present = np.unique(labels)
     of_stretch = np.empty(len(stretches.names), np.int64)
     of_stretch[stretches.member] = labels

@@ -9,11 +9,11 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
-from audionet.audio.config import PictureConfig
+from audionet.audio.config import SpectrogramConfig
 from audionet.augment.config import AugmentConfig
 from audionet.data.config import DataConfig
 from audionet.data.contact_sheet import write_gallery
-from audionet.data.dataset import find_pictures
+from audionet.data.dataset import find_images
 from audionet.data.render import Result, render_folder
 from audionet.errors import DatasetError
 from audionet.utils.console import Parser
@@ -24,23 +24,23 @@ from audionet.utils.text import count, printable, table
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = Parser(__doc__.partition("\n")[0])
     add_flags(parser, DataConfig)
-    add_flags(parser, PictureConfig)
+    add_flags(parser, SpectrogramConfig)
     add_flags(parser, AugmentConfig)
     return parser.parse_args(argv)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     flags = parse_args(argv)
-    data, picture = from_flags(DataConfig, flags), from_flags(PictureConfig, flags)
+    data, spectrogram = from_flags(DataConfig, flags), from_flags(SpectrogramConfig, flags)
     augment = from_flags(AugmentConfig, flags)
     where = data.scheduler or f"{data.workers} workers"
-    print(f"Recordings in {printable(data.audio_dir)}, {picture.chunk_seconds:g} s a chunk, {printable(where)}")
-    result = render_folder(data, picture, augment)
+    print(f"Recordings in {printable(data.audio_dir)}, {spectrogram.chunk_seconds:g} s a chunk, {printable(where)}")
+    result = render_folder(data, spectrogram, augment)
     report(result, data)
     if not any(summary.chunks for summary in result.labels.values()):
         raise DatasetError("no recording could be used: the reasons are above")
     if data.gallery:
-        sheets = write_gallery(find_pictures(data.image_dir, least_labels=1), data.gallery_dir, picture)
+        sheets = write_gallery(find_images(data.image_dir, least_labels=1), data.gallery_dir, spectrogram)
         print(f"Gallery: {printable(data.gallery_dir)} ({count(len(sheets), 'sheet')})")
 
 
@@ -64,4 +64,4 @@ def report(result: Result, data: DataConfig) -> None:
         print(f"Removed {count(result.removed, 'file')} of recordings or settings that are gone.")
     else:
         print("Nothing to do: every recording is rendered with these settings.")
-    print(f"Chunks: {printable(data.wav_dir)}\nPictures: {printable(data.image_dir)}")
+    print(f"Chunks: {printable(data.wav_dir)}\nImages: {printable(data.image_dir)}")

@@ -15,7 +15,7 @@ from typing import Any
 from audionet.audio.decoding import AUDIO_SUFFIXES
 from audionet.data.naming import recording_name
 from audionet.errors import AudioNetError, DatasetError, RecordingError, UsageError
-from audionet.inference.clip import PICTURE_SUFFIXES
+from audionet.inference.clip import IMAGE_SUFFIXES
 from audionet.inference.config import LabelConfig
 from audionet.inference.diarization import track
 from audionet.inference.formatting import (
@@ -130,4 +130,4 @@ def expand(paths: Sequence[Path]) -> Iterator[Path]:
     """Folders become the clips in them; one without any stays, to be answered as what it is: no clip."""
     for path in paths:
         inside = (file for _, file in walk(path)) if path.is_dir() else iter(())
-        yield from [file for file in inside if file.suffix.lower() in AUDIO_SUFFIXES | PICTURE_SUFFIXES] or [path]
+        yield from [file for file in inside if file.suffix.lower() in AUDIO_SUFFIXES | IMAGE_SUFFIXES] or [path]

@@ -1,4 +1,4 @@
-"""Make a backbone from public recordings: Inception-v3 learns to hear in pictures of sound.
+"""Make a backbone from public recordings: Inception-v3 learns to hear in images of sound.
 
 Reads the datasets that a manifest names, and writes weights, their description and a model card to a folder that
 retrain.py --architecture takes. An interrupted training goes on where it was.

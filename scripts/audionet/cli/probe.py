@@ -14,7 +14,7 @@ from audionet.augment.distortion import CLEAN, TITLES
 from audionet.errors import UsageError
 from audionet.metrics.accuracy import Accuracy
 from audionet.probing.config import ProbeConfig
-from audionet.probing.probe import pictures_a_second, prepare_probing, probe
+from audionet.probing.probe import images_a_second, prepare_probing, probe
 from audionet.probing.results import Probing, TaskResult, as_json, as_markdown, put_into_card
 from audionet.utils.console import Parser
 from audionet.utils.files import make_writable_folder, write_json
@@ -37,7 +37,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     probing = prepare_probing(config)
     for note in probing.notes:
         print(note, flush=True)
-    speeds = [pictures_a_second(backbone, probing.samples) for backbone in probing.backbones]
+    speeds = [images_a_second(backbone, probing.samples) for backbone in probing.backbones]
     results = []
     for result in probe(probing):
         say(result, config.seed)
@@ -102,4 +102,4 @@ def say_backbones(probing: Probing, speeds: Sequence[float]) -> None:
         for backbone, speed in zip(probing.backbones, speeds, strict=True)
     ]
     print()
-    print(table(["backbone", "input", "width", "arithmetic", "pictures/s, one thread", "MB"], rows))
+    print(table(["backbone", "input", "width", "arithmetic", "images/s, one thread", "MB"], rows))

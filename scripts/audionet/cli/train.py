@@ -1,4 +1,4 @@
-"""Train a new top layer on a pretrained network, for the labels that the folders of pictures are named after.
+"""Train a new top layer on a pretrained network, for the labels that the folders of images are named after.
 
 Reads what data_maker.py made, keeps bottlenecks and converted networks for the next run, and writes the model
 that label_image.py loads.
@@ -58,7 +58,7 @@ def report(trained: Trained, config: RetrainConfig) -> None:
                 print(f"  {'':<16} per recording {result.recordings}")
         if test.baseline is None:
             print("  MFCC statistics  not measured: it takes mel spectrograms made by data_maker.py")
-    tested = {picture.label for picture in trained.data.split.sets["testing"]}
+    tested = {image.label for image in trained.data.split.sets["testing"]}
     if test is not None and (untested := len(trained.data.labels) - len(tested)):
         print(f"Note: {count(untested, 'label')} of {len(trained.data.labels)} had too few chunks to be in this test.")
     if heard := trained.data.split.heard_in_training:
@@ -74,9 +74,9 @@ def report(trained: Trained, config: RetrainConfig) -> None:
     if "unknown" in trained.data.labels:
         print(f"Note: a label is called unknown, which is also the answer for no label; for that, name it {UNKNOWN}.")
     if config.print_misclassified_test_images and test is not None:
-        print(f"Misclassified test pictures: {len(test.misclassified)}")
-        for picture, given in test.misclassified:
-            print(f"  {printable(picture.path)} taken for {printable(given)}")
+        print(f"Misclassified test images: {len(test.misclassified)}")
+        for image, given in test.misclassified:
+            print(f"  {printable(image.path)} taken for {printable(given)}")
 
 
 def unknown_voices(found: OpenSet) -> str:

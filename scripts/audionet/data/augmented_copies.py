@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import soundfile
 
-from audionet.audio.config import PictureConfig
+from audionet.audio.config import SpectrogramConfig
 from audionet.audio.image import render
 from audionet.audio.samples import wav_bytes
 from audionet.augment.config import MOST_VARIANTS, AugmentConfig
@@ -32,11 +32,11 @@ class VariantTask(NamedTuple):
     label: str
     variants: list[ChunkName]
     outputs: dict[Path, str]
-    config: PictureConfig
+    config: SpectrogramConfig
     recipe: Recipe
 
 
-def recipe_of(augment: AugmentConfig, config: PictureConfig, labels: Collection[str]) -> Recipe | None:
+def recipe_of(augment: AugmentConfig, config: SpectrogramConfig, labels: Collection[str]) -> Recipe | None:
     """How variants are to be made; None if none are asked for.
 
     Raises

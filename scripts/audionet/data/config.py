@@ -16,11 +16,11 @@ class DataConfig:
 
     audio_dir: Path = setting(TF_FILES / "data_audio", "recordings, one folder per label; never changed")
     wav_dir: Path = setting(TF_FILES / "data_wav", "where the WAV chunks go")
-    image_dir: Path = setting(TF_FILES / "data_image", "where the pictures and dataset.json go")
+    image_dir: Path = setting(TF_FILES / "data_image", "where the images and dataset.json go")
     workers: int = setting(available_cores(), "processes to render with")
     scheduler: str | None = setting(None, "address of a Dask cluster that renders instead, such as tcp://host:8786")
     force: bool = setting(False, "render everything again, changed or not")
-    gallery: bool = setting(False, "also write a contact sheet of each label's pictures")
+    gallery: bool = setting(False, "also write a contact sheet of each label's images")
     gallery_dir: Path = setting(TF_FILES / "gallery", "where contact sheets go")
 
     def __post_init__(self) -> None:

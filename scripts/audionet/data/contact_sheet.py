@@ -1,4 +1,4 @@
-"""Contact sheets: a label's pictures on one page, to see at a glance whether they make sense."""
+"""Contact sheets: a label's images on one page, to see at a glance whether they make sense."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from audionet.audio.config import PictureConfig
+from audionet.audio.config import SpectrogramConfig
 from audionet.audio.image import decode
 from audionet.audio.spectrogram import hz_to_mel
-from audionet.data.dataset import Picture, recordings_in
+from audionet.data.dataset import ChunkImage, recordings_in
 from audionet.data.naming import recording_name
 from audionet.errors import DatasetError
 from audionet.utils.arrays import evenly
@@ -31,25 +31,25 @@ _LEAST_BETWEEN_TICKS = 14
 
 
 class Tick(NamedTuple):
-    """A mark on the picture's left edge: its height, 0 at the bottom to 1 at the top, and what it says."""
+    """A mark on the image's left edge: its height, 0 at the bottom to 1 at the top, and what it says."""
 
     height: float
     text: str
 
 
-def write_gallery(pictures: Sequence[Picture], gallery_dir: Path, config: PictureConfig) -> list[Path]:
+def write_gallery(images: Sequence[ChunkImage], gallery_dir: Path, config: SpectrogramConfig) -> list[Path]:
     """Write a contact sheet for each label; returns the files."""
     make_folder(gallery_dir)
     written = []
-    for label, group in groupby(pictures, key=lambda picture: picture.label):
+    for label, group in groupby(images, key=lambda image: image.label):
         of_label = list(group)
         cells = []
-        for picture in chosen(of_label, config):
+        for image in chosen(of_label, config):
             try:
-                cells.append((caption(picture, config), decode(picture.path.read_bytes())))
+                cells.append((caption(image, config), decode(image.path.read_bytes())))
             except (OSError, DatasetError) as error:
-                warn(f"{picture.path}: {error}")
-        title = f"{printable(label)}: {len(cells)} of {len(of_label)} pictures, {recordings_in(of_label)} recordings"
+                warn(f"{image.path}: {error}")
+        title = f"{printable(label)}: {len(cells)} of {len(of_label)} images, {recordings_in(of_label)} recordings"
         path = gallery_dir / f"{recording_name(label)}.jpg"
         with atomic_path(path) as temporary:
             contact_sheet(title, cells, config).save(temporary, "JPEG", quality=92)
@@ -57,20 +57,20 @@ def write_gallery(pictures: Sequence[Picture], gallery_dir: Path, config: Pictur
     return written
 
 
-def chosen(pictures: Sequence[Picture], config: PictureConfig) -> list[Picture]:
-    """As many pictures as fit on a page, evenly from the first to the last."""
-    return [pictures[place] for place in evenly(len(pictures), _columns(config) * _ROWS)]
+def chosen(images: Sequence[ChunkImage], config: SpectrogramConfig) -> list[ChunkImage]:
+    """As many images as fit on a page, evenly from the first to the last."""
+    return [images[place] for place in evenly(len(images), _columns(config) * _ROWS)]
 
 
-def caption(picture: Picture, config: PictureConfig) -> str:
+def caption(image: ChunkImage, config: SpectrogramConfig) -> str:
     """Recording, time and variant."""
-    minutes, seconds = divmod(round(picture.index * config.step_length / config.sample_rate, 1), 60)
-    variant = f" aug{picture.variant}" if picture.variant else ""
-    return f"{minutes:.0f}:{seconds:04.1f}{variant} {printable(picture.recording)}"
+    minutes, seconds = divmod(round(image.index * config.step_length / config.sample_rate, 1), 60)
+    variant = f" aug{image.variant}" if image.variant else ""
+    return f"{minutes:.0f}:{seconds:04.1f}{variant} {printable(image.recording)}"
 
 
-def ticks(config: PictureConfig) -> list[Tick]:
-    """What to write at the left edge of a picture: frequencies, or pitch classes."""
+def ticks(config: SpectrogramConfig) -> list[Tick]:
+    """What to write at the left edge of an image: frequencies, or pitch classes."""
     if config.representation == "chroma":
         return [Tick((place + 0.5) / 12, name) for name, place in zip("CDEFGAB", (0, 2, 4, 5, 7, 9, 11), strict=True)]
     low, high = config.min_frequency, config.top_frequency
@@ -84,16 +84,16 @@ def ticks(config: PictureConfig) -> list[Tick]:
     ]
 
 
-def contact_sheet(title: str, cells: Sequence[tuple[str, Image.Image]], config: PictureConfig) -> Image.Image:
-    """A page of pictures of one size, each with its caption below it.
+def contact_sheet(title: str, cells: Sequence[tuple[str, Image.Image]], config: SpectrogramConfig) -> Image.Image:
+    """A page of images of one size, each with its caption below it.
 
     Parameters
     ----------
     title : str
     cells : sequence of (str, Image)
-        Captions and pictures.
-    config : PictureConfig
-        Says how large the pictures are and what their edges mean.
+        Captions and images.
+    config : SpectrogramConfig
+        Says how large the images are and what their edges mean.
     """
     columns, (width, height) = _columns(config), _cell(config)
     rows = max(1, -(-len(cells) // columns))
@@ -103,10 +103,10 @@ def contact_sheet(title: str, cells: Sequence[tuple[str, Image.Image]], config: 
     draw = ImageDraw.Draw(page)
     large, small = _font(16), _font(11)
     draw.text((_MARGIN, 8), _fitting(title, large, page.width - _MARGIN - _GAP), "black", large)
-    for place, (text, picture) in enumerate(cells):
+    for place, (text, image) in enumerate(cells):
         row, column = divmod(place, columns)
         x, y = _MARGIN + column * step_x, 2 * _LINE + row * step_y
-        page.paste(picture.resize((width, height)), (x, y))
+        page.paste(image.resize((width, height)), (x, y))
         draw.text((x, y + height + 2), _fitting(text, small, width), "black", small)
         if column == 0:
             last = page.height
@@ -121,12 +121,12 @@ def contact_sheet(title: str, cells: Sequence[tuple[str, Image.Image]], config: 
     return page
 
 
-def _cell(config: PictureConfig) -> tuple[int, int]:
-    """Width and height of a picture on the page: as they are, unless they are too large or too small to see."""
+def _cell(config: SpectrogramConfig) -> tuple[int, int]:
+    """Width and height of an image on the page: as they are, unless they are too large or too small to see."""
     return min(_WIDTH, max(64, config.frames)), min(384, max(96, config.rows))
 
 
-def _columns(config: PictureConfig) -> int:
+def _columns(config: SpectrogramConfig) -> int:
     return max(1, _WIDTH // (_cell(config)[0] + _GAP))
 
 

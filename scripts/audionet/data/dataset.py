@@ -1,4 +1,4 @@
-"""Chunk files and their names, folders of pictures, and the split into training, validation and test."""
+"""Chunk files and their names, folders of images, and the split into training, validation and test."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from audionet.audio.config import PictureConfig, picture_config_from
+from audionet.audio.config import SpectrogramConfig, spectrogram_config_from
 from audionet.data.naming import DATASET_JSON, UNKNOWN, label_folders, label_problem, parse_chunk_name
 from audionet.errors import DatasetError
 from audionet.utils.files import read_json
@@ -18,8 +18,8 @@ from audionet.utils.text import printable
 
 
 @dataclass(frozen=True, slots=True)
-class Picture:
-    """One picture of one chunk. A set may hold millions, so that it keeps no path of its own."""
+class ChunkImage:
+    """One image of one chunk. A set may hold millions, so that it keeps no path of its own."""
 
     label: str
     recording: str
@@ -34,19 +34,19 @@ class Picture:
         return self.folder / self.name
 
 
-def find_pictures(image_dir: Path, least_labels: int = 2) -> list[Picture]:
-    """All JPG pictures under the label folders, in order of label, recording and index.
+def find_images(image_dir: Path, least_labels: int = 2) -> list[ChunkImage]:
+    """All JPG images under the label folders, in order of label, recording and index.
 
     Raises
     ------
     DatasetError
         If the folder does not exist, a label cannot be written on one line, or fewer labels than `least_labels` have
-        pictures.
+        images.
     """
-    remedy = "make pictures with data_maker.py first"
+    remedy = "make images with data_maker.py first"
     if not image_dir.is_dir():
         raise DatasetError(f"{printable(image_dir)} is not a folder: {remedy}")
-    pictures = []
+    images = []
     empty = []
     for label in label_folders(image_dir):
         with os.scandir(image_dir / label) as entries:
@@ -58,21 +58,21 @@ def find_pictures(image_dir: Path, least_labels: int = 2) -> list[Picture]:
         folder = image_dir / label
         for name in names:
             recording, index, variant = parse_chunk_name(os.path.splitext(name)[0])
-            pictures.append(Picture(label, sys.intern(recording), index, folder, name, variant))
-    labels = {picture.label for picture in pictures} - {UNKNOWN}
+            images.append(ChunkImage(label, sys.intern(recording), index, folder, name, variant))
+    labels = {image.label for image in images} - {UNKNOWN}
     if len(labels) < least_labels:
-        found = f"only '{printable(*labels)}' has pictures" if labels else "it holds no pictures in label folders"
+        found = f"only '{printable(*labels)}' has images" if labels else "it holds no images in label folders"
         found += f" beside {UNKNOWN}, which is no label" if (image_dir / UNKNOWN).is_dir() else ""
         also = f" (nothing in {', '.join(map(printable, empty))})" if empty else ""
         raise DatasetError(f"{printable(image_dir)}: {found}{also}; telling labels apart takes two or more: {remedy}")
-    return sorted(pictures, key=lambda p: (p.label, p.recording, p.index, p.variant, p.name))
+    return sorted(images, key=lambda p: (p.label, p.recording, p.index, p.variant, p.name))
 
 
 def dataset_json(
-    picture: PictureConfig, labels: dict[str, Any], augmentation: dict[str, Any] | None, complete: bool
+    spectrogram: SpectrogramConfig, labels: dict[str, Any], augmentation: dict[str, Any] | None, complete: bool
 ) -> dict[str, Any]:
-    """What dataset.json says: how the pictures were made, and of what."""
-    settings = dataclasses.asdict(picture)
+    """What dataset.json says: how the images were made, and of what."""
+    settings = dataclasses.asdict(spectrogram)
     return {
         "format": 2,
         "complete": complete,
@@ -82,8 +82,8 @@ def dataset_json(
     }
 
 
-def read_picture_config(image_dir: Path) -> PictureConfig | None:
-    """How a folder's pictures were made, or None where data_maker.py did not make them.
+def read_spectrogram_config(image_dir: Path) -> SpectrogramConfig | None:
+    """How a folder's images were made, or None where data_maker.py did not make them.
 
     Raises
     ------
@@ -97,7 +97,7 @@ def read_picture_config(image_dir: Path) -> PictureConfig | None:
     content = read_json(path, DatasetError, remedy)
     if not content.get("complete"):
         raise DatasetError(f"{printable(path)}: data_maker.py was stopped before it had finished: {remedy}")
-    return picture_config_from(content.get("picture"), path, remedy)
+    return spectrogram_config_from(content.get("picture"), path, remedy)
 
 
 def read_augmentation(image_dir: Path) -> dict[str, Any] | None:
@@ -106,6 +106,6 @@ def read_augmentation(image_dir: Path) -> dict[str, Any] | None:
     return read_json(path, DatasetError, "run data_maker.py again").get("augmentation") if path.exists() else None
 
 
-def recordings_in(pictures: Iterable[Picture]) -> int:
-    """How many recordings the pictures come from."""
-    return len({(picture.label, picture.recording) for picture in pictures})
+def recordings_in(images: Iterable[ChunkImage]) -> int:
+    """How many recordings the images come from."""
+    return len({(image.label, image.recording) for image in images})

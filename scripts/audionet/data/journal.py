@@ -1,6 +1,6 @@
 """The books of one label: what has been made of each recording, and so what is missing.
 
-They lie beside the label's pictures, one JSON object a line, so that the next run does only what has changed.
+They lie beside the label's images, one JSON object a line, so that the next run does only what has changed.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from audionet.audio.config import PictureConfig
+from audionet.audio.config import SpectrogramConfig
 from audionet.audio.decoding import AUDIO_SUFFIXES
 from audionet.audio.recording import SILENT
 from audionet.data.naming import chunk_name, label_problem, parse_chunk_name, recording_name
@@ -43,7 +43,7 @@ class Outcome(NamedTuple):
     chunks : int
         Chunks cut, silent ones among them.
     silent : list of int
-        Numbers of those that are silent, and so have neither WAV nor picture.
+        Numbers of those that are silent, and so have neither WAV nor image.
     note : str or None
         What is wrong with it.
     digest : str
@@ -61,7 +61,7 @@ class Outcome(NamedTuple):
 
     @property
     def heard(self) -> int:
-        """Chunks that are not silent, and so have a WAV and a picture."""
+        """Chunks that are not silent, and so have a WAV and an image."""
         return self.chunks - len(self.silent)
 
 
@@ -77,7 +77,7 @@ class Summary:
     remarks: list[dict[str, str]] = dataclasses.field(default_factory=list)
 
 
-def fingerprint(config: PictureConfig) -> str:
+def fingerprint(config: SpectrogramConfig) -> str:
     """Sixteen digits that stand for all the settings."""
     text = json.dumps({"format": _FORMAT, **dataclasses.asdict(config)}, sort_keys=True)
     return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
@@ -199,7 +199,7 @@ class Ledger:
         return len(stale)
 
     def strangers(self) -> int:
-        """Pictures with a chunk's name that neither the books nor the recordings know, as after damage to the books."""
+        """Images with a chunk's name that neither the books nor the recordings know, as after damage to the books."""
         folder, suffix = list(self.folders.items())[-1]
         if not folder.is_dir():
             return 0
@@ -222,7 +222,7 @@ class Ledger:
         return summary
 
     def chunks(self) -> Iterable[tuple[str, int]]:
-        """Recording's name and number of every chunk that has a picture."""
+        """Recording's name and number of every chunk that has an image."""
         for file, outcome in self.outcomes.items():
             yield from self._heard(file, outcome)
 
@@ -354,7 +354,7 @@ def recordings_of(audio_dir: Path, label: str) -> tuple[list[Source], list[tuple
             if path.is_dir():
                 os.scandir(path).close()  # a folder that could not be looked into: says why
         except OSError as error:
-            if file or path.exists():  # not a label that is gone, as one of earlier pictures may be
+            if file or path.exists():  # not a label that is gone, as one of earlier images may be
                 skipped.append((file, f"cannot be read: {error.strerror}"))
             continue
         if path.suffix.lower() in AUDIO_SUFFIXES:

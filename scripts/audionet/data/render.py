@@ -1,4 +1,4 @@
-"""Folders of recordings to folders of chunks and pictures, doing only what is missing."""
+"""Folders of recordings to folders of chunks and images, doing only what is missing."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from audionet.audio.config import PictureConfig
+from audionet.audio.config import SpectrogramConfig
 from audionet.audio.decoding import AUDIO_SUFFIXES
 from audionet.augment.config import AugmentConfig
 from audionet.augment.waveform import Recipe
@@ -59,10 +59,10 @@ class Result:
     varied: int
 
 
-def render_folder(data: DataConfig, config: PictureConfig, augment: AugmentConfig = _NO_VARIANTS) -> Result:
+def render_folder(data: DataConfig, config: SpectrogramConfig, augment: AugmentConfig = _NO_VARIANTS) -> Result:
     """Render every recording under ``data.audio_dir`` that has not been rendered yet with these settings.
 
-    Chunks and pictures of recordings that are gone are removed, and so are variants that are no longer asked for.
+    Chunks and images of recordings that are gone are removed, and so are variants that are no longer asked for.
     Killed and run again, the result is the same.
 
     Raises
@@ -126,7 +126,7 @@ def _survey(audio_dir: Path) -> _Survey:
 class _Run:
     """One run over all labels."""
 
-    def __init__(self, data: DataConfig, config: PictureConfig, survey: _Survey) -> None:
+    def __init__(self, data: DataConfig, config: SpectrogramConfig, survey: _Survey) -> None:
         self.data = data
         self.config = config
         self.outputs = _outputs(data)
@@ -296,7 +296,7 @@ class _Run:
             self.removed += ledger.close()
         if strangers := ledger.strangers():
             warn(
-                f"{label}: {count(strangers, 'picture')} of unknown recordings in {list(ledger.folders)[-1]}; "
+                f"{label}: {count(strangers, 'image')} of unknown recordings in {list(ledger.folders)[-1]}; "
                 "left alone, but retrain.py would learn from them: remove what is not yours"
             )
         if ledger.sources or label in self.survey.largest:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from audionet.audio.config import PictureConfig
+from audionet.audio.config import SpectrogramConfig
 from audionet.audio.decoding import FFMPEG_SUFFIXES, check_readable, header
 from audionet.audio.image import render
 from audionet.audio.recording import Recording, Span, measure, needs_levels, span_of
@@ -48,7 +48,7 @@ class PieceTask(NamedTuple):
     pieces: list[Piece]
     audio_dir: Path
     outputs: dict[Path, str]
-    config: PictureConfig
+    config: SpectrogramConfig
 
 
 @dataclass
@@ -59,7 +59,7 @@ class Watched:
     ----------
     source : Source
     folder : Path
-        Where its pictures go, with `suffix`.
+        Where its images go, with `suffix`.
     seconds : float
         How long it says it is.
     chunks : int
@@ -75,7 +75,7 @@ class Watched:
     chunks: int = 0
     done: float = 0.0
 
-    def look(self, config: PictureConfig) -> float:
+    def look(self, config: SpectrogramConfig) -> float:
         """How much further it has come since the last look, by the files it has made; a share of the whole."""
         name = recording_name(self.source.file)
         index, before = self.chunks, self.done
@@ -88,7 +88,7 @@ class Watched:
 
 
 def pieces_of(
-    source: Source, path: Path, config: PictureConfig, known: Outcome | None, pool: Pool
+    source: Source, path: Path, config: SpectrogramConfig, known: Outcome | None, pool: Pool
 ) -> tuple[list[Piece], float | None]:
     """A large recording's pieces, and its length where it is long but has to be read from its beginning."""
     whole = [Piece(source, known=known)]
@@ -131,7 +131,7 @@ def split_pieces(task: PieceTask) -> list[PieceTask]:
     return [task._replace(pieces=[piece]) for piece in task.pieces]
 
 
-def _measured(path: Path, seconds: float, config: PictureConfig, pool: Pool) -> Span | None:
+def _measured(path: Path, seconds: float, config: SpectrogramConfig, pool: Pool) -> Span | None:
     """The span of a long recording, measured by several workers; None if one of them ended."""
     sections = PIECE_SECONDS // SECTION_SECONDS
     places = range(0, math.ceil(seconds / SECTION_SECONDS), sections)
@@ -145,7 +145,7 @@ def _measured(path: Path, seconds: float, config: PictureConfig, pool: Pool) -> 
 
 
 def render_pieces(task: PieceTask) -> list[Outcome]:
-    """Write the chunks and pictures of some recordings; what cannot be decoded is said in the outcome."""
+    """Write the chunks and images of some recordings; what cannot be decoded is said in the outcome."""
     return [_render_piece(piece, task) for piece in task.pieces]
 
 

@@ -1,4 +1,4 @@
-"""The split of pictures into training, validation and test."""
+"""The split of images into training, validation and test."""
 
 from __future__ import annotations
 
@@ -9,55 +9,55 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
-from audionet.data.dataset import Picture
+from audionet.data.dataset import ChunkImage
 
 SETS = ("training", "validation", "testing")
 
 
 @dataclass(frozen=True)
 class Split:
-    """Which set each picture is in.
+    """Which set each image is in.
 
     Attributes
     ----------
-    sets : dict of str to list of Picture
-        Under each name in SETS, its pictures.
+    sets : dict of str to list of Image
+        Under each name in SETS, its images.
     heard_in_training : list of str
-        Labels with fewer than three recordings: their test pictures come from recordings that training heard too.
+        Labels with fewer than three recordings: their test images come from recordings that training heard too.
     dropped : int
-        Pictures in the gaps between the sets of such labels, and variants of what is not in training: used nowhere.
+        Images in the gaps between the sets of such labels, and variants of what is not in training: used nowhere.
     """
 
-    sets: dict[str, list[Picture]]
+    sets: dict[str, list[ChunkImage]]
     heard_in_training: list[str]
     dropped: int
 
 
-def split_pictures(
-    pictures: Sequence[Picture], validation_percentage: float, testing_percentage: float, apart: int = 2
+def split_images(
+    images: Sequence[ChunkImage], validation_percentage: float, testing_percentage: float, apart: int = 2
 ) -> Split:
     """Split by recording, so that no recording is in two sets.
 
     Within a label, recordings are ordered by a hash of label and recording name (moving or copying the folder
-    changes nothing) and fill the test set, then the validation set, to the asked shares of the label's pictures.
+    changes nothing) and fill the test set, then the validation set, to the asked shares of the label's images.
     Each set that was asked for gets a recording where the label has three. A label with fewer is cut in time.
     Variants made by augmentation count for nothing in this, and join their chunk if it is in training.
 
     Parameters
     ----------
-    pictures : sequence of Picture
+    images : sequence of Image
     validation_percentage, testing_percentage : float
         0 or more, together below 100.
     apart : int
         How many chunks from the last of one set to the first of the next where a label is cut in time.
     """
-    variants = [picture for picture in pictures if picture.variant]
-    pictures = [picture for picture in pictures if not picture.variant]
+    variants = [image for image in images if image.variant]
+    images = [image for image in images if not image.variant]
     shares = {"testing": testing_percentage / 100, "validation": validation_percentage / 100}
-    sets: dict[str, list[Picture]] = {name: [] for name in SETS}
+    sets: dict[str, list[ChunkImage]] = {name: [] for name in SETS}
     heard: list[str] = []
     dropped = 0
-    for label, group in groupby(sorted(pictures, key=lambda p: p.label), key=lambda p: p.label):
+    for label, group in groupby(sorted(images, key=lambda p: p.label), key=lambda p: p.label):
         ordered = sorted(group, key=lambda p: (_order(p.label, p.recording), p.recording, p.index))
         recordings = [list(chunks) for _, chunks in groupby(ordered, key=lambda p: p.recording)]
         if len(recordings) >= 3:
@@ -69,8 +69,8 @@ def split_pictures(
             dropped += len(ordered) - sum(map(len, parts.values()))
         for name in SETS:
             sets[name] += parts[name]
-    learned = {(picture.label, picture.recording, picture.index) for picture in sets["training"]}
-    joining = [picture for picture in variants if (picture.label, picture.recording, picture.index) in learned]
+    learned = {(image.label, image.recording, image.index) for image in sets["training"]}
+    joining = [image for image in variants if (image.label, image.recording, image.index) in learned]
     sets["training"] += joining
     return Split(sets, heard, dropped + len(variants) - len(joining))
 
@@ -79,10 +79,10 @@ def _order(label: str, recording: str) -> bytes:
     return hashlib.blake2b(os.fsencode(f"{label}\0{recording}"), digest_size=8).digest()
 
 
-def _by_recording(recordings: Sequence[Sequence[Picture]], shares: dict[str, float]) -> dict[str, list[Picture]]:
+def _by_recording(recordings: Sequence[Sequence[ChunkImage]], shares: dict[str, float]) -> dict[str, list[ChunkImage]]:
     total = sum(map(len, recordings))
     waiting = list(recordings)
-    parts: dict[str, list[Picture]] = {name: [] for name in SETS}
+    parts: dict[str, list[ChunkImage]] = {name: [] for name in SETS}
     # Training keeps one recording, and so does each set still to be filled.
     reserved = 1 + sum(share > 0 for share in shares.values())
     for name, share in shares.items():
@@ -91,12 +91,12 @@ def _by_recording(recordings: Sequence[Sequence[Picture]], shares: dict[str, flo
         reserved -= 1
         while len(waiting) > reserved and (not parts[name] or len(parts[name]) + len(waiting[0]) / 2 <= share * total):
             parts[name] += waiting.pop(0)
-    parts["training"] = [picture for recording in waiting for picture in recording]
+    parts["training"] = [image for recording in waiting for image in recording]
     return parts
 
 
-def _by_time(ordered: Sequence[Picture], shares: dict[str, float], gap: int) -> dict[str, list[Picture]]:
-    """Contiguous blocks with `gap` pictures left out between them: training, validation, testing."""
+def _by_time(ordered: Sequence[ChunkImage], shares: dict[str, float], gap: int) -> dict[str, list[ChunkImage]]:
+    """Contiguous blocks with `gap` images left out between them: training, validation, testing."""
     wanted = {name: max(1, round(share * len(ordered))) if share > 0 else 0 for name, share in shares.items()}
     gaps = gap * sum(count > 0 for count in wanted.values())
     training = len(ordered) - sum(wanted.values()) - gaps
@@ -111,28 +111,28 @@ def _by_time(ordered: Sequence[Picture], shares: dict[str, float], gap: int) -> 
     return parts
 
 
-def without_copies(split: Split, content: Mapping[Picture, bytes]) -> tuple[Split, int]:
-    """Take exact copies out of the split, so that no test picture is also learned from.
+def without_copies(split: Split, content: Mapping[ChunkImage, bytes]) -> tuple[Split, int]:
+    """Take exact copies out of the split, so that no test image is also learned from.
 
     People copy recordings from folder to folder, and a copy has another name.
 
     Parameters
     ----------
     split : Split
-    content : mapping of Picture to bytes
-        What stands for each picture's content.
+    content : mapping of Image to bytes
+        What stands for each image's content.
 
     Returns
     -------
     split : Split
-        Without test pictures that are in validation or training, and validation pictures that are in training.
+        Without test images that are in validation or training, and validation images that are in training.
     copies : int
         How many were taken out.
     """
-    seen = {content[picture] for picture in split.sets["training"]}
+    seen = {content[image] for image in split.sets["training"]}
     sets = {"training": split.sets["training"]}
     for name in ("validation", "testing"):
-        sets[name] = [picture for picture in split.sets[name] if content[picture] not in seen]
-        seen |= {content[picture] for picture in sets[name]}
+        sets[name] = [image for image in split.sets[name] if content[image] not in seen]
+        seen |= {content[image] for image in sets[name]}
     copies = sum(len(split.sets[name]) - len(sets[name]) for name in SETS)
     return dataclasses.replace(split, sets=sets), copies

@@ -117,7 +117,7 @@ def _predictor(graph: Path) -> Predictor:
 
 def _judge(predictor: Predictor, recorded: Recorded) -> Judged:
     seen, remark = look_through(
-        _pictures(predictor, recorded), lambda start, jpg: (start, content_key(jpg), predictor.look(jpg))
+        _images(predictor, recorded), lambda start, jpg: (start, content_key(jpg), predictor.look(jpg))
     )
     starts, keys, looks = zip(*seen, strict=True)
     probabilities = np.stack([look.probabilities for look in looks])
@@ -143,12 +143,12 @@ def _judge(predictor: Predictor, recorded: Recorded) -> Judged:
     )
 
 
-def _pictures(predictor: Predictor, recorded: Recorded) -> Iterator[tuple[float, bytes | None]]:
+def _images(predictor: Predictor, recorded: Recorded) -> Iterator[tuple[float, bytes | None]]:
     if not recorded.starts:
-        yield from Clip(recorded.paths[0], predictor.picture)
+        yield from Clip(recorded.paths[0], predictor.spectrogram)
         return
     for start, path in zip(recorded.starts, recorded.paths, strict=True):
-        for _, jpg in Clip(path, predictor.picture):
+        for _, jpg in Clip(path, predictor.spectrogram):
             yield start, jpg
 
 
@@ -159,10 +159,10 @@ def _of_length(probabilities: FloatArray, length: int) -> IntArray:
     return labels
 
 
-def picture_at(predictor: Predictor, recorded: Recorded, start: float) -> bytes | None:
-    """The picture of the chunk that begins `start` seconds into a recording."""
+def image_at(predictor: Predictor, recorded: Recorded, start: float) -> bytes | None:
+    """The image of the chunk that begins `start` seconds into a recording."""
     try:
-        for begin, jpg in _pictures(predictor, recorded):
+        for begin, jpg in _images(predictor, recorded):
             if abs(begin - start) < 1e-3:
                 return jpg
     except (RecordingError, DatasetError):

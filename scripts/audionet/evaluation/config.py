@@ -16,9 +16,9 @@ class EvaluateConfig:
 
     graph: Path = setting(TF_FILES / "retrained_graph.tflite", "the model retrain.py wrote")
     test_dir: Path | None = setting(
-        None, "held-out recordings, one folder per label; default: the test part of the pictures it was trained with"
+        None, "held-out recordings, one folder per label; default: the test part of the images it was trained with"
     )
-    image_dir: Path = setting(TF_FILES / "data_image", "the pictures that the model was trained with")
+    image_dir: Path = setting(TF_FILES / "data_image", "the images that the model was trained with")
     report_dir: Path = setting(TF_FILES / "report", "where report.html, report.json and the PNGs go")
     cost: tuple[str, ...] = setting(
         (),

@@ -9,12 +9,12 @@ from itertools import groupby
 from pathlib import Path
 
 from audionet.audio.decoding import AUDIO_SUFFIXES
-from audionet.data.dataset import Picture, find_pictures
+from audionet.data.dataset import ChunkImage, find_images
 from audionet.data.naming import is_chunk_name, label_folders, parse_chunk_name
-from audionet.data.split import split_pictures
+from audionet.data.split import split_images
 from audionet.errors import DatasetError
 from audionet.evaluation.config import EvaluateConfig
-from audionet.inference.clip import PICTURE_SUFFIXES
+from audionet.inference.clip import IMAGE_SUFFIXES
 from audionet.inference.predictor import Predictor
 from audionet.utils.files import walk
 from audionet.utils.text import printable
@@ -42,29 +42,29 @@ def held_out(predictor: Predictor, config: EvaluateConfig) -> tuple[str, list[Re
 
 
 def part_of_split(predictor: Predictor, config: EvaluateConfig, name: str) -> list[Recorded]:
-    """One set of the split that the model was trained with, from the pictures that it was made of."""
+    """One set of the split that the model was trained with, from the images that it was made of."""
     training = predictor.card["training"]
-    pictures: list[Picture] = find_pictures(config.image_dir)
-    apart = predictor.picture.apart if predictor.picture else 2
-    split = split_pictures(pictures, training["validation_percentage"], training["testing_percentage"], apart)
+    images: list[ChunkImage] = find_images(config.image_dir)
+    apart = predictor.spectrogram.apart if predictor.spectrogram else 2
+    split = split_images(images, training["validation_percentage"], training["testing_percentage"], apart)
     return recordings_of(split.sets[name], _step_seconds(predictor))
 
 
 def _step_seconds(predictor: Predictor) -> float:
-    picture = predictor.picture
-    return picture.step_length / picture.sample_rate if picture else 0.0
+    image = predictor.spectrogram
+    return image.step_length / image.sample_rate if image else 0.0
 
 
 @dataclass(frozen=True)
 class Recorded:
-    """A held-out recording: one file of sound, or its chunks or their pictures.
+    """A held-out recording: one file of sound, or its chunks or their images.
 
     Attributes
     ----------
     label, name : str
     paths : tuple of Path
     starts : tuple of float
-        Seconds into the recording at which each picture begins; empty for a file of sound.
+        Seconds into the recording at which each image begins; empty for a file of sound.
     """
 
     label: str
@@ -74,7 +74,7 @@ class Recorded:
 
 
 def recordings_below(folder: Path, step_seconds: float) -> list[Recorded]:
-    """Every recording in a folder of labels, be it whole, or in chunks or pictures as data_maker.py writes them.
+    """Every recording in a folder of labels, be it whole, or in chunks or images as data_maker.py writes them.
 
     Raises
     ------
@@ -86,19 +86,19 @@ def recordings_below(folder: Path, step_seconds: float) -> list[Recorded]:
         chunks = []
         for inside, path in walk(folder / label):
             suffix, stem = path.suffix.lower(), os.path.splitext(inside)[0]
-            if suffix in PICTURE_SUFFIXES or (suffix in AUDIO_SUFFIXES and is_chunk_name(stem)):
+            if suffix in IMAGE_SUFFIXES or (suffix in AUDIO_SUFFIXES and is_chunk_name(stem)):
                 name, index, variant = parse_chunk_name(stem)
                 if not variant:
-                    chunks.append(Picture(label, name, index, path.parent, path.name))
+                    chunks.append(ChunkImage(label, name, index, path.parent, path.name))
             elif suffix in AUDIO_SUFFIXES:
                 found.append(Recorded(label, inside, (path,)))
         found += recordings_of(chunks, step_seconds)
     return found
 
 
-def recordings_of(pictures: Sequence[Picture], step_seconds: float) -> list[Recorded]:
-    """Pictures, gathered by recording."""
-    ordered = sorted(pictures, key=lambda p: (p.label, p.recording, p.index))
+def recordings_of(images: Sequence[ChunkImage], step_seconds: float) -> list[Recorded]:
+    """Images, gathered by recording."""
+    ordered = sorted(images, key=lambda p: (p.label, p.recording, p.index))
     recordings = []
     for (label, name), group in groupby(ordered, key=lambda p: (p.label, p.recording)):
         chunks = list(group)

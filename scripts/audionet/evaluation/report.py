@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from audionet.classifier.open_set import STRETCH_CHUNKS
-from audionet.evaluation.batch_inference import picture_at
+from audionet.evaluation.batch_inference import image_at
 from audionet.evaluation.evaluate import Evaluation
 from audionet.evaluation.plots import cost_plot, det_plot, length_plot, openset_plot, reliability_plot, roc_plot
 from audionet.evaluation.summary import known_and_unknown
@@ -52,7 +52,7 @@ _MOST_NAMED = 10
 _CSS_DPI = 96
 
 
-class Picture(NamedTuple):
+class PlotImage(NamedTuple):
     """A plot for the page: its data URI, and its size in CSS pixels."""
 
     source: str
@@ -86,10 +86,10 @@ class LabelRow(NamedTuple):
 
 
 class Mistake(NamedTuple):
-    """A wrong answer, and the picture of the chunk that was surest of it, if it can still be made."""
+    """A wrong answer, and the image of the chunk that was surest of it, if it can still be made."""
 
     said: dict[str, Any]
-    picture: str | None
+    image: str | None
     refused: bool
 
 
@@ -162,7 +162,7 @@ def page(found: Evaluation, content: dict[str, Any], predictor: Predictor, plots
             content,
             date=datetime.datetime.now().astimezone().date().isoformat(),
             graph=str(predictor.graph),
-            picture={name.removesuffix(".png"): _picture(png) for name, png in plots.items()},
+            image={name.removesuffix(".png"): _image(png) for name, png in plots.items()},
             sets={name: _some(data[name], _MOST_NAMED) for name in ("missing_labels", "foreign_labels")}
             | {"cut_in_time": _some(data["recordings_also_heard_in_training"], _MOST_NAMED)},
             skipped=skipped,
@@ -248,9 +248,9 @@ def _wilson(part: int, total: int) -> str:
     return _interval(found.low, found.high) if total else _NOTHING
 
 
-def _picture(png: bytes) -> Picture:
+def _image(png: bytes) -> PlotImage:
     width, height = struct.unpack(">II", png[16:24])
-    return Picture(_data_uri(png, "png"), round(width * _CSS_DPI / DPI), round(height * _CSS_DPI / DPI))
+    return PlotImage(_data_uri(png, "png"), round(width * _CSS_DPI / DPI), round(height * _CSS_DPI / DPI))
 
 
 def _data_uri(image: bytes, kind: str) -> str:
@@ -329,6 +329,6 @@ def _gallery(found: Evaluation, content: dict[str, Any], predictor: Predictor) -
     mistakes = []
     for entry, (place, chunk) in zip(said, found.mistakes(len(said)), strict=True):
         one = found.heard.recordings[place]
-        jpg = picture_at(predictor, one.recorded, float(one.starts[chunk]))
+        jpg = image_at(predictor, one.recorded, float(one.starts[chunk]))
         mistakes.append(Mistake(entry, None if jpg is None else _data_uri(jpg, "jpeg"), bool(found.decided[place] < 0)))
     return mistakes

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from audionet.audio.network_input import STATISTICS_WIDTHS, PictureFeatures, model_inputs
+from audionet.audio.network_input import STATISTICS_WIDTHS, ImageFeatures, model_inputs
 from audionet.backbones.litert import Runner
 from audionet.backbones.registry import Backbone
 from audionet.classifier.head import Head, Layer
@@ -20,7 +20,7 @@ def join(backbone: Backbone, head: Head, output_name: str, space: Layer) -> byte
     """Append the head, and the layer that voices are compared by, to the backbone's graph.
 
     The converted backbone's flatbuffer is edited, not converted again: that takes a tenth of a second where a
-    conversion takes ten. Added are the concatenation with the picture's statistics where the bottleneck has them,
+    conversion takes ten. Added are the concatenation with the image's statistics where the bottleneck has them,
     the head's layers and a softmax.
 
     Returns
@@ -98,21 +98,21 @@ def join(backbone: Backbone, head: Head, output_name: str, space: Layer) -> byte
     return bytes(builder.Output())
 
 
-def answers(path: Path, pictures: Sequence[PictureFeatures], statistics: str | None) -> FloatArray:
-    """What an exported model says of pictures.
+def answers(path: Path, images: Sequence[ImageFeatures], statistics: str | None) -> FloatArray:
+    """What an exported model says of images.
 
     Parameters
     ----------
     path : Path
         The .tflite file.
-    pictures : sequence of PictureFeatures
+    images : sequence of ImageFeatures
         At the model's input size.
     statistics : str or None
         Those that the model takes as its second input.
 
     Returns
     -------
-    ndarray of float32, shape (len(pictures), labels)
+    ndarray of float32, shape (len(images), labels)
     """
     runner = Runner(path)
-    return np.stack([runner(*model_inputs(features, statistics)) for features in pictures])
+    return np.stack([runner(*model_inputs(features, statistics)) for features in images])

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from audionet._paths import arrays_path, enrolled_path, lite_path
-from audionet.audio.network_input import picture_features
+from audionet.audio.network_input import image_features
 from audionet.backbones.registry import description
 from audionet.classifier.calibration import tempered
 from audionet.classifier.model_files import MODEL_FORMAT, ModelArrays, card_beside, short_keys, thinned, write_arrays
@@ -61,19 +61,19 @@ def _publish(trained: Trained, config: RetrainConfig) -> None:
     expected = trained.head.probabilities(trained.features[samples])
     temperature = trained.temperature
     jpgs = [trained.points[i].path.read_bytes() for i in samples]
-    pictures = [picture_features(jpg, trained.backbone.input_size) for jpg in jpgs]
+    images = [image_features(jpg, trained.backbone.input_size) for jpg in jpgs]
     exports: dict[str, dict[str, Any]] = {}
     before = card_beside(graph)
     with atomic_path(lite_path(graph)) as temporary:
         temporary.write_bytes(join(trained.backbone, trained.head, name, trained.open_set.comparison.space))
-        found = lite_answers(temporary, pictures, trained.backbone.statistics)
+        found = lite_answers(temporary, images, trained.backbone.statistics)
         exact = trained.data.bottlenecks.engine == "LiteRT"
         difference = _difference(found, expected, temperature, _TOLERANCE if exact else _TOLERANCE_IN_FLOAT)
         fingerprint = content_hash(temporary)
         if suffix != ".tflite":
             with atomic_path(graph) as other:
                 write_model(other, suffix, trained.backbone, trained.head, name)
-                given = answers(other, suffix, name, jpgs, pictures, trained.backbone)
+                given = answers(other, suffix, name, jpgs, images, trained.backbone)
                 apart = _difference(given, expected, temperature, _TOLERANCE_IN_FLOAT)
                 exports[graph.name] = {"sha256": content_hash(other), "difference": apart}
     for other_name, export in before.get("exports", {}).items():
@@ -96,17 +96,17 @@ def _publish(trained: Trained, config: RetrainConfig) -> None:
 def summarise(trained: Trained) -> list[Path]:
     """Write what there is to look at beside the curves that TensorBoard has already; returns the PNGs."""
     data, folder = trained.data, trained.summaries
-    pictures = [(folder / "curves.png", curves_plot(trained.fitted.points, trained.fitted.best_step))]
+    images = [(folder / "curves.png", curves_plot(trained.fitted.points, trained.fitted.best_step))]
     points = folder / "points"
     if trained.test is not None:
         confusion = confusion_plot(data.targets_of("testing"), trained.test.given, data.labels)
-        pictures.append((folder / "confusion.png", confusion))
+        images.append((folder / "confusion.png", confusion))
         add_image(points, "confusion", confusion)
-    for path, png in pictures:
+    for path, png in images:
         write_bytes(path, png)
-    names = [picture.name for picture in trained.points]
-    add_projector(points, trained.features, [picture.label for picture in trained.points], names)
-    return [path for path, _ in pictures]
+    names = [image.name for image in trained.points]
+    add_projector(points, trained.features, [image.label for image in trained.points], names)
+    return [path for path, _ in images]
 
 
 def _difference(found: FloatArray, expected: FloatArray, temperature: float, tolerance: float) -> float:
@@ -156,7 +156,7 @@ def _open_set(trained: Trained) -> dict[str, Any]:
         "area_under_curve": found.area,
         "known": {"refused": refused, "stretches": len(found.known)},
         "background_recordings": recordings_in(
-            data.bottlenecks.pictures[i] for rows in data.background.values() for i in rows
+            data.bottlenecks.images[i] for rows in data.background.values() for i in rows
         ),
         "network_had_heard_those_left_out": trained.heard_those_left_out,
     }
@@ -175,15 +175,15 @@ def _card(
         "graph_sha256": fingerprint,
         "exports": exports,
         "labels": data.labels,
-        "picture": None if data.picture is None else dataclasses.asdict(data.picture),
+        "picture": None if data.spectrogram is None else dataclasses.asdict(data.spectrogram),
         "augmentation": read_augmentation(config.image_dir),
         "backbone": description(trained.backbone),
         "split": {
             "by": "recording",
             "heard_in_training": data.split.heard_in_training,
             **{
-                name: {"chunks": len(pictures), "recordings": recordings_in(pictures)}
-                for name, pictures in data.split.sets.items()
+                name: {"chunks": len(images), "recordings": recordings_in(images)}
+                for name, images in data.split.sets.items()
             },
         },
         "training": {

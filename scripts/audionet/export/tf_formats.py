@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from audionet.audio.image import LEVEL_OF_LUMA
-from audionet.audio.network_input import BANDS, STATISTICS_WIDTHS, PictureFeatures, cosine_transform, model_inputs
+from audionet.audio.network_input import BANDS, STATISTICS_WIDTHS, ImageFeatures, cosine_transform, model_inputs
 from audionet.backbones.registry import Backbone
 from audionet.backbones.tf_runtime import import_tensorflow
 from audionet.classifier.head import Head
@@ -93,18 +93,18 @@ def answers(
     suffix: str,
     output_name: str,
     jpgs: Sequence[bytes],
-    pictures: Sequence[PictureFeatures],
+    images: Sequence[ImageFeatures],
     backbone: Backbone,
 ) -> FloatArray:
-    """What a model that `write_model` wrote says of pictures, probabilities (n, labels).
+    """What a model that `write_model` wrote says of images, probabilities (n, labels).
 
     Parameters
     ----------
     path, suffix, output_name
         As they were given to `write_model`.
     jpgs : sequence of bytes
-    pictures : sequence of PictureFeatures
-        The same pictures, for a model that takes no JPG.
+    images : sequence of ImageFeatures
+        The same images, for a model that takes no JPG.
     backbone : Backbone
     """
     tf = import_tensorflow()
@@ -114,7 +114,7 @@ def answers(
     if suffix == ".keras":
         shown = path.with_name(path.name + ".keras")
         shutil.copyfile(path, shown)
-        inputs = zip(*(model_inputs(picture, backbone.statistics) for picture in pictures), strict=True)
+        inputs = zip(*(model_inputs(image, backbone.statistics) for image in images), strict=True)
         result = keras.models.load_model(shown)([np.concatenate(part).astype(np.float32) for part in inputs]).numpy()
         shown.unlink()
     elif suffix == ".pb":
@@ -164,15 +164,15 @@ def _probabilities(backbone: Backbone, head: Head, output_name: str) -> tuple[An
 
 
 def _pixels_and_statistics(tf: Any, jpg: Any, input_size: tuple[int, int], kind: str | None) -> tuple[Any, Any]:
-    """`features.picture_features` of one picture: pixels at the input size, and statistics, none where not asked."""
+    """`features.image_features` of one image: pixels at the input size, and statistics, none where not asked."""
     # The decoder that Pillow uses, so that a pixel is the same here and there.
-    picture = tf.io.decode_jpeg(jpg, channels=3, dct_method="INTEGER_ACCURATE")
+    image = tf.io.decode_jpeg(jpg, channels=3, dct_method="INTEGER_ACCURATE")
 
-    shape = tf.shape(picture)
+    shape = tf.shape(image)
 
     def resized(size: Any) -> Any:
         # As Pillow does it: first the rows, then the columns, whole numbers after each.
-        rows = tf.floor(tf.image.resize(picture, [shape[0], size[1]], antialias=True) + 0.5)
+        rows = tf.floor(tf.image.resize(image, [shape[0], size[1]], antialias=True) + 0.5)
         columns = tf.floor(tf.image.resize(rows, size, antialias=True) + 0.5)
         return tf.clip_by_value(columns, 0.0, 255.0)
 
@@ -181,7 +181,7 @@ def _pixels_and_statistics(tf: Any, jpg: Any, input_size: tuple[int, int], kind:
     if kind is None:
         return pixels, tf.zeros((0,))
     bands = tf.cast(
-        tf.cond(shape[0] == BANDS, lambda: tf.cast(picture, tf.float32), lambda: resized([BANDS, shape[1]])), tf.int32
+        tf.cond(shape[0] == BANDS, lambda: tf.cast(image, tf.float32), lambda: resized([BANDS, shape[1]])), tf.int32
     )
     luma = (tf.reduce_sum(bands * tf.constant(_LUMA), axis=2) + 0x8000) // 0x10000
     level = tf.gather(tf.constant(LEVEL_OF_LUMA), luma)[::-1]

@@ -1,4 +1,4 @@
-"""A clip's pictures with their times."""
+"""A clip's images with their times."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TypeVar
 
-from audionet.audio.config import PictureConfig
+from audionet.audio.config import SpectrogramConfig
 from audionet.audio.image import decode, render
 from audionet.audio.recording import SILENT, Recording
 from audionet.audio.samples import is_silent
@@ -14,43 +14,43 @@ from audionet.errors import DatasetError, RecordingError
 
 Item = TypeVar("Item")
 
-PICTURE_SUFFIXES = frozenset({".jpg", ".jpeg"})
+IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg"})
 
 
 class Clip:
-    """A clip's pictures with their times, rendered as in training; or the one picture that it is.
+    """A clip's images with their times, rendered as in training; or the one image that it is.
 
-    Iterate over it: a picture is None where the chunk is silent.
+    Iterate over it: an image is None where the chunk is silent.
 
     Parameters
     ----------
     path : Path
-    picture : PictureConfig or None
-        How the model's pictures were made.
+    image : SpectrogramConfig or None
+        How the model's images were made.
 
     Attributes
     ----------
     seconds : float or None
-        Where decoding has come to, the recording's length in the end; None for a picture.
+        Where decoding has come to, the recording's length in the end; None for an image.
 
     Raises
     ------
     RecordingError
         While iterating: at once, or after the chunks before the damage.
     DatasetError
-        If it is a picture of other making.
+        If it is an image of other making.
     """
 
-    def __init__(self, path: Path, picture: PictureConfig | None) -> None:
+    def __init__(self, path: Path, spectrogram: SpectrogramConfig | None) -> None:
         self.path = path
-        self._picture = picture
+        self._spectrogram = spectrogram
         self._recording: Recording | None = None
-        if path.suffix.lower() not in PICTURE_SUFFIXES:
-            if picture is None:
+        if path.suffix.lower() not in IMAGE_SUFFIXES:
+            if spectrogram is None:
                 raise RecordingError(
-                    "is a recording, but this model was trained on pictures of unknown making: give it a JPG"
+                    "is a recording, but this model was trained on images of unknown making: give it a JPG"
                 )
-            self._recording = Recording(path, picture)
+            self._recording = Recording(path, spectrogram)
 
     @property
     def seconds(self) -> float | None:
@@ -69,20 +69,20 @@ class Clip:
             jpg = self.path.read_bytes()
         except OSError as error:
             raise RecordingError(f"cannot be read: {error.strerror}") from None
-        if self._picture is not None:
-            size, wanted = decode(jpg).size, (self._picture.frames, self._picture.rows)
+        if self._spectrogram is not None:
+            size, wanted = decode(jpg).size, (self._spectrogram.frames, self._spectrogram.rows)
             if size != wanted:
                 raise DatasetError(
-                    f"is a picture of {size[0]} x {size[1]}, this model's are {wanted[0]} x {wanted[1]}: "
+                    f"is an image of {size[0]} x {size[1]}, this model's are {wanted[0]} x {wanted[1]}: "
                     "give the recording itself"
                 )
         return jpg
 
 
 def look_through(
-    pictures: Iterable[tuple[float, bytes | None]], look: Callable[[float, bytes], Item]
+    images: Iterable[tuple[float, bytes | None]], look: Callable[[float, bytes], Item]
 ) -> tuple[list[Item], str | None]:
-    """Look at each picture that is not silent, up to where the recording is damaged.
+    """Look at each image that is not silent, up to where the recording is damaged.
 
     Returns
     -------
@@ -98,7 +98,7 @@ def look_through(
     """
     found: list[Item] = []
     try:
-        for start, jpg in pictures:
+        for start, jpg in images:
             if jpg is not None:
                 found.append(look(start, jpg))
     except RecordingError as error:

@@ -13,7 +13,7 @@ import numpy as np
 
 from audionet.audio.recording import SILENT
 from audionet.errors import RecordingError, UsageError
-from audionet.inference.clip import PICTURE_SUFFIXES, Clip
+from audionet.inference.clip import IMAGE_SUFFIXES, Clip
 from audionet.inference.predictor import ChunkAnswer, Predictor
 from audionet.inference.segmentation import Segment, Window, segments
 from audionet.inference.timeline_files import CSV_HEADER, csv_line, rttm_line, timeline_plot
@@ -66,18 +66,18 @@ def track(predictor: Predictor, path: Path, step: float | None, folder: Path, na
     UsageError
         If the step is longer than a chunk, or much shorter.
     """
-    picture = predictor.picture
-    if path.suffix.lower() in PICTURE_SUFFIXES:
-        raise RecordingError("is a picture: a timeline takes a recording")
-    if picture is None:
-        raise RecordingError("cannot be followed: this model was trained on pictures of unknown making")
-    length = picture.chunk_seconds
+    spectrogram = predictor.spectrogram
+    if path.suffix.lower() in IMAGE_SUFFIXES:
+        raise RecordingError("is an image: a timeline takes a recording")
+    if spectrogram is None:
+        raise RecordingError("cannot be followed: this model was trained on images of unknown making")
+    length = spectrogram.chunk_seconds
     step = step or length / STEPS_A_CHUNK
     if not 0.0499 * length <= step <= length:
         raise UsageError(
             f"--timeline_step is {step:g}: with this model it must be {length / 20:g} to {length:g} seconds"
         )
-    config = dataclasses.replace(picture, overlap=min(1 - step / length, 0.95), trim_silence=None)
+    config = dataclasses.replace(spectrogram, overlap=min(1 - step / length, 0.95), trim_silence=None)
     step = config.step_length / config.sample_rate
     clip = Clip(path, config)
     listening = _Listening(predictor, clip)

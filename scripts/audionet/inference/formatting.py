@@ -50,7 +50,7 @@ def decision_json(decision: Decision, predictor: Predictor) -> dict[str, Any]:
 
 def answer_text(path: Path, answer: Answer, predictor: Predictor, top_k: int, per_chunk: bool) -> str:
     """The decision, where it is not simply the most probable label, and the labels."""
-    length = "a picture" if answer.seconds is None else f"{answer.seconds:.1f} s, {count(len(answer.chunks), 'chunk')}"
+    length = "an image" if answer.seconds is None else f"{answer.seconds:.1f} s, {count(len(answer.chunks), 'chunk')}"
     lines = [f"{printable(path)} ({length})"]
     if answer.remark:
         lines.append(f"  only in part: {answer.remark}")

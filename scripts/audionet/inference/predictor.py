@@ -1,4 +1,4 @@
-"""A retrained model answering: clips and pictures to ranked labels and a decision, without TensorFlow."""
+"""A retrained model answering: clips and images to ranked labels and a decision, without TensorFlow."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from audionet._paths import arrays_path, enrolled_path, lite_path, model_json_path
-from audionet.audio.config import PictureConfig, picture_config_from
-from audionet.audio.network_input import PictureFeatures, model_inputs, picture_features
+from audionet.audio.config import SpectrogramConfig, spectrogram_config_from
+from audionet.audio.network_input import ImageFeatures, image_features, model_inputs
 from audionet.backbones.litert import Runner
 from audionet.classifier.decision import Costs, Rule
 from audionet.classifier.enrolment import Enrolled, read_enrolled
@@ -25,7 +25,7 @@ from audionet.utils.text import printable
 
 
 class Look(NamedTuple):
-    """What the network makes of one picture.
+    """What the network makes of one image.
 
     Attributes
     ----------
@@ -33,12 +33,12 @@ class Look(NamedTuple):
         Calibrated.
     embedding : ndarray of float32, shape (dimensions,)
         Which way it lies where voices are compared.
-    features : PictureFeatures
+    features : ImageFeatures
     """
 
     probabilities: FloatArray
     embedding: FloatArray
-    features: PictureFeatures
+    features: ImageFeatures
 
 
 class ChunkAnswer(NamedTuple):
@@ -74,7 +74,7 @@ class Answer:
     Attributes
     ----------
     seconds : float or None
-        Length of the clip; None for a picture.
+        Length of the clip; None for an image.
     probabilities : ndarray of float32, shape (labels,)
         Mean over the clip's chunks.
     scores : ndarray of float32, shape (labels and enrolled voices,)
@@ -95,7 +95,7 @@ class Answer:
 
 
 class Predictor:
-    """A retrained model: its graph, its labels and the way its pictures were made.
+    """A retrained model: its graph, its labels and the way its images were made.
 
     Parameters
     ----------
@@ -146,9 +146,9 @@ class Predictor:
         self.labels: list[str] = card["labels"]
         if labels_file is not None and read_labels(labels_file) != self.labels:
             raise ModelError(f"{printable(labels_file)} lists other labels than {printable(self.card_path)}: {remedy}")
-        self.picture: PictureConfig | None = None
+        self.spectrogram: SpectrogramConfig | None = None
         if card["picture"] is not None:
-            self.picture = picture_config_from(card["picture"], self.card_path, remedy, ModelError)
+            self.spectrogram = spectrogram_config_from(card["picture"], self.card_path, remedy, ModelError)
         self.dimensions = self.arrays.voices.centroids.shape[1]
         self.threshold: float | None = card["open_set"]["threshold"]
         stored = card["decision"]
@@ -168,7 +168,7 @@ class Predictor:
         return [*self.labels, *self.enrolled]
 
     def answer(self, path: Path) -> Answer:
-        """Judge a clip, or a picture where the name ends in .jpg.
+        """Judge a clip, or an image where the name ends in .jpg.
 
         A clip's chunks are rendered as in training, and what is found of them averaged.
 
@@ -177,7 +177,7 @@ class Predictor:
         RecordingError, DatasetError
             If nothing in the file can be judged.
         """
-        clip = Clip(path, self.picture)
+        clip = Clip(path, self.spectrogram)
         looks, remark = look_through(clip, lambda start, jpg: (start, self.look(jpg)))
         chunks = [self.chunk_answer(start, look.probabilities, look.embedding) for start, look in looks]
         return self.conclude(chunks, clip.seconds, remark)
@@ -193,13 +193,13 @@ class Predictor:
         return Answer(seconds, probabilities, scores, self.decide(probabilities, scores), chunks, remark)
 
     def look(self, jpg: bytes) -> Look:
-        """Show the network one picture."""
-        features = picture_features(jpg, self.input_size)
+        """Show the network one image."""
+        features = image_features(jpg, self.input_size)
         probabilities, embeddings = self.see(*model_inputs(features, self.statistics))
         return Look(probabilities[0], embeddings[0], features)
 
     def see(self, pixels: UInt8Array, statistics: FloatArray | None = None) -> tuple[FloatArray, FloatArray]:
-        """Show the network several pictures at once; each is answered as if it were alone.
+        """Show the network several images at once; each is answered as if it were alone.
 
         Parameters
         ----------

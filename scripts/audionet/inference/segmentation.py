@@ -1,4 +1,4 @@
-"""Who speaks when: a sliding window's answers to smoothed segments, and segments to text, CSV, RTTM and a picture."""
+"""Who speaks when: a sliding window's answers to smoothed segments, and segments to text, CSV, RTTM and an image."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Segments as text, CSV, RTTM and a picture."""
+"""Segments as text, CSV, RTTM and an image."""
 
 from __future__ import annotations
 

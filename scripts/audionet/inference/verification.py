@@ -97,7 +97,7 @@ def enrol_clips(predictor: Predictor, name: str, clips: Sequence[Path]) -> Enrol
     in_part: dict[Path, str] = {}
     for path in clips:
         try:
-            clip = Clip(path, predictor.picture)
+            clip = Clip(path, predictor.spectrogram)
             found, remark = look_through(clip, lambda _, jpg: predictor.look(jpg).embedding)
         except (RecordingError, DatasetError) as error:
             failed[path] = str(error)
@@ -105,7 +105,7 @@ def enrol_clips(predictor: Predictor, name: str, clips: Sequence[Path]) -> Enrol
         if remark is not None:
             in_part[path] = remark
         embeddings += found
-        heard = predictor.picture.chunk_seconds * len(found) if predictor.picture else 0.0
+        heard = predictor.spectrogram.chunk_seconds * len(found) if predictor.spectrogram else 0.0
         seconds += min(clip.seconds or heard, heard)
     if not embeddings:
         reasons = "; ".join(f"{printable(path)} {reason}" for path, reason in failed.items())

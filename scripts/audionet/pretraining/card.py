@@ -35,8 +35,8 @@ _ENDS = {
 }
 _JOINED = {
     "none": "",
-    "bands": " The picture's band statistics (256 numbers) join it.",
-    "mfcc": " The picture's MFCC statistics (40 numbers) join it.",
+    "bands": " The image's band statistics (256 numbers) join it.",
+    "mfcc": " The image's MFCC statistics (40 numbers) join it.",
 }
 _TEMPLATE = Path(__file__).with_name("templates") / "backbone.md"
 
@@ -53,7 +53,7 @@ def write_backbone(found: Pretrained, config: PretrainConfig) -> Path:
     make_folder(folder)
     tap = tap_to_keep(config)
     features = found.student.features
-    content = weights_file(features if tap.embedding else tapped(features, tap), found.check_pictures)
+    content = weights_file(features if tap.embedding else tapped(features, tap), found.check_images)
     if len(content) > MOST_BYTES:
         raise BackboneError(
             f"the weights take {len(content) / 1e6:.0f} MB, and at most {MOST_BYTES / 1e6:.0f} are to be bundled: "
@@ -84,13 +84,13 @@ def tap_to_keep(config: PretrainConfig) -> Tap:
     return Tap(config.endpoint, config.bottleneck)
 
 
-def weights_file(features: Any, check_pictures: UInt8Array) -> bytes:
-    """The .npz of a backbone: its weights, and pictures with what it says of them."""
+def weights_file(features: Any, check_images: UInt8Array) -> bytes:
+    """The .npz of a backbone: its weights, and images with what it says of them."""
     arrays: dict[str, Any] = packed_weights(features)
     # As a loader will have them: rounded.
     features.set_weights([arrays[key].astype(np.float32) for key in sorted(arrays)])
-    arrays["check_picture"] = check_pictures
-    answers = features(check_pictures.astype(np.float32), training=False)
+    arrays["check_picture"] = check_images
+    answers = features(check_images.astype(np.float32), training=False)
     import keras
 
     arrays["check_features"] = np.asarray(keras.ops.convert_to_numpy(answers), np.float32)
@@ -112,7 +112,7 @@ def _card(found: Pretrained, config: PretrainConfig, described: dict[str, Any], 
         "joined": _JOINED[config.statistics],
         "data": "\n".join(data),
         "teacher": f"{teacher.name} ({teacher.licence}, {teacher.url})." if teacher else "None.",
-        "pictures": f"{found.steps * config.batch_size:,}",
+        "images": f"{found.steps * config.batch_size:,}",
         "steps": f"{found.steps:,}",
         "hours": f"{found.hours:.1f}",
         "hardware": _hardware(),

@@ -29,7 +29,7 @@ class PretrainConfig:
     )
     steps: int = setting(20_000, "training steps, at most")
     hours: float | None = setting(None, "end after so many hours, if the steps are not done by then")
-    batch_size: int = setting(64, "pictures in one step")
+    batch_size: int = setting(64, "images in one step")
     learning_rate: float = setting(
         1.5e-3, "rate at its highest; it rises over the first steps, then falls along a cosine"
     )
@@ -46,17 +46,17 @@ class PretrainConfig:
         "time", "what the backbone gives in the end: that layer, or the maps before it, pooled so"
     )
     statistics: Literal["none", "bands", "mfcc"] = setting(
-        "none", "statistics of the picture that join the bottleneck: of its mel bands, of its MFCCs"
+        "none", "statistics of the image that join the bottleneck: of its mel bands, of its MFCCs"
     )
     version: int = setting(1, "number of the backbone, for its card")
     margin: float = setting(0.2, "how much nearer its own direction than any other a speaker has to be, in cosines")
     disturbance: float = setting(
-        0.7, "how much sound and pictures are changed at most, 0 to 1; less where there is less time to learn"
+        0.7, "how much sound and images are changed at most, 0 to 1; less where there is less time to learn"
     )
-    glimpses: int = setting(6, "pictures made of one stretch of sound before the next is drawn")
-    shuffle: int = setting(4096, "pictures held to draw from, so that those of one stretch do not come together")
+    glimpses: int = setting(6, "images made of one stretch of sound before the next is drawn")
+    shuffle: int = setting(4096, "images held to draw from, so that those of one stretch do not come together")
     look_every: int = setting(500, "steps from one look at recordings held out, and one checkpoint, to the next")
-    workers: int = setting(available_cores(), "processes that make pictures")
+    workers: int = setting(available_cores(), "processes that make images")
     seed: int = setting(0, "seed of the initial weights and of all that is drawn")
 
     def __post_init__(self) -> None:

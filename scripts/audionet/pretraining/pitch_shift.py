@@ -19,7 +19,7 @@ import soundfile
 from audionet.audio.decoding import has_ffmpeg
 from audionet.errors import RecordingError
 from audionet.pretraining.manifest import Corpus, Lesson
-from audionet.pretraining.views import PICTURE, samples_of
+from audionet.pretraining.views import SPECTROGRAM, samples_of
 from audionet.utils.arrays import Int16Array
 from audionet.utils.console import progress, warn
 from audionet.utils.files import atomic_path, make_folder
@@ -122,11 +122,11 @@ def _make(tasks: list[_Task], workers: int) -> set[Path]:
 
 def _make_one(task: _Task) -> str | None:
     try:
-        samples = at_pitch(samples_of(task.path), PICTURE.sample_rate, task.pitch)
+        samples = at_pitch(samples_of(task.path), SPECTROGRAM.sample_rate, task.pitch)
     except RecordingError as error:
         return str(error)
     with atomic_path(task.made) as temporary:
-        soundfile.write(temporary, samples, PICTURE.sample_rate, format="FLAC")
+        soundfile.write(temporary, samples, SPECTROGRAM.sample_rate, format="FLAC")
     return None
 
 

@@ -1,4 +1,4 @@
-"""Teachers: published networks whose answers the backbone learns to give from pictures. Needed for training alone."""
+"""Teachers: published networks whose answers the backbone learns to give from images. Needed for training alone."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from audionet.audio.resampling import at_speed
 from audionet.audio.samples import to_float
 from audionet.backbones.resemblyzer import voice_encoder
 from audionet.errors import RecordingError
-from audionet.pretraining.views import PICTURE, SPEEDS, samples_of
+from audionet.pretraining.views import SPECTROGRAM, SPEEDS, samples_of
 from audionet.utils.arrays import FloatArray, Int16Array
 from audionet.utils.console import progress, warn
 from audionet.utils.files import atomic_path, make_folder
@@ -138,7 +138,7 @@ def _loaded(teacher: str) -> Callable[[FloatArray], FloatArray]:
 
 def _answers(path: Path, ask: Callable[[FloatArray], FloatArray]) -> FloatArray | None:
     try:
-        samples: Int16Array = samples_of(path)[: _LONGEST_SECONDS * PICTURE.sample_rate]
+        samples: Int16Array = samples_of(path)[: _LONGEST_SECONDS * SPECTROGRAM.sample_rate]
     except RecordingError:
         return None
     return np.stack([ask(to_float(at_speed(samples, speed))) for speed in SPEEDS])

@@ -1,4 +1,4 @@
-"""Making a backbone: pictures of public recordings, several tasks at once, teachers where there are any."""
+"""Making a backbone: images of public recordings, several tasks at once, teachers where there are any."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ from audionet.utils.text import count, reason
 
 _STRETCHES_A_TASK = 4
 _WARM_UP_SHARE = 0.05
-_SHOWN_PICTURES = 600  # at each look
-_CONTENT_PICTURES = 600  # that the scale of the content's numbers is taken from
+_SHOWN_IMAGES = 600  # at each look
+_CONTENT_IMAGES = 600  # that the scale of the content's numbers is taken from
 _LEAST_DEVIATION = 1e-3
 _SETTLING_BATCHES = 100
-_CHECKED = 4  # pictures kept with the weights
+_CHECKED = 4  # images kept with the weights
 _NO_PART = (
     "data_dir",
     "output_dir",
@@ -51,7 +51,7 @@ _NO_PART = (
 
 
 class Batch(NamedTuple):
-    """Pictures with all that is known of them.
+    """Images with all that is known of them.
 
     Attributes
     ----------
@@ -82,8 +82,8 @@ class Pretrained:
     steps : int
     hours : float
         Spent training, in this run and those that it went on from.
-    check_pictures : ndarray of uint8, shape (n, height, width, 3)
-        Some pictures to compare a loaded copy's answers on.
+    check_images : ndarray of uint8, shape (n, height, width, 3)
+        Some images to compare a loaded copy's answers on.
     """
 
     student: Student
@@ -91,7 +91,7 @@ class Pretrained:
     held_out: dict[str, float]
     steps: int
     hours: float
-    check_pictures: UInt8Array
+    check_images: UInt8Array
 
 
 def pretrain(config: PretrainConfig) -> Pretrained:
@@ -154,18 +154,18 @@ class _Training:
         self._resume()
         with contextlib.ExitStack() as stack:
             pool = stack.enter_context(local_processes(config.workers))
-            # The same pictures at every look, and from run to run.
-            content = self._some(pool, training, _CONTENT_PICTURES).content
+            # The same images at every look, and from run to run.
+            content = self._some(pool, training, _CONTENT_IMAGES).content
             self.content_mean, self.content_deviation = content.mean(axis=0), content.std(axis=0) + _LEAST_DEVIATION
-            shown = self._some(pool, range(len(training), len(self.lessons)) or training, _SHOWN_PICTURES)
+            shown = self._some(pool, range(len(training), len(self.lessons)) or training, _SHOWN_IMAGES)
             log = stack.enter_context(contextlib.closing(Scalars(config.summaries_dir)))
-            pictures = stack.enter_context(contextlib.closing(self._pictures(pool, training)))
+            images = stack.enter_context(contextlib.closing(self._images(pool, training)))
             advance = stack.enter_context(progress("Pretraining", "steps", config.steps))
             advance(self.step)
             recent: list[dict[str, float]] = []
             self.started = time.monotonic()
             while (done := self._done()) < 1:
-                losses = self._learn(next(pictures), done)
+                losses = self._learn(next(images), done)
                 if not math.isfinite(losses["loss"]):
                     at = self.step
                     self._back()
@@ -274,7 +274,7 @@ class _Training:
         return {name.removesuffix("_loss"): float(value) for name, value in losses.items()}
 
     def _targets(self, batch: Batch) -> tuple[dict[str, Any], dict[str, FloatArray]]:
-        """What each head is to say of each picture, and how much that counts: 0 where it is not known."""
+        """What each head is to say of each image, and how much that counts: 0 where it is not known."""
         everywhere = np.ones(len(batch.lesson), np.float32)
         targets: dict[str, Any] = {"content": (batch.content - self.content_mean) / self.content_deviation}
         weights = {"content": everywhere}
@@ -308,7 +308,7 @@ class _Training:
         return found
 
     def _some(self, pool: Any, which: range, wanted: int) -> Batch:
-        """A fixed set of pictures."""
+        """A fixed set of images."""
         generator = np.random.default_rng([self.config.seed, which.start])
         stretches = -(-wanted // self.config.glimpses)
         chosen = generator.choice(which, stretches)
@@ -338,8 +338,8 @@ class _Training:
             lessons = np.array([place[path] for path in task.paths])[found.stretch]
             yield task, Batch(found.pixels, found.content, lessons, np.array(task.speeds)[found.stretch])
 
-    def _pictures(self, pool: Any, which: range) -> Generator[Batch, None, None]:
-        """Batches for ever: each dataset as often as the others, pictures of one stretch far apart."""
+    def _images(self, pool: Any, which: range) -> Generator[Batch, None, None]:
+        """Batches for ever: each dataset as often as the others, images of one stretch far apart."""
         config = self.config
         generator = np.random.default_rng([config.seed, 1, self.step])
         by_source = [

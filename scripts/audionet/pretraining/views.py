@@ -1,7 +1,7 @@
-"""What the network is shown while a backbone is made: stretches of recordings as pictures, never twice the same.
+"""What the network is shown while a backbone is made: stretches of recordings as images, never twice the same.
 
 A stretch is played at another speed, which makes another speaker of it, then changed as rooms, noise, lines and codecs
-change sound; of the picture of that, several glimpses are taken, as wide as a chunk or narrower, with a channel's
+change sound; of the image of that, several glimpses are taken, as wide as a chunk or narrower, with a channel's
 colour on them, a slightly longer or shorter vocal tract, and parts masked. What is to be learned of a glimpse is
 taken from the same stretch before it was changed.
 """
@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from audionet.audio.config import PictureConfig
+from audionet.audio.config import SpectrogramConfig
 from audionet.audio.decoding import open_sound
 from audionet.audio.image import colour
 from audionet.audio.network_input import COEFFICIENTS, cosine_transform
@@ -31,10 +31,10 @@ from audionet.utils.arrays import FloatArray, Int16Array, UInt8Array
 SPEEDS = (0.85, 0.92, 1.0, 1.08, 1.15)
 """How much faster recordings are played; pitch and formants move with it."""
 
-PICTURE = PictureConfig()
+SPECTROGRAM = SpectrogramConfig()
 
 _STRETCH_SECONDS = 3.3
-_SHORTEST_SECONDS = 2.0  # of a glimpse that fills its picture
+_SHORTEST_SECONDS = 2.0  # of a glimpse that fills its image
 _SHORT_SHARE, _SHORTEST_WORD_SECONDS = 0.25, 0.4  # short clips come padded with silence
 _CODEC_SHARE = 0.15  # encoding takes as long as all else together
 _ROLLED_SHARE = 0.2
@@ -75,7 +75,7 @@ class Task(NamedTuple):
 
 @dataclass(frozen=True)
 class Glimpses:
-    """Pictures to learn from.
+    """Images to learn from.
 
     Attributes
     ----------
@@ -104,7 +104,7 @@ def make(task: Task) -> Glimpses:
         # Much for some and little for others: on those that are hard alone a network takes long to begin to learn.
         strength = generator.uniform(0, task.disturbance)
         changed = changed_as_on_its_way(clean, generator) if generator.random() < strength else clean
-        levels = level(clean, PICTURE), level(changed, PICTURE)
+        levels = level(clean, SPECTROGRAM), level(changed, SPECTROGRAM)
         for _ in range(task.glimpses):
             before, after = cut(*levels, generator)
             content.append(content_of(before))
@@ -120,7 +120,7 @@ def make(task: Task) -> Glimpses:
 
 @functools.lru_cache(maxsize=4096)
 def samples_of(path: Path) -> Int16Array:
-    """A whole recording, mono, at the picture's rate. Datasets for this are hours long, not days: they are kept.
+    """A whole recording, mono, at the image's rate. Datasets for this are hours long, not days: they are kept.
 
     Raises
     ------
@@ -128,12 +128,12 @@ def samples_of(path: Path) -> Int16Array:
         If it cannot be decoded.
     """
     with open_sound(path) as sound:
-        return to_int16(np.concatenate(list(resampled(sound, PICTURE.sample_rate))))
+        return to_int16(np.concatenate(list(resampled(sound, SPECTROGRAM.sample_rate))))
 
 
 def stretch_of(recording: Int16Array, speed: float, generator: np.random.Generator) -> Int16Array:
     """A stretch of a recording at another speed, padded with silence to `_STRETCH_SECONDS`."""
-    length = round(_STRETCH_SECONDS * PICTURE.sample_rate)
+    length = round(_STRETCH_SECONDS * SPECTROGRAM.sample_rate)
     wanted = round(length * speed)
     start = int(generator.integers(max(1, len(recording) - wanted + 1)))
     played = at_speed(recording[start : start + wanted], speed)[:length]
@@ -143,11 +143,11 @@ def stretch_of(recording: Int16Array, speed: float, generator: np.random.Generat
 def changed_as_on_its_way(samples: Int16Array, generator: np.random.Generator) -> Int16Array:
     """A stretch as a room, a line or a codec would have passed it on."""
     kinds = ("room", "noise", "gain", "telephone") + (("codec",) if generator.random() < _CODEC_SHARE else ())
-    return variant(samples, PICTURE.sample_rate, Recipe(kinds), str(generator.integers(2**62)))
+    return variant(samples, SPECTROGRAM.sample_rate, Recipe(kinds), str(generator.integers(2**62)))
 
 
 def cut(clean: FloatArray, changed: FloatArray, generator: np.random.Generator) -> tuple[FloatArray, FloatArray]:
-    """The same part of two pictures' levels; each is 1 at its loudest point again.
+    """The same part of two images' levels; each is 1 at its loudest point again.
 
     A quarter are short and followed by silence, as single words are; some of the others begin in their middle.
     """
@@ -155,7 +155,7 @@ def cut(clean: FloatArray, changed: FloatArray, generator: np.random.Generator) 
     per_second = frames / _STRETCH_SECONDS
     if generator.random() < _SHORT_SHARE:
         heard = round(generator.uniform(_SHORTEST_WORD_SECONDS, _SHORTEST_SECONDS) * per_second)
-        width = round(PICTURE.chunk_seconds * per_second)
+        width = round(SPECTROGRAM.chunk_seconds * per_second)
     else:
         heard = width = round(generator.uniform(_SHORTEST_SECONDS, _STRETCH_SECONDS) * per_second)
     loudest = int(clean.mean(axis=0).argmax())  # which has to be in it, or there may be nothing to hear
@@ -199,7 +199,7 @@ def disturbed(levels: FloatArray, strength: float, generator: np.random.Generato
 
 
 def pixels_of(levels: FloatArray, size: tuple[int, int]) -> UInt8Array:
-    """A picture at the network's input size, uint8 RGB."""
+    """An image at the network's input size, uint8 RGB."""
     height, width = size
     return np.asarray(colour(levels).resize((width, height), Image.Resampling.BILINEAR))
 

@@ -9,9 +9,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from audionet.audio.config import PictureConfig
+from audionet.audio.config import SpectrogramConfig
 from audionet.audio.image import render
-from audionet.audio.network_input import cosine_transform, picture_features
+from audionet.audio.network_input import cosine_transform, image_features
 from audionet.audio.recording import SILENT
 from audionet.audio.resampling import at_rate
 from audionet.audio.samples import is_silent
@@ -29,7 +29,7 @@ MFCC, BANDS, FRAMES, RESEMBLYZER = "MFCC statistics", "band statistics", "MFCC f
 """Kinds of features that need no backbone."""
 
 SOUNDING_LEVEL = 0.5
-"""A frame's loudest band reaches this level, half the picture's range, or the frame counts as a pause."""
+"""A frame's loudest band reaches this level, half the image's range, or the frame counts as a pause."""
 
 _BATCH = 16
 
@@ -102,7 +102,7 @@ def _split(work: Extraction) -> list[Extraction]:
 def extract(work: Extraction) -> list[list[Clip] | str]:
     """The clips of each excerpt, or why it has none."""
     found = [_clips(number, excerpt, work) for number, excerpt in work.excerpts]
-    # All pictures first, then a network on all: taking turns, each would push the other out of the cache.
+    # All images first, then a network on all: taking turns, each would push the other out of the cache.
     ready = [(clip, jpg) for each in found if not isinstance(each, str) for clip, jpg in each]
     for network in work.networks:
         pixels = pixels_of([jpg for _, jpg in ready], network.input_size)
@@ -113,15 +113,15 @@ def extract(work: Extraction) -> list[list[Clip] | str]:
 
 
 def pixels_of(jpgs: Sequence[bytes], input_size: tuple[int, int]) -> UInt8Array:
-    """Pictures at a network's input size, shape (n, height, width, 3)."""
+    """Images at a network's input size, shape (n, height, width, 3)."""
     if not jpgs:
         return np.empty((0, *input_size, 3), np.uint8)
-    return np.concatenate([picture_features(jpg, input_size).pixels for jpg in jpgs])
+    return np.concatenate([image_features(jpg, input_size).pixels for jpg in jpgs])
 
 
 def _clips(number: int, excerpt: Excerpt, work: Extraction) -> list[tuple[Clip, bytes]] | str:
-    """An excerpt's clips with their pictures, and features that need no backbone."""
-    config = PictureConfig(chunk_seconds=work.material.clip_seconds)
+    """An excerpt's clips with their images, and features that need no backbone."""
+    config = SpectrogramConfig(chunk_seconds=work.material.clip_seconds)
     rate = config.sample_rate
     try:
         samples, own_rate = read_excerpt(excerpt, rate, work.most_seconds)
@@ -145,18 +145,18 @@ def _clips(number: int, excerpt: Excerpt, work: Extraction) -> list[tuple[Clip, 
     return found or f"{part}is too short for a clip"
 
 
-def described(piece: Int16Array, config: PictureConfig) -> tuple[bytes, dict[str, FloatArray]]:
-    """The picture of a clip, padded to its length, and the features that are taken from it without a network."""
+def described(piece: Int16Array, config: SpectrogramConfig) -> tuple[bytes, dict[str, FloatArray]]:
+    """The image of a clip, padded to its length, and the features that are taken from it without a network."""
     samples = np.zeros(config.chunk_length, np.int16)
     samples[: len(piece)] = piece
     jpg = render(samples, config)
-    statistics = picture_features(jpg, (8, 8))
+    statistics = image_features(jpg, (8, 8))
     frames = mfcc_frames(level(samples, config))
     return jpg, {MFCC: statistics.mfcc_statistics, BANDS: statistics.band_statistics, FRAMES: frames}
 
 
 def mfcc_frames(levels: FloatArray) -> FloatArray:
-    """MFCCs of the frames that are no pauses, shape (some, 20), of a picture's levels, shape (128, frames)."""
+    """MFCCs of the frames that are no pauses, shape (some, 20), of an image's levels, shape (128, frames)."""
     heard = levels.max(axis=0) >= SOUNDING_LEVEL
     frames: FloatArray = np.ascontiguousarray((cosine_transform() @ levels[:, heard]).T)
     return frames

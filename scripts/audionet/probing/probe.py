@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from audionet.audio.config import PictureConfig
+from audionet.audio.config import SpectrogramConfig
 from audionet.audio.resampling import at_rate
 from audionet.augment.distortion import CLEAN, TITLES
 from audionet.backbones.inception import Tap, inception_v3
@@ -66,7 +66,7 @@ def prepare_probing(config: ProbeConfig) -> Probing:
         If a backbone cannot be had.
     """
     materials, notes = find_materials(config)
-    samples = sample_pictures(materials, config)
+    samples = sample_images(materials, config)
     backbones = []
     for name, endpoint, pooling in map(_named, config.backbones):
         if name == RANDOM:
@@ -89,8 +89,8 @@ def prepare_probing(config: ProbeConfig) -> Probing:
     return Probing(config, materials, notes, backbones, samples)
 
 
-def sample_pictures(materials: Sequence[Material], config: ProbeConfig) -> list[bytes]:
-    """Pictures of some recordings, from the first to the last, to convert and to time networks with.
+def sample_images(materials: Sequence[Material], config: ProbeConfig) -> list[bytes]:
+    """Images of some recordings, from the first to the last, to convert and to time networks with.
 
     Raises
     ------
@@ -101,22 +101,22 @@ def sample_pictures(materials: Sequence[Material], config: ProbeConfig) -> list[
     excerpts = [(material, excerpt) for material in materials for excerpt in material.excerpts]
     for place in evenly(len(excerpts), _SAMPLES):
         material, excerpt = excerpts[place]
-        picture = PictureConfig(chunk_seconds=material.clip_seconds)
+        image = SpectrogramConfig(chunk_seconds=material.clip_seconds)
         try:
-            samples, rate = read_excerpt(excerpt, picture.sample_rate, config.most_seconds)
+            samples, rate = read_excerpt(excerpt, image.sample_rate, config.most_seconds)
         except RecordingError:
             continue  # it is said when its turn comes
-        piece = at_rate(samples, rate, picture.sample_rate)[: picture.chunk_length]
-        found.append(described(piece, picture)[0])
+        piece = at_rate(samples, rate, image.sample_rate)[: image.chunk_length]
+        found.append(described(piece, image)[0])
     if not found:
         raise DatasetError(f"{config.data_dir}: none of {_SAMPLES} recordings tried can be decoded")
     return found
 
 
 def random_backbone(model_dir: Path, samples: UInt8Array) -> Backbone:
-    """Inception-v3 with the weights it begins with, always the same, for pictures of 128 x 128.
+    """Inception-v3 with the weights it begins with, always the same, for images of 128 x 128.
 
-    Its features differ from picture to picture by a fiftieth of what they have in common. That is taken off, so that
+    Its features differ from image to image by a fiftieth of what they have in common. That is taken off, so that
     the check on the converted network is about the rest.
     """
     import_tensorflow()
@@ -303,7 +303,7 @@ def _scores(
     return scores, sum(widths), outcomes
 
 
-def pictures_a_second(backbone: Backbone, samples: Sequence[bytes]) -> float:
+def images_a_second(backbone: Backbone, samples: Sequence[bytes]) -> float:
     """How fast a network is on one thread, decoding not counted; the best of three runs."""
     pixels = pixels_of(samples, backbone.input_size)
     runner = Runner(backbone.path)

@@ -47,7 +47,7 @@ def as_markdown(run: Probing, results: Sequence[TaskResult], speeds: Sequence[fl
         HEADING,
         f"By `scripts/probe.py`: a linear layer on frozen features, share of right answers on clean sound{described}.",
         in_markdown(["features", "width", *titles], shares),
-        in_markdown(["network", "endpoint", "pooling", "width", "arithmetic", "MB", "pictures/s, one thread"], costs),
+        in_markdown(["network", "endpoint", "pooling", "width", "arithmetic", "MB", "images/s, one thread"], costs),
     ]
     return "\n\n".join(parts) + "\n"
 

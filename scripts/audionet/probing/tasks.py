@@ -243,7 +243,7 @@ def cut(samples: Int16Array, length: int, step: int, keep_short: bool) -> list[t
     Returns
     -------
     list of (int, ndarray of int16)
-        The last clip may be shorter than the others, but not than half a clip, as for pictures.
+        The last clip may be shorter than the others, but not than half a clip, as for images.
     """
     clips: list[tuple[int, Int16Array]] = []
     for start in range(0, len(samples), step):

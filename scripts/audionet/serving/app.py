@@ -38,7 +38,7 @@ TopK = Annotated[int, Query(ge=0, le=100_000, description="How many labels to na
 ChunkNumber = Annotated[int, Query(ge=0, le=1_000_000, description="Which chunk, counted from 0.")]
 View = Annotated[
     Literal["chunk", "clip"],
-    Query(description="One chunk, to the byte as the model gets it; or all of the clip in one picture."),
+    Query(description="One chunk, to the byte as the model gets it; or all of the clip in one image."),
 ]
 
 _ABOUT = """Says who or what is heard in a recording, as label_image.py does.
@@ -130,7 +130,7 @@ def _routes(service: Service, counters: Instruments) -> FastAPI:
     @app.post(
         "/v1/spectrogram",
         tags=["Recordings"],
-        summary="The picture that the model sees",
+        summary="The image that the model sees",
         response_class=Response,
         responses={
             200: {
@@ -148,14 +148,14 @@ def _routes(service: Service, counters: Instruments) -> FastAPI:
         chunk: ChunkNumber = 0,
         name: Name = "",
     ) -> Response:
-        """The picture of a chunk, or of the clip from its beginning to the end of its last chunk."""
+        """The image of a chunk, or of the clip from its beginning to the end of its last chunk."""
         number = chunk if view == "chunk" else None
-        jpg, seconds = await with_upload(request, name, lambda sent: service.picture(sent.path, number))
+        jpg, seconds = await with_upload(request, name, lambda sent: service.image(sent.path, number))
         return Response(jpg, headers={"AudioNet-Seconds": f"{seconds:.3f}"}, media_type="image/jpeg")
 
     @app.get("/v1/model", tags=["Model"], response_model=schemas.ModelCard, responses=problems(*_ON_LOOK))
     async def model() -> Response:
-        """The labels, how the pictures are made, what the test came to, and what is taken at most."""
+        """The labels, how the images are made, what the test came to, and what is taken at most."""
         return AsciiJSON(service.describe())
 
     @app.post("/v1/reload", tags=["Model"], response_model=schemas.ModelCard, responses=problems(401, 403, 409, 421))

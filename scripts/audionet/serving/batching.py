@@ -1,4 +1,4 @@
-"""Pictures from many requests, shown to the network together."""
+"""Images from many requests, shown to the network together."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Batcher:
     predictor : Predictor
         Called from a thread of the batcher's own.
     most : int
-        Pictures in a batch, at most.
+        Images in a batch, at most.
     observe : callable, optional
         Told the size of each batch.
     """
@@ -54,7 +54,7 @@ class Batcher:
         await loop.run_in_executor(self._thread, self._predictor.see, pixels, statistics)
 
     def submit(self, start: float, pixels: UInt8Array, statistics: FloatArray) -> asyncio.Future[ChunkAnswer]:
-        """Have a chunk's picture looked at.
+        """Have a chunk's image looked at.
 
         Parameters
         ----------

@@ -33,7 +33,7 @@ class ServeConfig:
     max_rate: int = setting(384_000, "highest sample rate of a recording, Hz")
     time_limit: float = setting(60.0, "seconds that an upload may take, and after it the answer")
     queue: int = setting(64, "requests that may be in the house at a time; more are told to come back")
-    batch: int = setting(8, "pictures shown to the network at a time, at most")
+    batch: int = setting(8, "images shown to the network at a time, at most")
     workers: int = setting(available_cores(), "processes that decode recordings")
     worker_megabytes: int = setting(1024, "memory that such a process may map, MB; a file that takes more is refused")
 

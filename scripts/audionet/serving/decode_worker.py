@@ -1,4 +1,4 @@
-"""A process of its own for what strangers send: recordings in, pictures out, within a limit of memory.
+"""A process of its own for what strangers send: recordings in, images out, within a limit of memory.
 
 Started as ``python -m audionet.serving.decode_worker MEGABYTES``. A job comes as a line of JSON on stdin. What it makes
 goes out on stdout as frames: a line of JSON, and as many bytes as its `size` says. Nothing that comes back is ever
@@ -19,10 +19,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
 
-from audionet.audio.config import PictureConfig
+from audionet.audio.config import SpectrogramConfig
 from audionet.audio.decoding import open_sound
 from audionet.audio.image import decode
-from audionet.audio.network_input import model_inputs, picture_features
+from audionet.audio.network_input import image_features, model_inputs
 from audionet.audio.recording import SILENT
 from audionet.errors import LimitError, RecordingError
 from audionet.inference.clip import Clip
@@ -51,10 +51,10 @@ class Job:
     Attributes
     ----------
     path : str
-    picture : PictureConfig
+    image : SpectrogramConfig
     limits : Limits
     want : {"features", "chunk", "clip"}
-        What the network is shown of each chunk; one chunk's picture; all pictures side by side.
+        What the network is shown of each chunk; one chunk's image; all images side by side.
     input_size : (int, int)
         Height and width that the network is shown.
     statistics : str or None
@@ -64,7 +64,7 @@ class Job:
     """
 
     path: str
-    picture: PictureConfig
+    spectrogram: SpectrogramConfig
     limits: Limits
     want: Literal["features", "chunk", "clip"] = "features"
     input_size: tuple[int, int] = (1, 1)
@@ -73,22 +73,22 @@ class Job:
 
     def line(self) -> bytes:
         """The job as it is sent."""
-        content = vars(self) | {"picture": vars(self.picture), "limits": vars(self.limits)}
+        content = vars(self) | {"spectrogram": vars(self.spectrogram), "limits": vars(self.limits)}
         return json.dumps(content).encode("ascii") + b"\n"
 
     @classmethod
     def from_line(cls, line: bytes) -> Job:
         """The job as it was sent."""
         content = json.loads(line)
-        content["picture"] = _picture(tuple(content["picture"].items()))
+        content["spectrogram"] = _spectrogram(tuple(content["spectrogram"].items()))
         content["limits"] = Limits(**content["limits"])
         content["input_size"] = tuple(content["input_size"])
         return cls(**content)
 
 
 @functools.lru_cache(maxsize=8)  # checking the settings takes longer than reading the rest
-def _picture(settings: tuple[tuple[str, Any], ...]) -> PictureConfig:
-    return from_json(PictureConfig, dict(settings))
+def _spectrogram(settings: tuple[tuple[str, Any], ...]) -> SpectrogramConfig:
+    return from_json(SpectrogramConfig, dict(settings))
 
 
 Frame = tuple[dict[str, Any], bytes]
@@ -100,7 +100,7 @@ def frames(job: Job) -> Iterator[Frame]:
     Yields
     ------
     (dict, bytes)
-        For each chunk `start` and, unless it is silent, its picture; in the end `seconds`, the recording's length, and
+        For each chunk `start` and, unless it is silent, its image; in the end `seconds`, the recording's length, and
         `remark`, what is wrong with it where part of it was of use.
 
     Raises
@@ -110,13 +110,13 @@ def frames(job: Job) -> Iterator[Frame]:
     """
     path = Path(job.path)
     _check(path, job.limits)
-    clip = Clip(path, job.picture)
+    clip = Clip(path, job.spectrogram)
     if job.want == "chunk":
         yield _chunk(clip, job)
         return
     remark = None
     used = False
-    strip = Strip(job.picture, STRIP_WIDTH) if job.want == "clip" else None
+    strip = Strip(job.spectrogram, STRIP_WIDTH) if job.want == "clip" else None
     try:
         for start, jpg in _within(clip, job.limits):
             if strip is not None:
@@ -154,7 +154,7 @@ def _within(clip: Clip, limits: Limits) -> Iterator[tuple[float, bytes | None]]:
 
 
 def _shown(jpg: bytes, job: Job) -> bytes:
-    return b"".join(part.tobytes() for part in model_inputs(picture_features(jpg, job.input_size), job.statistics))
+    return b"".join(part.tobytes() for part in model_inputs(image_features(jpg, job.input_size), job.statistics))
 
 
 def _check(path: Path, limits: Limits) -> None:

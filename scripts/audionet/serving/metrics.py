@@ -33,7 +33,7 @@ class Instruments:
     answers : Counter
         By ``decision``: ``known`` or ``unknown``.
     batches : Histogram
-        Pictures in each batch that the network was shown; its sum is the number of pictures.
+        Images in each batch that the network was shown; its sum is the number of images.
     replaced : Counter
         Decoding processes that were killed or died.
     reloads : Counter
@@ -54,7 +54,7 @@ class Instruments:
         self.in_house = Gauge("audionet_requests_in_house", "Requests waiting or worked on.", registry=registry)
         self.refused = Counter("audionet_requests_refused", "Requests told to come back.", registry=registry)
         self.answers = Counter("audionet_answers", "Clips answered.", ["decision"], registry=registry)
-        self.batches = Histogram("audionet_batch_pictures", "Pictures in a batch.", registry=registry, buckets=_SIZES)
+        self.batches = Histogram("audionet_batch_images", "Images in a batch.", registry=registry, buckets=_SIZES)
         self.replaced = Counter("audionet_decoders_replaced", "Decoding processes that had to go.", registry=registry)
         self.reloads = Counter("audionet_reloads", "Models read again.", ["result"], registry=registry)
         ProcessCollector(registry=registry)

@@ -92,7 +92,7 @@ class ModelCard(_Schema):
     enrolled: list[str]
     chunk_seconds: float
     step_seconds: float
-    picture: dict[str, Any] = Field(description="How sound becomes a picture.")
+    picture: dict[str, Any] = Field(description="How sound becomes an image.")
     backbone: str
     head: str
     threshold: float | None

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
-from audionet.audio.config import PictureConfig
+from audionet.audio.config import SpectrogramConfig
 from audionet.audio.decoding import has_ffmpeg
 from audionet.errors import AudioNetError, BusyError, LimitError, ModelError
 from audionet.inference.diarization import window_of
@@ -39,7 +39,7 @@ class Model(NamedTuple):
     """A model that is being served."""
 
     predictor: Predictor
-    picture: PictureConfig
+    spectrogram: SpectrogramConfig
     batcher: Batcher
 
     @property
@@ -112,7 +112,7 @@ class Service:
         """
         model = self.model  # a new one may take its place meanwhile
         height, width = model.predictor.input_size
-        job = Job(str(path), model.picture, self.limits, "features", (height, width), model.predictor.statistics)
+        job = Job(str(path), model.spectrogram, self.limits, "features", (height, width), model.predictor.statistics)
         ended: dict[str, Any] = {}
         heard: list[tuple[float, asyncio.Future[ChunkAnswer] | None]] = []
         try:
@@ -151,7 +151,7 @@ class Service:
             if len(heard) >= self.config.batch and (earlier := heard[-self.config.batch][1]) is not None:
                 await asyncio.wait([earlier])
 
-    async def picture(self, path: Path, chunk: int | None) -> tuple[bytes, float]:
+    async def image(self, path: Path, chunk: int | None) -> tuple[bytes, float]:
         """The JPG that the network is shown of one chunk, or of the whole clip; and the seconds that it spans.
 
         Raises
@@ -161,14 +161,14 @@ class Service:
         BusyError
             If its turn does not come in time.
         """
-        picture = self.model.picture
-        job = Job(str(path), picture, self.limits, "clip" if chunk is None else "chunk", chunk=chunk or 0)
+        spectrogram = self.model.spectrogram
+        job = Job(str(path), spectrogram, self.limits, "clip" if chunk is None else "chunk", chunk=chunk or 0)
 
         async def jpg(decoder: Decoder) -> tuple[bytes, float]:
             found = b"", 0.0
             async for header, content in decoder.frames(job):
                 if content:
-                    found = content, header.get("spans", picture.chunk_seconds)
+                    found = content, header.get("spans", spectrogram.chunk_seconds)
             return found
 
         async with self._decoders.lend(self.config.time_limit) as decoder:
@@ -176,15 +176,15 @@ class Service:
 
     def describe(self) -> dict[str, Any]:
         """The model that is being served, without anything of the machine that it was trained on."""
-        predictor, picture, _ = self.model
+        predictor, spectrogram, _ = self.model
         card, config = predictor.card, self.config
         return {
             "id": self.model.id,
             "labels": predictor.labels,
             "enrolled": list(predictor.enrolled),
-            "chunk_seconds": picture.chunk_seconds,
-            "step_seconds": picture.step_length / picture.sample_rate,
-            "picture": dataclasses.asdict(picture),
+            "chunk_seconds": spectrogram.chunk_seconds,
+            "step_seconds": spectrogram.step_length / spectrogram.sample_rate,
+            "picture": dataclasses.asdict(spectrogram),
             "backbone": card["backbone"]["name"],
             "head": card["training"].get("head", ""),
             "threshold": predictor.threshold,
@@ -234,10 +234,10 @@ class Service:
     def _load(self) -> Model:
         # Decoding takes the other cores.
         predictor = Predictor(self.config.graph, threads=max(1, available_cores() // 2), held=True)
-        if predictor.picture is None:
-            raise ModelError("this model was trained on pictures of unknown making: sound cannot be drawn for it")
+        if predictor.spectrogram is None:
+            raise ModelError("this model was trained on images of unknown making: sound cannot be drawn for it")
         return Model(
-            predictor, predictor.picture, Batcher(predictor, self.config.batch, self.instruments.batches.observe)
+            predictor, predictor.spectrogram, Batcher(predictor, self.config.batch, self.instruments.batches.observe)
         )
 
     async def _in_time(self, work: Coroutine[Any, Any, Result]) -> Result:
@@ -251,15 +251,15 @@ def _content(
     model: Model, found: list[tuple[float, ChunkAnswer | None]], name: str, top_k: int, ended: dict[str, Any]
 ) -> dict[str, Any]:
     """What `label_image.py --json --per_chunk` says of the clip, who speaks when, and which model says so."""
-    predictor, picture = model.predictor, model.picture
+    predictor, spectrogram = model.predictor, model.spectrogram
     chunks = [chunk for _, chunk in found if chunk is not None]
     answer = predictor.conclude(chunks, ended["seconds"], ended["remark"])
     windows = [Window(start, None, None) if chunk is None else window_of(predictor, chunk) for start, chunk in found]
     turns = segments(
         windows,
         predictor.names,
-        picture.chunk_seconds,
-        picture.step_length / picture.sample_rate,
+        spectrogram.chunk_seconds,
+        spectrogram.step_length / spectrogram.sample_rate,
         lambda: float(ended["seconds"]),
         predictor.threshold,
     )

@@ -27,7 +27,7 @@ def _refuse(value: object, flag: str, reason: str) -> None:
 class RetrainConfig:
     """What retrain.py learns from, how, and where the result goes."""
 
-    image_dir: Path = setting(TF_FILES / "data_image", "pictures, one folder per label, as data_maker.py makes them")
+    image_dir: Path = setting(TF_FILES / "data_image", "images, one folder per label, as data_maker.py makes them")
     bottleneck_dir: Path = setting(TF_FILES / "bottlenecks", "cache of bottleneck features")
     model_dir: Path = setting(TF_FILES / "models", "cache of fetched and converted backbones")
     checkpoint_dir: Path = setting(TF_FILES / "checkpoints", "where training that was interrupted goes on from")
@@ -63,12 +63,10 @@ class RetrainConfig:
     schedule: Literal["cosine", "plateau", "constant"] = setting(
         "cosine", "the rate falls along a cosine, to a third when validation gets no better, or never"
     )
-    train_batch_size: int = setting(100, "pictures in one training step")
+    train_batch_size: int = setting(100, "images in one training step")
     eval_step_interval: int = setting(10, "steps from one look at the validation set to the next")
-    validation_batch_size: int = setting(
-        -1, "pictures that a look at the validation set takes, always the same; -1: all"
-    )
-    test_batch_size: int = setting(-1, "-1: the test takes all its pictures; a part would prove less")
+    validation_batch_size: int = setting(-1, "images that a look at the validation set takes, always the same; -1: all")
+    test_batch_size: int = setting(-1, "-1: the test takes all its images; a part would prove less")
     early_stopping: int = setting(
         0, "stop after so many looks without a better one; 0: never. The best weights are kept"
     )
@@ -78,7 +76,7 @@ class RetrainConfig:
     dropout: float = setting(0.0, "share of the top's inputs left out in each step, 0 to 0.9")
     label_smoothing: float = setting(0.1, "share of each label's probability given to all labels, 0 to 0.9")
     class_weights: Literal["equal", "balanced"] = setting(
-        "equal", "balanced: a label with few pictures counts as much as one with many"
+        "equal", "balanced: a label with few images counts as much as one with many"
     )
     clip_norm: float | None = setting(None, "longest gradient, over all weights together; none: any")
     hyper_search: int = setting(
@@ -87,12 +85,12 @@ class RetrainConfig:
     fine_tune: int = setting(0, "then also train the backbone's last so many blocks, at a low rate; Inception has 11")
     fine_tune_steps: int = setting(500, "training steps of --fine_tune")
     fine_tune_learning_rate: float = setting(1e-4, "learning rate of --fine_tune's first step")
-    fine_tune_batch_size: int = setting(32, "pictures in one step of --fine_tune")
+    fine_tune_batch_size: int = setting(32, "images in one step of --fine_tune")
     spec_augment: int = setting(
-        1, "bands and stretches masked in each picture, where pictures are trained on (--fine_tune, from scratch)"
+        1, "bands and stretches masked in each image, where images are trained on (--fine_tune, from scratch)"
     )
     mixup: float = setting(
-        0.0, "how much pictures are mixed there, two at a time: alpha of mixup, such as 0.2; 0: not at all"
+        0.0, "how much images are mixed there, two at a time: alpha of mixup, such as 0.2; 0: not at all"
     )
     unknown_fpr: float = setting(
         5.0, "share of unknown voices that may be taken for one of the labels, percent; 0: never answer unknown"
@@ -103,12 +101,12 @@ class RetrainConfig:
     scheduler: str | None = setting(
         None, "address of a Dask cluster that computes bottlenecks, such as tcp://host:8786"
     )
-    print_misclassified_test_images: bool = setting(False, "list the test pictures that got a wrong label")
-    seed: int = setting(0, "seed of the initial weights and of the order of pictures")
+    print_misclassified_test_images: bool = setting(False, "list the test images that got a wrong label")
+    seed: int = setting(0, "seed of the initial weights and of the order of images")
     flip_left_right: bool = setting(False, "refused: it would play the sound backwards")
     random_crop: float = setting(0.0, "refused: it would change pitch and speed at random; see data_maker.py --augment")
     random_scale: float = setting(0.0, "refused, for the same reason")
-    random_brightness: float = setting(0.0, "refused: a picture's brightness is relative to its own loudest moment")
+    random_brightness: float = setting(0.0, "refused: an image's brightness is relative to its own loudest moment")
 
     def __post_init__(self) -> None:
         for flag, low in (
@@ -138,11 +136,11 @@ class RetrainConfig:
             self.test_batch_size == -1,
             "test_batch_size",
             self.test_batch_size,
-            "-1: the test takes all its pictures, because a part of them would prove less",
+            "-1: the test takes all its images, because a part of them would prove less",
         )
-        _refuse(self.flip_left_right, "flip_left_right", "a flipped picture is sound played backwards")
+        _refuse(self.flip_left_right, "flip_left_right", "a flipped image is sound played backwards")
         for flag in ("random_crop", "random_scale"):
-            _refuse(getattr(self, flag), flag, "a picture scaled or cut is another pitch at another speed")
+            _refuse(getattr(self, flag), flag, "an image scaled or cut is another pitch at another speed")
         _refuse(self.random_brightness, "random_brightness", "brightness is relative to the loudest moment")
         require(0 <= self.seed < 2**32, "seed", self.seed, "0 to 4294967295")
         side = self.input_size

@@ -1,4 +1,4 @@
-"""From a folder of pictures to what can be trained on: bottlenecks, labels, split."""
+"""From a folder of images to what can be trained on: bottlenecks, labels, split."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from audionet.audio.config import PictureConfig
+from audionet.audio.config import SpectrogramConfig
 from audionet.backbones.bottlenecks import Bottlenecks, bottlenecks_of
 from audionet.backbones.registry import Backbone
-from audionet.data.dataset import Picture
+from audionet.data.dataset import ChunkImage
 from audionet.data.naming import UNKNOWN
-from audionet.data.split import SETS, Split, split_pictures, without_copies
+from audionet.data.split import SETS, Split, split_images, without_copies
 from audionet.errors import DatasetError
 from audionet.training.config import RetrainConfig
 from audionet.training.datasets import FeatureExamples
@@ -29,25 +29,25 @@ _MOST_ODD_ONES_SHOWN = 5
 
 @dataclass(frozen=True)
 class Data:
-    """The pictures, which set each is in, and what is known of them before any training.
+    """The images, which set each is in, and what is known of them before any training.
 
     Attributes
     ----------
-    picture : PictureConfig or None
-        How the pictures were made, where data_maker.py made them.
+    spectrogram : SpectrogramConfig or None
+        How the images were made, where data_maker.py made them.
     labels : list of str
     bottlenecks : Bottlenecks
     targets : ndarray of int64, shape (n,)
-        Each picture's label, as its place in `labels`; -1 for examples of what is none of them.
+        Each image's label, as its place in `labels`; -1 for examples of what is none of them.
     split : Split
-        Of the labels' pictures.
+        Of the labels' images.
     rows : dict of str to ndarray of int64
-        Under each name in SETS, which pictures are in it, in the split's order.
+        Under each name in SETS, which images are in it, in the split's order.
     background : dict of str to ndarray of int64
         The same for the examples of what is none of the labels.
     """
 
-    picture: PictureConfig | None
+    spectrogram: SpectrogramConfig | None
     labels: list[str]
     bottlenecks: Bottlenecks
     targets: IntArray
@@ -69,86 +69,89 @@ class Data:
 
 
 def prepare_data(
-    picture_config: PictureConfig | None, pictures: list[Picture], backbone: Backbone | None, config: RetrainConfig
+    spectrogram_config: SpectrogramConfig | None,
+    images: list[ChunkImage],
+    backbone: Backbone | None,
+    config: RetrainConfig,
 ) -> Data:
     """Bottlenecks, labels and split, with what is to be said about them.
 
     Raises
     ------
     DatasetError
-        If fewer than two labels have pictures that can be read.
+        If fewer than two labels have images that can be read.
     """
-    bottlenecks = bottlenecks_of(pictures, backbone, config.bottleneck_dir, available_cores(), config.scheduler)
+    bottlenecks = bottlenecks_of(images, backbone, config.bottleneck_dir, available_cores(), config.scheduler)
     rate = f" at {bottlenecks.computed / bottlenecks.seconds:.0f} a second" if bottlenecks.computed else ""
     made = f"{bottlenecks.computed} computed{rate}, {bottlenecks.cached} from {printable(config.bottleneck_dir)}"
     print(f"Bottlenecks: {made}")
-    bottlenecks = _of_one_size(bottlenecks, picture_config)
-    every = sorted({picture.label for picture in bottlenecks.pictures})
+    bottlenecks = _of_one_size(bottlenecks, spectrogram_config)
+    every = sorted({image.label for image in bottlenecks.images})
     labels = [label for label in every if label != UNKNOWN]
     if len(labels) < 2:
-        raise DatasetError(f"{printable(config.image_dir)}: only '{printable(*labels)}' has readable pictures")
-    apart = picture_config.apart if picture_config else 2
-    split = split_pictures(bottlenecks.pictures, config.validation_percentage, config.testing_percentage, apart)
+        raise DatasetError(f"{printable(config.image_dir)}: only '{printable(*labels)}' has readable images")
+    apart = spectrogram_config.apart if spectrogram_config else 2
+    split = split_images(bottlenecks.images, config.validation_percentage, config.testing_percentage, apart)
     keys = [key.tobytes() for key in bottlenecks.keys]
-    split, copies = without_copies(split, dict(zip(bottlenecks.pictures, keys, strict=True)))
+    split, copies = without_copies(split, dict(zip(bottlenecks.images, keys, strict=True)))
     print(split_table(every, split))
     if copies:
-        print(f"Left out {count(copies, 'picture')} with copies in another set: they would prove nothing.")
-    for here, there in sorted(_contradictions(bottlenecks.pictures, keys)):
+        print(f"Left out {count(copies, 'image')} with copies in another set: they would prove nothing.")
+    for here, there in sorted(_contradictions(bottlenecks.images, keys)):
         warn(f"{here}: lies under {there} too, so one of the two labels is wrong: remove it there")
-    row = {picture: i for i, picture in enumerate(bottlenecks.pictures)}
+    row = {image: i for i, image in enumerate(bottlenecks.images)}
     number = {label: i for i, label in enumerate(labels)}
-    targets = np.array([number.get(picture.label, -1) for picture in bottlenecks.pictures], np.int64)
-    every_row = {name: np.array([row[picture] for picture in split.sets[name]], np.int64) for name in SETS}
+    targets = np.array([number.get(image.label, -1) for image in bottlenecks.images], np.int64)
+    every_row = {name: np.array([row[image] for image in split.sets[name]], np.int64) for name in SETS}
     rows, background = ({n: of[(targets[of] < 0) == other] for n, of in every_row.items()} for other in (False, True))
     split = Split(
-        {name: [picture for picture in split.sets[name] if picture.label != UNKNOWN] for name in SETS},
+        {name: [image for image in split.sets[name] if image.label != UNKNOWN] for name in SETS},
         [label for label in split.heard_in_training if label != UNKNOWN],
         split.dropped,
     )
-    return Data(picture_config, labels, bottlenecks, targets, split, rows, background)
+    return Data(spectrogram_config, labels, bottlenecks, targets, split, rows, background)
 
 
-def _of_one_size(bottlenecks: Bottlenecks, config: PictureConfig | None) -> Bottlenecks:
-    """Leave out pictures that data_maker.py cannot have made like the others."""
+def _of_one_size(bottlenecks: Bottlenecks, config: SpectrogramConfig | None) -> Bottlenecks:
+    """Leave out images that data_maker.py cannot have made like the others."""
     sizes = bottlenecks.records.take("size")
     if config is None:
         kinds = len(np.unique(sizes, axis=0))
         if kinds > 1:
-            warn(f"the pictures are of {kinds} sizes: each is resized to what the network takes")
+            warn(f"the images are of {kinds} sizes: each is resized to what the network takes")
         return bottlenecks
     fits = (sizes == (config.frames, config.rows)).all(axis=1)
     for i in np.flatnonzero(~fits)[:_MOST_ODD_ONES_SHOWN]:
         width, height = sizes[i]
         warn(
-            f"{bottlenecks.pictures[i].path}: is {width} x {height}, the others are {config.frames} x {config.rows}; "
+            f"{bottlenecks.images[i].path}: is {width} x {height}, the others are {config.frames} x {config.rows}; "
             "left out"
         )
     if (odd := int((~fits).sum())) > _MOST_ODD_ONES_SHOWN:
         warn(f"... and {odd - _MOST_ODD_ONES_SHOWN} more of another size")
     if odd == len(fits):
-        raise DatasetError("no picture has the size that dataset.json says: run data_maker.py --force")
+        raise DatasetError("no image has the size that dataset.json says: run data_maker.py --force")
     kept = np.flatnonzero(fits)
-    pictures = [bottlenecks.pictures[i] for i in kept]
+    images = [bottlenecks.images[i] for i in kept]
     return dataclasses.replace(
-        bottlenecks, pictures=pictures, keys=bottlenecks.keys[kept], records=bottlenecks.records[kept]
+        bottlenecks, images=images, keys=bottlenecks.keys[kept], records=bottlenecks.records[kept]
     )
 
 
-def _contradictions(pictures: Sequence[Picture], keys: Sequence[bytes]) -> set[tuple[str, str]]:
-    """Pairs of recordings, by label and name, that lie under two labels and share a picture."""
-    first: dict[bytes, Picture] = {}
+def _contradictions(images: Sequence[ChunkImage], keys: Sequence[bytes]) -> set[tuple[str, str]]:
+    """Pairs of recordings, by label and name, that lie under two labels and share an image."""
+    first: dict[bytes, ChunkImage] = {}
     pairs = set()
-    for picture, key in zip(pictures, keys, strict=True):
-        other = first.setdefault(key, picture)
-        if other.label != picture.label:
-            pairs.add((f"{other.label}/{other.recording}", f"{picture.label}/{picture.recording}"))
+    for image, key in zip(images, keys, strict=True):
+        other = first.setdefault(key, image)
+        if other.label != image.label:
+            pairs.add((f"{other.label}/{other.recording}", f"{image.label}/{image.recording}"))
     return pairs
 
 
 def split_table(labels: Sequence[str], split: Split) -> str:
     """How many chunks of how many recordings are in each set; of many labels, the first and the sum."""
-    chunks = {name: Counter(picture.label for picture in split.sets[name]) for name in SETS}
+    chunks = {name: Counter(image.label for image in split.sets[name]) for name in SETS}
     recordings = {
         name: Counter(label for label, _ in {(p.label, p.recording) for p in split.sets[name]}) for name in SETS
     }

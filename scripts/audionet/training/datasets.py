@@ -1,4 +1,4 @@
-"""What a network is shown: bottlenecks from the cache or pictures from their files, a batch at a time."""
+"""What a network is shown: bottlenecks from the cache or images from their files, a batch at a time."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import Any, Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from audionet.audio.network_input import model_inputs, picture_features
+from audionet.audio.network_input import image_features, model_inputs
 from audionet.backbones.cache import Records
-from audionet.data.dataset import Picture
+from audionet.data.dataset import ChunkImage
 from audionet.errors import DatasetError
 from audionet.utils.arrays import FloatArray, IntArray
 from audionet.utils.parallel import available_cores
@@ -74,13 +74,13 @@ class FeatureExamples:
         return self.inputs(np.arange(len(self.labels)))[0]
 
 
-class PictureExamples:
-    """Pictures, decoded as they are wanted, and kept decoded where there are few.
+class ImageExamples:
+    """Images, decoded as they are wanted, and kept decoded where there are few.
 
     Parameters
     ----------
-    pictures : sequence of Picture
-    labels : ndarray of int64, shape (len(pictures),)
+    images : sequence of Image
+    labels : ndarray of int64, shape (len(images),)
     input_size : (int, int)
         Height and width that the network takes.
     statistics : str or None
@@ -88,10 +88,10 @@ class PictureExamples:
     """
 
     def __init__(
-        self, pictures: Sequence[Picture], labels: IntArray, input_size: tuple[int, int], statistics: str | None
+        self, images: Sequence[ChunkImage], labels: IntArray, input_size: tuple[int, int], statistics: str | None
     ) -> None:
         self.labels = labels
-        self._pictures = pictures
+        self._images = images
         self._input_size = input_size
         self._statistics = statistics
         self._threads = ThreadPoolExecutor(available_cores())
@@ -105,7 +105,7 @@ class PictureExamples:
         Raises
         ------
         DatasetError
-            If a picture is gone or damaged.
+            If an image is gone or damaged.
         """
         decoded = list(self._threads.map(self._decoded, which.tolist()))
         return tuple(map(np.concatenate, zip(*decoded, strict=True)))
@@ -113,9 +113,9 @@ class PictureExamples:
     def _decoded(self, number: int) -> tuple[NDArray[Any], ...]:
         if number in self._kept:
             return self._kept[number]
-        path = self._pictures[number].path
+        path = self._images[number].path
         try:
-            features = picture_features(path.read_bytes(), self._input_size)
+            features = image_features(path.read_bytes(), self._input_size)
         except (OSError, DatasetError) as error:
             reason = error.strerror if isinstance(error, OSError) else error
             raise DatasetError(f"{printable(path)}: {reason}; it was there when training began: run again") from None

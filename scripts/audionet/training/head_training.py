@@ -117,7 +117,7 @@ def train_head(
         outputs = layer(outputs)
     model = keras.Model([inputs], outputs)
     network = Network(
-        model, model.variables, takes_pictures=False, pretrained=False, strategy=tf.distribute.get_strategy()
+        model, model.variables, takes_images=False, pretrained=False, strategy=tf.distribute.get_strategy()
     )
     fitted = fit(network, training, validation, config, curves, checkpoint)
     return head_of(model, offset, scale), fitted

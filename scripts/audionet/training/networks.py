@@ -1,4 +1,4 @@
-"""Networks that take pictures and are trained as such: small ones from scratch, and a backbone from some block on."""
+"""Networks that take images and are trained as such: small ones from scratch, and a backbone from some block on."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from audionet.utils.arrays import FloatArray, UInt8Array
 
 
 @dataclass(frozen=True)
-class PictureNetwork:
+class ImageNetwork:
     """A network to train, and the parts it is made of.
 
     Attributes
     ----------
     network : Network
-        Pixels, and perhaps the picture's statistics, to logits.
+        Pixels, and perhaps the image's statistics, to logits.
     features : keras.Model
         Pixels of 0 to 255, (n, height, width, 3), to what the top is given.
     offset, scale : ndarray of float32
@@ -54,13 +54,13 @@ INPUT_SIZES = {"simple_cnn": (32, 32), "deep_cnn": (64, 96)}
 """Height and width that the networks from scratch take."""
 
 
-def from_scratch(samples: UInt8Array, labels: int, config: RetrainConfig, exact: bool = False) -> PictureNetwork:
+def from_scratch(samples: UInt8Array, labels: int, config: RetrainConfig, exact: bool = False) -> ImageNetwork:
     """One of the small networks, untrained.
 
     Parameters
     ----------
     samples : ndarray of uint8, shape (n, height, width, 3)
-        Training pictures that the normalisation is adapted to.
+        Training images that the normalisation is adapted to.
     labels : int
     config : RetrainConfig
     exact : bool
@@ -110,11 +110,11 @@ def _convolution(layers: Any, values: Any, channels: int, stride: int, size: int
     return layers.BatchNormalization(momentum=0.95)(values)
 
 
-def from_backbone(backbone: Backbone, head: Head, config: RetrainConfig, exact: bool = False) -> PictureNetwork:
+def from_backbone(backbone: Backbone, head: Head, config: RetrainConfig, exact: bool = False) -> ImageNetwork:
     """A backbone with its trained top, the last ``fine_tune`` blocks free to learn.
 
     Batch normalisation keeps the statistics it came with, and all that belongs to it: a batch of a few
-    pictures would spoil them.
+    images would spoil them.
 
     Parameters
     ----------
@@ -165,7 +165,7 @@ def _hardware(exact: bool) -> contextlib.AbstractContextManager[Any]:
 
 def topped(
     features: Any, offset: FloatArray, scale: FloatArray, labels: int, statistics: str | None, config: RetrainConfig
-) -> PictureNetwork:
+) -> ImageNetwork:
     """Features with an untrained top on them.
 
     Parameters
@@ -176,7 +176,7 @@ def topped(
         How the top standardises what it is given.
     labels : int
     statistics : str or None
-        Those of the picture that the top is given too.
+        Those of the image that the top is given too.
     config : RetrainConfig
         The kind of top and its regularisation.
     """
@@ -194,6 +194,4 @@ def topped(
     still = {id(weight) for layer in features.layers if not layer.trainable for weight in layer.weights}
     state = [variable for variable in model.variables if id(variable) not in still]
     pretrained = len(still) > 0
-    return PictureNetwork(
-        Network(model, state, True, pretrained, tf.distribute.get_strategy()), features, offset, scale
-    )
+    return ImageNetwork(Network(model, state, True, pretrained, tf.distribute.get_strategy()), features, offset, scale)

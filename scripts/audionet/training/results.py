@@ -1,4 +1,4 @@
-"""What a test came to: the network and the baseline on the same pictures."""
+"""What a test came to: the network and the baseline on the same images."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from audionet.backbones.registry import Backbone
 from audionet.classifier.calibration import tempered
 from audionet.classifier.head import Head
 from audionet.classifier.open_set import OpenSet
-from audionet.data.dataset import Picture
+from audionet.data.dataset import ChunkImage
 from audionet.metrics.accuracy import Accuracy, Groups, accuracy
 from audionet.training.config import RetrainConfig
 from audionet.training.data_module import Data
@@ -39,16 +39,16 @@ class Test:
     baseline : Measured or None
     leaky : Accuracy or None
         What chunks drawn at random would have claimed, others of the same recordings being in training.
-    misclassified : list of (Picture, str)
-        The pictures with the label each was given.
+    misclassified : list of (Image, str)
+        The images with the label each was given.
     given : ndarray of int64, shape (n,)
-        The label number each test picture was given, right or wrong.
+        The label number each test image was given, right or wrong.
     """
 
     network: Measured
     baseline: Measured | None
     leaky: Accuracy | None
-    misclassified: list[tuple[Picture, str]]
+    misclassified: list[tuple[ChunkImage, str]]
     given: IntArray
 
 
@@ -56,25 +56,25 @@ def test_result(
     probabilities: FloatArray,
     baseline: FloatArray | None,
     leaky: Accuracy | None,
-    pictures: Sequence[Picture],
+    images: Sequence[ChunkImage],
     labels: Sequence[str],
 ) -> Test:
-    """Hold probabilities, shape (n, labels), against the labels of the n pictures."""
+    """Hold probabilities, shape (n, labels), against the labels of the n images."""
     given = probabilities.argmax(axis=1)
-    named = zip(pictures, (labels[place] for place in given), strict=True)
+    named = zip(images, (labels[place] for place in given), strict=True)
     return Test(
-        _measure(probabilities, pictures, labels),
-        None if baseline is None else _measure(baseline, pictures, labels),
+        _measure(probabilities, images, labels),
+        None if baseline is None else _measure(baseline, images, labels),
         leaky,
-        [(picture, label) for picture, label in named if picture.label != label],
+        [(image, label) for image, label in named if image.label != label],
         given,
     )
 
 
-def _measure(probabilities: FloatArray, pictures: Sequence[Picture], labels: Sequence[str]) -> Measured:
-    recordings = [(picture.label, picture.recording) for picture in pictures]
+def _measure(probabilities: FloatArray, images: Sequence[ChunkImage], labels: Sequence[str]) -> Measured:
+    recordings = [(image.label, image.recording) for image in images]
     given = probabilities.argmax(axis=1)
-    right = np.array([labels[g] == picture.label for g, picture in zip(given, pictures, strict=True)])
+    right = np.array([labels[g] == image.label for g, image in zip(given, images, strict=True)])
     groups = Groups(recordings)
     answers = groups.mean(probabilities).argmax(axis=1)
     whole = np.array([labels[g] == label for g, (label, _) in zip(answers, groups.names, strict=True)])
@@ -96,9 +96,9 @@ class Candidate:
     fitted : Fit
         How the training went.
     features : ndarray of float32, shape (points, width)
-        What the top is given of some pictures.
+        What the top is given of some images.
     compared : ndarray of float32, shape (n, width)
-        The same of the pictures that voices are compared by.
+        The same of the images that voices are compared by.
     validation, testing : ndarray of float32, shape (n, labels)
         Probabilities for these sets.
     """
@@ -142,7 +142,7 @@ class Trained:
         What its logits were divided by to calibrate it.
     open_set : OpenSet
     baseline : Head or None
-        The top on MFCC statistics, where the pictures have them.
+        The top on MFCC statistics, where the images have them.
     fitted : Fit
         How the training of the network that was kept went.
     config : RetrainConfig
@@ -150,8 +150,8 @@ class Trained:
     validation_accuracy : float or None
         Share of validation chunks right; None without a validation set.
     test : Test or None
-    points : list of Picture
-        Some of the pictures, evenly from the first to the last.
+    points : list of Image
+        Some of the images, evenly from the first to the last.
     features : ndarray of float32, shape (len(points), width)
         What the top is given of them.
     summaries : Path
@@ -170,7 +170,7 @@ class Trained:
     config: RetrainConfig
     validation_accuracy: float | None
     test: Test | None
-    points: list[Picture]
+    points: list[ChunkImage]
     features: FloatArray
     summaries: Path
     leftovers: list[Path]

@@ -1,4 +1,4 @@
-"""Pictures varied on the fly: SpecAugment's masks and mixup, inside the training step."""
+"""Images varied on the fly: SpecAugment's masks and mixup, inside the training step."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from audionet.audio.image import VIRIDIS
 from audionet.backbones.tf_runtime import import_tensorflow
 
 _WIDEST = 0.15
-"""Widest mask, as a share of the picture; SpecAugment's LibriSpeech policies mask up to a fifth of the rows."""
+"""Widest mask, as a share of the image; SpecAugment's LibriSpeech policies mask up to a fifth of the rows."""
 
 
 def mask(pixels: Any, masks: int, seed: Any) -> Any:
-    """Silence some bands and some stretches of each picture (SpecAugment: Park et al., 2019, without its warping).
+    """Silence some bands and some stretches of each image (SpecAugment: Park et al., 2019, without its warping).
 
     Parameters
     ----------

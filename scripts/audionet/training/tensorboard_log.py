@@ -102,7 +102,7 @@ def add_projector(folder: Path, features: FloatArray, labels: Sequence[str], nam
     tsv = "".join("\t".join(f"{value:.4g}" for value in row) + "\n" for row in rows)
     write_bytes(folder / "bottlenecks.tsv", tsv.encode())
     lines = [f"{printable(label)}\t{printable(name)}" for label, name in zip(labels, names, strict=True)]
-    write_bytes(folder / "bottlenecks_labels.tsv", "\n".join(["label\tpicture", *lines, ""]).encode())
+    write_bytes(folder / "bottlenecks_labels.tsv", "\n".join(["label\timage", *lines, ""]).encode())
     config = """embeddings {
   tensor_name: "bottlenecks"
   tensor_path: "bottlenecks.tsv"
@@ -115,7 +115,7 @@ def add_projector(folder: Path, features: FloatArray, labels: Sequence[str], nam
 def principal_components(features: FloatArray, most: int) -> FloatArray:
     """Features as seen along the directions in which they differ most, shape (n, at most `most`).
 
-    Hundreds of numbers a point less to load in the browser, and at a distance the same picture.
+    Hundreds of numbers a point less to load in the browser, and at a distance the same image.
     """
     centred = features - features.mean(axis=0)
     # Through the Gram matrix: there are fewer points than numbers in each.

@@ -135,7 +135,7 @@ class _Loop:
         """Batches for one call after another: a call ends where validation is looked at, at the latest."""
         config = self.config
         order = batches(len(self.training.labels), config.train_batch_size, config.seed, self.step)
-        step, most = self.step, 1 if self.network.takes_pictures else _FIRST_CALL
+        step, most = self.step, 1 if self.network.takes_images else _FIRST_CALL
         while step < config.how_many_training_steps:
             until_look = config.eval_step_interval - step % config.eval_step_interval
             count = min(most, until_look, config.how_many_training_steps - step)
@@ -143,7 +143,7 @@ class _Loop:
             inputs = self.training.inputs(rows.reshape(-1))
             yield tuple(part.reshape(*rows.shape, *part.shape[1:]) for part in inputs), self.training.labels[rows]
             step += count
-            if not self.network.takes_pictures:  # a call a step would spend more time in Python than in arithmetic
+            if not self.network.takes_images:  # a call a step would spend more time in Python than in arithmetic
                 most = max(1, _CALL_BYTES * count // sum(part.nbytes for part in inputs))
 
     def _train(self, before: int, inputs: tuple[NDArray[Any], ...], labels: IntArray) -> bool:

@@ -29,8 +29,8 @@ class Network:
     model : keras.Model
     state : list of keras.Variable
         What training changes: weights, moving statistics, the state of dropout.
-    takes_pictures : bool
-        Pictures are masked and mixed on the fly, and one batch is work enough for one call.
+    takes_images : bool
+        Images are masked and mixed on the fly, and one batch is work enough for one call.
     pretrained : bool
         The weights it comes with are the ones to beat.
     strategy : tf.distribute.Strategy
@@ -39,7 +39,7 @@ class Network:
 
     model: Any
     state: list[Any]
-    takes_pictures: bool
+    takes_images: bool
     pretrained: bool
     strategy: Any
 
@@ -112,7 +112,7 @@ class Steps:
         classes = self._weights.shape[0]
         targets = tf.one_hot(labels, classes) * (1 - config.label_smoothing) + config.label_smoothing / classes
         device, devices = tf.distribute.get_replica_context(), self._network.strategy.num_replicas_in_sync
-        if self._network.takes_pictures:
+        if self._network.takes_images:
             seed = tf.stack([config.seed % 2**31 + tf.cast(device.replica_id_in_sync_group, tf.int32), step])
             if config.spec_augment:
                 inputs = (mask(inputs[0], config.spec_augment, seed), *inputs[1:])
@@ -144,7 +144,7 @@ class Look:
         if 0 < config.validation_batch_size < len(self._chosen):
             generator = np.random.default_rng(config.seed)
             self._chosen = np.sort(generator.choice(self._chosen, config.validation_batch_size, replace=False))
-        self._block = 64 if network.takes_pictures else _BLOCK
+        self._block = 64 if network.takes_images else _BLOCK
         self._kept: list[Any] = []
         self._measure = tf.function(self._measured, autograph=False, reduce_retracing=True)
 

@@ -1,4 +1,4 @@
-"""From a folder of pictures to a trained model: split, bottlenecks, training one way or another, test."""
+"""From a folder of images to a trained model: split, bottlenecks, training one way or another, test."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ from pathlib import Path
 import numpy as np
 
 from audionet._paths import lite_path
-from audionet.audio.network_input import MFCC_STATISTICS_WIDTH, STATISTICS_WIDTHS, picture_features
+from audionet.audio.network_input import MFCC_STATISTICS_WIDTH, STATISTICS_WIDTHS, image_features
 from audionet.backbones.bottlenecks import bottlenecks_of
 from audionet.backbones.registry import Backbone, from_model, prepare
 from audionet.classifier.calibration import fit_temperature
 from audionet.classifier.head import Head
 from audionet.classifier.model_files import card_beside
 from audionet.classifier.open_set import OpenSet, Sample, learn, some_stretches, stretches_of
-from audionet.data.dataset import Picture, find_pictures, read_picture_config
+from audionet.data.dataset import ChunkImage, find_images, read_spectrogram_config
 from audionet.data.split import SETS
 from audionet.errors import DatasetError, UsageError
 from audionet.metrics.accuracy import Accuracy, accuracy
 from audionet.training.checkpoint import Checkpoint
 from audionet.training.config import RetrainConfig
 from audionet.training.data_module import Data, prepare_data
-from audionet.training.datasets import FeatureExamples, PictureExamples
+from audionet.training.datasets import FeatureExamples, ImageExamples
 from audionet.training.head_training import train_head
 from audionet.training.hyper_search import search
-from audionet.training.networks import INPUT_SIZES, PictureNetwork, from_backbone, from_scratch
+from audionet.training.networks import INPUT_SIZES, ImageNetwork, from_backbone, from_scratch
 from audionet.training.results import TUNED, Candidate, Trained, test_result
 from audionet.training.tensorboard_log import Curves
 from audionet.training.train_loop import fit
@@ -52,31 +52,31 @@ _NO_PART_IN_TRAINING = {
 
 
 def train(config: RetrainConfig) -> Trained:
-    """Train on the pictures of ``config.image_dir`` and test, beside the MFCC-statistics baseline.
+    """Train on the images of ``config.image_dir`` and test, beside the MFCC-statistics baseline.
 
     Raises
     ------
     DatasetError
-        If the pictures cannot be trained on.
+        If the images cannot be trained on.
     BackboneError
         If the backbone cannot be had.
     ModelError
         If training came to nothing.
     """
     _check_outputs(config)
-    picture_config = read_picture_config(config.image_dir)
-    pictures = find_pictures(config.image_dir)
+    spectrogram_config = read_spectrogram_config(config.image_dir)
+    images = find_images(config.image_dir)
     backbone = None
     if not config.from_scratch:
         backbone = prepare(
             config.architecture,
             config.model_dir,
             config.input_size,
-            lambda size: _pixels([pictures[i] for i in evenly(len(pictures), _SAMPLES)], size),
+            lambda size: _pixels([images[i] for i in evenly(len(images), _SAMPLES)], size),
             config.endpoint,
             config.pooling,
         )
-    data = prepare_data(picture_config, pictures, backbone, config)
+    data = prepare_data(spectrogram_config, images, backbone, config)
     run = _Run(data, config, _summaries_folder(config.summaries_dir))
     return run.with_backbone(backbone) if backbone else run.from_scratch()
 
@@ -87,19 +87,19 @@ class _Run:
     def __init__(self, data: Data, config: RetrainConfig, folder: Path) -> None:
         self.data, self.config, self.folder = data, config, folder
         self.leftovers: list[Path] = []
-        known = data.bottlenecks.pictures
+        known = data.bottlenecks.images
         self.chosen = evenly(len(known), _POINTS)
         self.points = [known[i] for i in self.chosen]
         self.compared = {name: self._to_compare(name) for name in SETS[:2]}
 
     def _to_compare(self, name: str) -> IntArray:
-        """Which pictures of a set voices are compared by: sound as it was recorded, of labels and background."""
+        """Which images of a set voices are compared by: sound as it was recorded, of labels and background."""
         data = self.data
         rows = np.concatenate([data.rows[name], data.background[name]])
-        pictures = [data.bottlenecks.pictures[i] for i in rows]
-        original = np.array([not picture.variant for picture in pictures], bool)
-        rows, pictures = rows[original], [picture for picture in pictures if not picture.variant]
-        chosen: IntArray = rows[some_stretches(pictures, data.targets[rows])]
+        images = [data.bottlenecks.images[i] for i in rows]
+        original = np.array([not image.variant for image in images], bool)
+        rows, images = rows[original], [image for image in images if not image.variant]
+        chosen: IntArray = rows[some_stretches(images, data.targets[rows])]
         return chosen
 
     def with_backbone(self, backbone: Backbone) -> Trained:
@@ -110,7 +110,7 @@ class _Run:
         if config.hyper_search:
             known = np.concatenate([data.rows["training"], data.rows["validation"]])
             examples = FeatureExamples(data.bottlenecks.records[known], data.targets[known], fields)
-            recordings = [(data.bottlenecks.pictures[i].label, data.bottlenecks.pictures[i].recording) for i in known]
+            recordings = [(data.bottlenecks.images[i].label, data.bottlenecks.images[i].recording) for i in known]
             config = search(examples, recordings, len(data.labels), widths, config)
         training, validation = (data.features(name, fields) for name in SETS[:2])
         curves = Curves(self.folder)
@@ -127,12 +127,12 @@ class _Run:
         return self._result(candidate, config, leaky)
 
     def from_scratch(self) -> Trained:
-        """A small network on the pictures alone."""
+        """A small network on the images alone."""
         data, config = self.data, self.config
-        pictures = data.split.sets["training"]
-        samples = _pixels([pictures[i] for i in evenly(len(pictures), _ADAPTED_TO)], INPUT_SIZES[config.architecture])
+        images = data.split.sets["training"]
+        samples = _pixels([images[i] for i in evenly(len(images), _ADAPTED_TO)], INPUT_SIZES[config.architecture])
 
-        def build(exact: bool) -> PictureNetwork:
+        def build(exact: bool) -> ImageNetwork:
             return from_scratch(samples, len(data.labels), config, exact)
 
         checkpoint = self._checkpoint(config.architecture, config, config.architecture)
@@ -149,7 +149,7 @@ class _Run:
         name, blocks = f"{backbone.name}{TUNED}", count(config.fine_tune, "block")
         print(f"Fine-tuning the last {blocks} of {backbone.name}, and the top:", flush=True)
 
-        def build(exact: bool) -> PictureNetwork:
+        def build(exact: bool) -> ImageNetwork:
             return from_backbone(backbone, head, stage, exact)
 
         curves, checkpoint = Curves(self.folder / "fine_tune"), self._checkpoint(name, config, backbone.identity)
@@ -165,18 +165,18 @@ class _Run:
 
     def _whole(
         self,
-        build: Callable[[bool], PictureNetwork],
+        build: Callable[[bool], ImageNetwork],
         name: str,
         statistics: str | None,
         config: RetrainConfig,
         curves: Curves,
         checkpoint: Checkpoint,
     ) -> Candidate:
-        """Train a network that takes pictures, convert it, and ask what came out."""
+        """Train a network that takes images, convert it, and ask what came out."""
         data, points = self.data, self.points
         built = build(False)
         sets = [
-            PictureExamples(data.split.sets[part], data.targets_of(part), built.input_size, statistics)
+            ImageExamples(data.split.sets[part], data.targets_of(part), built.input_size, statistics)
             for part in SETS[:2]
         ]
         fitted = fit(built.network, sets[0], sets[1], config, curves, checkpoint)
@@ -187,15 +187,15 @@ class _Run:
         backbone = from_model(exact.features, name, statistics, samples, config.checkpoint_dir)
         self.leftovers.append(backbone.path)
         head = exact.head()
-        compared = [data.bottlenecks.pictures[i] for i in self._compared_rows()]
+        compared = [data.bottlenecks.images[i] for i in self._compared_rows()]
         parts = [data.split.sets["validation"], data.split.sets["testing"], points, compared]
-        pictures = [picture for part in parts for picture in part]
+        images = [image for part in parts for image in part]
         with tempfile.TemporaryDirectory() as folder:
-            found = bottlenecks_of(pictures, backbone, Path(folder), available_cores())
-            if len(found.pictures) < len(pictures):
-                raise DatasetError("pictures have changed since training began: run it again")
-            every = FeatureExamples(found.records, np.zeros(len(pictures), np.int64), _fields(statistics))
-            places = np.split(np.arange(len(pictures)), np.cumsum([len(part) for part in parts[:-1]]))
+            found = bottlenecks_of(images, backbone, Path(folder), available_cores())
+            if len(found.images) < len(images):
+                raise DatasetError("images have changed since training began: run it again")
+            every = FeatureExamples(found.records, np.zeros(len(images), np.int64), _fields(statistics))
+            places = np.split(np.arange(len(images)), np.cumsum([len(part) for part in parts[:-1]]))
             validation, testing, some, others = map(every.some, places)
             answers = head.answers(validation.blocks()), head.answers(testing.blocks())
             candidate = Candidate(backbone, head, fitted, some.all(), others.all(), *answers)
@@ -227,7 +227,7 @@ class _Run:
     def _result(self, candidate: Candidate, config: RetrainConfig, leaky: Accuracy | None) -> Trained:
         """Calibrate the network, and hold it against the test set and beside the baseline."""
         data, validation = self.data, self.data.targets_of("validation")
-        recordings = [(picture.label, picture.recording) for picture in data.split.sets["validation"]]
+        recordings = [(image.label, image.recording) for image in data.split.sets["validation"]]
         temperature = fit_temperature(candidate.validation, validation, recordings)
         candidate = candidate.cooled(temperature)
         baseline = self._baseline()
@@ -260,7 +260,7 @@ class _Run:
         data = self.data
         parts = np.split(candidate.compared, [len(self.compared["training"])])
         samples = [
-            Sample(features, data.targets[rows], stretches_of([data.bottlenecks.pictures[i] for i in rows]))
+            Sample(features, data.targets[rows], stretches_of([data.bottlenecks.images[i] for i in rows]))
             for features, rows in zip(parts, self.compared.values(), strict=True)
         ]
         return learn(samples[0], samples[1], _widths(candidate.backbone), self.config.unknown_fpr / 100)
@@ -276,9 +276,9 @@ class _Run:
         return accuracy(head.answers(sets[2].blocks()).argmax(axis=1) == sets[2].labels)
 
     def _baseline(self) -> Head | None:
-        """A top on the MFCC statistics, where pictures have them."""
+        """A top on the MFCC statistics, where images have them."""
         data = self.data
-        if data.picture is None or data.picture.representation != "mel":
+        if data.spectrogram is None or data.spectrogram.representation != "mel":
             return None
         training, validation = (data.features(name, ["mfcc"]) for name in SETS[:2])
         plain = RetrainConfig(
@@ -329,14 +329,14 @@ def _summaries_folder(parent: Path) -> Path:
     return folder
 
 
-def _pixels(pictures: Sequence[Picture], size: tuple[int, int]) -> UInt8Array:
-    """Pictures at a network's input size, (n, height, width, 3); those that cannot be read are passed over."""
+def _pixels(images: Sequence[ChunkImage], size: tuple[int, int]) -> UInt8Array:
+    """Images at a network's input size, (n, height, width, 3); those that cannot be read are passed over."""
     pixels = []
-    for picture in pictures:
+    for image in images:
         try:
-            pixels.append(picture_features(picture.path.read_bytes(), size).pixels[0])
+            pixels.append(image_features(image.path.read_bytes(), size).pixels[0])
         except (OSError, DatasetError):
             continue  # said later, when its bottleneck is wanted
     if not pixels:
-        raise DatasetError("the pictures cannot be read: make them again with data_maker.py --force")
+        raise DatasetError("the images cannot be read: make them again with data_maker.py --force")
     return np.stack(pixels)

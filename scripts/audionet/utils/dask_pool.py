@@ -26,7 +26,7 @@ from audionet.utils.text import first_line, printable
 _PACKAGE = Path(__file__).parents[1]
 _PATIENCE_SECONDS = 20.0  # for a scheduler to answer and a first worker to come
 _PACKAGES = ("numpy", "pillow", "soundfile", "soxr", "scipy", "audiomentations", "ai-edge-litert")
-"""What the bytes of pictures, variants and bottlenecks depend on."""
+"""What the bytes of images, variants and bottlenecks depend on."""
 
 
 class Cluster:

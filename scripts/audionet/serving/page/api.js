@@ -86,12 +86,12 @@ export async function classify(file, asking) {
 }
 
 /**
- * The whole clip's picture, and how many seconds it is wide.
+ * The whole clip's spectrogram, and how many seconds it is wide.
  *
  * @param {File} file
  * @param {Asking} asking
  */
 export async function spectrogram(file, asking) {
   const response = await send("v1/spectrogram?view=clip", file, asking);
-  return { picture: await response.blob(), seconds: parseFloat(response.headers.get("AudioNet-Seconds") ?? "") };
+  return { spectrogram: await response.blob(), seconds: parseFloat(response.headers.get("AudioNet-Seconds") ?? "") };
 }

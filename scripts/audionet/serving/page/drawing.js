@@ -49,7 +49,7 @@ export function surface(canvas) {
 }
 
 /**
- * Lines where chunks begin and end, unless they would hide the picture.
+ * Lines where chunks begin and end, unless they would hide the spectrogram.
  *
  * @param {Surface} on
  * @param {Cell[]} cells

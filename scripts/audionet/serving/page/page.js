@@ -1,7 +1,7 @@
 import { writeAnswer } from "./answer.js";
 import { Problem, TRIES, classify, fetchModel, spectrogram } from "./api.js";
 import { openMicrophone, wavFile } from "./recorder.js";
-import { draw, emptyStage, prepareStage, showNoPicture, showPicture, wireStage } from "./stage.js";
+import { draw, emptyStage, prepareStage, showNoSpectrogram, showSpectrogram, wireStage } from "./stage.js";
 import { element, say, setNote, state } from "./state.js";
 import { apart, clock, count, heard, howSure, limits, names } from "./words.js";
 
@@ -94,7 +94,7 @@ async function ask(file, note = "") {
     const answer = await classify(file, asking);
     if (job.signal.aborted) return;
     showAnswer(answer, file);
-    await addPicture(file, asking);
+    await addSpectrogram(file, asking);
   } catch (error) {
     if (!job.signal.aborted) fail(error);
   }
@@ -117,12 +117,12 @@ function refuseTooLarge(file) {
 }
 
 /** @param {File} file @param {import("./api.js").Asking} asking */
-async function addPicture(file, asking) {
+async function addSpectrogram(file, asking) {
   try {
-    await showPicture(await spectrogram(file, asking), asking.signal);
+    await showSpectrogram(await spectrogram(file, asking), asking.signal);
   } catch (error) {
     const reason = error instanceof Problem ? error.message : "it cannot be drawn here.";
-    if (!asking.signal.aborted) showNoPicture(`There is no picture: ${reason}`);
+    if (!asking.signal.aborted) showNoSpectrogram(`There is no spectrogram: ${reason}`);
   }
 }
 

@@ -23,7 +23,7 @@ export async function openMicrophone(onBlock, onLost) {
   if (!window.isSecureContext || !navigator.mediaDevices) {
     throw new Problem("Browsers lend the microphone to pages over HTTPS only. Open this page so, or choose a file.");
   }
-  // What telephones do to a voice would change the picture of it.
+  // What telephones do to a voice would change the spectrogram of it.
   const untouched = { echoCancellation: false, noiseSuppression: false, autoGainControl: false };
   /** @type {?MediaStream} */ let stream = null;
   /** @type {?AudioContext} */ let context = null;

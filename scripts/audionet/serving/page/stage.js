@@ -40,16 +40,16 @@ export function voiceColour(name) {
   return place < 0 ? "" : `--voice-${place % VOICES}`;
 }
 
-/** Set out an answer's chunks and lanes; the picture comes later. @param {Answer} answer @param {File} file */
+/** Set out an answer's chunks and lanes; the spectrogram comes later. @param {Answer} answer @param {File} file */
 export function prepareStage(answer, file) {
   state.chunks = cellsOf(answer, state.model);
   state.lanes = voicesOf(answer);
   state.span = answer.seconds || 1;
   state.time = 0;
   loadSound(file);
-  element("picture").hidden = true;
-  element("picture-note").textContent = "Drawing the picture…";
-  element("picture-box").setAttribute("aria-busy", "true");
+  element("spectrogram").hidden = true;
+  element("spectrogram-note").textContent = "Drawing the spectrogram…";
+  element("spectrogram-box").setAttribute("aria-busy", "true");
   for (const old of document.querySelectorAll(".lane")) old.remove();
   for (const lane of state.lanes) seek.before(...laneRow(lane));
   prepareTable("segments", answer.segments, (it) => [it.start, it.end, heard(it), segmentSure(it)]);
@@ -68,10 +68,10 @@ function laneRow({ name, seconds }) {
   return [title, canvas];
 }
 
-/** @param {{picture: Blob, seconds: number}} got @param {AbortSignal} signal */
-export async function showPicture({ picture, seconds }, signal) {
-  const image = element("picture");
-  const url = URL.createObjectURL(picture);
+/** @param {{spectrogram: Blob, seconds: number}} got @param {AbortSignal} signal */
+export async function showSpectrogram({ spectrogram, seconds }, signal) {
+  const image = element("spectrogram");
+  const url = URL.createObjectURL(spectrogram);
   const { file, answer } = state;
   try {
     image.src = url;
@@ -80,7 +80,7 @@ export async function showPicture({ picture, seconds }, signal) {
     const long = lasting(answer?.seconds ?? seconds);
     image.alt = `Spectrogram of ${file?.name}: ${long} from left to right, low pitch at the bottom`;
     if (seconds > 0) state.span = seconds;
-    showNoPicture("");
+    showNoSpectrogram("");
     image.hidden = false;
     draw();
   } finally {
@@ -89,9 +89,9 @@ export async function showPicture({ picture, seconds }, signal) {
 }
 
 /** @param {string} reason */
-export function showNoPicture(reason) {
-  element("picture-note").textContent = reason;
-  element("picture-box").removeAttribute("aria-busy");
+export function showNoSpectrogram(reason) {
+  element("spectrogram-note").textContent = reason;
+  element("spectrogram-box").removeAttribute("aria-busy");
 }
 
 /** @param {File} file */

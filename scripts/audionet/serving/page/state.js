@@ -15,7 +15,7 @@ export const state = {
   /** @type {?Answer} */ answer: null,
   /** @type {Cell[]} */ chunks: [],
   /** @type {Lane[]} */ lanes: [],
-  /** How many seconds the picture, and all below it, is wide. */ span: 1,
+  /** How many seconds the spectrogram, and all below it, is wide. */ span: 1,
   /** Where in the recording the cursor is, in seconds. */ time: 0,
   /** @type {"off" | "opening" | "on"} */ microphone: "off",
   /** What to say beside the buttons. */ note: "",
