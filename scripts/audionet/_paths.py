@@ -2,9 +2,25 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
-TF_FILES = Path(__file__).resolve().parents[2] / "tf_files"
+
+def _tf_files(package: Path) -> Path:
+    """Folder of recordings, models and caches: ``$AUDIONET_HOME``, else a checkout's own, else the current folder's.
+
+    Parameters
+    ----------
+    package : Path
+        Where this package lies.
+    """
+    if home := os.environ.get("AUDIONET_HOME"):
+        return Path(home)
+    checkout = package.parents[1]
+    return (checkout if (checkout / "pyproject.toml").is_file() else Path()) / "tf_files"
+
+
+TF_FILES = _tf_files(Path(__file__).resolve().parent)
 
 GRAPH_SUFFIXES = (".tflite", ".pb", ".keras", "")
 """What a model can be written as; a SavedModel is a folder."""

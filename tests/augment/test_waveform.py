@@ -13,7 +13,7 @@ from audionet.audio.recording import Recording
 from audionet.audio.samples import to_int16
 from audionet.augment.config import AUGMENT_KINDS, AugmentConfig
 from audionet.augment.distortion import mu_law
-from audionet.augment.waveform import Recipe, find_noise, variant
+from audionet.augment.waveform import Recipe, augment_chunk, find_noise
 from audionet.errors import UsageError
 from tests.support.sounds import SAMPLE_AUDIO, tone, write_tone
 
@@ -39,19 +39,19 @@ def rms(samples: np.ndarray) -> float:
 
 
 def made(samples: np.ndarray, kind: str, name: str = "x", rate: int = RATE) -> np.ndarray:
-    return variant(samples, rate, Recipe((kind,)), name)
+    return augment_chunk(samples, rate, Recipe((kind,)), name)
 
 
 @settings(max_examples=25, deadline=None)
 @given(name=st.text(max_size=8), seed=st.integers(0, 3), kinds=st.sets(st.sampled_from(AUGMENT_KINDS), min_size=1))
 def test_a_variant_has_one_sound_for_its_name_and_seed(speech, name: str, seed: int, kinds: set[str]) -> None:
     recipe = Recipe(tuple(sorted(kinds)), seed=seed)
-    found = variant(speech, RATE, recipe, name)
+    found = augment_chunk(speech, RATE, recipe, name)
     assert found.shape == speech.shape
     assert found.dtype == np.int16
-    np.testing.assert_array_equal(variant(speech, RATE, recipe, name), found)
-    assert not np.array_equal(variant(speech, RATE, Recipe(recipe.kinds, seed=seed + 10), name), found)
-    assert not np.array_equal(variant(speech, RATE, recipe, name + "!"), found)
+    np.testing.assert_array_equal(augment_chunk(speech, RATE, recipe, name), found)
+    assert not np.array_equal(augment_chunk(speech, RATE, Recipe(recipe.kinds, seed=seed + 10), name), found)
+    assert not np.array_equal(augment_chunk(speech, RATE, recipe, name + "!"), found)
 
 
 @pytest.mark.parametrize("name", ["a", "b", "c"])
@@ -71,14 +71,14 @@ def test_noise_is_5_to_30_db_below(speech: np.ndarray, name: str) -> None:
 
 def test_recorded_noise_comes_from_the_folder(tmp_path: Path, speech: np.ndarray) -> None:
     write_tone(tmp_path / "hum.wav", 3000, 5, RATE)
-    noisy = variant(speech, RATE, Recipe(("noise",), find_noise(tmp_path)), "x")
+    noisy = augment_chunk(speech, RATE, Recipe(("noise",), find_noise(tmp_path)), "x")
     assert pitch(noisy.astype(float) - speech) == pytest.approx(3000, abs=2)
 
 
 def test_noise_cut_short_or_shorter_than_a_chunk_is_used_as_far_as_it_goes(tmp_path: Path, speech: np.ndarray) -> None:
     path = write_tone(tmp_path / "hum.flac", 3000, 20, RATE)
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 20])
-    noise = variant(speech, RATE, Recipe(("noise",), find_noise(tmp_path)), "x").astype(float) - speech
+    noise = augment_chunk(speech, RATE, Recipe(("noise",), find_noise(tmp_path)), "x").astype(float) - speech
     assert pitch(noise) == pytest.approx(3000, abs=2)
     assert rms(noise[-RATE:]) > 0.5 * rms(noise[:RATE])
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from audionet.audio.network_input import image_features
-from audionet.backbones.bottlenecks import bottlenecks_of
+from audionet.backbones.bottlenecks import compute_bottlenecks
 from audionet.backbones.cache import CACHE_FORMAT, Bottleneck, Cache, content_key
 from audionet.backbones.conversion import convert
 from audionet.backbones.litert import Runner
@@ -20,7 +20,7 @@ from audionet.errors import DatasetError
 
 @pytest.fixture
 def compute(backbone: Backbone, tmp_path: Path) -> Callable[..., object]:
-    return lambda folder, workers=2: bottlenecks_of(find_images(folder), backbone, tmp_path / "cache", workers)
+    return lambda folder, workers=2: compute_bottlenecks(find_images(folder), backbone, tmp_path / "cache", workers)
 
 
 def content(found) -> list[Bottleneck]:

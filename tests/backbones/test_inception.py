@@ -10,15 +10,15 @@ import pytest
 
 from audionet.backbones.conversion import mean_cosine
 from audionet.backbones.inception import (
-    Tap,
-    attended,
+    FeatureLayer,
+    attentive_statistics,
     endpoints,
+    feature_layer_from_card,
     inception_v3,
     packed_weights,
-    pooled,
+    pool_maps,
     read_weights,
-    tap_of,
-    tapped,
+    with_feature_layer,
 )
 from audionet.backbones.litert import Runner
 from audionet.backbones.registry import prepare
@@ -34,7 +34,7 @@ def random_images(size: tuple[int, int]) -> np.ndarray:
 
 
 def test_pooling_is_what_it_is_called() -> None:
-    found = {how: np.asarray(pooled(MAPS, how)) for how in ("average", "time", "statistics")}
+    found = {how: np.asarray(pool_maps(MAPS, how)) for how in ("average", "time", "statistics")}
     np.testing.assert_allclose(found["average"], MAPS.mean(axis=(1, 2)), atol=1e-6)
     np.testing.assert_allclose(found["time"], MAPS.mean(axis=2).reshape(5, 12), atol=1e-6)
     both = found["statistics"].reshape(5, 4, 6)
@@ -45,7 +45,7 @@ def test_pooling_is_what_it_is_called() -> None:
 def test_attention_that_weighs_all_moments_alike_is_statistics() -> None:
     keras = import_keras()
     maps = keras.Input(MAPS.shape[1:])
-    model = keras.Model(maps, attended(maps))
+    model = keras.Model(maps, attentive_statistics(maps))
     attention = model.get_layer("attention")
     attention.set_weights([np.zeros_like(weight) for weight in attention.get_weights()])
     means, deviations = np.split(np.asarray(model(MAPS)), 2, axis=1)
@@ -56,7 +56,7 @@ def test_attention_that_weighs_all_moments_alike_is_statistics() -> None:
 def test_attention_to_one_moment_gives_that_moment() -> None:
     keras = import_keras()
     maps = keras.Input(MAPS.shape[1:])
-    model = keras.Model(maps, attended(maps))
+    model = keras.Model(maps, attentive_statistics(maps))
     marked = MAPS.copy()
     marked[:, 0, :, 0] = 0
     marked[:, 0, 3, 0] = 50  # what is attended to: the first number of the fourth moment
@@ -74,7 +74,7 @@ def test_attention_to_one_moment_gives_that_moment() -> None:
 
 @pytest.fixture(scope="module")
 def network() -> Any:
-    return inception_v3((75, 80), Tap("mixed1", "statistics", 16))
+    return inception_v3((75, 80), FeatureLayer("mixed1", "statistics", 16))
 
 
 def test_a_network_ends_at_its_tap(network: Any) -> None:
@@ -86,7 +86,7 @@ def test_a_network_ends_at_its_tap(network: Any) -> None:
 def test_weights_are_read_as_they_were_packed(network: Any, tmp_path: Path) -> None:
     images = random_images((75, 80)).astype(np.float32)
     np.savez(tmp_path / "weights.npz", **packed_weights(network))
-    other = inception_v3((75, 80), Tap("mixed1", "statistics", 16))
+    other = inception_v3((75, 80), FeatureLayer("mixed1", "statistics", 16))
     before = np.asarray(other(images))
     read_weights(other, tmp_path / "weights.npz")
     expected = np.asarray(network(images))
@@ -95,24 +95,26 @@ def test_weights_are_read_as_they_were_packed(network: Any, tmp_path: Path) -> N
 
 
 def test_an_earlier_tap_of_the_same_network(network: Any) -> None:
-    earlier = tapped(network, Tap("mixed0", "time"))
+    earlier = with_feature_layer(network, FeatureLayer("mixed0", "time"))
     _, rows, _, channels = network.get_layer("mixed0").output.shape
     assert earlier.output_shape == (None, rows * channels)
 
 
 def test_what_cannot_be_tapped_says_what_can(network: Any) -> None:
     with pytest.raises(UsageError, match=r"no endpoint 'mixed7': there are mixed0, mixed1$"):
-        tapped(network, Tap("mixed7", "time"))
+        with_feature_layer(network, FeatureLayer("mixed7", "time"))
     with pytest.raises(UsageError, match=r"--pooling is most: it must be one of average, time, statistics$"):
-        tapped(network, Tap("mixed0", "most"))
+        with_feature_layer(network, FeatureLayer("mixed0", "most"))
     with pytest.raises(UsageError, match=r"--pooling is attentive: it must be one of average, time, statistics$"):
-        tapped(network, Tap("mixed0", "attentive"))
-    assert tapped(network, Tap("mixed0", "attentive", 16)).output_shape == (None, 16)
+        with_feature_layer(network, FeatureLayer("mixed0", "attentive"))
+    assert with_feature_layer(network, FeatureLayer("mixed0", "attentive", 16)).output_shape == (None, 16)
 
 
 def test_a_card_without_a_tap_is_the_first_ones() -> None:
-    assert tap_of({"pooling": "global average", "name": "x"}) == Tap("mixed10", "average", 0)
-    assert tap_of({"endpoint": "mixed7", "pooling": "time", "embedding": 3}) == Tap("mixed7", "time", 3)
+    assert feature_layer_from_card({"pooling": "global average", "name": "x"}) == FeatureLayer("mixed10", "average", 0)
+    assert feature_layer_from_card({"endpoint": "mixed7", "pooling": "time", "embedding": 3}) == FeatureLayer(
+        "mixed7", "time", 3
+    )
 
 
 def layers(tf: Any, x: Any) -> dict[str, Any]:

@@ -64,15 +64,15 @@ def network_alone(network: Path, jpgs: list[bytes]) -> float:
 
 def network_and_all(network: Path, paths: list[Path]) -> float:
     """Seconds for reading, decoding, resizing, statistics and network, in one of several processes."""
-    from audionet.backbones.bottlenecks import Task, compute
+    from audionet.backbones.bottlenecks import BottleneckTask, compute
     from audionet.backbones.litert import Runner
 
     _, height, width, _ = Runner(network).input_shapes[0]
     size = (height, width)
-    compute(Task(paths[:1], network, size))
+    compute(BottleneckTask(paths[:1], network, size))
     start = time.perf_counter()
     for i in range(0, len(paths), 32):
-        compute(Task(paths[i : i + 32], network, size))
+        compute(BottleneckTask(paths[i : i + 32], network, size))
     return time.perf_counter() - start
 
 
@@ -80,7 +80,7 @@ def main() -> None:
     options = arguments(__doc__)
     from audionet._paths import TF_FILES
     from audionet.audio.network_input import image_features
-    from audionet.backbones.bottlenecks import bottlenecks_of
+    from audionet.backbones.bottlenecks import compute_bottlenecks
     from audionet.backbones.conversion import mean_cosine
     from audionet.backbones.registry import prepare
     from audionet.data.dataset import find_images
@@ -103,7 +103,9 @@ def main() -> None:
         found: dict[str, Any] = {}
 
         def ours() -> None:
-            found["ours"] = bottlenecks_of(images, backbone, folder / str(next(serial)), cores).records.take("network")
+            found["ours"] = compute_bottlenecks(images, backbone, folder / str(next(serial)), cores).records.take(
+                "network"
+            )
 
         def theirs() -> None:
             found["theirs"] = stock(model, paths)

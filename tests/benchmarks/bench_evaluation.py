@@ -34,7 +34,7 @@ def bare(graph: Path, clips: list[Path]) -> float:
     def look(clip: Path) -> None:
         for _, jpg in Clip(clip, predictor.spectrogram):
             if jpg is not None:
-                predictor.look(jpg)
+                predictor.predict_image(jpg)
 
     with threadpool_limits(1):  # waiting threads of the linear algebra would count as work
         for clip in clips[:20]:

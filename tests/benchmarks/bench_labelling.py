@@ -27,10 +27,10 @@ def save_as_saved_model(graph: Path, folder: Path) -> None:
     import keras
     import tensorflow as tf
 
-    from audionet.backbones.inception import Tap, inception_v3
+    from audionet.backbones.inception import FeatureLayer, inception_v3
     from audionet.inference.predictor import Predictor
 
-    backbone = inception_v3((128, 128), Tap())
+    backbone = inception_v3((128, 128), FeatureLayer())
     top = keras.layers.Dense(len(Predictor(graph).labels), activation="softmax")
     top.build((None, 2048))
     module = tf.Module()

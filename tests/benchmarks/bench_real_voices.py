@@ -36,7 +36,7 @@ def network(folder: Path) -> tuple[int, int]:
 def baseline(folder: Path) -> int:
     """The same for the MFCC statistics, trained on the same part of the training tree."""
     from audionet.audio.network_input import MFCC_STATISTICS_WIDTH
-    from audionet.backbones.bottlenecks import bottlenecks_of
+    from audionet.backbones.bottlenecks import compute_bottlenecks
     from audionet.data.dataset import ChunkImage, find_images
     from audionet.data.split import SETS, split_images
     from audionet.training.config import RetrainConfig
@@ -48,7 +48,7 @@ def baseline(folder: Path) -> int:
     labels = sorted(path.name for path in (folder / "test").iterdir())
 
     def examples(images: list[ChunkImage]) -> FeatureExamples:
-        found = bottlenecks_of(images, None, folder / "statistics", available_cores())
+        found = compute_bottlenecks(images, None, folder / "statistics", available_cores())
         return FeatureExamples(found.records, np.array([labels.index(p.label) for p in found.images]), ["mfcc"])
 
     split = split_images(find_images(folder / "image"), config.validation_percentage, config.testing_percentage)

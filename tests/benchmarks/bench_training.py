@@ -28,7 +28,7 @@ from audionet.training.datasets import FeatureExamples, ImageExamples
 from audionet.training.head_training import train_head
 from audionet.training.networks import from_backbone
 from audionet.training.train_loop import fit
-from audionet.training.train_step import Steps
+from audionet.training.train_step import TrainingSteps
 
 ROWS, WIDTH, LABELS, STEPS, BATCH = 10_000, 2048, 50, 500, 100
 NOTHING = np.zeros(0, np.int64)
@@ -98,7 +98,7 @@ def fine_tuning(folder: Path, rounds: int) -> None:
     head = Head(zeros[:, 0], np.ones(width, np.float32), None, False, Layer(zeros, zeros[0]))
     config = RetrainConfig(fine_tune=2, how_many_training_steps=20, train_batch_size=32, learning_rate=1e-4)
     built = from_backbone(backbone, head, config)
-    steps = Steps(built.network, config, np.ones(len(names), np.float32))
+    steps = TrainingSteps(built.network, config, np.ones(len(names), np.float32))
     generator = np.random.default_rng(0)
     pixels = generator.integers(0, 256, (1, 32, *backbone.input_size, 3)).astype(np.uint8)
     wanted, rate = labels[None, :32], np.array([1e-4], np.float32)

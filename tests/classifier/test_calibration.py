@@ -6,26 +6,26 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from audionet.classifier import calibration
-from audionet.classifier.calibration import fit_temperature, tempered
+from audionet.classifier.calibration import apply_temperature, fit_temperature
 
 
 def drawn(seed: int, rows: int, labels: int = 4, sharpness: float = 1.0) -> tuple[np.ndarray, np.ndarray]:
     """Probabilities, and labels drawn with exactly these; the probabilities then made `sharpness` times as sure."""
     generator = np.random.default_rng(seed)
     logits = generator.standard_normal((rows, labels)).astype(np.float32) * 2
-    honest = tempered(np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True), 1.0)
+    honest = apply_temperature(np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True), 1.0)
     true = np.array([generator.choice(labels, p=row / row.sum()) for row in honest.astype(np.float64)])
-    return tempered(honest, 1 / sharpness), true
+    return apply_temperature(honest, 1 / sharpness), true
 
 
 @given(st.integers(0, 2**32 - 1), st.floats(0.1, 10))
 def test_tempering_is_undone_by_the_inverse_and_keeps_the_order(seed: int, temperature: float) -> None:
     probabilities, _ = drawn(seed, 5)
-    changed = tempered(probabilities, temperature)
+    changed = apply_temperature(probabilities, temperature)
     np.testing.assert_allclose(changed.sum(axis=1), 1, atol=1e-5)
     assert (changed.argmax(axis=1) == probabilities.argmax(axis=1)).all()
     if temperature > 0.3:
-        np.testing.assert_allclose(tempered(changed, 1 / temperature), probabilities, atol=1e-3)
+        np.testing.assert_allclose(apply_temperature(changed, 1 / temperature), probabilities, atol=1e-3)
 
 
 @pytest.mark.parametrize("sharpness", [0.5, 1.0, 3.0])
@@ -38,9 +38,9 @@ def test_eight_right_answers_are_no_proof_of_certainty() -> None:
     """Laplace's rule: of eight and eight right, the next is right with nine tenths."""
     probabilities = np.tile(np.float32([0.99, 0.01]), (8, 1))
     temperature = fit_temperature(probabilities, np.zeros(8, np.int64), range(8))
-    assert tempered(probabilities, temperature)[0, 0] == pytest.approx(0.9, abs=1e-3)
+    assert apply_temperature(probabilities, temperature)[0, 0] == pytest.approx(0.9, abs=1e-3)
     few = fit_temperature(probabilities[:2], np.zeros(2, np.int64), range(2))
-    assert tempered(probabilities, few)[0, 0] == pytest.approx(0.75, abs=1e-3)
+    assert apply_temperature(probabilities, few)[0, 0] == pytest.approx(0.75, abs=1e-3)
 
 
 def test_it_is_recordings_that_are_fitted_not_their_chunks() -> None:

@@ -120,4 +120,4 @@ def test_a_cooled_top_has_its_logits_divided() -> None:
 
     head = Head(np.zeros(6, np.float32), np.ones(6, np.float32), layer(6, 5), True, layer(5, 3))
     features = generator.standard_normal((4, 6)).astype(np.float32)
-    np.testing.assert_allclose(head.cooled(2.5).logits(features), head.logits(features) / 2.5, rtol=1e-5)
+    np.testing.assert_allclose(head.with_temperature(2.5).logits(features), head.logits(features) / 2.5, rtol=1e-5)

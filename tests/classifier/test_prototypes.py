@@ -12,26 +12,33 @@ from hypothesis import strategies as st
 from audionet._paths import enrolled_path
 from audionet.classifier.enrolment import enrol, forget, read_enrolled
 from audionet.classifier.head import Head, Layer
-from audionet.classifier.model_files import ModelArrays, read_arrays, short_keys, thinned, write_arrays
+from audionet.classifier.model_files import ModelArrays, read_arrays, short_keys, thin_scores, write_arrays
 from audionet.classifier.open_set import (
-    Sample,
-    Trials,
-    compare,
-    learn,
-    leave_out,
-    needed_for,
-    some_stretches,
-    stretches_of,
+    EmbeddingExamples,
+    ImpostorScores,
+    choose_segments,
+    fit_embedding_space,
+    fit_open_set,
+    leave_labels_out,
+    segments_needed,
+    segments_of,
     threshold_for,
 )
-from audionet.classifier.prototypes import Voice, embed, prototypes_of, rate_at, unit_length, voices_of
+from audionet.classifier.prototypes import (
+    SpeakerModel,
+    embed,
+    false_acceptance_rate,
+    fit_prototypes,
+    fit_speaker_models,
+    unit_length,
+)
 from audionet.data.dataset import ChunkImage
 from audionet.errors import ModelError
 
 WIDTH = 30
 
 
-def voices(labels: int, chunks: int, seed: int = 0, first: int = 0) -> Sample:
+def voices(labels: int, chunks: int, seed: int = 0, first: int = 0) -> EmbeddingExamples:
     """Voices that differ in ten directions, while every voice varies more than that in ten others."""
     where = np.random.default_rng(99).standard_normal((1000, 10))[first : first + labels]
     generator = np.random.default_rng((seed, first))
@@ -40,11 +47,11 @@ def voices(labels: int, chunks: int, seed: int = 0, first: int = 0) -> Sample:
     own = rows + 0.3 * generator.standard_normal(rows.shape)
     noise = 0.1 * generator.standard_normal(rows.shape)
     features = np.concatenate([own, varying, noise], axis=1).astype(np.float32)
-    return Sample(features, np.repeat(np.arange(labels), chunks), [(seed, row) for row in range(len(rows))])
+    return EmbeddingExamples(features, np.repeat(np.arange(labels), chunks), [(seed, row) for row in range(len(rows))])
 
 
 def test_a_voice_is_most_like_itself_and_an_unknown_one_like_none() -> None:
-    comparison = compare(voices(8, 40), [WIDTH])
+    comparison = fit_embedding_space(voices(8, 40), [WIDTH])
     known, unknown = voices(8, 20, seed=1), voices(8, 20, seed=1, first=100)
     scores = comparison.scores(known)
     assert (scores.argmax(axis=1) == known.labels).mean() > 0.98
@@ -52,7 +59,7 @@ def test_a_voice_is_most_like_itself_and_an_unknown_one_like_none() -> None:
 
 
 def test_the_asked_rate_of_unknown_voices_passes() -> None:
-    found = learn(voices(20, 30), voices(20, 10, seed=1), [WIDTH], 0.1)
+    found = fit_open_set(voices(20, 30), voices(20, 10, seed=1), [WIDTH], 0.1)
     assert found.threshold is not None
     scores = found.comparison.scores(voices(60, 20, seed=2, first=200)).max(axis=1)
     assert (scores >= found.threshold).mean() == pytest.approx(0.1, abs=0.05)
@@ -68,29 +75,29 @@ def test_a_left_out_label_takes_no_part_in_what_it_is_played_to(monkeypatch: pyt
 
     seen = []
 
-    def spy(sample: Sample, widths: list[int]):
+    def spy(sample: EmbeddingExamples, widths: list[int]):
         seen.append(len(sample.labels))
         assert sorted(set(sample.labels.tolist())) == list(range(sample.labels.max() + 1))
-        return compare(sample, widths)
+        return fit_embedding_space(sample, widths)
 
-    monkeypatch.setattr(openset, "compare", spy)
+    monkeypatch.setattr(openset, "fit_embedding_space", spy)
     sample = voices(4, 10)
-    trials = leave_out(sample, [WIDTH])
+    trials = leave_labels_out(sample, [WIDTH])
     assert seen == [30] * 4
     assert trials is not None
     assert trials.shares.tolist() == [0.75] * 40
     assert len(trials.impostors) == 40 * 3
     seen.clear()
-    assert leave_out(voices(25, 4), [WIDTH]) is not None
+    assert leave_labels_out(voices(25, 4), [WIDTH]) is not None
     assert len(seen) == 10
 
 
 def test_the_background_makes_unknown_voices_less_like_known_ones() -> None:
     known, others = voices(4, 30), voices(20, 10, first=300)
-    joined = Sample(
+    joined = EmbeddingExamples(
         np.concatenate([known.features, others.features]), np.append(known.labels, np.full(200, -1)), list(range(320))
     )
-    plain, informed = compare(known, [WIDTH]), compare(joined, [WIDTH])
+    plain, informed = fit_embedding_space(known, [WIDTH]), fit_embedding_space(joined, [WIDTH])
     more = voices(20, 5, seed=3, first=300)
     ours = voices(4, 10, seed=3)
 
@@ -102,19 +109,19 @@ def test_the_background_makes_unknown_voices_less_like_known_ones() -> None:
 
 def test_two_labels_say_nothing_of_unknown_voices_unless_there_is_a_background() -> None:
     two = voices(2, 20)
-    assert leave_out(two, [WIDTH]) is None
-    found = learn(two, voices(2, 5, seed=1), [WIDTH], 0.05)
+    assert leave_labels_out(two, [WIDTH]) is None
+    found = fit_open_set(two, voices(2, 5, seed=1), [WIDTH], 0.05)
     assert found.threshold is None
     assert found.area is None
     others = voices(5, 10, first=50)
     labels = np.append(two.labels, np.full(50, -1))
-    background = Sample(np.concatenate([two.features, others.features]), labels, list(range(90)))
-    assert leave_out(background, [WIDTH]) is not None
+    background = EmbeddingExamples(np.concatenate([two.features, others.features]), labels, list(range(90)))
+    assert leave_labels_out(background, [WIDTH]) is not None
 
 
 def test_validation_without_any_label_or_at_all() -> None:
-    nothing = Sample(np.zeros((0, WIDTH), np.float32), np.zeros(0, np.int64), [])
-    found = learn(voices(4, 20), nothing, [WIDTH], 0.05)
+    nothing = EmbeddingExamples(np.zeros((0, WIDTH), np.float32), np.zeros(0, np.int64), [])
+    found = fit_open_set(voices(4, 20), nothing, [WIDTH], 0.05)
     assert found.threshold is not None
     assert found.area is None
 
@@ -122,9 +129,9 @@ def test_validation_without_any_label_or_at_all() -> None:
 @pytest.mark.parametrize("rows", [1, 2, 3])
 def test_next_to_nothing_is_compared_all_the_same(rows: int) -> None:
     sample = voices(3, rows)
-    assert np.isfinite(compare(sample, [WIDTH]).scores(sample)).all()
-    same = Sample(np.repeat(sample.features[::rows], 2, axis=0), np.repeat(np.arange(3), 2), list(range(6)))
-    assert np.isfinite(compare(same, [WIDTH]).scores(same)).all()
+    assert np.isfinite(fit_embedding_space(sample, [WIDTH]).scores(sample)).all()
+    same = EmbeddingExamples(np.repeat(sample.features[::rows], 2, axis=0), np.repeat(np.arange(3), 2), list(range(6)))
+    assert np.isfinite(fit_embedding_space(same, [WIDTH]).scores(same)).all()
 
 
 @given(st.lists(st.floats(-1, 1, width=32), min_size=1, max_size=200), st.floats(0.01, 0.5), st.floats(0.5, 1))
@@ -132,25 +139,28 @@ def test_no_more_than_the_asked_share_of_trials_reaches_the_threshold(
     scores: list[float], rate: float, share: float
 ) -> None:
     unknown = np.array(scores, np.float32)
-    trials = Trials(unknown, unknown, np.full(len(unknown), share, np.float32))
+    trials = ImpostorScores(unknown, unknown, np.full(len(unknown), share, np.float32))
     threshold = threshold_for(trials, np.zeros(0, np.float32), rate)
-    enough = len(unknown) >= needed_for(trials, rate)
+    enough = len(unknown) >= segments_needed(trials, rate)
     assert (threshold is not None) == enough
     if threshold is not None:
         assert (unknown >= threshold).sum() < rate * (len(unknown) + 1)
 
 
 def test_how_many_clips_a_rate_needs() -> None:
-    trials = Trials(np.zeros(19, np.float32), np.zeros(0, np.float32), np.ones(19, np.float32))
-    assert needed_for(trials, 0.05) == 19
+    trials = ImpostorScores(np.zeros(19, np.float32), np.zeros(0, np.float32), np.ones(19, np.float32))
+    assert segments_needed(trials, 0.05) == 19
     assert threshold_for(trials, trials.impostors, 0.05) is not None
     assert (
-        threshold_for(Trials(trials.unknown[1:], trials.impostors, trials.shares[1:]), trials.impostors, 0.05) is None
+        threshold_for(ImpostorScores(trials.unknown[1:], trials.impostors, trials.shares[1:]), trials.impostors, 0.05)
+        is None
     )
 
 
 def test_the_threshold_lies_in_the_gap_below_known_voices() -> None:
-    trials = Trials(np.linspace(-0.5, 0.2, 100, dtype=np.float32), np.zeros(0, np.float32), np.ones(100, np.float32))
+    trials = ImpostorScores(
+        np.linspace(-0.5, 0.2, 100, dtype=np.float32), np.zeros(0, np.float32), np.ones(100, np.float32)
+    )
     alone = threshold_for(trials, trials.impostors, 0.05)
     assert alone == pytest.approx(0.17, abs=0.01)
     assert threshold_for(trials, np.full(50, 0.9, np.float32), 0.05) == pytest.approx((0.17 + 0.9) / 2, abs=0.01)
@@ -158,25 +168,25 @@ def test_the_threshold_lies_in_the_gap_below_known_voices() -> None:
 
 
 def test_what_lies_far_out_is_like_no_voice() -> None:
-    comparison = compare(voices(5, 30), [WIDTH])
+    comparison = fit_embedding_space(voices(5, 30), [WIDTH])
     known = voices(5, 10, seed=1)
-    far = Sample(20 * known.features, known.labels, known.stretches)
+    far = EmbeddingExamples(20 * known.features, known.labels, known.stretches)
     assert comparison.scores(known).max(axis=1).mean() > 0.7
     assert comparison.scores(far).max() < 0.2
 
 
 def test_the_rate_at_a_score() -> None:
     impostors = np.float32([0.1, 0.2, 0.3, 0.4])
-    assert rate_at(0.5, impostors) == pytest.approx(1 / 5)
-    assert rate_at(0.3, impostors) == pytest.approx(3 / 5)
-    assert rate_at(-1.0, impostors) == 1.0
+    assert false_acceptance_rate(0.5, impostors) == pytest.approx(1 / 5)
+    assert false_acceptance_rate(0.3, impostors) == pytest.approx(3 / 5)
+    assert false_acceptance_rate(-1.0, impostors) == 1.0
 
 
 @settings(max_examples=30)
 @given(st.integers(1, 60), st.integers(0, 1000))
 def test_prototypes_are_of_unit_length_and_as_many_as_asked(chunks: int, seed: int) -> None:
     embeddings = unit_length(np.random.default_rng(seed).standard_normal((chunks, 8)).astype(np.float32))
-    found = prototypes_of(embeddings, 16)
+    found = fit_prototypes(embeddings, 16)
     assert len(found) == min(16, max(1, chunks // 3))
     np.testing.assert_allclose(np.linalg.norm(found, axis=1), 1, atol=1e-5)
 
@@ -185,7 +195,7 @@ def test_prototypes_find_the_forms_a_voice_takes() -> None:
     centres = np.eye(4, dtype=np.float32)
     noise = 0.05 * np.random.default_rng(0).standard_normal((4, 30, 4)).astype(np.float32)
     embeddings = unit_length((centres[:, None] + noise).reshape(-1, 4))
-    assert ((prototypes_of(embeddings, 4) @ centres.T).max(axis=0) > 0.99).all()
+    assert ((fit_prototypes(embeddings, 4) @ centres.T).max(axis=0) > 0.99).all()
 
 
 def test_whole_stretches_of_every_label_are_taken(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -194,27 +204,27 @@ def test_whole_stretches_of_every_label_are_taken(monkeypatch: pytest.MonkeyPatc
     images = [ChunkImage("a", "long", i, Path("x"), f"{i}.jpg") for i in range(400)]
     images += [ChunkImage("b", f"{i}", 0, Path("x"), f"{i}.jpg") for i in range(5)]
     labels = np.repeat([0, 1], [400, 5])
-    assert len(some_stretches(images, labels)) == 405
+    assert len(choose_segments(images, labels)) == 405
     monkeypatch.setattr(openset, "_MOST_ROWS", 80)
-    chosen = some_stretches(images, labels)
+    chosen = choose_segments(images, labels)
     assert (chosen >= 400).sum() == 5
     of_long = [images[i].index for i in chosen if i < 400]
     assert len(of_long) == 40
     assert {index // 4 for index in of_long} == {of_long[i] // 4 for i in range(0, 40, 4)}
-    assert len(set(stretches_of([images[i] for i in chosen]))) == 15
+    assert len(set(segments_of([images[i] for i in chosen]))) == 15
 
 
 def some_arrays(baseline: bool = True) -> ModelArrays:
     sample = voices(3, 12)
-    comparison = compare(sample, [WIDTH])
+    comparison = fit_embedding_space(sample, [WIDTH])
     last = Layer(np.eye(4, 3, dtype=np.float32), np.zeros(3, np.float32))
     head = Head(np.zeros(4, np.float32), np.ones(4, np.float32), None, False, last)
     scores = np.float32([0.3, 0.1, 0.2])
     return ModelArrays(
         comparison.voices,
-        thinned(scores),
-        thinned(scores),
-        thinned(scores[:0]),
+        thin_scores(scores),
+        thin_scores(scores),
+        thin_scores(scores[:0]),
         np.arange(5, dtype=np.uint64),
         head if baseline else None,
     )
@@ -241,7 +251,7 @@ def test_what_was_seen_is_found_and_nothing_else() -> None:
 
 
 def test_very_many_scores_are_thinned_from_the_lowest_to_the_highest() -> None:
-    kept = thinned(np.random.default_rng(0).permutation(50_000).astype(np.float32))
+    kept = thin_scores(np.random.default_rng(0).permutation(50_000).astype(np.float32))
     assert (len(kept), kept[0], kept[-1]) == (2000, 0, 49_999)
     assert (np.diff(kept) > 0).all()
 
@@ -281,12 +291,12 @@ def test_voices_of_another_model_or_damaged_are_refused(tmp_path: Path) -> None:
 
 def test_joined_voices_are_scored_as_alone() -> None:
     sample = voices(4, 12)
-    comparison = compare(sample, [WIDTH])
+    comparison = fit_embedding_space(sample, [WIDTH])
     embeddings = embed(sample.features, comparison.space)
-    first = voices_of(embeddings[:24], sample.labels[:24], embeddings[:0])
-    other = voices_of(embeddings[24:], sample.labels[24:] - 2, embeddings[:0])
+    first = fit_speaker_models(embeddings[:24], sample.labels[:24], embeddings[:0])
+    other = fit_speaker_models(embeddings[24:], sample.labels[24:] - 2, embeddings[:0])
     places = np.cumsum(other.counts)
-    parts = zip(other.centroids, np.split(other.prototypes, places[:-1]), other.reaches, strict=True)
-    joined = first.joined([Voice(centroid, prototypes, float(reach)) for centroid, prototypes, reach in parts])
+    parts = zip(other.centroids, np.split(other.prototypes, places[:-1]), other.norms, strict=True)
+    joined = first.joined([SpeakerModel(centroid, prototypes, float(norm)) for centroid, prototypes, norm in parts])
     np.testing.assert_allclose(joined.scores(embeddings)[:, :2], first.scores(embeddings), atol=1e-6)
     np.testing.assert_allclose(joined.scores(embeddings)[:, 2:], other.scores(embeddings), atol=1e-6)

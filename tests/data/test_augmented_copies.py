@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from audionet.audio.config import SpectrogramConfig
-from audionet.augment.config import MOST_VARIANTS, AugmentConfig
-from audionet.data.augmented_copies import variants_by_label, variants_of
+from audionet.augment.config import MAX_COPIES, AugmentConfig
+from audionet.data.augmented_copies import copies_by_label, copies_of
 from audionet.data.config import DataConfig
 from audionet.data.dataset import find_images
 from audionet.data.naming import parse_chunk_name
@@ -33,7 +33,7 @@ def data(tmp_path: Path) -> DataConfig:
 
 
 def variants_in(folder: Path) -> Counter[str]:
-    return Counter(path.parent.name for path in folder.rglob("*") if parse_chunk_name(path.stem).variant)
+    return Counter(path.parent.name for path in folder.rglob("*") if parse_chunk_name(path.stem).copy)
 
 
 @given(
@@ -42,24 +42,24 @@ def variants_in(folder: Path) -> Counter[str]:
     balance=st.booleans(),
 )
 def test_balance_gives_more_to_those_that_have_less(chunks: dict[str, int], each: int, balance: bool) -> None:
-    wanted = variants_by_label(chunks, AugmentConfig(augment=each, balance=balance))
+    wanted = copies_by_label(chunks, AugmentConfig(augment=each, balance=balance))
     most = max(number * (1 + each) for number in chunks.values())
     for label, number in chunks.items():
         if not balance:
             assert wanted[label] == each * number
         else:
-            assert wanted[label] in (most - number, MOST_VARIANTS * number)
-            assert each * number <= wanted[label] <= max(each, MOST_VARIANTS) * number
+            assert wanted[label] in (most - number, MAX_COPIES * number)
+            assert each * number <= wanted[label] <= max(each, MAX_COPIES) * number
 
 
 @given(st.integers(1, 40), st.integers(0, 200))
 def test_variants_are_spread_evenly(chunks: int, total: int) -> None:
-    found = variants_of("ann", [("x.wav", number) for number in range(chunks)], total)
+    found = copies_of("ann", [("x.wav", number) for number in range(chunks)], total)
     assert len(found) == total
     each = Counter(name.number for name in found)
     assert max(each.values(), default=0) - min((each[number] for number in range(chunks)), default=0) <= 1
     for number in range(chunks):
-        assert {name.variant for name in found if name.number == number} == set(range(1, 1 + each[number]))
+        assert {name.copy for name in found if name.number == number} == set(range(1, 1 + each[number]))
 
 
 def test_a_label_that_is_not_there_is_named_before_the_work(data: DataConfig) -> None:
@@ -148,8 +148,8 @@ def test_variants_never_leave_the_training_set(tmp_path: Path) -> None:
     render_folder(data, SpectrogramConfig(), AugmentConfig(augment=1, augment_kinds="gain,codec"))
     images = find_images(data.image_dir)
     split = split_images(images, 20, 20)
-    bare = split_images([image for image in images if not image.variant], 20, 20)
-    assert {image.variant for image in split.sets["training"]} == {0, 1}
+    bare = split_images([image for image in images if not image.copy], 20, 20)
+    assert {image.copy for image in split.sets["training"]} == {0, 1}
     for name in ("validation", "testing"):
         assert split.sets[name] == bare.sets[name]
     learned = {(image.label, image.recording) for image in bare.sets["training"]}

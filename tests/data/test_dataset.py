@@ -31,8 +31,8 @@ def test_two_recordings_never_share_a_name(paths: list[str]) -> None:
 @given(file_paths, st.integers(0, 10**6))
 def test_a_chunk_name_says_its_recording_and_index(path: str, index: int) -> None:
     name = recording_name(path)
-    for variant in (0, 1, 12):
-        assert parse_chunk_name(chunk_name(name, index, "", variant)) == (name, index, variant)
+    for copy in (0, 1, 12):
+        assert parse_chunk_name(chunk_name(name, index, "", copy)) == (name, index, copy)
 
 
 @pytest.mark.parametrize(
@@ -92,9 +92,9 @@ def test_split_invariants(shape: dict[str, list[int]], share: tuple[float, float
             assert not of_label["validation"] & of_label["testing"]
             assert bool(of_label["validation"]) == (share[0] > 0)
             assert bool(of_label["testing"]) == (share[1] > 0)
-            assert label not in split.heard_in_training
+            assert label not in split.seen_in_training
         else:
-            assert (label in split.heard_in_training) == bool(of_label["testing"] or of_label["validation"])
+            assert (label in split.seen_in_training) == bool(of_label["testing"] or of_label["validation"])
 
 
 @settings(max_examples=50, deadline=None)
@@ -130,14 +130,14 @@ def test_one_recording_is_cut_in_time_with_gaps() -> None:
     split = split_images(images_of({"solo": [20]}), 10, 10)
     places = {name: [p.index for p in split.sets[name]] for name in SETS}
     assert places == {"training": list(range(14)), "validation": [15, 16], "testing": [18, 19]}
-    assert split.heard_in_training == ["solo"]
+    assert split.seen_in_training == ["solo"]
     assert split.dropped == 2
 
 
 def test_too_little_to_cut_is_all_for_training() -> None:
     split = split_images(images_of({"solo": [4]}), 10, 10)
     assert len(split.sets["training"]) == 4
-    assert split.heard_in_training == []
+    assert split.seen_in_training == []
 
 
 def make_images(folder: Path, *names: str) -> None:

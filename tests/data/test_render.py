@@ -23,7 +23,7 @@ from audionet.data import render as rendering
 from audionet.data.config import DataConfig
 from audionet.data.render import Result, render_folder
 from audionet.errors import AudioNetError, DatasetError, UsageError
-from audionet.utils.files import only_run_in
+from audionet.utils.files import exclusive_lock
 from tests.support.files import files_of
 from tests.support.sounds import ROOT, SAMPLE_AUDIO, write_tone
 
@@ -469,7 +469,7 @@ def test_a_second_run_over_the_same_folders_leaves(data: DataConfig) -> None:
     write_tone(data.audio_dir / "ann" / "x.wav")
     for folder in (data.wav_dir, data.image_dir):
         folder.mkdir()
-        with only_run_in(folder), pytest.raises(AudioNetError, match="another run is at work there"):
+        with exclusive_lock(folder), pytest.raises(AudioNetError, match="another run is at work there"):
             render_folder(data, SECOND)
     render_folder(data, SECOND)
 
@@ -512,8 +512,8 @@ def damaged(content: bytes, generator: np.random.Generator) -> bytes:
     copy = np.frombuffer(content, np.uint8).copy()
     how = generator.integers(3)
     if how < 2:
-        reach = len(copy) if generator.random() < 0.5 else min(len(copy), 200)
-        for place in generator.integers(0, reach, generator.integers(1, 30)):
+        norm = len(copy) if generator.random() < 0.5 else min(len(copy), 200)
+        for place in generator.integers(0, norm, generator.integers(1, 30)):
             copy[place] ^= 1 << generator.integers(8)
     return copy[: generator.integers(0, len(copy))].tobytes() if how else copy.tobytes()
 

@@ -16,7 +16,7 @@ from PIL import Image
 from audionet.classifier import decision as costs_module
 from audionet.classifier.decision import Cost, Costs, Rule
 from audionet.errors import ModelError, UsageError
-from audionet.evaluation.costs import CAUTIONS, Picked, mean_cost, parse_costs, pick_rule
+from audionet.evaluation.costs import COST_EXPONENTS, SelectedRule, mean_cost, parse_costs, select_rule
 from audionet.evaluation.plots import cost_plot
 from tests.support.sounds import ROOT
 
@@ -58,9 +58,9 @@ def calibrated(n: int, labels: int, seed: int, spread: float = 2.0) -> tuple[np.
     return probabilities, np.minimum(true, labels - 1)
 
 
-def naive_expected_costs(matrix: np.ndarray, caution: float, row: np.ndarray) -> list[float]:
+def naive_expected_costs(matrix: np.ndarray, exponent: float, row: np.ndarray) -> list[float]:
     labels = range(len(row))
-    return [sum(row[i] * (matrix[i, j] ** caution if matrix[i, j] else 0.0) for i in labels if i != j) for j in labels]
+    return [sum(row[i] * (matrix[i, j] ** exponent if matrix[i, j] else 0.0) for i in labels if i != j) for j in labels]
 
 
 @given(label_lists, st.data())
@@ -157,11 +157,11 @@ def test_no_answers_cost_no_number() -> None:
 
 
 @given(costs_and_probabilities(), st.sampled_from([0.0, 0.3, 1.0, 2.5]))
-def test_decisions_are_those_of_the_whole_matrix(drawn: tuple[Costs, np.ndarray], caution: float) -> None:
+def test_decisions_are_those_of_the_whole_matrix(drawn: tuple[Costs, np.ndarray], exponent: float) -> None:
     costs, probabilities = drawn
-    for row, answer in zip(probabilities, Rule(costs, caution).decide(probabilities), strict=True):
-        expected = naive_expected_costs(costs.matrix(), caution, row)
-        assert expected[answer] <= min(expected) * (1 + 1e-9) + 1e-12 * costs.matrix().max() ** caution
+    for row, answer in zip(probabilities, Rule(costs, exponent).decide(probabilities), strict=True):
+        expected = naive_expected_costs(costs.matrix(), exponent, row)
+        assert expected[answer] <= min(expected) * (1 + 1e-9) + 1e-12 * costs.matrix().max() ** exponent
         tied = [j for j, cost in enumerate(expected) if cost == expected[answer]]
         assert row[answer] == row[tied].max()
 
@@ -209,8 +209,8 @@ def test_no_caution_means_the_most_probable_label() -> None:
 
 
 @pytest.mark.parametrize("factor", [1e-200, 0.3, 7.0, 1e200])
-@pytest.mark.parametrize("caution", [1.0, 3.0])
-def test_the_currency_does_not_matter(factor: float, caution: float) -> None:
+@pytest.mark.parametrize("exponent", [1.0, 3.0])
+def test_the_currency_does_not_matter(factor: float, exponent: float) -> None:
     generator = np.random.default_rng(0)
     pairs = [(i, j) for i in range(4) for j in range(4) if i != j]
     values = np.exp(2 * generator.standard_normal(len(pairs)))
@@ -219,9 +219,9 @@ def test_the_currency_does_not_matter(factor: float, caution: float) -> None:
         Costs(4, tuple(Cost(*pair, float(value)) for pair, value in zip(pairs, values * scale, strict=True)))
         for scale in (1.0, factor)
     )
-    answers = Rule(first, caution).decide(probabilities)
+    answers = Rule(first, exponent).decide(probabilities)
     assert set(answers) == {0, 1, 2, 3}
-    np.testing.assert_array_equal(Rule(second, caution).decide(probabilities), answers)
+    np.testing.assert_array_equal(Rule(second, exponent).decide(probabilities), answers)
 
 
 def test_huge_costs_do_not_overflow() -> None:
@@ -230,12 +230,12 @@ def test_huge_costs_do_not_overflow() -> None:
     assert answers.tolist() == [0, 1]
 
 
-@pytest.mark.parametrize("caution", [0.0, 0.5, 1.0, 3.0])
+@pytest.mark.parametrize("exponent", [0.0, 0.5, 1.0, 3.0])
 @pytest.mark.parametrize(
     "entries", [[], ["human:voicemail=10"], ["human:voicemail=.1", "voicemail:human=4"], ["voicemail:human=0"]]
 )
-def test_two_labels_have_a_threshold(entries: list[str], caution: float) -> None:
-    rule = Rule(parse_costs(entries, VOICES), caution)
+def test_two_labels_have_a_threshold(entries: list[str], exponent: float) -> None:
+    rule = Rule(parse_costs(entries, VOICES), exponent)
     second = np.linspace(0.0005, 0.9995, 1000)
     answers = rule.decide(np.stack([1 - second, second], axis=1))
     np.testing.assert_array_equal(answers, second >= rule.threshold)
@@ -257,7 +257,7 @@ def test_thousands_of_labels_take_little_memory() -> None:
     best = probabilities.argmax(axis=1)
     tracemalloc.start()
     costs = parse_costs([f"label 17:label {best[0]}=1e9", f"label 1:label {best[1]}=0"], labels)
-    picked = pick_rule(probabilities, best, costs)
+    picked = select_rule(probabilities, best, costs)
     answers = picked.rule.decide(probabilities)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
@@ -270,8 +270,8 @@ def test_calibrated_probabilities_keep_bayes_rule() -> None:
     costs = parse_costs(["human:voicemail=10"], VOICES)
     for seed in range(20):
         probabilities, true = calibrated(2000, 2, seed)
-        picked = pick_rule(probabilities, true, costs)
-        assert 0.5 <= picked.rule.caution <= 1.6
+        picked = select_rule(probabilities, true, costs)
+        assert 0.5 <= picked.rule.exponent <= 1.6
         assert picked.chosen <= picked.bayes < picked.most_probable
         fresh, fresh_true = calibrated(50_000, 2, 1000 + seed)
         new = mean_cost(costs, picked.rule.decide(fresh), fresh_true).mean
@@ -285,8 +285,8 @@ def test_probabilities_too_sure_or_unsure_of_themselves_are_made_up_for(labels: 
     probabilities, true = calibrated(20_000, labels, 0, spread=3.0)
     claimed = softmax(sureness * np.log(probabilities))
     costs = Costs(labels, tuple(Cost(i, 0, 10.0) for i in range(1, labels)))
-    picked = pick_rule(claimed, true, costs)
-    assert abs(picked.rule.caution - sureness) < abs(picked.rule.caution - 1)
+    picked = select_rule(claimed, true, costs)
+    assert abs(picked.rule.exponent - sureness) < abs(picked.rule.exponent - 1)
     assert picked.chosen < picked.bayes
 
 
@@ -294,11 +294,11 @@ def test_one_lucky_recording_is_no_reason() -> None:
     costs = parse_costs(["human:voicemail=2"], VOICES)
     second = np.array([0.1, 0.1, 0.2, 0.7, 0.99, 0.99])  # Bayes answers voicemail from 2/3 on, wrongly once
     probabilities = np.stack([1 - second, second], axis=1)
-    once = pick_rule(probabilities, np.array([0, 0, 0, 0, 1, 1]), costs)
+    once = select_rule(probabilities, np.array([0, 0, 0, 0, 1, 1]), costs)
     assert once.curve[13].mean_cost < once.bayes
-    assert once.rule.caution == 1
-    often = pick_rule(np.repeat(probabilities, 5, axis=0), np.repeat([0, 0, 0, 0, 1, 1], 5), costs)
-    assert often.rule.caution == 1.3  # the nearest to 1 of those whose threshold is above 0.7
+    assert once.rule.exponent == 1
+    often = select_rule(np.repeat(probabilities, 5, axis=0), np.repeat([0, 0, 0, 0, 1, 1], 5), costs)
+    assert often.rule.exponent == 1.3  # the nearest to 1 of those whose threshold is above 0.7
     assert often.rule.threshold > 0.7
     assert often.chosen == 0
 
@@ -307,20 +307,20 @@ def test_a_dear_mistake_that_was_not_seen_is_not_thought_impossible() -> None:
     costs = parse_costs(["human:voicemail=1000"], VOICES)
     for seed in range(20):
         probabilities, true = calibrated(300, 2, seed)
-        picked = pick_rule(softmax(1.7 * np.log(probabilities)), true, costs)
-        assert picked.rule.caution >= 1
+        picked = select_rule(softmax(1.7 * np.log(probabilities)), true, costs)
+        assert picked.rule.exponent >= 1
 
 
 def test_recordings_that_all_rules_get_right_keep_bayes_rule() -> None:
     true = np.arange(40) % 3
-    picked = pick_rule(np.eye(3, dtype=np.float32)[true], true, Costs(3, (Cost(0, 1, 5.0),)))
+    picked = select_rule(np.eye(3, dtype=np.float32)[true], true, Costs(3, (Cost(0, 1, 5.0),)))
     assert picked.rule == Rule(Costs(3, (Cost(0, 1, 5.0),)), 1.0)
     assert (picked.chosen, picked.bayes, picked.most_probable, picked.recordings) == (0, 0, 0, 40)
 
 
 def test_without_recordings_theory_decides() -> None:
     costs = parse_costs(["human:voicemail=10"], VOICES)
-    picked = pick_rule(np.zeros((0, 2), np.float32), np.zeros(0, int), costs)
+    picked = select_rule(np.zeros((0, 2), np.float32), np.zeros(0, int), costs)
     assert picked.rule == Rule(costs, 1.0)
     assert picked.curve == ()
     assert picked.recordings == 0
@@ -331,11 +331,11 @@ def test_without_recordings_theory_decides() -> None:
 def test_the_curve_is_what_the_rules_cost() -> None:
     costs = Costs(3, (Cost(0, 1, 5.0), Cost(2, 1, 0.0)))
     probabilities, true = calibrated(300, 3, 0, spread=1.0)
-    picked = pick_rule(probabilities, true, costs)
-    assert [point.caution for point in picked.curve] == list(CAUTIONS)
-    assert {0.0, 1.0, 3.0} <= set(CAUTIONS)
+    picked = select_rule(probabilities, true, costs)
+    assert [point.exponent for point in picked.curve] == list(COST_EXPONENTS)
+    assert {0.0, 1.0, 3.0} <= set(COST_EXPONENTS)
     for point in picked.curve:
-        answers = Rule(costs, point.caution).decide(probabilities)
+        answers = Rule(costs, point.exponent).decide(probabilities)
         assert point.mean_cost == pytest.approx(costs.matrix()[true, answers].mean())
         assert point.mistakes.tolist() == [int(((true == i) & (answers != i)).sum()) for i in range(3)]
         assert point.threshold is None
@@ -343,11 +343,11 @@ def test_the_curve_is_what_the_rules_cost() -> None:
 
 
 @given(any_costs(), st.floats(0, 3))
-def test_a_rule_comes_back_from_json(costs: Costs, caution: float) -> None:
+def test_a_rule_comes_back_from_json(costs: Costs, exponent: float) -> None:
     labels = ["a:b", "b=", "日本", "\udcff", "$"][: costs.labels]
-    rule = Rule(costs, caution)
+    rule = Rule(costs, exponent)
     back = Rule.from_json(json.loads(json.dumps(rule.as_json(labels))), labels)
-    assert back.caution == caution
+    assert back.exponent == exponent
     np.testing.assert_array_equal(back.costs.matrix(), costs.matrix())
     assert Rule.from_json(json.loads(json.dumps(back.as_json(labels))), labels) == back
 
@@ -409,18 +409,18 @@ def size(png: bytes) -> tuple[int, int]:
 @pytest.mark.parametrize("cost", [0.0, 1.0, 30.0])
 def test_any_rule_can_be_plotted(labels: list[str], cost: float) -> None:
     probabilities, true = calibrated(200, len(labels), 0)
-    picked = pick_rule(probabilities, true, Costs(len(labels), (Cost(0, 1, cost),)))
+    picked = select_rule(probabilities, true, Costs(len(labels), (Cost(0, 1, cost),)))
     assert size(cost_plot(picked, labels)) == (832, 494)
 
 
 def test_rules_that_cost_nothing_can_be_plotted() -> None:
     true = np.arange(40) % 2
-    picked = pick_rule(np.eye(2)[true], true, Costs(2, (Cost(0, 1, 1e9),)))
+    picked = select_rule(np.eye(2)[true], true, Costs(2, (Cost(0, 1, 1e9),)))
     assert size(cost_plot(picked, VOICES)) == (832, 494)
 
 
 def test_no_recordings_are_plotted_as_none() -> None:
-    picked: Picked = pick_rule(np.zeros((0, 2)), np.zeros(0, int), Costs(2))
+    picked: SelectedRule = select_rule(np.zeros((0, 2)), np.zeros(0, int), Costs(2))
     assert size(cost_plot(picked, VOICES)) == (832, 494)
 
 

@@ -14,11 +14,11 @@ import soundfile
 from audionet._paths import model_json_path
 from audionet.classifier.decision import Costs
 from audionet.errors import DatasetError, ModelError, UsageError
-from audionet.evaluation.batch_inference import LENGTHS
+from audionet.evaluation.batch_inference import DURATIONS_IN_CHUNKS
 from audionet.evaluation.config import EvaluateConfig
 from audionet.evaluation.evaluate import Evaluation, evaluate, store_rule
-from audionet.evaluation.recordings import recordings_below
-from audionet.evaluation.summary import as_json
+from audionet.evaluation.recordings import find_test_recordings
+from audionet.evaluation.summary import summarise
 from audionet.inference.predictor import Predictor
 from tests.inference.test_predictor import sound
 from tests.support.models import TONES
@@ -43,7 +43,7 @@ def evaluated(graph: Path, tmp_path: Path, **settings: Any) -> tuple[Evaluation,
     config = EvaluateConfig(**({"graph": graph, "image_dir": images, "report_dir": tmp_path, "workers": 2} | settings))
     predictor = Predictor(graph, with_enrolled=False)
     found = evaluate(predictor, config)
-    content = as_json(found, predictor, config)
+    content = summarise(found, predictor, config)
     json.dumps(content, allow_nan=False)
     return found, content, predictor
 
@@ -77,7 +77,7 @@ def test_every_number_has_its_count(tone_model: Path, test_folder: Path, tmp_pat
     assert content["verification"]["labels"][2]["targets"] == 3
     lengths = [(point["clip"], point["total"]) for point in content["length"]]
     assert lengths == [("1 chunk", 24), ("2 chunks", 12), ("4 chunks", 4), ("whole", 6)]
-    assert LENGTHS == (1, 2, 4)
+    assert DURATIONS_IN_CHUNKS == (1, 2, 4)
     for when in ("before", "after"):
         assert sum(found["recordings"] for found in content["calibration"][when]["bins"]) == 6
     assert content["leaky_split"]["total"] == 30
@@ -109,7 +109,7 @@ def test_recordings_that_training_heard_are_found_out(tone_model: Path, tmp_path
             shutil.copy(path, tmp_path / "heard" / label / f"copy of {path.name}")
     everything = {path.name for path in images.rglob("*.jpg")}
     assert everything
-    seen = [one for one in recordings_below(tmp_path / "heard", 0.5) if one.label == "a300"]
+    seen = [one for one in find_test_recordings(tmp_path / "heard", 0.5) if one.label == "a300"]
     assert len(seen) == 6
 
 
@@ -118,7 +118,7 @@ def test_when_all_were_heard_that_is_said_instead(tone_model: Path, tmp_path: Pa
     found, _, _ = evaluated(tone_model, tmp_path)
     kept_aside = {(one.recorded.label, one.recorded.name) for one in found.heard.recordings}
     images = tone_model.parent / "data_image"
-    for recorded in recordings_below(images, 0.5):
+    for recorded in find_test_recordings(images, 0.5):
         if (recorded.label, recorded.name) not in kept_aside:
             for path in recorded.paths:
                 (tmp_path / "heard" / recorded.label).mkdir(parents=True, exist_ok=True)

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from audionet.evaluation import plots as report_plots
-from audionet.evaluation.plots import det_plot, length_plot, openset_plot, reliability_plot, roc_plot
+from audionet.evaluation.plots import det_plot, duration_plot, openset_plot, reliability_plot, roc_plot
 from audionet.metrics.accuracy import Accuracy, accuracy
 from audionet.metrics.classification import reliability
 from audionet.metrics.detection import Detection, detection
@@ -135,13 +135,13 @@ def test_reliability_before_and_after(drawn: Callable[[bytes], Figure]) -> None:
 @pytest.mark.parametrize("points", [0, 1, 5, 12, 13, 300])
 def test_every_length_says_its_number(points: int, drawn: Callable[[bytes], Figure]) -> None:
     measured = [(f"{place} $chunks$", accuracy(np.arange(place) % 3 > 0)) for place in range(points)]
-    axes = drawn(length_plot(measured)).axes[0]
+    axes = drawn(duration_plot(measured)).axes[0]
     assert [text.get_text() for text in axes.texts] == [f"N = {place}" for place in range(points)]
     assert not any(tick.label1.get_parse_math() for tick in axes.xaxis.get_major_ticks()[:points])
 
 
 def test_the_bars_are_the_intervals(drawn: Callable[[bytes], Figure]) -> None:
-    axes = drawn(length_plot([("1 chunk", Accuracy(8, 10, 0.5, 0.9)), ("2 chunks", Accuracy(0, 0, 0, 1))])).axes[0]
+    axes = drawn(duration_plot([("1 chunk", Accuracy(8, 10, 0.5, 0.9)), ("2 chunks", Accuracy(0, 0, 0, 1))])).axes[0]
     (bars,) = axes.collections
     np.testing.assert_allclose(bars.get_segments(), [[[0, 0.5], [0, 0.9]]])
 

@@ -19,13 +19,13 @@ from audionet.audio.config import SpectrogramConfig
 from audionet.audio.image import render
 from audionet.classifier.decision import Costs, Rule
 from audionet.evaluation import report
-from audionet.evaluation.batch_inference import Heard, Judged
+from audionet.evaluation.batch_inference import HeldOutPredictions, RecordingPrediction
 from audionet.evaluation.config import EvaluateConfig
-from audionet.evaluation.costs import parse_costs, pick_rule
+from audionet.evaluation.costs import parse_costs, select_rule
 from audionet.evaluation.evaluate import Evaluation
-from audionet.evaluation.recordings import Recorded
+from audionet.evaluation.recordings import HeldOutRecording
 from audionet.evaluation.report import clock, page, write_report
-from audionet.evaluation.summary import as_json
+from audionet.evaluation.summary import summarise
 from tests.support.sounds import tone
 
 PNG = b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR\x00\x00\x00\x10\x00\x00\x00\x10"
@@ -39,10 +39,12 @@ NASTY = [
 ]
 
 
-def judged(path: Path, label: str, probabilities: np.ndarray, scores: np.ndarray, **changes: Any) -> Judged:
+def judged(
+    path: Path, label: str, probabilities: np.ndarray, scores: np.ndarray, **changes: Any
+) -> RecordingPrediction:
     chunks = np.full(2, probabilities.argmax())
     values: dict[str, Any] = {
-        "recorded": Recorded(label, path.name, (path,)),
+        "recorded": HeldOutRecording(label, path.name, (path,)),
         "starts": np.array([0.0, 3.0], np.float32),
         "given": chunks,
         "sure": np.array([0.5, 0.9], np.float32),
@@ -53,7 +55,7 @@ def judged(path: Path, label: str, probabilities: np.ndarray, scores: np.ndarray
         "baseline": np.append(chunks, chunks[0]),
         "seen": False,
     }
-    return Judged(**(values | changes))
+    return RecordingPrediction(**(values | changes))
 
 
 def evaluated(
@@ -85,14 +87,14 @@ def evaluated(
     uniform = np.full(count, 1 / count, np.float32)
     others = [judged(Path(f"/nowhere/x/{i}.wav"), "x", uniform, scores[len(true) + i]) for i in range(unknown)]
     missing = labels[count if tested is None else tested :] if each else labels
-    heard = Heard("/nowhere", recordings, others, [], 0, False, missing, ["x"] if unknown else [])
+    heard = HeldOutPredictions("/nowhere", recordings, others, [], 0, False, missing, ["x"] if unknown else [])
     for name in list(changes):
-        if name in Heard.__dataclass_fields__:
+        if name in HeldOutPredictions.__dataclass_fields__:
             object.__setattr__(heard, name, changes.pop(name))
     picked = None
     rule = Rule(Costs(count))
     if costs is not None:
-        picked = pick_rule(probabilities, true, parse_costs(costs, labels))
+        picked = select_rule(probabilities, true, parse_costs(costs, labels))
         rule = picked.rule
     least = -9 if threshold is None else threshold
     unknown_scores = scores[len(true) :]
@@ -130,7 +132,7 @@ def evaluated(
     arrays = SimpleNamespace(unknown=np.linspace(-0.3, 0.1, 31).astype(np.float32))
     predictor = SimpleNamespace(graph=Path("/m/voices.tflite"), card=card, threshold=threshold, arrays=arrays)
     predictor.spectrogram = SpectrogramConfig()
-    return found, as_json(found, predictor, EvaluateConfig()), predictor
+    return found, summarise(found, predictor, EvaluateConfig()), predictor
 
 
 def parsed(html: str) -> Any:
@@ -276,7 +278,7 @@ def test_says_on_top_whether_the_recordings_were_unseen() -> None:
 
 
 def test_files_left_out_are_named_with_the_reason() -> None:
-    skipped = [(Recorded("ann", f"{i}.wav", (Path(f"/a/{i}.wav"),)), "the file is empty") for i in range(23)]
+    skipped = [(HeldOutRecording("ann", f"{i}.wav", (Path(f"/a/{i}.wav"),)), "the file is empty") for i in range(23)]
     tree, text = shown(["ann", "bob"], skipped=skipped)
     files = rows(tree, "Files that could not be judged, 23 in all")
     assert files[1] == ["/a/0.wav", "the file is empty"]
@@ -339,13 +341,13 @@ def test_the_worst_mistakes_with_their_images(tmp_path: Path) -> None:
     found, content, predictor = evaluated(["ann", "bob", "cy"])
     place, _ = found.mistakes(1)[0]
     (tmp_path / "c_nohash_0025.jpg").write_bytes(jpg)
-    recorded = Recorded("ann", "c.wav", (tmp_path / "other.jpg", tmp_path / "c_nohash_0025.jpg"), (0.0, 74.96))
+    recorded = HeldOutRecording("ann", "c.wav", (tmp_path / "other.jpg", tmp_path / "c_nohash_0025.jpg"), (0.0, 74.96))
     heard = found.heard.recordings[place]
     object.__setattr__(heard, "recorded", recorded)
     object.__setattr__(heard, "starts", np.array([0.0, 74.96], np.float32))
     predictor.spectrogram = None
     (tmp_path / "other.jpg").write_bytes(render((tone(880, 3) * 16_000).astype(np.int16), config))
-    content = as_json(found, predictor, EvaluateConfig())
+    content = summarise(found, predictor, EvaluateConfig())
     tree = parsed(page(found, content, predictor, report.draw(found, content, predictor)))
     images = [one for one in tree.iter("img") if "spectrogram" in one.get("alt")]
     assert [one.get("src").partition(",")[2] for one in images] == [base64.b64encode(jpg).decode()]
@@ -430,7 +432,7 @@ def test_no_name_becomes_a_tag() -> None:
     found, content, predictor = evaluated(NASTY, unknown=2)
     heard = found.heard
     plain = {one.tag for one in shown([f"label {i}" for i in range(len(NASTY))], unknown=2)[0].iter()}
-    skipped = [(Recorded(name, name, (Path(name.replace("\0", "")),)), name) for name in NASTY]
+    skipped = [(HeldOutRecording(name, name, (Path(name.replace("\0", "")),)), name) for name in NASTY]
     for field, value in {
         "skipped": skipped,
         "foreign_labels": NASTY,
@@ -439,11 +441,13 @@ def test_no_name_becomes_a_tag() -> None:
     }.items():
         object.__setattr__(heard, field, value)
     for one, name in zip(heard.recordings, NASTY, strict=False):
-        object.__setattr__(one, "recorded", Recorded(one.recorded.label, name, (Path("/") / name.replace("\0", ""),)))
+        object.__setattr__(
+            one, "recorded", HeldOutRecording(one.recorded.label, name, (Path("/") / name.replace("\0", ""),))
+        )
     predictor.graph = Path(NASTY[0])
     predictor.card["backbone"]["name"] = NASTY[2]
     predictor.card["split"]["heard_in_training"] = NASTY
-    content = as_json(found, predictor, EvaluateConfig())
+    content = summarise(found, predictor, EvaluateConfig())
     tree = parsed(page(found, content, predictor, report.draw(found, content, predictor)))
     assert {one.tag for one in tree.iter()} == plain
     text = words(tree)
@@ -468,7 +472,7 @@ def test_any_label_makes_a_page_that_parses(labels: list[str]) -> None:
 
 def test_plots_are_shown_at_the_size_they_were_drawn_for() -> None:
     tree, _ = shown(["ann", "bob"])
-    image = next(one for one in tree.iter("img"))
-    with Image.open(io.BytesIO(base64.b64decode(image.get("src").partition(",")[2]))) as image:
-        assert int(image.get("width")) == round(image.width * 96 / 130)
-        assert int(image.get("height")) == round(image.height * 96 / 130)
+    plot = next(one for one in tree.iter("img"))
+    with Image.open(io.BytesIO(base64.b64decode(plot.get("src").partition(",")[2]))) as image:
+        assert int(plot.get("width")) == round(image.width * 96 / 130)
+        assert int(plot.get("height")) == round(image.height * 96 / 130)

@@ -39,7 +39,7 @@ def probabilities(path: Path, jpgs: list[bytes], trained: Trained) -> np.ndarray
 
     if path.suffix == ".tflite":
         predictor = Predictor(path)
-        return np.stack([predictor.look(jpg).probabilities for jpg in jpgs])
+        return np.stack([predictor.predict_image(jpg).probabilities for jpg in jpgs])
     if path.suffix == ".pb":
         return np.concatenate([load_graph(path, "final_result")(tf.constant([jpg])).numpy() for jpg in jpgs])
     if path.suffix == ".keras":

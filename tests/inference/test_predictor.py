@@ -17,9 +17,9 @@ from audionet.classifier.model_files import read_arrays, write_arrays
 from audionet.errors import ModelError, RecordingError, UsageError
 from audionet.evaluation.costs import parse_costs
 from audionet.inference.clip import Clip
-from audionet.inference.diarization import track
+from audionet.inference.diarization import diarize
 from audionet.inference.predictor import Decision, Predictor
-from audionet.inference.verification import Verifier, enrol_clips, forget_voice
+from audionet.inference.verification import Verifier, enrol_from_clips, forget_voice
 from audionet.utils.files import content_hash, write_json
 from tests.support.models import TONES
 from tests.support.scripts import run_script
@@ -91,11 +91,11 @@ def test_an_enrolled_voice_is_recognised_until_it_is_forgotten(graph: Path, tmp_
     clip = write_sound(tmp_path / "new.wav", 3400, 12.0)
     before = Predictor(graph).answer(clip)
     assert before.decision.label is None
-    done = enrol_clips(Predictor(graph), "Ö 'x'", [clip])
+    done = enrol_from_clips(Predictor(graph), "Ö 'x'", [clip])
     assert (done.seconds, done.replaced, done.failed) == (pytest.approx(12.0), False, {})
-    assert done.reach < 0.5  # nothing like it was in training
+    assert done.norm < 0.5  # nothing like it was in training
     assert done.resembles is None
-    assert enrol_clips(Predictor(graph), "b", [write_sound(tmp_path / "b.wav", 600, 12.0)]).resembles == "b600"
+    assert enrol_from_clips(Predictor(graph), "b", [write_sound(tmp_path / "b.wav", 600, 12.0)]).resembles == "b600"
     forget_voice(Predictor(graph), "b")
     predictor = Predictor(graph)
     other = predictor.answer(write_sound(tmp_path / "again.wav", 3400, 3.0))
@@ -116,7 +116,7 @@ def test_an_enrolled_voice_is_recognised_until_it_is_forgotten(graph: Path, tmp_
 )
 def test_names_that_a_new_voice_cannot_have(graph: Path, tmp_path: Path, name: str, message: str) -> None:
     with pytest.raises(UsageError, match=message):
-        enrol_clips(Predictor(graph), name, [write_sound(tmp_path / "x.wav", 3000, 1.0)])
+        enrol_from_clips(Predictor(graph), name, [write_sound(tmp_path / "x.wav", 3000, 1.0)])
     assert not enrolled_path(graph).exists()
 
 
@@ -125,14 +125,14 @@ def test_clips_that_cannot_be_enrolled_are_left_out(graph: Path, tmp_path: Path)
     soundfile.write(tmp_path / "silent.wav", np.zeros(16_000), 16_000)
     bad = [tmp_path / "text.wav", tmp_path / "silent.wav", tmp_path / "gone.wav"]
     with pytest.raises(RecordingError, match=r"nothing can be heard to enrol ann: .*silent\.wav is silent"):
-        enrol_clips(Predictor(graph), "ann", bad)
-    done = enrol_clips(Predictor(graph), "ann", [*bad, write_sound(tmp_path / "x.wav", 3000, 4.0)])
+        enrol_from_clips(Predictor(graph), "ann", bad)
+    done = enrol_from_clips(Predictor(graph), "ann", [*bad, write_sound(tmp_path / "x.wav", 3000, 4.0)])
     assert set(done.failed) == set(bad)
     assert done.failed[tmp_path / "silent.wav"] == "is silent from beginning to end"
 
 
 def test_voices_enrolled_before_the_model_was_trained_again_are_refused(graph: Path, tmp_path: Path) -> None:
-    enrol_clips(Predictor(graph), "ann", [write_sound(tmp_path / "x.wav", 3000, 12.0)])
+    enrol_from_clips(Predictor(graph), "ann", [write_sound(tmp_path / "x.wav", 3000, 12.0)])
     path = enrolled_path(graph)
     write_json(path, json.loads(path.read_text()) | {"graph_sha256": "0"})
     with pytest.raises(ModelError, match="were enrolled in another model, or before it was trained again"):
@@ -181,7 +181,7 @@ def long_recording(path: Path) -> Path:
 
 
 def test_who_speaks_when(graph: Path, tmp_path: Path) -> None:
-    found = track(Predictor(graph), long_recording(tmp_path / "long.wav"), None, tmp_path / "out", "long.wav")
+    found = diarize(Predictor(graph), long_recording(tmp_path / "long.wav"), None, tmp_path / "out", "long.wav")
     assert found.seconds == 50.0
     assert [segment.label for segment in found.segments] == ["b600", "d2400", "b600", None]
     for segment, start in zip(found.segments, (0, 10, 30, 40), strict=True):
@@ -197,23 +197,23 @@ def test_a_recording_that_breaks_is_followed_to_there(graph: Path, tmp_path: Pat
     whole = long_recording(tmp_path / "long.flac")
     data = whole.read_bytes()
     whole.write_bytes(data[: int(len(data) * 0.3)])
-    found = track(Predictor(graph), whole, None, tmp_path / "out", "long")
+    found = diarize(Predictor(graph), whole, None, tmp_path / "out", "long")
     assert found.remark is not None
     assert found.segments[0].label == "b600"
     assert found.seconds < 30
     (tmp_path / "text.wav").write_text("words")
     with pytest.raises(RecordingError):
-        track(Predictor(graph), tmp_path / "text.wav", None, tmp_path / "out", "text")
+        diarize(Predictor(graph), tmp_path / "text.wav", None, tmp_path / "out", "text")
     soundfile.write(tmp_path / "silent.wav", np.zeros(64_000), 16_000)
     with pytest.raises(RecordingError, match="is silent"):
-        track(Predictor(graph), tmp_path / "silent.wav", None, tmp_path / "out", "silent")
+        diarize(Predictor(graph), tmp_path / "silent.wav", None, tmp_path / "out", "silent")
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["long.csv", "long.png", "long.rttm"]
 
 
 def test_a_timeline_of_an_enrolled_voice(graph: Path, tmp_path: Path) -> None:
-    enrol_clips(Predictor(graph), "new", [write_sound(tmp_path / "new.wav", 3400, 12.0)])
+    enrol_from_clips(Predictor(graph), "new", [write_sound(tmp_path / "new.wav", 3400, 12.0)])
     soundfile.write(tmp_path / "both.wav", np.concatenate([sound(600, 8), sound(3400, 8)]), 16_000)
-    found = track(Predictor(graph), tmp_path / "both.wav", 0.25, tmp_path / "out", "both")
+    found = diarize(Predictor(graph), tmp_path / "both.wav", 0.25, tmp_path / "out", "both")
     assert [segment.label for segment in found.segments] == ["b600", "new"]
 
 
@@ -274,7 +274,7 @@ def test_the_timeline_follows_what_mistakes_cost(graph: Path, tmp_path: Path) ->
     soundfile.write(tmp_path / "x.wav", np.concatenate([sound(600, 8), sound(2400, 8, 1)]), 16_000)
     predictor = Predictor(graph)
     predictor.rule = dataclasses.replace(predictor.rule, costs=parse_costs(["e4800:b600=1e9"], TONES))
-    found = track(predictor, tmp_path / "x.wav", None, tmp_path / "out", "x")
+    found = diarize(predictor, tmp_path / "x.wav", None, tmp_path / "out", "x")
     assert found.segments[0].label != "b600"
     assert found.segments[-1].label == "d2400"
 
@@ -282,10 +282,10 @@ def test_the_timeline_follows_what_mistakes_cost(graph: Path, tmp_path: Path) ->
 def test_what_has_no_timeline(graph: Path, tone_model: Path, tmp_path: Path) -> None:
     jpg = next((tone_model.parent / "data_image").rglob("*.jpg"))
     with pytest.raises(RecordingError, match="is an image"):
-        track(Predictor(graph), jpg, None, tmp_path / "out", "x")
+        diarize(Predictor(graph), jpg, None, tmp_path / "out", "x")
     for step in (0.01, 3.0):
         with pytest.raises(UsageError, match=r"--timeline_step is .*it must be 0\.025 to 0\.5"):
-            track(Predictor(graph), write_sound(tmp_path / "x.wav", 600, 2.0), step, tmp_path / "out", "x")
+            diarize(Predictor(graph), write_sound(tmp_path / "x.wav", 600, 2.0), step, tmp_path / "out", "x")
 
 
 def test_a_recording_with_a_very_long_name(graph: Path, tmp_path: Path) -> None:
@@ -299,6 +299,6 @@ def test_a_damaged_clip_is_enrolled_by_what_can_be_heard(graph: Path, tmp_path: 
     clip = tmp_path / "cut.flac"
     soundfile.write(clip, sound(3400, 12.0), 16_000)
     clip.write_bytes(clip.read_bytes()[:200_000])
-    done = enrol_clips(Predictor(graph), "ann", [clip])
+    done = enrol_from_clips(Predictor(graph), "ann", [clip])
     assert list(done.in_part) == [clip]
     assert 2 < done.seconds < 11

@@ -18,7 +18,14 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from audionet.inference.segmentation import Segment, Window, segments
-from audionet.inference.timeline_files import CSV_HEADER, clock, csv_line, rttm_line, text_line, timeline_plot
+from audionet.inference.timeline_files import (
+    CSV_HEADER,
+    format_segment,
+    format_time,
+    segment_to_csv,
+    segment_to_rttm,
+    timeline_plot,
+)
 from tests.support.sounds import ROOT
 
 NAMES = ("ann", "ben", "cem", "dora")
@@ -329,17 +336,17 @@ def test_memory_does_not_grow() -> None:
 
 
 def test_lines_for_people() -> None:
-    line = text_line(Segment(3.46, 12.0, "ann", 0.981, None))
+    line = format_segment(Segment(3.46, 12.0, "ann", 0.981, None))
     assert line == "  0:00:03.5 – 0:00:12.0   98.10%  ann"
-    assert text_line(Segment(0, 3599.96, None, 1.0, 0.1)) == "  0:00:00.0 – 1:00:00.0           unknown"
-    assert text_line(Segment(0, 1, "a\nb\udcff\x1b", 0.5, None)).endswith("  a\\nb\\udcff\\x1b")
+    assert format_segment(Segment(0, 3599.96, None, 1.0, 0.1)) == "  0:00:00.0 – 1:00:00.0           unknown"
+    assert format_segment(Segment(0, 1, "a\nb\udcff\x1b", 0.5, None)).endswith("  a\\nb\\udcff\\x1b")
 
 
 @pytest.mark.parametrize(
     ("seconds", "text"), [(0, "0:00:00"), (59.6, "0:01:00"), (3661, "1:01:01"), (36000.4, "10:00:00")]
 )
 def test_clock(seconds: float, text: str) -> None:
-    assert clock(seconds) == text
+    assert format_time(seconds) == text
 
 
 LABELS = st.text(min_size=1).filter(lambda label: "\0" not in label)
@@ -347,7 +354,7 @@ LABELS = st.text(min_size=1).filter(lambda label: "\0" not in label)
 
 @given(LABELS | st.none(), st.floats(0, 1e5), st.floats(0, 1e5), st.floats(0, 1))
 def test_csv_can_be_read_back(label: str | None, start: float, length: float, probability: float) -> None:
-    text = CSV_HEADER + "\n" + csv_line(Segment(start, start + length, label, probability, None)) + "\n"
+    text = CSV_HEADER + "\n" + segment_to_csv(Segment(start, start + length, label, probability, None)) + "\n"
     [row] = csv.DictReader(io.StringIO(text, newline=""))
     assert row["label"] == (label or "")
     assert row["unknown"] == ("true" if label is None else "false")
@@ -360,15 +367,15 @@ def test_csv_can_be_read_back(label: str | None, start: float, length: float, pr
 
 
 def test_a_label_called_unknown_is_known() -> None:
-    assert csv_line(Segment(0, 1.5, "unknown", 0.5, None)) == "0.000,1.500,unknown,0.500000,false"
-    assert csv_line(Segment(0, 1.5, None, 0.5, 0.1)) == "0.000,1.500,,,true"
+    assert segment_to_csv(Segment(0, 1.5, "unknown", 0.5, None)) == "0.000,1.500,unknown,0.500000,false"
+    assert segment_to_csv(Segment(0, 1.5, None, 0.5, 0.1)) == "0.000,1.500,,,true"
     for label in ("unknown", "<unknown>", "<NA>"):
-        assert rttm_line(Segment(0, 1, label, 0.5, None), "a").split()[7] not in ("<unknown>", "<NA>")
+        assert segment_to_rttm(Segment(0, 1, label, 0.5, None), "a").split()[7] not in ("<unknown>", "<NA>")
 
 
 @given(LABELS | st.sampled_from(["a b\udcff", "100 %", "%41", "\u2028", "a\u00a0b\x85"]), LABELS, st.floats(0, 1e5))
 def test_rttm_can_be_read_back(label: str, recording: str, start: float) -> None:
-    line = rttm_line(Segment(start, start + 2, label, 0.5, None), recording)
+    line = segment_to_rttm(Segment(start, start + 2, label, 0.5, None), recording)
     assert len(line.splitlines()) == 1
     fields = line.split()
     assert len(fields) == 10
@@ -378,10 +385,15 @@ def test_rttm_can_be_read_back(label: str, recording: str, start: float) -> None
 
 
 def test_rttm_lines() -> None:
-    line = rttm_line(Segment(3.5, 12.0004, "ann lee", 0.5, None), "my talk.wav")
+    line = segment_to_rttm(Segment(3.5, 12.0004, "ann lee", 0.5, None), "my talk.wav")
     assert line == "SPEAKER my%20talk.wav 1 3.500 8.500 <NA> <NA> ann%20lee <NA> <NA>"
-    assert rttm_line(Segment(0.0014, 1.0016, "b", 0.5, None), "a").split()[3:5] == ["0.001", "1.001"]  # to the next one
-    assert rttm_line(Segment(0, 1, None, 0.5, 0.1), "a") == "SPEAKER a 1 0.000 1.000 <NA> <NA> <unknown> <NA> <NA>"
+    assert segment_to_rttm(Segment(0.0014, 1.0016, "b", 0.5, None), "a").split()[3:5] == [
+        "0.001",
+        "1.001",
+    ]  # to the next one
+    assert (
+        segment_to_rttm(Segment(0, 1, None, 0.5, 0.1), "a") == "SPEAKER a 1 0.000 1.000 <NA> <NA> <unknown> <NA> <NA>"
+    )
 
 
 def image(png: bytes) -> NDArray[np.uint8]:

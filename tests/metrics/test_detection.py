@@ -16,7 +16,7 @@ from sklearn.metrics import (
 )
 
 from audionet.metrics.bootstrap import bootstrap, bootstrap_ratio
-from audionet.metrics.classification import label_scores, reliability, top_k
+from audionet.metrics.classification import class_scores, reliability, top_k
 from audionet.metrics.detection import Detection, detection, trials
 
 
@@ -73,23 +73,23 @@ def test_points_run_from_nothing_to_everything(answers: list[tuple[int, bool]]) 
 def test_the_order_of_trials_changes_nothing(answers: list[tuple[int, bool]]) -> None:
     one, other = (found([s for s, _ in order], [t for _, t in order]) for order in (answers, sorted(answers)))
     assert one.equal_error_rate == pytest.approx(other.equal_error_rate, abs=1e-12)
-    assert one.least_cost() == pytest.approx(other.least_cost(), abs=1e-12)
+    assert one.min_dcf() == pytest.approx(other.min_dcf(), abs=1e-12)
 
 
 def test_separated_scores_err_nowhere() -> None:
     result = found([0.1, 0.2, 0.8, 0.9], [0, 0, 1, 1])
-    assert (result.equal_error_rate, result.area, result.least_cost()) == (0, 1, 0)
+    assert (result.equal_error_rate, result.area, result.min_dcf()) == (0, 1, 0)
 
 
 def test_scores_the_wrong_way_round_err_everywhere() -> None:
     result = found([0.1, 0.2, 0.8, 0.9], [1, 1, 0, 0])
-    assert (result.equal_error_rate, result.area, result.least_cost()) == (1, 0, 1)
+    assert (result.equal_error_rate, result.area, result.min_dcf()) == (1, 0, 1)
 
 
 def test_equal_scores_are_one_point_halfway() -> None:
     result = found([3, 3, 3, 3, 3], [1, 0, 0, 0, 0])
     assert result.false_alarms.tolist() == [0, 1]
-    assert (result.equal_error_rate, result.area, result.least_cost()) == (0.5, 0.5, 1)
+    assert (result.equal_error_rate, result.area, result.min_dcf()) == (0.5, 0.5, 1)
 
 
 def test_the_crossing_lies_between_two_points() -> None:
@@ -117,15 +117,15 @@ def test_least_cost_of_gaussians(prior: float, miss_cost: float, false_alarm_cos
     cost = miss_cost * prior * norm.cdf(best - distance) + false_alarm_cost * (1 - prior) * norm.sf(best)
     expected = cost / min(miss_cost * prior, false_alarm_cost * (1 - prior))
     result = quantiles_of_gaussians(distance, 100_000)
-    assert result.least_cost(prior, miss_cost, false_alarm_cost) == pytest.approx(expected, abs=2e-3)
+    assert result.min_dcf(prior, miss_cost, false_alarm_cost) == pytest.approx(expected, abs=2e-3)
 
 
 def test_least_cost_by_hand() -> None:
     result = found([4, 3, 2, 1], [1, 0, 1, 0])
-    assert result.least_cost() == pytest.approx(0.5)  # half missed, nothing accepted wrongly
-    assert result.least_cost(0.5) == pytest.approx(0.5)
-    assert result.least_cost(0.99) == pytest.approx(0.5)
-    assert result.least_cost(0.5, miss_cost=3) == pytest.approx(0.5)
+    assert result.min_dcf() == pytest.approx(0.5)  # half missed, nothing accepted wrongly
+    assert result.min_dcf(0.5) == pytest.approx(0.5)
+    assert result.min_dcf(0.99) == pytest.approx(0.5)
+    assert result.min_dcf(0.5, miss_cost=3) == pytest.approx(0.5)
 
 
 @pytest.mark.parametrize("target", [[True, True], [False, False], []])
@@ -189,7 +189,7 @@ def test_leaving_nontargets_out_hardly_changes_the_error_rate() -> None:
 @given(st.lists(st.tuples(st.integers(-1, 4), st.integers(-1, 4)), min_size=1, max_size=40))
 def test_label_scores_are_scikit_learns(answers: list[tuple[int, int]]) -> None:
     true, answered = np.array(answers).T
-    result = label_scores(true, answered, 5)
+    result = class_scores(true, answered, 5)
     expected = precision_recall_fscore_support(true, answered, labels=range(5), zero_division=0)
     for ours, theirs in zip((result.precision, result.recall, result.f1, result.support), expected, strict=True):
         np.testing.assert_allclose(ours, theirs, atol=1e-9)
@@ -202,7 +202,7 @@ def test_label_scores_are_scikit_learns(answers: list[tuple[int, int]]) -> None:
 
 
 def test_what_is_unknown_counts_against_precision_and_recall() -> None:
-    result = label_scores(np.array([0, 0, -1, 1]), np.array([0, -1, 0, 1]), 3)
+    result = class_scores(np.array([0, 0, -1, 1]), np.array([0, -1, 0, 1]), 3)
     assert result.precision.tolist() == [0.5, 1, 0]
     assert result.recall.tolist() == [0.5, 1, 0]
     assert result.f1.tolist() == [0.5, 1, 0]
@@ -211,7 +211,7 @@ def test_what_is_unknown_counts_against_precision_and_recall() -> None:
 
 
 def test_scores_of_no_recordings() -> None:
-    result = label_scores(np.zeros(0, np.int64), np.zeros(0, np.int64), 2)
+    result = class_scores(np.zeros(0, np.int64), np.zeros(0, np.int64), 2)
     assert result.support.tolist() == [0, 0]
     assert result.tested == 0
     assert np.isnan([result.macro_precision, result.macro_recall, result.macro_f1]).all()
@@ -219,7 +219,7 @@ def test_scores_of_no_recordings() -> None:
 
 def test_thousands_of_labels_with_one_recording_each() -> None:
     true = np.arange(3000)
-    result = label_scores(true, np.where(true % 3, true, 0), 3000)
+    result = class_scores(true, np.where(true % 3, true, 0), 3000)
     assert result.macro_recall == pytest.approx(accuracy_score(true, np.where(true % 3, true, 0)), abs=1e-9)
 
 

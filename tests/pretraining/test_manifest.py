@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from audionet.errors import DatasetError
-from audionet.pretraining.manifest import gather, read_manifest
+from audionet.pretraining.manifest import find_utterances, read_manifest
 from tests.support.sounds import ROOT
 
 SPEAKERS = {
@@ -43,7 +43,7 @@ def data_dir(tmp_path: Path) -> Path:
 
 
 def test_labels_come_from_names_and_the_last_are_kept_for_probing(data_dir: Path, tmp_path: Path) -> None:
-    corpus = gather(read_manifest(written(tmp_path, SPEAKERS, WORDS)), data_dir)
+    corpus = find_utterances(read_manifest(written(tmp_path, SPEAKERS, WORDS)), data_dir)
     assert corpus.labels == {"speaker": [f"readers/{n}" for n in range(1, 9)], "word": ["alexa", "computer"]}
     lessons = corpus.training + corpus.held_out
     names = {lesson.path.relative_to(data_dir).as_posix() for lesson in lessons}
@@ -58,8 +58,8 @@ def test_labels_come_from_names_and_the_last_are_kept_for_probing(data_dir: Path
 
 
 def test_what_is_held_out_stays_so_whatever_else_is_there(data_dir: Path, tmp_path: Path) -> None:
-    alone = gather(read_manifest(written(tmp_path, WORDS)), data_dir)
-    beside = gather(read_manifest(written(tmp_path, SPEAKERS, WORDS)), data_dir)
+    alone = find_utterances(read_manifest(written(tmp_path, WORDS)), data_dir)
+    beside = find_utterances(read_manifest(written(tmp_path, SPEAKERS, WORDS)), data_dir)
     words = [lesson.path for lesson in beside.held_out if beside.sources[lesson.source].task == "word"]
     assert [lesson.path for lesson in alone.held_out] == words
     assert 0 < len(words) < 20
@@ -71,7 +71,7 @@ def test_a_missing_folder_and_a_task_of_one_label_are_said_and_left_out(
     one = WORDS | {"label": "(?P<label>words|alexa)", "folder": "words/alexa", "name": "one word"}
     missing = WORDS | {"folder": "nowhere", "name": "not here"}
     one["label"] = r"(?P<label>\.mp3)"
-    corpus = gather(read_manifest(written(tmp_path, SPEAKERS, missing, one)), data_dir)
+    corpus = find_utterances(read_manifest(written(tmp_path, SPEAKERS, missing, one)), data_dir)
     assert list(corpus.labels) == ["speaker"]
     assert [source.name for source in corpus.sources] == ["readers"]
     said = capsys.readouterr().err
@@ -81,7 +81,7 @@ def test_a_missing_folder_and_a_task_of_one_label_are_said_and_left_out(
 
 def test_nothing_to_learn_from_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match=r"holds nothing that the manifest names: give --data_dir"):
-        gather(read_manifest(written(tmp_path, WORDS)), tmp_path / "empty")
+        find_utterances(read_manifest(written(tmp_path, WORDS)), tmp_path / "empty")
 
 
 @pytest.mark.parametrize(

@@ -10,8 +10,8 @@ import pytest
 import soundfile
 
 from audionet.pretraining import pitch_shift as repitching
-from audionet.pretraining.manifest import Corpus, Lesson, Source
-from audionet.pretraining.pitch_shift import at_pitch, has_rubberband, with_other_pitches
+from audionet.pretraining.manifest import Corpus, ManifestDataset, Utterance
+from audionet.pretraining.pitch_shift import add_pitch_shifted_speakers, has_rubberband, shift_pitch
 from audionet.utils.arrays import Int16Array
 
 RATE = 16000
@@ -48,7 +48,7 @@ def pitch_of(sound: Int16Array) -> float:
 @pytest.mark.parametrize("ratio", [0.8, 1.25])
 def test_pitch_moves_and_formants_hold_back(ratio: float) -> None:
     sound = vowel(160, 1500)
-    moved = at_pitch(sound, RATE, ratio)
+    moved = shift_pitch(sound, RATE, ratio)
     assert abs(len(moved) - RATE) < RATE / 20
     assert pitch_of(moved) == pytest.approx(160 * ratio, rel=0.03)
     # Played faster they would move as far as the pitch does.
@@ -62,16 +62,16 @@ def corpus_of(folder: Path, task: str) -> Corpus:
     for number in range(6):
         path = folder / f"{number}.wav"
         soundfile.write(path, vowel(120 + 20 * number, 900), RATE)
-        lessons.append(Lesson(path, 0 if number < 5 else 1, number % 2))
-    asking = Source("readers", "readers", task, re.compile("(?P<label>.)"), "CC0", "-", pitches=(0.9, 1.25))
-    plain = Source("others", "others", task, re.compile("(?P<label>.)"), "CC0", "-")
+        lessons.append(Utterance(path, 0 if number < 5 else 1, number % 2))
+    asking = ManifestDataset("readers", "readers", task, re.compile("(?P<label>.)"), "CC0", "-", pitches=(0.9, 1.25))
+    plain = ManifestDataset("others", "others", task, re.compile("(?P<label>.)"), "CC0", "-")
     return Corpus([asking, plain], {task: ["a", "b"]}, [*lessons[:4], lessons[5]], [lessons[4]])
 
 
 @takes_rubberband
 def test_readers_become_others_and_what_is_held_out_stays_unheard(tmp_path: Path) -> None:
     before = corpus_of(tmp_path / "readers", "speaker")
-    after = with_other_pitches(before, tmp_path / "kept", 1)
+    after = add_pitch_shifted_speakers(before, tmp_path / "kept", 1)
     assert [source.name for source in after.sources] == ["readers", "others", "readers, at other pitches"]
     assert after.labels["speaker"] == ["a", "b", "a at 0.9", "a at 1.25", "b at 0.9", "b at 1.25"]
     assert after.training[: len(before.training)] == before.training
@@ -82,13 +82,13 @@ def test_readers_become_others_and_what_is_held_out_stays_unheard(tmp_path: Path
     for lesson in added:
         assert soundfile.info(lesson.path).samplerate == RATE
     made = {lesson.path: lesson.path.stat().st_mtime_ns for lesson in added}
-    assert with_other_pitches(before, tmp_path / "kept", 1) == after
+    assert add_pitch_shifted_speakers(before, tmp_path / "kept", 1) == after
     assert {path: path.stat().st_mtime_ns for path in made} == made
 
 
 @takes_rubberband
 def test_words_stay_the_words_they_are(tmp_path: Path) -> None:
-    after = with_other_pitches(corpus_of(tmp_path / "words", "word"), tmp_path / "kept", 1)
+    after = add_pitch_shifted_speakers(corpus_of(tmp_path / "words", "word"), tmp_path / "kept", 1)
     assert after.labels["word"] == ["a", "b"]
     assert [lesson.label for lesson in after.training[-8:]] == [0, 0, 1, 1, 0, 0, 1, 1]
 
@@ -98,7 +98,7 @@ def test_what_cannot_be_decoded_is_said_and_left_out(tmp_path: Path, capsys: pyt
     before = corpus_of(tmp_path / "readers", "speaker")
     broken = before.training[1].path
     broken.write_bytes(b"no sound")
-    after = with_other_pitches(before, tmp_path / "kept", 1)
+    after = add_pitch_shifted_speakers(before, tmp_path / "kept", 1)
     assert len(after.training) == len(before.training) + 6
     assert str(broken) in capsys.readouterr().err
 
@@ -108,6 +108,6 @@ def test_without_the_filter_the_corpus_stays_as_it_is(
 ) -> None:
     monkeypatch.setattr(repitching, "has_rubberband", lambda: False)
     before = corpus_of(tmp_path / "readers", "speaker")
-    assert with_other_pitches(before, tmp_path / "kept", 1) is before
+    assert add_pitch_shifted_speakers(before, tmp_path / "kept", 1) is before
     assert "rubberband" in capsys.readouterr().err
     assert not (tmp_path / "kept").exists()

@@ -23,8 +23,14 @@ from audionet.pretraining import trainer as pretraining
 from audionet.pretraining.card import write_backbone
 from audionet.pretraining.config import PretrainConfig
 from audionet.pretraining.network import COSINE_SCALE, margin_softmax
-from audionet.pretraining.trainer import Pretrained, centred, pretrain, rate_share, settle
-from audionet.pretraining.views import SPEEDS
+from audionet.pretraining.trainer import (
+    Pretrained,
+    centre_embeddings,
+    learning_rate_factor,
+    pretrain,
+    recompute_batch_norm,
+)
+from audionet.pretraining.views import SPEED_FACTORS
 from tests.support.scripts import run_script
 from tests.support.sounds import write_tone
 
@@ -46,8 +52,8 @@ def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable
     ]
     (tmp_path / "manifest.json").write_text(json.dumps({"datasets": datasets}))
     monkeypatch.setattr(pretraining_network, "inception_v3", small_network)
-    monkeypatch.setattr(pretraining, "_SHOWN_PICTURES", 12)
-    monkeypatch.setattr(pretraining, "_CONTENT_PICTURES", 12)
+    monkeypatch.setattr(pretraining, "_SHOWN_IMAGES", 12)
+    monkeypatch.setattr(pretraining, "_CONTENT_IMAGES", 12)
     monkeypatch.setattr(pretraining, "_SETTLING_BATCHES", 3)
 
     def make(**changes: Any) -> PretrainConfig:
@@ -97,12 +103,12 @@ def test_the_margin_is_taken_from_the_right_cosine_alone() -> None:
 
 
 def test_the_rate_rises_then_falls_to_nothing() -> None:
-    shares = [rate_share(done) for done in np.linspace(0, 1, 101)]
+    shares = [learning_rate_factor(done) for done in np.linspace(0, 1, 101)]
     assert shares[0] == 0
     assert shares[5] == max(shares) == 1
     assert all(later <= earlier for earlier, later in itertools.pairwise(shares[5:]))
     assert shares[-1] == pytest.approx(0, abs=1e-12)
-    assert rate_share(2.0) == pytest.approx(0, abs=1e-12)
+    assert learning_rate_factor(2.0) == pytest.approx(0, abs=1e-12)
 
 
 def test_it_learns_and_says_how_far_it_is(config, capsys: pytest.CaptureFixture[str]) -> None:
@@ -222,7 +228,7 @@ def test_a_teachers_answers_are_told_apart_by_what_they_do_not_share() -> None:
     answers = np.zeros((3, 2, 4), np.float32)
     answers[:2] = [1, 0.1, 0, 0]
     answers[1, :, 1] = -0.1
-    found = centred(answers)
+    found = centre_embeddings(answers)
     np.testing.assert_allclose(found[0, 0], [0, 1, 0, 0], atol=1e-6)
     np.testing.assert_allclose(found[1, 1], [0, -1, 0, 0], atol=1e-6)
     assert not found[2].any()
@@ -242,24 +248,26 @@ def test_a_teacher_is_asked_once_and_learned_from(
 
     def ask(task: Any) -> list[Any]:
         asked.extend(task.paths)
-        return [None if "damaged" in path.name else np.full((len(SPEEDS), 2), 0.5, np.float32) for path in task.paths]
+        return [
+            None if "damaged" in path.name else np.full((len(SPEED_FACTORS), 2), 0.5, np.float32) for path in task.paths
+        ]
 
     monkeypatch.setitem(teachers.TEACHERS, "resemblyzer", as_teacher())
     monkeypatch.setattr(teachers, "map_unordered", lambda pool, f, tasks, split: ((t, ask(t)) for t in tasks))
     damaged = tmp_path / "damaged.wav"
     damaged.touch()
     paths = [write_tone(tmp_path / f"{n}.wav") for n in range(5)] + [damaged]
-    first = teachers.answers_of("resemblyzer", paths, tmp_path / "kept", 1)
-    assert first.shape == (6, len(SPEEDS), 2)
+    first = teachers.teacher_embeddings("resemblyzer", paths, tmp_path / "kept", 1)
+    assert first.shape == (6, len(SPEED_FACTORS), 2)
     assert not first[5].any()
     assert "damaged.wav: cannot be decoded" in capsys.readouterr().err
-    np.testing.assert_array_equal(teachers.answers_of("resemblyzer", paths, tmp_path / "kept", 1), first)
+    np.testing.assert_array_equal(teachers.teacher_embeddings("resemblyzer", paths, tmp_path / "kept", 1), first)
     assert len(asked) == 6
 
 
 def test_a_teacher_that_is_not_installed_says_what_brings_it(config, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "resemblyzer", None)
-    with pytest.raises(UsageError, match=r"pip install -r requirements-pretrain\.txt, or train without it"):
+    with pytest.raises(UsageError, match=r"pip install 'audionet\[pretrain\]', or train without"):
         pretrain(config(teacher="resemblyzer"))
 
 
@@ -278,7 +286,7 @@ def test_settled_statistics_are_those_of_all_batches() -> None:
     pixels = keras.Input((4, 4, 3))
     model = keras.Model(pixels, keras.layers.BatchNormalization(name="normal")(pixels))
     batches = np.random.default_rng(0).integers(0, 256, (10, 6, 4, 4, 3)).astype(np.uint8)
-    settle(model, batches)
+    recompute_batch_norm(model, batches)
     normal = model.get_layer("normal")
     np.testing.assert_allclose(np.asarray(normal.moving_mean), batches.mean(axis=(0, 1, 2, 3)), rtol=1e-4)
     within = batches.astype(np.float64).var(axis=(1, 2, 3)).mean(axis=0)

@@ -11,7 +11,16 @@ from hypothesis import strategies as st
 
 from audionet.audio.spectrogram import level
 from audionet.pretraining import views as glimpses
-from audionet.pretraining.views import CONTENT_WIDTH, SPECTROGRAM, Task, content_of, cut, disturbed, make, stretch_of
+from audionet.pretraining.views import (
+    AUXILIARY_WIDTH,
+    SPECTROGRAM,
+    ViewTask,
+    augment_levels,
+    auxiliary_targets,
+    crop_views,
+    draw_segment,
+    make_views,
+)
 from tests.support.sounds import tone, write_tone
 
 SIZE = (80, 76)
@@ -33,16 +42,18 @@ def levels_of(seconds: float = 3.3) -> np.ndarray:
 
 def test_a_stretch_is_as_long_as_the_others_whatever_the_recording() -> None:
     generator = np.random.default_rng(0)
-    lengths = {len(stretch_of(sound(seconds), speed, generator)) for seconds in (0.3, 9) for speed in glimpses.SPEEDS}
+    lengths = {
+        len(draw_segment(sound(seconds), speed, generator)) for seconds in (0.3, 9) for speed in glimpses.SPEED_FACTORS
+    }
     assert lengths == {52_800}
-    assert not stretch_of(sound(0.3), 1.0, generator)[5000:].any()
+    assert not draw_segment(sound(0.3), 1.0, generator)[5000:].any()
 
 
 @given(seed=st.integers(0, 2**32 - 1))
 @settings(max_examples=50, deadline=None)
 def test_both_images_are_cut_alike_and_as_loud_as_can_be(seed: int) -> None:
     levels = levels_of()
-    one, other = cut(levels, levels, np.random.default_rng(seed))
+    one, other = crop_views(levels, levels, np.random.default_rng(seed))
     np.testing.assert_array_equal(one, other)
     assert one.max() == pytest.approx(1)
     assert one.min() >= 0
@@ -51,7 +62,7 @@ def test_both_images_are_cut_alike_and_as_loud_as_can_be(seed: int) -> None:
 
 def test_some_glimpses_are_short_clips() -> None:
     generator = np.random.default_rng(1)
-    padded = [not cut(levels_of(), levels_of(), generator)[0].any(axis=0).all() for _ in range(100)]
+    padded = [not crop_views(levels_of(), levels_of(), generator)[0].any(axis=0).all() for _ in range(100)]
     assert 10 < sum(padded) < 45
 
 
@@ -60,7 +71,7 @@ def test_some_glimpses_are_short_clips() -> None:
 def test_a_disturbed_image_is_still_one(seed: int) -> None:
     levels = levels_of()
     levels[:, 100:] = 0
-    result = disturbed(levels, 1.0, np.random.default_rng(seed))
+    result = augment_levels(levels, 1.0, np.random.default_rng(seed))
     assert result.shape == levels.shape
     assert result.min() >= 0
     assert result.max() <= 1
@@ -70,8 +81,8 @@ def test_a_disturbed_image_is_still_one(seed: int) -> None:
 
 def test_content_tells_rising_from_falling_and_knows_the_mean() -> None:
     rising = np.tile(np.linspace(0, 1, 300, dtype=np.float32), (128, 1))
-    up, down = content_of(rising), content_of(rising[:, ::-1])
-    assert up.shape == (CONTENT_WIDTH,)
+    up, down = auxiliary_targets(rising), auxiliary_targets(rising[:, ::-1])
+    assert up.shape == (AUXILIARY_WIDTH,)
     np.testing.assert_allclose(up[:40], down[:40], atol=1e-4)
     # An orthonormal transform of 128 equal bands: all in the first coefficient, times the square root of 128.
     assert up[0] == pytest.approx(0.5 * np.sqrt(128), rel=1e-3)
@@ -83,15 +94,15 @@ def test_content_tells_rising_from_falling_and_knows_the_mean() -> None:
 
 def test_glimpses_are_the_same_for_the_same_seeds_and_of_what_they_say(tmp_path: Path) -> None:
     paths = [write_tone(tmp_path / "a.wav", 300, 4), write_tone(tmp_path / "b.mp3", 2000, 0.6)]
-    task = Task(paths, [0, 4], [1, 2], 3, SIZE)
-    made = make(task)
+    task = ViewTask(paths, [0, 4], [1, 2], 3, SIZE)
+    made = make_views(task)
     assert made.pixels.shape == (6, *SIZE, 3)
-    assert made.content.shape == (6, CONTENT_WIDTH)
+    assert made.content.shape == (6, AUXILIARY_WIDTH)
     assert made.stretch.tolist() == [0, 0, 0, 1, 1, 1]
-    again = make(task)
+    again = make_views(task)
     np.testing.assert_array_equal(made.pixels, again.pixels)
     np.testing.assert_array_equal(made.content, again.content)
-    other = make(task._replace(seeds=[3, 4]))
+    other = make_views(task._replace(seeds=[3, 4]))
     assert (made.pixels != other.pixels).any()
 
 
@@ -99,9 +110,9 @@ def test_what_cannot_be_decoded_is_passed_over(tmp_path: Path) -> None:
     damaged = tmp_path / "damaged.flac"
     damaged.write_bytes(b"fLaC" + bytes(100))
     whole = write_tone(tmp_path / "whole.wav", 300, 3)
-    made = make(Task([damaged, whole], [0, 0], [1, 2], 2, SIZE))
+    made = make_views(ViewTask([damaged, whole], [0, 0], [1, 2], 2, SIZE))
     assert made.stretch.tolist() == [1, 1]
-    assert make(Task([damaged], [0], [1], 2, SIZE)).pixels.shape == (0, *SIZE, 3)
+    assert make_views(ViewTask([damaged], [0], [1], 2, SIZE)).pixels.shape == (0, *SIZE, 3)
 
 
 def test_a_recording_at_another_rate_is_resampled(tmp_path: Path) -> None:

@@ -17,10 +17,19 @@ from audionet.backbones.resemblyzer import embedding
 from audionet.metrics.accuracy import accuracy
 from audionet.metrics.bootstrap import grouped_accuracy, paired_difference
 from audionet.probing.config import ProbeConfig
-from audionet.probing.features import BANDS, MFCC, Clip, Extraction, Network, clips_of, extract, mfcc_frames
+from audionet.probing.features import (
+    BANDS,
+    MFCC,
+    ClipFeatures,
+    Extraction,
+    Network,
+    extract_batch,
+    extract_clips,
+    mfcc_frames,
+)
 from audionet.probing.probe import MIXTURES, RANDOM, folds_of, prepare_probing, probe
-from audionet.probing.results import TaskResult, as_json, as_markdown, put_into_card
-from audionet.probing.tasks import Excerpt, Material, ProbeTask
+from audionet.probing.results import TaskResult, insert_into_card, probe_json, to_markdown
+from audionet.probing.tasks import Excerpt, ProbeMaterial, ProbeTask
 from audionet.utils.parallel import local_processes
 from tests.support.models import save_backbone
 from tests.support.scripts import run_script
@@ -73,7 +82,7 @@ def test_backbones_and_baselines_answer_for_the_same_recordings(
         assert all(len(row.right[condition]) == 18 for row in result.rows)
     for row in result.rows:
         assert row.right["clean"].mean() > 0.9
-    content = json.loads(json.dumps(as_json(run, [result], [1.0])))
+    content = json.loads(json.dumps(probe_json(run, [result], [1.0])))
     assert content["tasks"][0]["rows"][0]["less_mfcc_statistics"] == {"difference": 0, "low": 0, "high": 0}
     assert content["tasks"][0]["rows"][-1]["conditions"]["clean"]["total"] == 18
     assert content["backbones"][0]["bytes"] > 0
@@ -83,13 +92,13 @@ def test_parallel_is_serial(tmp_path: Path, backbone) -> None:
     folder = voices(tmp_path / "voices", recordings=2, seconds=1.7)
     paths = sorted(folder.glob("*/*.wav"))
     excerpts = [Excerpt(path, f"{path.parent.name}/{path.name}", "either") for path in paths]
-    material = Material(excerpts, [], "", clip_seconds=1.0)
+    material = ProbeMaterial(excerpts, [], "", clip_seconds=1.0)
     network = Network("network", backbone.path, backbone.input_size)
 
-    def features(workers: int, order: list[int]) -> list[Clip]:
+    def features(workers: int, order: list[int]) -> list[ClipFeatures]:
         work = Extraction([(i, excerpts[i]) for i in order], material, PROBE_CONDITIONS, (network,), 9, 0, False)
         with local_processes(workers) as pool:
-            clips, unusable = clips_of(pool, work)
+            clips, unusable = extract_clips(pool, work)
         assert not unusable
         return clips
 
@@ -103,8 +112,8 @@ def test_parallel_is_serial(tmp_path: Path, backbone) -> None:
     assert {clip.stop for clip in one if clip.condition == "clean"} == {1.0, 1.7}
 
 
-def clip(excerpt: int, condition: str, start: float = 0.0) -> Clip:
-    return Clip(excerpt, condition, start, start + 1, {})
+def clip(excerpt: int, condition: str, start: float = 0.0) -> ClipFeatures:
+    return ClipFeatures(excerpt, condition, start, start + 1, {})
 
 
 def test_what_is_learned_is_clean_and_never_tested() -> None:
@@ -175,8 +184,8 @@ def test_a_recording_at_8_khz_is_drawn_like_one_at_16(tmp_path: Path) -> None:
     excerpts = [
         Excerpt(write_tone(tmp_path / f"{rate}.wav", 900, 1.0, rate), "a", "either") for rate in (8_000, 16_000)
     ]
-    work = Extraction(list(enumerate(excerpts)), Material(excerpts, [], ""), ("slower",), (), 9, 0, False)
-    low, high = extract(work)
+    work = Extraction(list(enumerate(excerpts)), ProbeMaterial(excerpts, [], ""), ("slower",), (), 9, 0, False)
+    low, high = extract_batch(work)
     assert not isinstance(low, str)
     for one, other in zip(low, high, strict=True):
         assert one.stop == pytest.approx(other.stop, abs=1e-3)  # a second, and a second over 0.9
@@ -201,7 +210,7 @@ def test_results_say_their_conditions(tmp_path: Path, probe_config: Callable[...
     results = list(probe(run))
     assert isinstance(results[0], TaskResult)
     assert results[0].changed == []
-    assert as_json(run, results, [1.0])["tasks"][0]["rows"][0]["less_mfcc_statistics"]["low"] is None
+    assert probe_json(run, results, [1.0])["tasks"][0]["rows"][0]["less_mfcc_statistics"]["low"] is None
     assert dataclasses.asdict(run.config)["conditions"] == "none"
 
 
@@ -299,7 +308,7 @@ def test_results_go_into_a_card_in_place_of_those_before(
     voices(tmp_path / "voices", 5)
     run = prepare_probing(probe_config(conditions="noise"))
     results = list(probe(run))
-    section = as_markdown(run, results, [100.0])
+    section = to_markdown(run, results, [100.0])
     row = results[0].rows[0]
     shares = f"{row.right['clean'].mean():.3f}, {row.right['noise'].mean():.3f}"
     assert f"| MFCC statistics | 40 | {shares} |" in section
@@ -307,12 +316,12 @@ def test_results_go_into_a_card_in_place_of_those_before(
     card = tmp_path / "README.md"
     for before, after in (("# mine\n\nText.\n", ""), ("# mine\n\n## Probes\n\nold\n", "## Limits\n\nMany.\n")):
         card.write_text(before + ("\n" + after if after else ""))
-        put_into_card(card, section)
+        insert_into_card(card, section)
         once = card.read_text()
         assert once.startswith("# mine\n\n")
         assert once.count("## Probes") == 1
         assert "old" not in once
         assert section in once
         assert once.endswith(after or section)
-        put_into_card(card, section)
+        insert_into_card(card, section)
         assert card.read_text() == once

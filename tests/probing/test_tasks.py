@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from audionet.errors import DatasetError, RecordingError
 from audionet.probing.config import ProbeConfig
-from audionet.probing.tasks import Excerpt, cut, find_materials, read_excerpt
+from audionet.probing.tasks import Excerpt, cut_clips, find_materials, read_excerpt
 from tests.support.sounds import write_tone
 
 
@@ -117,7 +117,7 @@ def test_a_damaged_recording_is_no_excerpt(tmp_path: Path) -> None:
 def test_clips_cover_all_but_what_is_too_short(total: int, length: int, data: st.DataObject) -> None:
     step = data.draw(st.integers(1, length))
     samples = np.arange(total).astype(np.int16)
-    clips = cut(samples, length, step, keep_short=False)
+    clips = cut_clips(samples, length, step, keep_short=False)
     for place, (start, piece) in enumerate(clips):
         assert start == place * step
         assert len(piece) == length or (place == len(clips) - 1 and 2 * len(piece) >= length)
@@ -128,5 +128,5 @@ def test_clips_cover_all_but_what_is_too_short(total: int, length: int, data: st
 
 
 def test_a_whole_recording_makes_a_clip_however_short() -> None:
-    assert len(cut(np.ones(3, np.int16), 100, 100, keep_short=True)) == 1
-    assert not cut(np.ones(3, np.int16), 100, 100, keep_short=False)
+    assert len(cut_clips(np.ones(3, np.int16), 100, 100, keep_short=True)) == 1
+    assert not cut_clips(np.ones(3, np.int16), 100, 100, keep_short=False)

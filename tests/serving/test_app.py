@@ -24,7 +24,7 @@ from PIL import Image
 from audionet._paths import enrolled_path, lite_path, model_json_path
 from audionet.inference.clip import Clip
 from audionet.inference.predictor import Predictor
-from audionet.inference.verification import enrol_clips
+from audionet.inference.verification import enrol_from_clips
 from audionet.serving.config import API_KEY_VARIABLE
 from audionet.utils.files import write_json
 from tests.support.models import TONES
@@ -47,7 +47,7 @@ SITE = "https://example.org"
 PATHS = ("/", "/docs", "/openapi.json", "/healthz", "/readyz", "/metrics", "/v1/model", "/page/page.css")
 OPEN_PATHS = frozenset(PATHS) - {"/metrics", "/v1/model"}
 WORK_PATHS = ("/v1/classify", "/v1/spectrogram", "/classify/")
-IN_HOUSE = "audionet_requests_in_house"
+IN_HOUSE = "audionet_requests_in_flight"
 
 
 @pytest.fixture(scope="module")
@@ -585,7 +585,7 @@ def test_told_to_end_twice_it_ends_at_once_without_complaint(
 def enrol(graph: Path, name: str, folder: Path) -> None:
     path = folder / "voice.wav"
     path.write_bytes(encoded(sound(3400, 12.0)))
-    enrol_clips(Predictor(graph), name, [path])
+    enrol_from_clips(Predictor(graph), name, [path])
 
 
 @pytest.mark.slow

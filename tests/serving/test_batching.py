@@ -38,7 +38,7 @@ def test_in_company_every_image_is_answered_as_if_it_were_alone(predictor: Predi
         return await asyncio.gather(*(submit(batcher, predictor, jpg, i) for i, jpg in enumerate(jpgs)))
 
     for i, answer in enumerate(asyncio.run(together())):
-        alone = predictor.look(jpgs[i])
+        alone = predictor.predict_image(jpgs[i])
         assert answer.start == i
         np.testing.assert_array_equal(answer.probabilities, alone.probabilities)
         np.testing.assert_array_equal(answer.scores, predictor.voices.scores(alone.embedding[None])[0])
@@ -72,16 +72,16 @@ def test_nobody_looks_at_what_nobody_waits_for(predictor: Predictor, jpgs: list[
 def test_a_network_that_fails_fails_those_who_asked_and_nobody_else(
     predictor: Predictor, jpgs: list[bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    see: Callable[..., object] = predictor.see
+    predict_batch: Callable[..., object] = predictor.predict_batch
     calls = threading.Event()
 
     def fails_once(*arguments: object) -> object:
         if not calls.is_set():
             calls.set()
             raise RuntimeError("no network")
-        return see(*arguments)
+        return predict_batch(*arguments)
 
-    monkeypatch.setattr(predictor, "see", fails_once)
+    monkeypatch.setattr(predictor, "predict_batch", fails_once)
 
     async def ask() -> tuple[object, ChunkAnswer]:
         batcher = Batcher(predictor, 8)

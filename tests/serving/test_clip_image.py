@@ -12,7 +12,7 @@ from PIL import Image
 
 from audionet.audio.config import SpectrogramConfig
 from audionet.audio.image import VIRIDIS, level_of
-from audionet.serving.clip_image import Strip
+from audionet.serving.clip_image import ClipImage
 
 CONFIG = SpectrogramConfig(chunk_seconds=1.0)
 
@@ -21,7 +21,7 @@ def flat(level: int) -> Image.Image:
     return Image.fromarray(np.tile(VIRIDIS[level], (CONFIG.rows, CONFIG.frames, 1)))
 
 
-def drawn(strip: Strip) -> Image.Image:
+def drawn(strip: ClipImage) -> Image.Image:
     return Image.open(io.BytesIO(strip.jpg()))
 
 
@@ -30,7 +30,7 @@ def level_at(image: Image.Image, share: float) -> float:
 
 
 def test_each_chunk_stands_where_it_belongs_in_time() -> None:
-    strip = Strip(CONFIG, 2000)
+    strip = ClipImage(CONFIG, 2000)
     for start, level in ((0.0, 0), (1.0, 255), (3.0, 128)):
         strip.paste(start, flat(level))
     image = drawn(strip)
@@ -41,13 +41,13 @@ def test_each_chunk_stands_where_it_belongs_in_time() -> None:
 
 
 def test_silence_is_dark() -> None:
-    strip = Strip(CONFIG, 2000)
+    strip = ClipImage(CONFIG, 2000)
     strip.paste(0.0, None)
     assert level_at(drawn(strip), 0.5) == pytest.approx(0, abs=0.02)
 
 
 def test_of_chunks_that_overlap_the_later_one_is_seen() -> None:
-    strip = Strip(CONFIG, 2000)
+    strip = ClipImage(CONFIG, 2000)
     strip.paste(0.0, flat(0))
     strip.paste(0.5, flat(255))
     image = drawn(strip)
@@ -59,7 +59,7 @@ def test_of_chunks_that_overlap_the_later_one_is_seen() -> None:
 @example(chunks=80, most=50)
 @settings(max_examples=20, deadline=None)
 def test_a_long_clip_is_drawn_narrower_and_stays_in_place(chunks: int, most: int) -> None:
-    strip = Strip(CONFIG, most)
+    strip = ClipImage(CONFIG, most)
     for number in range(chunks):
         strip.paste(float(number), flat(0 if number < chunks / 2 else 255))
     image = drawn(strip)
@@ -70,7 +70,7 @@ def test_a_long_clip_is_drawn_narrower_and_stays_in_place(chunks: int, most: int
 
 
 def test_memory_does_not_grow_with_the_clip() -> None:
-    strip = Strip(CONFIG, 100)
+    strip = ClipImage(CONFIG, 100)
     before = strip._canvas.nbytes
     for number in range(3600):
         strip.paste(float(number), None)

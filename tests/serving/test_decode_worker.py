@@ -15,7 +15,7 @@ import soundfile
 from audionet.audio.config import SpectrogramConfig
 from audionet.errors import BusyError, LimitError, RecordingError
 from audionet.inference.clip import Clip
-from audionet.serving.decode_pool import Decoder, Decoders
+from audionet.serving.decode_pool import DecodePool, Decoder
 from audionet.serving.decode_worker import Frame, Job, Limits, frames
 from tests.support.sounds import tone, write_tone
 
@@ -150,15 +150,15 @@ def test_a_recording_that_takes_too_much_memory_is_refused(tmp_path: Path) -> No
 def test_a_process_that_dies_is_replaced_and_says_so(clip: Path) -> None:
     async def ask() -> None:
         gone: list[None] = []
-        decoders = Decoders(1, 1024, lambda: gone.append(None))
+        decoders = DecodePool(1, 1024, lambda: gone.append(None))
         await decoders.start()
         try:
             with pytest.raises(RecordingError, match="ended the process"):
-                async with decoders.lend(10) as decoder:
+                async with decoders.acquire(10) as decoder:
                     os.kill(decoder._process.pid, signal.SIGKILL)
                     await decoder._process.wait()
                     await first_frames(decoder, job(clip))
-            async with decoders.lend(30) as decoder:
+            async with decoders.acquire(30) as decoder:
                 assert len(await first_frames(decoder, job(clip))) == 4
             assert gone == [None]
         finally:
@@ -169,14 +169,14 @@ def test_a_process_that_dies_is_replaced_and_says_so(clip: Path) -> None:
 
 def test_a_process_that_died_while_nobody_looked_costs_nobody_an_answer(clip: Path) -> None:
     async def ask() -> None:
-        decoders = Decoders(1, 1024)
+        decoders = DecodePool(1, 1024)
         await decoders.start()
         try:
-            async with decoders.lend(10) as decoder:
+            async with decoders.acquire(10) as decoder:
                 pass
             os.kill(decoder._process.pid, signal.SIGKILL)
             await decoder._process.wait()
-            async with decoders.lend(30) as decoder:
+            async with decoders.acquire(30) as decoder:
                 assert len(await first_frames(decoder, job(clip))) == 4
         finally:
             await decoders.close()
@@ -186,13 +186,13 @@ def test_a_process_that_died_while_nobody_looked_costs_nobody_an_answer(clip: Pa
 
 def test_who_leaves_in_the_middle_leaves_no_process_behind(clip: Path) -> None:
     async def ask() -> int:
-        decoders = Decoders(1, 1024)
+        decoders = DecodePool(1, 1024)
         await decoders.start()
         try:
-            async with decoders.lend(10) as decoder:
+            async with decoders.acquire(10) as decoder:
                 async for _ in decoder.frames(job(clip)):
                     break
-            async with decoders.lend(30) as other:
+            async with decoders.acquire(30) as other:
                 assert other is not decoder
             return decoder._process.pid
         finally:
@@ -205,12 +205,12 @@ def test_who_leaves_in_the_middle_leaves_no_process_behind(clip: Path) -> None:
 
 def test_patience_ends() -> None:
     async def ask() -> None:
-        decoders = Decoders(1, 1024)
+        decoders = DecodePool(1, 1024)
         await decoders.start()
         try:
-            async with decoders.lend(10):
+            async with decoders.acquire(10):
                 with pytest.raises(BusyError, match="try again later"):
-                    async with decoders.lend(0.01):
+                    async with decoders.acquire(0.01):
                         pass
         finally:
             await decoders.close()

@@ -177,7 +177,7 @@ def test_thousands_of_damaged_recordings(server: Serving, recordings: dict[str, 
     assert last - grown < 64, (grown, last)
     assert server.process.poll() is None
     assert server.classify(CLIP) == before
-    assert server.gauge("audionet_requests_in_house") == 0
+    assert server.gauge("audionet_requests_in_flight") == 0
     assert len(server.files()) == 1
 
 

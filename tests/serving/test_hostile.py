@@ -41,7 +41,7 @@ from tests.support.serving import (
 )
 from tests.support.sounds import SAMPLE_AUDIO
 
-IN_HOUSE = "audionet_requests_in_house"
+IN_HOUSE = "audionet_requests_in_flight"
 FORM = "multipart/form-data; boundary=boundary"
 CHUNKED = {"Transfer-Encoding": "chunked"}
 WORK_PATHS = ("/v1/classify", "/v1/spectrogram", "/classify/")

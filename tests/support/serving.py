@@ -134,10 +134,10 @@ class Serving:
         self, promised: int = 1000, sent: bytes = b"x", path: str = "/v1/classify"
     ) -> Iterator[socket.socket]:
         """An upload of which only the beginning comes; the server has let it in when the block is entered."""
-        before = self.gauge("audionet_requests_in_house")
+        before = self.gauge("audionet_requests_in_flight")
         with self.raw() as connection:
             connection.sendall(self.head("POST", path, {"Content-Length": str(promised)}) + sent)
-            self.wait_for_gauge("audionet_requests_in_house", before + 1)
+            self.wait_for_gauge("audionet_requests_in_flight", before + 1)
             yield connection
 
     def head(self, method: str, path: str, headers: Mapping[str, str] | None = None, version: str = "1.1") -> bytes:

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from audionet.backbones.registry import Backbone, Original, from_model, prepare
+from audionet.backbones.conversion import SourceNetwork
+from audionet.backbones.registry import Backbone, convert_trained, prepare
 from audionet.backbones.tf_runtime import import_tensorflow
 from audionet.classifier.head import Head, Layer
 from audionet.errors import BackboneError, UsageError
@@ -45,13 +46,13 @@ def blocks() -> Any:
 @pytest.fixture
 def block_backbone(tmp_path: Path) -> Backbone:
     model = blocks()
-    backbone = from_model(model, "blocks", "bands", noise(4, (32, 24)), tmp_path)
+    backbone = convert_trained(model, "blocks", "bands", noise(4, (32, 24)), tmp_path)
 
-    def load() -> Original:
+    def load() -> SourceNetwork:
         # A new one each time, as from a file.
         other = blocks()
         other.set_weights(model.get_weights())
-        return Original(lambda pixels: other(pixels, training=False), (32, 24), other, other)
+        return SourceNetwork(lambda pixels: other(pixels, training=False), (32, 24), other, other)
 
     return dataclasses.replace(backbone, load=load)
 
@@ -151,7 +152,7 @@ def test_fine_tuning_gets_better_and_is_what_is_published(
     publish(trained, config)
     predictor = Predictor(config.output_graph)
     jpgs = [image.path.read_bytes() for image in trained.points[:5]]
-    found = np.stack([predictor.look(jpg).probabilities for jpg in jpgs])
+    found = np.stack([predictor.predict_image(jpg).probabilities for jpg in jpgs])
     np.testing.assert_allclose(found, trained.head.probabilities(trained.features[:5]), atol=1e-3)
 
 

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from audionet.audio.image import VIRIDIS
 from audionet.backbones.tf_runtime import import_tensorflow
-from audionet.training.spec_augment import mask, mix
+from audionet.training.spec_augment import mask, mixup
 
 tf = import_tensorflow()
 
@@ -40,7 +40,7 @@ def test_masks_come_again_with_their_seed() -> None:
 def test_mixing_blends_inputs_and_targets_alike(examples: int, alpha: float, step: int) -> None:
     values = np.random.default_rng(step).random((examples, 3)).astype(np.float32)
     targets = np.eye(examples, dtype=np.float32)
-    (mixed,), wanted = mix((tf.constant(values),), tf.constant(targets), alpha, seed(step))
+    (mixed,), wanted = mixup((tf.constant(values),), tf.constant(targets), alpha, seed(step))
     wanted = wanted.numpy()
     np.testing.assert_allclose(wanted.sum(axis=1), 1, rtol=1e-5)
     assert (wanted.diagonal() >= 0.499).all()

@@ -15,10 +15,10 @@ from audionet.errors import ModelError
 from audionet.training import train_step as stepping
 from audionet.training.checkpoint import Checkpoint
 from audionet.training.config import RetrainConfig
-from audionet.training.datasets import ahead, batches
+from audionet.training.datasets import batches, prefetch
 from audionet.training.head_training import train_head
 from audionet.training.tensorboard_log import Curves
-from audionet.training.train_step import Steps, class_weights
+from audionet.training.train_step import TrainingSteps, class_weights
 from tests.support.features import clusters, examples, share_right
 from tests.support.sounds import ROOT
 
@@ -102,13 +102,13 @@ def test_a_checkpoint_of_another_network_is_said_and_left(tmp_path: Path, capsys
 
 
 def lose_the_loss(monkeypatch: pytest.MonkeyPatch, at: int) -> None:
-    step = Steps.__call__
+    step = TrainingSteps.__call__
 
     def broken(self, inputs, labels, rates, steps):
         loss, right, failed = step(self, inputs, labels, rates, steps)
         return (float("nan"), right, at) if steps[0] <= at <= steps[-1] else (loss, right, failed)
 
-    monkeypatch.setattr(Steps, "__call__", broken)
+    monkeypatch.setattr(TrainingSteps, "__call__", broken)
 
 
 def test_a_loss_that_is_no_number_ends_training_with_the_best_so_far(monkeypatch, capsys) -> None:
@@ -147,7 +147,7 @@ def test_the_step_that_lost_the_loss_is_found_within_a_call() -> None:
     inputs = keras.Input((4,))
     model = keras.Model([inputs], keras.layers.Dense(3)(inputs))
     network = stepping.Network(model, model.variables, False, False, tf.distribute.get_strategy())
-    steps = Steps(network, QUICK, np.ones(3, np.float32))
+    steps = TrainingSteps(network, QUICK, np.ones(3, np.float32))
     batch = np.zeros((6, 5, 4), np.float32)
     batch[4, 1, 1] = np.inf
     labels = np.zeros((6, 5), np.int64)
@@ -172,9 +172,9 @@ def test_early_stopping_ends_what_gets_no_better() -> None:
 )
 def test_the_rate_follows_its_schedule(monkeypatch, schedule: str, rates: list[float]) -> None:
     seen: list[float] = []
-    step = Steps.__call__
+    step = TrainingSteps.__call__
     monkeypatch.setattr(
-        Steps,
+        TrainingSteps,
         "__call__",
         lambda self, inputs, labels, rates, steps: seen.extend(rates) or step(self, inputs, labels, rates, steps),
     )
@@ -264,7 +264,7 @@ def test_ahead_passes_everything_on_and_errors_too() -> None:
         yield 2
         raise ValueError("gone")
 
-    passed = ahead(source())
+    passed = prefetch(source())
     assert [next(passed), next(passed)] == [1, 2]
     with pytest.raises(ValueError, match="gone"):
         next(passed)

@@ -142,7 +142,7 @@ def test_images_of_unknown_making_have_no_baseline(image_folder, retrain_config)
 
 def test_labels_with_one_recording_are_said(image_folder, retrain_config) -> None:
     trained = train(retrain_config(image_folder(recordings=1, chunks=12)))
-    assert trained.data.split.heard_in_training == ["high", "low", "middle"]
+    assert trained.data.split.seen_in_training == ["high", "low", "middle"]
     assert trained.test is not None
 
 
@@ -195,8 +195,8 @@ def test_a_model_that_answers_otherwise_is_not_published(
 
     last = trained.head.last
     other = dataclasses.replace(trained.head, last=Layer(-last.weights, last.biases))
-    join = publishing.join
-    monkeypatch.setattr(publishing, "join", lambda backbone, _, *rest: join(backbone, other, *rest))
+    join = publishing.join_head
+    monkeypatch.setattr(publishing, "join_head", lambda backbone, _, *rest: join(backbone, other, *rest))
     with pytest.raises(ModelError, match="nothing was published"):
         publish(trained, config)
     assert (config.output_graph.read_bytes(), config.output_model.read_bytes()) == before

@@ -19,7 +19,7 @@ import pytest
 import soundfile
 
 from audionet.audio.config import SpectrogramConfig
-from audionet.backbones.bottlenecks import bottlenecks_of
+from audionet.backbones.bottlenecks import compute_bottlenecks
 from audionet.backbones.registry import Backbone
 from audionet.data.config import DataConfig
 from audionet.data.dataset import find_images
@@ -122,8 +122,8 @@ def test_a_cluster_makes_the_same_bytes_even_when_a_worker_is_killed(
         assert files_of(audio) == recordings
 
         images = find_images(there.image_dir)
-        mine = bottlenecks_of(images, backbone, tmp_path / "mine", workers=2)
-        theirs = bottlenecks_of(images, backbone, tmp_path / "theirs", workers=2, scheduler=scheduler)
+        mine = compute_bottlenecks(images, backbone, tmp_path / "mine", workers=2)
+        theirs = compute_bottlenecks(images, backbone, tmp_path / "theirs", workers=2, scheduler=scheduler)
         for field in ("size", "network", "bands", "mfcc"):
             assert theirs.records.take(field).tobytes() == mine.records.take(field).tobytes()
 

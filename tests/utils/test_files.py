@@ -12,16 +12,16 @@ from audionet.errors import AudioNetError, ModelError
 from audionet.utils.files import (
     TEMPORARY_PREFIX,
     atomic_path,
+    exclusive_lock,
     make_folder,
     make_writable_folder,
-    only_run_in,
     read_json,
     sha256,
     temporary_path,
     write_bytes,
     write_json,
 )
-from audionet.utils.text import first_line, printable
+from audionet.utils.text import escape, first_line
 
 
 def test_a_folder_that_cannot_be_made_or_written_is_named(tmp_path: Path) -> None:
@@ -67,12 +67,12 @@ def test_what_a_killed_run_left_is_cleared(tmp_path: Path) -> None:
 
 def test_two_runs_keep_out_of_each_others_way(tmp_path: Path) -> None:
     with (
-        only_run_in(tmp_path),
+        exclusive_lock(tmp_path),
         pytest.raises(AudioNetError, match="another run is at work there"),
-        only_run_in(tmp_path),
+        exclusive_lock(tmp_path),
     ):
         pytest.fail("both got in")
-    with only_run_in(tmp_path):
+    with exclusive_lock(tmp_path):
         pass
 
 
@@ -101,8 +101,8 @@ def test_sha256(tmp_path: Path) -> None:
     [("a b'c\"", "a b'c\""), ("x\ny", "x\\ny"), ("\x1b[2J", "\\x1b[2J"), ("caf\udce9", "caf\\udce9"), ("анна", "анна")],
 )
 def test_printable(name: str, shown: str) -> None:
-    assert printable(name) == shown
-    printable(name).encode("utf-8")
+    assert escape(name) == shown
+    escape(name).encode("utf-8")
 
 
 def test_first_line() -> None:

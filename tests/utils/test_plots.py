@@ -7,7 +7,7 @@ from google.protobuf import text_format
 from PIL import Image
 
 from audionet.training.tensorboard_log import add_image, add_projector, principal_components
-from audionet.utils.plots import Point, confusion_matrix, confusion_plot, curves_plot
+from audionet.utils.plots import CurvePoint, confusion_matrix, confusion_plot, curves_plot
 
 
 def size(png: bytes) -> tuple[int, int]:
@@ -39,7 +39,7 @@ def test_of_thousands_of_labels_those_mistaken_most_are_shown() -> None:
 
 
 def test_curves_of_one_point_and_of_none() -> None:
-    assert size(curves_plot([Point("training", 1, 0.5, 0.5)], 1))[0] > 500
+    assert size(curves_plot([CurvePoint("training", 1, 0.5, 0.5)], 1))[0] > 500
     assert size(curves_plot([], 0))[0] > 500
 
 

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from audionet.errors import DatasetError, UsageError
 from audionet.utils.settings import from_json, require, setting
-from audionet.utils.text import printable
+from audionet.utils.text import escape
 
 CHROMA_ROWS = 8
 """Pixel rows of a pitch class: a JPG keeps blocks of eight apart."""
@@ -143,4 +143,4 @@ def spectrogram_config_from(
     try:
         return from_json(SpectrogramConfig, settings)
     except UsageError as why:
-        raise error(f"{printable(path)}: its image settings are not usable ({why}): {remedy}") from None
+        raise error(f"{escape(path)}: its image settings are not usable ({why}): {remedy}") from None

@@ -24,7 +24,7 @@ import soundfile
 from audionet.errors import RecordingError, UnavailableError
 from audionet.utils.arrays import FloatArray
 from audionet.utils.console import native_stderr_muted
-from audionet.utils.text import printable
+from audionet.utils.text import escape
 
 
 def _endings(names: str) -> frozenset[str]:
@@ -109,7 +109,7 @@ def open_sound(path: Path) -> Iterator[Sound]:
     if path.suffix.lower() in FFMPEG_SUFFIXES:
         if not has_ffmpeg():
             raise UnavailableError(
-                f"takes ffmpeg to read ({printable(path.suffix)}): install it (Debian and Ubuntu: "
+                f"takes ffmpeg to read ({escape(path.suffix)}): install it (Debian and Ubuntu: "
                 "sudo apt install ffmpeg; macOS: brew install ffmpeg; Windows: winget install ffmpeg) and run again"
             )
         yield _FfmpegSound(path)

@@ -13,12 +13,12 @@ from audionet.errors import RecordingError
 from audionet.utils.arrays import FloatArray, Int16Array
 
 
-def at_speed(samples: Int16Array, factor: float) -> Int16Array:
+def perturb_speed(samples: Int16Array, factor: float) -> Int16Array:
     """Played `factor` times as fast, as a tape would be: pitch and formants move with it."""
     return to_int16(soxr.resample(to_float(samples), factor, 1.0))
 
 
-def at_rate(samples: Int16Array, from_rate: int, to_rate: int) -> Int16Array:
+def resample_samples(samples: Int16Array, from_rate: int, to_rate: int) -> Int16Array:
     """The same sound at another sample rate."""
     return samples if from_rate == to_rate else to_int16(soxr.resample(to_float(samples), from_rate, to_rate))
 

@@ -13,7 +13,7 @@ AUGMENT_KINDS = ("stretch", "pitch", "room", "noise", "gain", "telephone", "code
 PROBE_CONDITIONS = ("noise", "telephone", "slower", "faster")
 """What test recordings are changed by when features are probed."""
 
-MOST_VARIANTS = 50
+MAX_COPIES = 50
 """Variants of one chunk, at most: more of the same teaches nothing."""
 
 
@@ -29,14 +29,14 @@ class AugmentConfig:
     augment_seed: int = setting(0, "seed that variants are drawn with")
 
     def __post_init__(self) -> None:
-        require(0 <= self.augment <= MOST_VARIANTS, "augment", self.augment, f"0 to {MOST_VARIANTS}")
+        require(0 <= self.augment <= MAX_COPIES, "augment", self.augment, f"0 to {MAX_COPIES}")
         require(0 <= self.augment_seed < 2**32, "augment_seed", self.augment_seed, "0 to 4294967295")
         known = set(self.kinds) <= set(AUGMENT_KINDS) and len(self.kinds) > 0
         require(known, "augment_kinds", self.augment_kinds, f"some of {', '.join(AUGMENT_KINDS)}")
         for entry in self.augment_label:
             label, _, number = entry.rpartition("=")
-            valid = bool(label) and number.isdecimal() and len(number) < 5 and int(number) <= MOST_VARIANTS
-            require(valid, "augment_label", entry, f"a label and 0 to {MOST_VARIANTS}, as in crow=4")
+            valid = bool(label) and number.isdecimal() and len(number) < 5 and int(number) <= MAX_COPIES
+            require(valid, "augment_label", entry, f"a label and 0 to {MAX_COPIES}, as in crow=4")
 
     @property
     def kinds(self) -> tuple[str, ...]:

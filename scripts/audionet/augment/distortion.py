@@ -8,18 +8,18 @@ import numpy as np
 import soxr
 from numpy.typing import NDArray
 
-from audionet.audio.resampling import at_speed
+from audionet.audio.resampling import perturb_speed
 from audionet.audio.samples import to_float, to_int16
 from audionet.utils.arrays import FloatArray, Int16Array
 
 CLEAN = "clean"
 SNR_DB = 10.0
-SPEEDS = {"slower": 0.9, "faster": 1.1}
+SPEED_FACTORS = {"slower": 0.9, "faster": 1.1}
 TITLES = {
     CLEAN: CLEAN,
     "noise": f"noise {SNR_DB:g} dB",
     "telephone": "telephone",
-    **{name: f"speed {factor:g}" for name, factor in SPEEDS.items()},
+    **{name: f"speed {factor:g}" for name, factor in SPEED_FACTORS.items()},
 }
 """Every condition, and how a table calls it."""
 
@@ -31,7 +31,7 @@ _BLOCK_SECONDS = 0.02
 _SOUNDING_DB = 30.0  # below the loudest block; what is quieter is a pause
 
 
-def under(condition: str, samples: Int16Array, rate: int, seed: int, name: str) -> Int16Array:
+def apply_condition(condition: str, samples: Int16Array, rate: int, seed: int, name: str) -> Int16Array:
     """A recording as a condition makes it.
 
     Parameters
@@ -52,15 +52,15 @@ def under(condition: str, samples: Int16Array, rate: int, seed: int, name: str) 
     """
     if condition == CLEAN:
         return samples
-    if condition in SPEEDS:
-        return at_speed(samples, SPEEDS[condition])
+    if condition in SPEED_FACTORS:
+        return perturb_speed(samples, SPEED_FACTORS[condition])
     if condition == "telephone":
-        return by_telephone(samples, rate)
+        return simulate_telephone(samples, rate)
     digest = hashlib.blake2b(f"{seed}\0{name}".encode("utf-8", "surrogateescape"), digest_size=8).digest()
-    return with_noise(samples, rate, SNR_DB, np.random.default_rng(int.from_bytes(digest, "big")))
+    return add_noise(samples, rate, SNR_DB, np.random.default_rng(int.from_bytes(digest, "big")))
 
 
-def with_noise(samples: Int16Array, rate: int, snr_db: float, generator: np.random.Generator) -> Int16Array:
+def add_noise(samples: Int16Array, rate: int, snr_db: float, generator: np.random.Generator) -> Int16Array:
     """Pink noise on a recording, so far below the mean power of its sounding part.
 
     Both are made quieter alike where their sum would clip. A recording without any sound, or of a few samples, stays as
@@ -76,7 +76,7 @@ def with_noise(samples: Int16Array, rate: int, snr_db: float, generator: np.rand
     generator : numpy.random.Generator
     """
     sound = to_float(samples)
-    heard = sounding(samples, rate)
+    heard = active_samples(samples, rate)
     noise = pink_noise(len(samples), rate, generator)
     if not samples.any() or not noise[heard].any():  # too short for any frequency that is heard
         return samples
@@ -85,7 +85,7 @@ def with_noise(samples: Int16Array, rate: int, snr_db: float, generator: np.rand
     return to_int16(mixed, 1 / max(1.0, float(np.abs(mixed).max())))
 
 
-def sounding(samples: Int16Array, rate: int) -> NDArray[np.bool_]:
+def active_samples(samples: Int16Array, rate: int) -> NDArray[np.bool_]:
     """Which samples, shape (n,), lie in blocks of 20 ms at most 30 dB below the loudest."""
     length = max(1, round(_BLOCK_SECONDS * rate))
     power = np.add.reduceat(np.square(samples, dtype=np.float64), np.arange(0, len(samples), length))
@@ -102,7 +102,7 @@ def pink_noise(length: int, rate: int, generator: np.random.Generator) -> FloatA
     return narrow
 
 
-def by_telephone(samples: Int16Array, rate: int) -> Int16Array:
+def simulate_telephone(samples: Int16Array, rate: int) -> Int16Array:
     """300 to 3400 Hz at 8 kHz, in eight bits of mu-law (ITU-T G.711, without its segments)."""
     from scipy.signal import ellip, sosfilt
 

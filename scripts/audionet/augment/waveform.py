@@ -30,7 +30,7 @@ from audionet.augment.distortion import mu_law
 from audionet.errors import RecordingError, UnavailableError, UsageError
 from audionet.utils.arrays import FloatArray, Int16Array
 from audionet.utils.files import walk
-from audionet.utils.text import printable
+from audionet.utils.text import escape
 
 _MOST_KINDS = 3  # in one variant
 _MP3_RATES = frozenset({8_000, 11_025, 12_000, 16_000, 22_050, 24_000, 32_000, 44_100, 48_000})
@@ -71,7 +71,7 @@ class Recipe:
         return {"kinds": list(self.kinds), "noise": digest.hexdigest() if self.noise else None, "seed": self.seed}
 
 
-def variant(samples: Int16Array, rate: int, recipe: Recipe, name: str) -> Int16Array:
+def augment_chunk(samples: Int16Array, rate: int, recipe: Recipe, name: str) -> Int16Array:
     """A variant of a chunk: one to three of the recipe's kinds, in the order in which they happen to a voice.
 
     Parameters
@@ -107,16 +107,16 @@ def find_noise(folder: Path) -> tuple[Path, ...]:
     """
     found = tuple(path for _, path in walk(folder.absolute()) if path.suffix.lower() in AUDIO_SUFFIXES)
     if not found:
-        raise UsageError(f"--noise_dir {printable(folder)} holds no recordings")
+        raise UsageError(f"--noise_dir {escape(folder)} holds no recordings")
     for path in found:
         try:
             with open_sound(path) as sound:
                 if not any(block.any() for block in sound.mono()):
                     raise RecordingError(SILENT)
         except UnavailableError as error:
-            raise UsageError(f"--noise_dir: {printable(path)}: {error}") from None
+            raise UsageError(f"--noise_dir: {escape(path)}: {error}") from None
         except RecordingError as error:
-            raise UsageError(f"--noise_dir: {printable(path)}: {error}; remove it") from None
+            raise UsageError(f"--noise_dir: {escape(path)}: {error}; remove it") from None
     return found
 
 

@@ -20,7 +20,7 @@ from audionet.audio.network_input import ImageFeatures, image_features
 from audionet.backbones.cache import CACHE_FORMAT, KEY_BYTES, Bottleneck, Cache, Records, content_key
 from audionet.backbones.litert import AT_A_TIME, Runner
 from audionet.backbones.registry import Backbone
-from audionet.backbones.tf_runtime import gpus, import_tensorflow, mixed_precision, shared, training_strategy
+from audionet.backbones.tf_runtime import distribute, gpus, import_tensorflow, mixed_precision, training_strategy
 from audionet.data.dataset import ChunkImage
 from audionet.errors import DatasetError
 from audionet.utils.arrays import FloatArray, UInt8Array
@@ -63,7 +63,7 @@ class Bottlenecks:
     engine: str
 
 
-def bottlenecks_of(
+def compute_bottlenecks(
     images: Iterable[ChunkImage],
     backbone: Backbone | None,
     cache_dir: Path,
@@ -121,7 +121,7 @@ def bottlenecks_of(
     return Bottlenecks(readable, keys, cache.records(keys), len(missing), different - len(missing), seconds, engine)
 
 
-class Task(NamedTuple):
+class BottleneckTask(NamedTuple):
     """Images for one worker to compute, and the network to do it with, if any."""
 
     images: list[Path]
@@ -129,7 +129,7 @@ class Task(NamedTuple):
     input_size: tuple[int, int]
 
 
-def compute(task: Task) -> list[Bottleneck | str]:
+def compute(task: BottleneckTask) -> list[Bottleneck | str]:
     """The features of each image, or why it has none."""
     # All images first, then the network on all: taking turns, each would push the other out of the cache.
     found = [_features(path, task.input_size) for path in task.images]
@@ -162,7 +162,7 @@ def _features(path: Path, input_size: tuple[int, int]) -> ImageFeatures | str:
         return str(error)
 
 
-def _split(task: Task) -> list[Task]:
+def _split(task: BottleneckTask) -> list[BottleneckTask]:
     return [task._replace(images=[path]) for path in task.images]
 
 
@@ -177,11 +177,13 @@ def _runner(network: Path) -> Runner:
     return runner
 
 
-def _on_gpu(tasks: list[Task], backbone: Backbone) -> Generator[tuple[Task, list[Bottleneck | str]], None, None]:
+def _on_gpu(
+    tasks: list[BottleneckTask], backbone: Backbone
+) -> Generator[tuple[BottleneckTask, list[Bottleneck | str]], None, None]:
     """Images decoded by threads, a few batches ahead of the network."""
-    network = accelerated(backbone)
+    network = gpu_features(backbone)
     with ThreadPoolExecutor(available_cores()) as threads:
-        waiting: deque[tuple[Task, list[Future[ImageFeatures | str]]]] = deque()
+        waiting: deque[tuple[BottleneckTask, list[Future[ImageFeatures | str]]]] = deque()
         source = iter(tasks)
         while True:
             for task in itertools.islice(source, _BATCHES_AHEAD - len(waiting)):
@@ -193,8 +195,8 @@ def _on_gpu(tasks: list[Task], backbone: Backbone) -> Generator[tuple[Task, list
 
 
 def _on_cores(
-    tasks: list[Task], workers: int, scheduler: str | None, folders: list[Path]
-) -> Generator[tuple[Task, list[Bottleneck | str]], None, None]:
+    tasks: list[BottleneckTask], workers: int, scheduler: str | None, folders: list[Path]
+) -> Generator[tuple[BottleneckTask, list[Bottleneck | str]], None, None]:
     with worker_pool(min(workers, len(tasks)), scheduler, folders) as pool:
         for task, rows in map_unordered(pool, compute, tasks, _split):
             if isinstance(rows, WorkerDied):
@@ -217,7 +219,7 @@ def _compute(
     network = backbone.path.absolute() if backbone else None
     size = backbone.input_size if backbone else _NO_SIZE
     batch = _GPU_BATCH if engine == "GPU" else _BATCH
-    tasks = [Task(paths[i : i + batch], network, size) for i in range(0, len(paths), batch)]
+    tasks = [BottleneckTask(paths[i : i + batch], network, size) for i in range(0, len(paths), batch)]
     unreadable: set[bytes] = set()
     unsaved: list[tuple[bytes, Bottleneck]] = []
     saved_at = time.monotonic()
@@ -244,7 +246,7 @@ def _compute(
     return unreadable
 
 
-def accelerated(backbone: Backbone) -> Callable[[UInt8Array], FloatArray]:
+def gpu_features(backbone: Backbone) -> Callable[[UInt8Array], FloatArray]:
     """The backbone's original network on all GPUs, in mixed precision where they are faster at it.
 
     Returns
@@ -261,7 +263,7 @@ def accelerated(backbone: Backbone) -> Callable[[UInt8Array], FloatArray]:
     def forward(pixels: UInt8Array) -> FloatArray:
         # Every device gets as many, and the same number whenever possible: another shape is traced anew.
         padded = np.concatenate([pixels, pixels[:1].repeat(-len(pixels) % strategy.num_replicas_in_sync, axis=0)])
-        features = strategy.experimental_local_results(run(shared(strategy, padded)))
+        features = strategy.experimental_local_results(run(distribute(strategy, padded)))
         return np.concatenate([part.numpy() for part in features])[: len(pixels)]
 
     def on_device(pixels: object) -> object:

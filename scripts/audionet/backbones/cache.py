@@ -26,7 +26,7 @@ from audionet.audio.network_input import BAND_STATISTICS_WIDTH, MFCC_STATISTICS_
 from audionet.errors import DatasetError
 from audionet.utils.arrays import FloatArray, IntArray
 from audionet.utils.files import atomic_path, make_folder
-from audionet.utils.text import printable
+from audionet.utils.text import escape
 
 CACHE_FORMAT = 2
 """Part of the folder's name: another version's cache is left alone, and its bottlenecks computed again."""
@@ -132,7 +132,7 @@ class Part:
         with self._lock:
             self._file.seek(self._begin + row * self._dtype.itemsize + place)
             if self._file.readinto(into.view(np.uint8).reshape(-1).data) != into.nbytes:
-                raise DatasetError(f"{printable(self.path)} has changed while it was in use: run again")
+                raise DatasetError(f"{escape(self.path)} has changed while it was in use: run again")
 
     def whole(self) -> NDArray[Any]:
         """All records."""

@@ -21,7 +21,7 @@ FeatureFunction = Callable[[Any], Any]
 
 
 @dataclass(frozen=True)
-class Original:
+class SourceNetwork:
     """A backbone as TensorFlow runs it.
 
     Attributes

@@ -11,7 +11,7 @@ import numpy as np
 from audionet.errors import UsageError
 from audionet.utils.arrays import FloatArray
 
-TRAINED_POOLING = "attentive"
+ATTENTIVE = "attentive"
 """The pooling that has weights of its own, and so has to be trained with the network."""
 
 _LEAST_VARIANCE = 1e-5
@@ -19,7 +19,7 @@ _ATTENTION_UNITS = 128
 
 
 @dataclass(frozen=True)
-class Tap:
+class FeatureLayer:
     """Where features are taken from a network, and how they are pooled.
 
     Attributes
@@ -43,7 +43,7 @@ def endpoints(model: Any) -> list[str]:
     return [name for name in maps if name.startswith("mixed")] or maps
 
 
-def pooled(maps: Any, pooling: str) -> Any:
+def pool_maps(maps: Any, pooling: str) -> Any:
     """What a layer's maps say, as one vector.
 
     Parameters
@@ -74,7 +74,7 @@ def pooled(maps: Any, pooling: str) -> Any:
     return ops.reshape(both, (-1, 2 * rows * channels))
 
 
-def attended(maps: Any) -> Any:
+def attentive_statistics(maps: Any) -> Any:
     """Mean and standard deviation over time, each number's moments weighed by what the network attends to.
 
     Which moments count is found by two layers for every number of a moment by itself, after Okabe et al., Attentive
@@ -101,7 +101,7 @@ def attended(maps: Any) -> Any:
     return ops.concatenate([mean, ops.sqrt(variance + _LEAST_VARIANCE)], axis=-1)
 
 
-def inception_v3(input_size: tuple[int, int], tap: Tap) -> Any:
+def inception_v3(input_size: tuple[int, int], tap: FeatureLayer) -> Any:
     """Keras's Inception-v3 with random weights, from pixels of 0 to 255 to the vector that a tap gives.
 
     Parameters
@@ -120,10 +120,10 @@ def inception_v3(input_size: tuple[int, int], tap: Tap) -> Any:
     pixels = keras.Input((*input_size, 3), name="pixels")
     scaled = keras.layers.Rescaling(1 / 127.5, -1, name="scale")(pixels)
     whole = keras.applications.InceptionV3(weights=None, include_top=False, input_tensor=scaled)
-    return tapped(whole, tap)
+    return with_feature_layer(whole, tap)
 
 
-def tapped(model: Any, tap: Tap) -> Any:
+def with_feature_layer(model: Any, tap: FeatureLayer) -> Any:
     """A Keras model from another one's input to the vector that a tap gives.
 
     Raises
@@ -133,13 +133,13 @@ def tapped(model: Any, tap: Tap) -> Any:
     """
     import keras
 
-    known = (*POOLINGS, TRAINED_POOLING) if tap.embedding else POOLINGS
+    known = (*POOLINGS, ATTENTIVE) if tap.embedding else POOLINGS
     if tap.pooling not in known:
         raise UsageError(f"--pooling is {tap.pooling}: it must be one of {', '.join(known)}")
     if tap.endpoint not in endpoints(model):
         raise UsageError(f"there is no endpoint '{tap.endpoint}': there are {', '.join(endpoints(model))}")
     maps = model.get_layer(tap.endpoint).output
-    vector = attended(maps) if tap.pooling == TRAINED_POOLING else pooled(maps, tap.pooling)
+    vector = attentive_statistics(maps) if tap.pooling == ATTENTIVE else pool_maps(maps, tap.pooling)
     if tap.embedding:
         # Wide statistics differ in size by orders of magnitude: brought to one scale before the layer and after it.
         vector = keras.layers.BatchNormalization(name="statistics", dtype="float32")(vector)
@@ -162,9 +162,11 @@ def packed_weights(model: Any) -> dict[str, FloatArray]:
     }
 
 
-def tap_of(card: dict[str, Any]) -> Tap:
+def feature_layer_from_card(card: dict[str, Any]) -> FeatureLayer:
     """The tap that a backbone's card names; the first card named none."""
-    return Tap(**{name: card[name] for name in asdict(Tap()) if name in card and card[name] != "global average"})
+    return FeatureLayer(
+        **{name: card[name] for name in asdict(FeatureLayer()) if name in card and card[name] != "global average"}
+    )
 
 
 POOLINGS = ("average", "time", "statistics")

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from audionet.errors import ModelError
 from audionet.utils.console import native_stderr_muted
-from audionet.utils.text import printable
+from audionet.utils.text import escape
 
 AT_A_TIME = 8
 """Images in one run of a network; more gain nothing."""
@@ -55,7 +55,7 @@ class Runner:
                 self._interpreter = Interpreter(**model, num_threads=self._threads)
                 self._interpreter.allocate_tensors()
         except (ValueError, RuntimeError, OSError):
-            raise ModelError(f"{printable(self._path)} is missing or no LiteRT model: run retrain.py again") from None
+            raise ModelError(f"{escape(self._path)} is missing or no LiteRT model: run retrain.py again") from None
         self._look_up()
 
     def _look_up(self) -> None:

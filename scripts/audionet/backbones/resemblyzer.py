@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-import importlib.util
+import importlib
 import warnings
 from typing import Any
 
@@ -13,11 +13,12 @@ from numpy.typing import NDArray
 from audionet.audio.samples import to_float
 from audionet.errors import UsageError
 from audionet.utils.arrays import FloatArray, Int16Array
+from audionet.utils.extras import is_installed, missing_extra
 
 
 def has_resemblyzer() -> bool:
     """Whether Resemblyzer is installed."""
-    return importlib.util.find_spec("resemblyzer") is not None
+    return is_installed("resemblyzer")
 
 
 def embedding(piece: Int16Array) -> FloatArray:
@@ -44,9 +45,7 @@ def voice_encoder() -> Any:
             import torch
             from resemblyzer import VoiceEncoder
     except ImportError as error:
-        raise UsageError(
-            f"the teacher resemblyzer takes the package {error.name}: pip install -r requirements-pretrain.txt, "
-            "or train without it (--teacher none)"
-        ) from None
+        missing = missing_extra(error.name or "resemblyzer", "pretrain")
+        raise UsageError(f"{missing}, or train without that teacher (--teacher none)") from None
     torch.set_num_threads(1)
     return VoiceEncoder("cpu", verbose=False)

@@ -9,12 +9,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from audionet.backbones.conversion import Original
-from audionet.backbones.inception import POOLINGS, pooled
+from audionet.backbones.conversion import SourceNetwork
+from audionet.backbones.inception import POOLINGS, pool_maps
 from audionet.backbones.tf_runtime import import_tensorflow_hub
 from audionet.errors import BackboneError, UsageError
 from audionet.utils.console import native_stderr_muted
-from audionet.utils.text import first_line, printable
+from audionet.utils.text import escape, first_line
 
 
 def fetch(handle: str, model_dir: Path) -> Path:
@@ -23,7 +23,7 @@ def fetch(handle: str, model_dir: Path) -> Path:
     timeout = socket.getdefaulttimeout()
     socket.setdefaulttimeout(60)
     try:
-        print(f"Fetching {handle} (kept in {printable(os.environ['TFHUB_CACHE_DIR'])}) ...", flush=True)
+        print(f"Fetching {handle} (kept in {escape(os.environ['TFHUB_CACHE_DIR'])}) ...", flush=True)
         with native_stderr_muted():
             return Path(hub.resolve(handle))
     except Exception as error:  # whatever the network, the archive reader or the hub's own code raises
@@ -37,7 +37,7 @@ def fetch(handle: str, model_dir: Path) -> Path:
 
 def load_saved_model(
     folder: Path, source: str, input_side: int | None, endpoint: str | None = None, pooling: str | None = None
-) -> Original:
+) -> SourceNetwork:
     """A SavedModel as a backbone.
 
     Follows TF Hub's image convention: values of 0 to 1, batch x height x width x 3 in, batch x width out. Its layers
@@ -65,11 +65,11 @@ def load_saved_model(
         with native_stderr_muted():
             module = hub.load(str(folder))
     except Exception as error:  # a damaged or foreign SavedModel fails in many ways
-        raise BackboneError(f"{printable(folder)} cannot be loaded as a SavedModel ({first_line(error)})") from None
+        raise BackboneError(f"{escape(folder)} cannot be loaded as a SavedModel ({first_line(error)})") from None
     signatures = getattr(module, "signatures", {})
     signature = signatures.get("serving_default") or signatures.get("default")
     if signature is None and not callable(module):
-        raise BackboneError(f"{printable(folder)} has neither a serving_default signature nor can it be called")
+        raise BackboneError(f"{escape(folder)} has neither a serving_default signature nor can it be called")
     shape = _input_shape(signature) if signature is not None else None
     if shape is not None:
         input_size = shape
@@ -78,7 +78,7 @@ def load_saved_model(
     elif (size := _size_in_name(source)) is not None:
         input_size = (size, size)
     else:
-        raise BackboneError(f"{printable(source)} does not say its input size: give it with --input_size")
+        raise BackboneError(f"{escape(source)} does not say its input size: give it with --input_size")
 
     def call(pixels: Any, **options: Any) -> Any:
         if signature is None or callable(module):
@@ -95,10 +95,10 @@ def load_saved_model(
             output = output["default"] if isinstance(output, dict) and "default" in output else output
         is_maps = getattr(getattr(output, "shape", None), "rank", None) == 4
         if pooling is not None and not is_maps:
-            raise UsageError(f"--pooling {pooling} takes maps, and {printable(source)} gives a vector: name --endpoint")
-        return pooled(output, pooling or POOLINGS[0]) if is_maps and (pooling or endpoint) else output
+            raise UsageError(f"--pooling {pooling} takes maps, and {escape(source)} gives a vector: name --endpoint")
+        return pool_maps(output, pooling or POOLINGS[0]) if is_maps and (pooling or endpoint) else output
 
-    return Original(features, input_size, module)
+    return SourceNetwork(features, input_size, module)
 
 
 def _layer(call: Any, pixels: Any, endpoint: str, source: str) -> Any:
@@ -117,7 +117,7 @@ def _layer(call: Any, pixels: Any, endpoint: str, source: str) -> Any:
             outputs = {}
     if endpoint not in outputs:
         names = ", ".join(sorted(map(str, outputs))) or "none: it gives its feature vector alone"
-        raise UsageError(f"{printable(source)} has no endpoint '{endpoint}': there are {names}")
+        raise UsageError(f"{escape(source)} has no endpoint '{endpoint}': there are {names}")
     return outputs[endpoint]
 
 

@@ -69,7 +69,7 @@ def training_strategy() -> Any:
     return tf.distribute.MirroredStrategy() if len(gpus()) > 1 else tf.distribute.get_strategy()
 
 
-def shared(strategy: Any, array: NDArray[Any]) -> Any:
+def distribute(strategy: Any, array: NDArray[Any]) -> Any:
     """An array as a strategy's devices get it, a part of its rows each."""
     tf = import_tensorflow()
     parts = np.array_split(array, strategy.num_replicas_in_sync)
@@ -110,7 +110,7 @@ def import_tensorflow_hub(cache: Path) -> Any:
     import_tensorflow()
     os.environ["TFHUB_CACHE_DIR"] = str(cache)
     with native_stderr_muted(), warnings.catch_warnings():
-        # Version 0.16 imports pkg_resources, which warns that it will go away; requirements.txt holds it.
+        # Version 0.16 imports pkg_resources, which warns that it will go away; pyproject.toml holds it.
         warnings.simplefilter("ignore")
         import tensorflow_hub
     return tensorflow_hub

@@ -15,7 +15,7 @@ _LEAST_PROBABILITY = 1e-30
 _MOST_NUMBERS = 20_000_000
 
 
-def tempered(probabilities: FloatArray, temperature: float) -> FloatArray:
+def apply_temperature(probabilities: FloatArray, temperature: float) -> FloatArray:
     """Probabilities, shape (..., labels), as if their logits had been divided by a temperature.
 
     Above 1 they are less sure, below 1 surer; which label is the most probable does not change.
@@ -59,7 +59,7 @@ def fit_temperature(probabilities: FloatArray, labels: IntArray, recordings: Seq
     target = (len(true) + 1) / (len(true) + 2)
 
     def cross_entropy(log_temperature: float) -> float:
-        means = groups.mean(tempered(probabilities, float(np.exp(log_temperature)))).astype(np.float64)
+        means = groups.mean(apply_temperature(probabilities, float(np.exp(log_temperature)))).astype(np.float64)
         right = np.clip(means[np.arange(len(true)), true], 1e-12, 1 - 1e-12)
         return float(-(target * np.log(right) + (1 - target) * np.log(1 - right)).mean())
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from audionet.errors import ModelError
 from audionet.utils.arrays import Float64Array, FloatArray, IntArray
-from audionet.utils.text import printable
+from audionet.utils.text import escape
 
 _REMEDY = "run retrain.py again"
 LARGEST_COST = 1e12  # further up, sums of squares lose what is small, and at last overflow
@@ -90,7 +90,7 @@ class _Column(NamedTuple):
 
 @dataclass(frozen=True)
 class Rule:
-    """Answers the label with the least expected cost, each cost raised to the power of `caution`.
+    """Answers the label with the least expected cost, each cost raised to the power of `exponent`.
 
     With the power 1 this is Bayes' decision rule, the best there is for calibrated probabilities (Duda and Hart,
     Pattern Classification and Scene Analysis, 1973, section 2.2; Elkan, The foundations of cost-sensitive learning,
@@ -101,12 +101,12 @@ class Rule:
     Attributes
     ----------
     costs : Costs
-    caution : float
+    exponent : float
         Finite, 0 or more.
     """
 
     costs: Costs
-    caution: float = 1.0
+    exponent: float = 1.0
 
     def decide(self, probabilities: FloatArray | Float64Array) -> IntArray:
         """The label numbers to answer, shape (n,). Of equally dear ones, the more probable.
@@ -145,7 +145,7 @@ class Rule:
 
     def _weight(self, costs: Float64Array) -> Float64Array:
         # Relative to the largest, so that no power of a cost overflows.
-        weights: Float64Array = np.where(costs > 0, (costs / self._largest) ** self.caution, 0.0)
+        weights: Float64Array = np.where(costs > 0, (costs / self._largest) ** self.exponent, 0.0)
         return weights
 
     @functools.cached_property
@@ -183,7 +183,7 @@ class Rule:
             {"true": labels[true], "predicted": labels[predicted], "cost": cost}
             for true, predicted, cost in self.costs.exceptions
         ]
-        return {"costs": costs, "caution": self.caution}
+        return {"costs": costs, "caution": self.exponent}
 
     @classmethod
     def from_json(cls, content: Any, labels: Sequence[str]) -> Rule:
@@ -196,8 +196,8 @@ class Rule:
         """
         if not isinstance(content, dict) or set(content) != {"costs", "caution"}:
             raise _misfit("it is that of another version")
-        caution = cost_number(content["caution"])
-        if caution is None:
+        exponent = parse_cost(content["caution"])
+        if exponent is None:
             raise _misfit(f"its caution is {content['caution']!r}, not a number from 0 to {LARGEST_COST:g}")
         if not isinstance(content["costs"], list):
             raise _misfit("its costs are no list")
@@ -209,20 +209,20 @@ class Rule:
             for name in (entry["true"], entry["predicted"]):
                 if not isinstance(name, str) or name not in place:
                     raise _misfit(f"it names {name!r}, which is none of the model's labels")
-            cost = cost_number(entry["cost"])
+            cost = parse_cost(entry["cost"])
             if cost is None:
                 raise _misfit(f"one of its costs is {entry['cost']!r}, not a number from 0 to {LARGEST_COST:g}")
             pair = place[entry["true"]], place[entry["predicted"]]
             if pair in exceptions or pair[0] == pair[1]:
                 raise _misfit(f"{_pair(*pair, labels)} is a right answer, or has two costs")
             exceptions[pair] = cost
-        costs = costs_of(exceptions, len(labels))
+        costs = make_costs(exceptions, len(labels))
         if costs.all_zero:
             raise _misfit("no mistake costs anything")
-        return cls(costs, caution)
+        return cls(costs, exponent)
 
 
-def cost_number(value: Any) -> float | None:
+def parse_cost(value: Any) -> float | None:
     """A number from 0 to the largest as a float; None of anything else."""
     if not isinstance(value, int | float) or isinstance(value, bool):
         return None
@@ -233,14 +233,14 @@ def cost_number(value: Any) -> float | None:
     return abs(number) if 0 <= number <= LARGEST_COST else None
 
 
-def costs_of(given: dict[tuple[int, int], float], labels: int) -> Costs:
+def make_costs(given: dict[tuple[int, int], float], labels: int) -> Costs:
     exceptions = (Cost(*pair, cost) for pair, cost in sorted(given.items()) if pair[0] != pair[1] and cost != 1)
     return Costs(labels, tuple(exceptions))
 
 
 def _pair(true: int, predicted: int, labels: Sequence[str]) -> str:
-    return printable(f"'{labels[true]}' taken for '{labels[predicted]}'")
+    return escape(f"'{labels[true]}' taken for '{labels[predicted]}'")
 
 
 def _misfit(reason: str) -> ModelError:
-    return ModelError(printable(f"the decision rule does not fit the model: {reason}; {_REMEDY}"))
+    return ModelError(escape(f"the decision rule does not fit the model: {reason}; {_REMEDY}"))

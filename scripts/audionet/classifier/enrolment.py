@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from audionet.classifier.prototypes import Voice, voice_of
+from audionet.classifier.prototypes import SpeakerModel, fit_speaker_model
 from audionet.errors import ModelError
 from audionet.utils.arrays import FloatArray
-from audionet.utils.files import only_run_in, read_json, write_json
-from audionet.utils.text import printable
+from audionet.utils.files import exclusive_lock, read_json, write_json
+from audionet.utils.text import escape
 
 _FORMAT = 1
 _REMEDY = "delete it, and enrol again with label_image.py --enrol NAME clip"
@@ -30,7 +30,7 @@ class Enrolled:
     """
 
     seconds: float
-    voice: Voice
+    voice: SpeakerModel
 
 
 def read_enrolled(path: Path, graph_sha256: str, dimensions: int) -> dict[str, Enrolled]:
@@ -54,7 +54,7 @@ def read_enrolled(path: Path, graph_sha256: str, dimensions: int) -> dict[str, E
     content = read_json(path, ModelError, _REMEDY)
     if content.get("graph_sha256") != graph_sha256:
         raise ModelError(
-            f"{printable(path)} holds voices that were enrolled in another model, or before it was trained again, and "
+            f"{escape(path)} holds voices that were enrolled in another model, or before it was trained again, and "
             f"cannot be compared with this one's: {_REMEDY}"
         )
     try:
@@ -62,7 +62,7 @@ def read_enrolled(path: Path, graph_sha256: str, dimensions: int) -> dict[str, E
             raise ValueError
         return {name: _from_json(entry, dimensions) for name, entry in content["voices"].items()}
     except (KeyError, TypeError, ValueError, AttributeError):
-        raise ModelError(f"{printable(path)} is damaged: {_REMEDY}") from None
+        raise ModelError(f"{escape(path)} is damaged: {_REMEDY}") from None
 
 
 def enrol(path: Path, graph_sha256: str, name: str, embeddings: FloatArray, seconds: float) -> bool:
@@ -74,7 +74,7 @@ def enrol(path: Path, graph_sha256: str, name: str, embeddings: FloatArray, seco
     seconds : float
         How much sound they come from.
     """
-    voice = voice_of(embeddings)
+    voice = fit_speaker_model(embeddings)
     return _change(path, graph_sha256, embeddings.shape[1], name, Enrolled(seconds, voice))
 
 
@@ -84,7 +84,7 @@ def forget(path: Path, graph_sha256: str, dimensions: int, name: str) -> bool:
 
 
 def _change(path: Path, graph_sha256: str, dimensions: int, name: str, enrolled: Enrolled | None) -> bool:
-    with only_run_in(path.parent, wait=True):
+    with exclusive_lock(path.parent, wait=True):
         voices = read_enrolled(path, graph_sha256, dimensions)
         present = name in voices
         voices.pop(name, None)
@@ -100,7 +100,7 @@ def _as_json(enrolled: Enrolled) -> dict[str, Any]:
         "seconds": round(enrolled.seconds, 3),
         "centroid": _rounded(enrolled.voice.centroid),
         "prototypes": [_rounded(prototype) for prototype in enrolled.voice.prototypes],
-        "reach": enrolled.voice.reach,
+        "reach": enrolled.voice.norm,
     }
 
 
@@ -111,8 +111,8 @@ def _rounded(vector: FloatArray) -> list[float]:
 def _from_json(entry: dict[str, Any], dimensions: int) -> Enrolled:
     centroid, prototypes = (np.array(entry[name], np.float32) for name in ("centroid", "prototypes"))
     fits = centroid.shape == (dimensions,) and prototypes.ndim == 2 and prototypes.shape[1] == dimensions
-    reach = float(entry["reach"])
+    norm = float(entry["reach"])
     lengths = np.linalg.norm([*prototypes, centroid], axis=1) if fits and len(prototypes) else np.zeros(1)
-    if not (np.abs(lengths - 1) < 0.01).all() or not 0 < reach < 1.01:
+    if not (np.abs(lengths - 1) < 0.01).all() or not 0 < norm < 1.01:
         raise ValueError
-    return Enrolled(float(entry["seconds"]), Voice(centroid, prototypes, reach))
+    return Enrolled(float(entry["seconds"]), SpeakerModel(centroid, prototypes, norm))

@@ -55,7 +55,7 @@ class Head:
         """What --head calls it."""
         return "mlp" if self.hidden is not None else "cosine" if self.unit_length else "linear"
 
-    def cooled(self, temperature: float) -> Head:
+    def with_temperature(self, temperature: float) -> Head:
         """The same top with its logits divided by a temperature."""
         cooler = np.float32(1 / temperature)
         return replace(self, last=Layer(self.last.weights * cooler, self.last.biases * cooler))

@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 from audionet._paths import model_json_path
 from audionet.audio.network_input import STATISTICS_WIDTHS
 from audionet.classifier.head import Head, Layer
-from audionet.classifier.prototypes import Voices
+from audionet.classifier.prototypes import SpeakerModels
 from audionet.errors import ModelError
 from audionet.utils.arrays import FloatArray, evenly
 from audionet.utils.files import read_json, write_bytes
-from audionet.utils.text import printable
+from audionet.utils.text import escape
 
 _MOST_SCORES = 2000
 
@@ -41,7 +41,7 @@ class ModelArrays:
         The top on MFCC statistics.
     """
 
-    voices: Voices
+    voices: SpeakerModels
     unknown: FloatArray
     impostors: FloatArray
     known: FloatArray
@@ -55,7 +55,7 @@ class ModelArrays:
         return bool((self.seen[places[inside]] == keys[inside]).any())
 
 
-def thinned(scores: FloatArray) -> FloatArray:
+def thin_scores(scores: FloatArray) -> FloatArray:
     """Scores in ascending order; of very many, evenly chosen ones."""
     ordered: FloatArray = np.sort(scores).astype(np.float32)
     return ordered[evenly(len(ordered), _MOST_SCORES)]
@@ -73,7 +73,7 @@ def write_arrays(path: Path, arrays: ModelArrays) -> None:
         "centroids": voices.centroids,
         "prototypes": voices.prototypes,
         "counts": voices.counts,
-        "reaches": voices.reaches,
+        "reaches": voices.norms,
         "background": voices.background,
         "unknown": arrays.unknown,
         "impostors": arrays.impostors,
@@ -107,18 +107,20 @@ def read_arrays(path: Path, remedy: str) -> ModelArrays:
             if "baseline_weights" in found:
                 last = Layer(found["baseline_weights"], found["baseline_biases"])
                 baseline = Head(found["baseline_offset"], found["baseline_scale"], None, False, last)
-            voices = Voices(*(found[name] for name in ("centroids", "prototypes", "counts", "reaches", "background")))
+            voices = SpeakerModels(
+                *(found[name] for name in ("centroids", "prototypes", "counts", "reaches", "background"))
+            )
             return ModelArrays(voices, found["unknown"], found["impostors"], found["known"], found["seen"], baseline)
     except FileNotFoundError:
-        raise ModelError(f"{printable(path)} is missing: {remedy}") from None
+        raise ModelError(f"{escape(path)} is missing: {remedy}") from None
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
-        raise ModelError(f"{printable(path)} is damaged: {remedy}") from None
+        raise ModelError(f"{escape(path)} is damaged: {remedy}") from None
 
 
 MODEL_FORMAT = 3
 
 
-def is_whole(card: dict[str, Any], labels: int) -> bool:
+def has_all_fields(card: dict[str, Any], labels: int) -> bool:
     """Whether a model's JSON holds, of the right kind, all that is asked of it later."""
     try:
         threshold, temperature = card["open_set"]["threshold"], card["calibration"]["temperature"]
@@ -151,7 +153,7 @@ def is_whole(card: dict[str, Any], labels: int) -> bool:
     )
 
 
-def card_beside(graph: Path) -> dict[str, Any]:
+def read_card(graph: Path) -> dict[str, Any]:
     """The JSON of a published model; nothing where there is none that can be read."""
     try:
         return read_json(model_json_path(graph), ModelError, "")
@@ -159,9 +161,9 @@ def card_beside(graph: Path) -> dict[str, Any]:
         return {}
 
 
-def read_labels(path: Path) -> list[str]:
+def read_labels_file(path: Path) -> list[str]:
     """The labels in a labels file, one a line."""
     try:
         return path.read_bytes().decode("utf-8", "surrogateescape").split("\n")[:-1]
     except OSError as error:
-        raise ModelError(f"{printable(path)} cannot be read ({error.strerror}): run retrain.py again") from None
+        raise ModelError(f"{escape(path)} cannot be read ({error.strerror}): run retrain.py again") from None

@@ -11,12 +11,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from audionet.classifier.head import Layer, standardisation
-from audionet.classifier.prototypes import Voices, embed, voices_of
+from audionet.classifier.prototypes import SpeakerModels, embed, fit_speaker_models
 from audionet.data.dataset import ChunkImage
 from audionet.metrics.accuracy import Groups
 from audionet.utils.arrays import FloatArray, IntArray, evenly
 
-STRETCH_CHUNKS = 4
+SEGMENT_CHUNKS = 4
 """Chunks that are judged together, as a clip would be; a longer recording counts as several clips."""
 
 _DIMENSIONS = 128
@@ -28,7 +28,7 @@ _MOST_ROWS = 6000
 
 
 @dataclass(frozen=True)
-class Sample:
+class EmbeddingExamples:
     """Bottlenecks of chunks whose voices are compared.
 
     Attributes
@@ -44,26 +44,26 @@ class Sample:
     labels: IntArray
     stretches: Sequence[Hashable]
 
-    def where(self, chosen: np.ndarray[tuple[int], np.dtype[np.bool_]]) -> Sample:
+    def where(self, chosen: np.ndarray[tuple[int], np.dtype[np.bool_]]) -> EmbeddingExamples:
         """Some of the chunks."""
         stretches = [self.stretches[i] for i in np.flatnonzero(chosen).tolist()]
-        return Sample(self.features[chosen], self.labels[chosen], stretches)
+        return EmbeddingExamples(self.features[chosen], self.labels[chosen], stretches)
 
 
 @dataclass(frozen=True)
-class Comparison:
+class EmbeddingSpace:
     """How voices are compared: the layer that gives embeddings, and the voices of the training set."""
 
     space: Layer
-    voices: Voices
+    voices: SpeakerModels
 
-    def scores(self, sample: Sample) -> FloatArray:
+    def scores(self, sample: EmbeddingExamples) -> FloatArray:
         """How much stretches are like each voice, shape (stretches, voices), the mean over their chunks."""
         return Groups(sample.stretches).mean(self.voices.scores(embed(sample.features, self.space)))
 
 
 @dataclass(frozen=True)
-class Trials:
+class ImpostorScores:
     """Scores of voices that were not trained on.
 
     Attributes
@@ -98,8 +98,8 @@ class OpenSet:
         The least score of a known voice; None where the trials do not support one.
     """
 
-    comparison: Comparison
-    trials: Trials | None
+    comparison: EmbeddingSpace
+    trials: ImpostorScores | None
     known: FloatArray
     rate: float
     threshold: float | None
@@ -115,7 +115,9 @@ class OpenSet:
         return float(roc_auc_score(known, np.concatenate([self.known, self.trials.unknown])))
 
 
-def learn(training: Sample, validation: Sample, widths: Sequence[int], rate: float) -> OpenSet:
+def fit_open_set(
+    training: EmbeddingExamples, validation: EmbeddingExamples, widths: Sequence[int], rate: float
+) -> OpenSet:
     """Learn to compare voices, and find out how far that goes.
 
     Examples of the background in the validation set are played as unknown voices as well.
@@ -129,17 +131,19 @@ def learn(training: Sample, validation: Sample, widths: Sequence[int], rate: flo
     rate : float
         Share of unknown voices that may be taken for one of the labels, 0 to 1; 0 if unknown is never to be answered.
     """
-    comparison = compare(training, widths)
-    together = Sample(
+    comparison = fit_embedding_space(training, widths)
+    together = EmbeddingExamples(
         np.concatenate([training.features, validation.features]),
         np.concatenate([training.labels, validation.labels]),
         [*training.stretches, *validation.stretches],
     )
     background = validation.labels < 0
-    trials = leave_out(together.where(np.concatenate([np.ones(len(training.labels), bool), ~background])), widths)
+    trials = leave_labels_out(
+        together.where(np.concatenate([np.ones(len(training.labels), bool), ~background])), widths
+    )
     if trials is not None and background.any():
         scores = comparison.scores(validation.where(background))
-        trials = Trials(
+        trials = ImpostorScores(
             np.concatenate([trials.unknown, scores.max(axis=1)]),
             np.concatenate([trials.impostors, scores.ravel()[evenly(scores.size, _MOST_ROWS)]]),
             np.concatenate([trials.shares, np.ones(len(scores), np.float32)]),
@@ -151,7 +155,7 @@ def learn(training: Sample, validation: Sample, widths: Sequence[int], rate: flo
     return OpenSet(comparison, trials, known, rate, threshold)
 
 
-def compare(sample: Sample, widths: Sequence[int]) -> Comparison:
+def fit_embedding_space(sample: EmbeddingExamples, widths: Sequence[int]) -> EmbeddingSpace:
     """Learn to compare voices from chunks of some.
 
     Bottlenecks are standardised, reduced to their principal components, and scaled so that one voice varies alike
@@ -186,10 +190,10 @@ def compare(sample: Sample, widths: Sequence[int]) -> Comparison:
     scale_of_space = max(float(np.quantile(distances, _WITHIN)), 1e-12)
     space = Layer((matrix / scale_of_space).astype(np.float32), (biases / scale_of_space).astype(np.float32))
     embeddings = embed(sample.features, space)
-    return Comparison(space, voices_of(embeddings[known], labels, embeddings[~known]))
+    return EmbeddingSpace(space, fit_speaker_models(embeddings[known], labels, embeddings[~known]))
 
 
-def leave_out(sample: Sample, widths: Sequence[int]) -> Trials | None:
+def leave_labels_out(sample: EmbeddingExamples, widths: Sequence[int]) -> ImpostorScores | None:
     """Play each label to what was learned without it; None of fewer than three labels and no background.
 
     More than ten labels are left out some at a time.
@@ -205,15 +209,15 @@ def leave_out(sample: Sample, widths: Sequence[int]) -> Trials | None:
         number[kept] = np.arange(len(kept))
         out = (sample.labels >= 0) & (number[sample.labels] < 0)
         rest = sample.where(~out)
-        learned = compare(Sample(rest.features, number[rest.labels], rest.stretches), widths)
+        learned = fit_embedding_space(EmbeddingExamples(rest.features, number[rest.labels], rest.stretches), widths)
         scores = learned.scores(sample.where(out))
         unknown.append(scores.max(axis=1))
         impostors.append(scores.ravel()[evenly(scores.size, _MOST_ROWS)])
         shares.append(np.full(len(scores), len(kept) / labels, np.float32))
-    return Trials(np.concatenate(unknown), np.concatenate(impostors), np.concatenate(shares))
+    return ImpostorScores(np.concatenate(unknown), np.concatenate(impostors), np.concatenate(shares))
 
 
-def threshold_for(trials: Trials, known: FloatArray, rate: float) -> float | None:
+def threshold_for(trials: ImpostorScores, known: FloatArray, rate: float) -> float | None:
     """The least score at which at most a share `rate` of unknown voices is accepted.
 
     Where n stretches of unknown voices were played, the next one exceeds the k-th highest of their scores with a
@@ -226,7 +230,7 @@ def threshold_for(trials: Trials, known: FloatArray, rate: float) -> float | Non
     Returns
     -------
     float or None
-        None where fewer than `needed_for` stretches were played.
+        None where fewer than `segments_needed` stretches were played.
     """
     place = int(np.floor(rate * float(trials.shares.mean()) * (len(trials.unknown) + 1)))
     if place < 1:
@@ -236,17 +240,17 @@ def threshold_for(trials: Trials, known: FloatArray, rate: float) -> float | Non
     return float(max(least, (least + lowest_known) / 2))
 
 
-def needed_for(trials: Trials, rate: float) -> int:
+def segments_needed(trials: ImpostorScores, rate: float) -> int:
     """How many stretches of unknown voices support a threshold."""
     return int(np.ceil(1 / (rate * float(trials.shares.mean())))) - 1
 
 
-def stretches_of(images: Sequence[ChunkImage]) -> list[Hashable]:
+def segments_of(images: Sequence[ChunkImage]) -> list[Hashable]:
     """Which chunks are judged together: a few that follow each other in one recording."""
-    return [(image.label, image.recording, image.index // STRETCH_CHUNKS) for image in images]
+    return [(image.label, image.recording, image.index // SEGMENT_CHUNKS) for image in images]
 
 
-def some_stretches(images: Sequence[ChunkImage], labels: IntArray) -> IntArray:
+def choose_segments(images: Sequence[ChunkImage], labels: IntArray) -> IntArray:
     """Whole stretches of each label, evenly chosen where there are more chunks than comparing voices needs.
 
     Parameters
@@ -259,7 +263,7 @@ def some_stretches(images: Sequence[ChunkImage], labels: IntArray) -> IntArray:
     ndarray of int64
         Places among the images, in order.
     """
-    stretches = Groups(stretches_of(images))
+    stretches = Groups(segments_of(images))
     present = np.unique(labels)
     of_stretch = np.empty(len(stretches.names), np.int64)
     of_stretch[stretches.member] = labels

@@ -15,14 +15,14 @@ from audionet.utils.arrays import FloatArray
 if TYPE_CHECKING:
     from audionet.utils.arrays import IntArray
 
-MOST_PROTOTYPES = 16
+MAX_PROTOTYPES = 16
 """Prototypes of a voice, at most; it gets one for every three of its chunks."""
 
 BACKGROUND_WEIGHT = 0.25
 """How much being like other people's voices counts against being like a known one."""
 
 
-class Voice(NamedTuple):
+class SpeakerModel(NamedTuple):
     """One voice in the space of embeddings.
 
     Attributes
@@ -31,17 +31,17 @@ class Voice(NamedTuple):
         Unit length.
     prototypes : ndarray of float32, shape (n, dimensions)
         Unit length, at least one.
-    reach : float
+    norm : float
         Mean length of its own embeddings, above 0: 1 of a voice like those of training, less of one far out.
     """
 
     centroid: FloatArray
     prototypes: FloatArray
-    reach: float
+    norm: float
 
 
 @dataclass(frozen=True)
-class Voices:
+class SpeakerModels:
     """Voices in the space of embeddings: where each lies, and what forms it takes.
 
     Attributes
@@ -52,7 +52,7 @@ class Voices:
         Unit length, the first voice's first.
     counts : ndarray of int64, shape (voices,)
         How many of the prototypes each voice has, at least one.
-    reaches : ndarray of float32, shape (voices,)
+    norms : ndarray of float32, shape (voices,)
     background : ndarray of float32, shape (m, dimensions)
         Prototypes of other people's voices; may be none.
     """
@@ -60,7 +60,7 @@ class Voices:
     centroids: FloatArray
     prototypes: FloatArray
     counts: IntArray
-    reaches: FloatArray
+    norms: FloatArray
     background: FloatArray
 
     def scores(self, embeddings: FloatArray) -> FloatArray:
@@ -78,26 +78,26 @@ class Voices:
         scores: FloatArray = (ways @ self.centroids.T + nearest) * np.float32(0.5)
         if len(self.background):
             scores -= np.float32(BACKGROUND_WEIGHT) * (ways @ self.background.T).max(axis=1, keepdims=True)
-        scores *= np.minimum(1, lengths / self.reaches)
+        scores *= np.minimum(1, lengths / self.norms)
         return scores
 
-    def joined(self, others: Sequence[Voice]) -> Voices:
+    def joined(self, others: Sequence[SpeakerModel]) -> SpeakerModels:
         """These voices, and others after them."""
-        return Voices(
+        return SpeakerModels(
             np.concatenate([self.centroids, *(other.centroid[None] for other in others)]),
             np.concatenate([self.prototypes, *(other.prototypes for other in others)]),
             np.concatenate([self.counts, [len(other.prototypes) for other in others]]).astype(np.int64),
-            np.concatenate([self.reaches, [other.reach for other in others]]).astype(np.float32),
+            np.concatenate([self.norms, [other.norm for other in others]]).astype(np.float32),
             self.background,
         )
 
 
 def embed(features: FloatArray, space: Layer) -> FloatArray:
     """Embeddings, shape (n, dimensions), of bottlenecks, shape (n, width)."""
-    return directions(features @ space.weights + space.biases)
+    return embeddings_of_places(features @ space.weights + space.biases)
 
 
-def directions(places: FloatArray) -> FloatArray:
+def embeddings_of_places(places: FloatArray) -> FloatArray:
     """Embeddings of places in the space: which way they lie from its middle.
 
     Of unit length within a distance of 1, where training's chunks lie; what lies farther out is like no voice,
@@ -118,14 +118,14 @@ def unit_length(vectors: FloatArray) -> FloatArray:
     return result
 
 
-def voice_of(embeddings: FloatArray) -> Voice:
+def fit_speaker_model(embeddings: FloatArray) -> SpeakerModel:
     """A voice from embeddings of its chunks, shape (n, dimensions)."""
     ways = unit_length(embeddings)
-    reach = max(float(np.linalg.norm(embeddings, axis=1).mean()), EPSILON)
-    return Voice(unit_length(ways.mean(axis=0)), prototypes_of(ways, MOST_PROTOTYPES), reach)
+    norm = max(float(np.linalg.norm(embeddings, axis=1).mean()), EPSILON)
+    return SpeakerModel(unit_length(ways.mean(axis=0)), fit_prototypes(ways, MAX_PROTOTYPES), norm)
 
 
-def voices_of(embeddings: FloatArray, labels: IntArray, background: FloatArray) -> Voices:
+def fit_speaker_models(embeddings: FloatArray, labels: IntArray, background: FloatArray) -> SpeakerModels:
     """The voices of a training set, label 0 first.
 
     Parameters
@@ -136,13 +136,13 @@ def voices_of(embeddings: FloatArray, labels: IntArray, background: FloatArray) 
     background : ndarray of float32, shape (m, dimensions)
         Chunks of other people's voices; may be none.
     """
-    found = [voice_of(embeddings[labels == label]) for label in range(int(labels.max()) + 1)]
+    found = [fit_speaker_model(embeddings[labels == label]) for label in range(int(labels.max()) + 1)]
     nobody = np.zeros((0, embeddings.shape[1]), np.float32)
-    others = prototypes_of(unit_length(background), 4 * MOST_PROTOTYPES) if len(background) else nobody
-    return Voices(nobody, nobody, np.zeros(0, np.int64), np.zeros(0, np.float32), others).joined(found)
+    others = fit_prototypes(unit_length(background), 4 * MAX_PROTOTYPES) if len(background) else nobody
+    return SpeakerModels(nobody, nobody, np.zeros(0, np.int64), np.zeros(0, np.float32), others).joined(found)
 
 
-def prototypes_of(embeddings: FloatArray, most: int) -> FloatArray:
+def fit_prototypes(embeddings: FloatArray, most: int) -> FloatArray:
     """At most `most` directions that stand for many of unit length (spherical k-means: Dhillon & Modha, 2001)."""
     number = min(most, max(1, len(embeddings) // 3))
     if number == 1:
@@ -157,7 +157,7 @@ def prototypes_of(embeddings: FloatArray, most: int) -> FloatArray:
     return centres
 
 
-def rate_at(score: float, impostors: NDArray[np.float32]) -> float:
+def false_acceptance_rate(score: float, impostors: NDArray[np.float32]) -> float:
     """Share of false acceptances if this score were enough: of impostors' scores, those at least as high.
 
     Counted with one impostor more than there were, at the score itself, so that no score is beyond all doubt

@@ -17,8 +17,9 @@ from audionet.data.dataset import find_images
 from audionet.data.render import Result, render_folder
 from audionet.errors import DatasetError
 from audionet.utils.console import Parser
+from audionet.utils.extras import require_modules
 from audionet.utils.settings import add_flags, from_flags
-from audionet.utils.text import count, printable, table
+from audionet.utils.text import escape, format_table, pluralise
 
 
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -33,15 +34,19 @@ def main(argv: Sequence[str] | None = None) -> None:
     flags = parse_args(argv)
     data, spectrogram = from_flags(DataConfig, flags), from_flags(SpectrogramConfig, flags)
     augment = from_flags(AugmentConfig, flags)
+    if augment.wanted:
+        require_modules("audiomentations", "scipy")
+    if data.gallery:
+        require_modules("matplotlib")  # brings the font
     where = data.scheduler or f"{data.workers} workers"
-    print(f"Recordings in {printable(data.audio_dir)}, {spectrogram.chunk_seconds:g} s a chunk, {printable(where)}")
+    print(f"Recordings in {escape(data.audio_dir)}, {spectrogram.chunk_seconds:g} s a chunk, {escape(where)}")
     result = render_folder(data, spectrogram, augment)
     report(result, data)
     if not any(summary.chunks for summary in result.labels.values()):
         raise DatasetError("no recording could be used: the reasons are above")
     if data.gallery:
         sheets = write_gallery(find_images(data.image_dir, least_labels=1), data.gallery_dir, spectrogram)
-        print(f"Gallery: {printable(data.gallery_dir)} ({count(len(sheets), 'sheet')})")
+        print(f"Gallery: {escape(data.gallery_dir)} ({pluralise(len(sheets), 'sheet')})")
 
 
 def report(result: Result, data: DataConfig) -> None:
@@ -51,17 +56,17 @@ def report(result: Result, data: DataConfig) -> None:
     ]
     header = ["label", "recordings", "chunks", "minutes", "skipped", "variants"]
     columns = len(header) if any(s.variants for s in result.labels.values()) else len(header) - 1
-    print(table(header[:columns], [row[:columns] for row in rows]))
+    print(format_table(header[:columns], [row[:columns] for row in rows]))
     for label, summary in result.labels.items():
         for item in summary.skipped:
-            print(f"skipped {printable(label)}/{printable(item['file'])}: {item['reason']}")
+            print(f"skipped {escape(label)}/{escape(item['file'])}: {item['reason']}")
         for item in summary.remarks:
-            print(f"kept in part {printable(label)}/{printable(item['file'])}: {item['reason']}")
+            print(f"kept in part {escape(label)}/{escape(item['file'])}: {item['reason']}")
     if result.rendered or result.removed or result.varied:
-        print(f"Rendered {count(result.rendered, 'recording')}, {result.unchanged} were up to date.", end=" ")
+        print(f"Rendered {pluralise(result.rendered, 'recording')}, {result.unchanged} were up to date.", end=" ")
         if result.varied:
-            print(f"Made {count(result.varied, 'variant')}.", end=" ")
-        print(f"Removed {count(result.removed, 'file')} of recordings or settings that are gone.")
+            print(f"Made {pluralise(result.varied, 'variant')}.", end=" ")
+        print(f"Removed {pluralise(result.removed, 'file')} of recordings or settings that are gone.")
     else:
         print("Nothing to do: every recording is rendered with these settings.")
-    print(f"Chunks: {printable(data.wav_dir)}\nImages: {printable(data.image_dir)}")
+    print(f"Chunks: {escape(data.wav_dir)}\nImages: {escape(data.image_dir)}")

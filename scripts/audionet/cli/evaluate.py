@@ -14,12 +14,13 @@ from audionet.classifier.decision import Rule
 from audionet.evaluation.config import EvaluateConfig
 from audionet.evaluation.evaluate import evaluate, store_rule
 from audionet.evaluation.report import write_report
-from audionet.evaluation.summary import as_json
+from audionet.evaluation.summary import summarise
 from audionet.inference.predictor import Predictor
 from audionet.utils.console import Parser, warn
+from audionet.utils.extras import require_modules
 from audionet.utils.files import make_writable_folder
 from audionet.utils.settings import add_flags, from_flags
-from audionet.utils.text import count, printable
+from audionet.utils.text import escape, pluralise
 
 
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -30,17 +31,18 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
 
 def main(argv: Sequence[str] | None = None) -> None:
     config = from_flags(EvaluateConfig, parse_args(argv))
+    require_modules("sklearn", "scipy", "matplotlib")
     make_writable_folder(config.report_dir)
     predictor = Predictor(config.graph, with_enrolled=False)
     found = evaluate(predictor, config)
-    content = as_json(found, predictor, config)
+    content = summarise(found, predictor, config)
     written = write_report(found, content, predictor, config.report_dir)
     if found.picked is not None or config.drops_rule:
         store_rule(predictor, found.rule)
     say(content)
     if found.picked is not None:
         say_rule(found.rule, content["costs"], predictor.labels)
-    print(f"Report: {printable(written[0])}")
+    print(f"Report: {escape(written[0])}")
 
 
 def say(content: dict[str, Any]) -> None:
@@ -48,9 +50,9 @@ def say(content: dict[str, Any]) -> None:
     data, answers, open_set = content["data"], content["answers"], content["open_set"]
     unseen = "none of them heard in training" if data["unseen"] else "ALL OF THEM HEARD IN TRAINING"
     if data["unseen"] and (cut := len(data["recordings_also_heard_in_training"])):
-        unseen = f"of {count(cut, 'label')} from other stretches of recordings that training heard too"
+        unseen = f"of {pluralise(cut, 'label')} from other stretches of recordings that training heard too"
     nobody = f" and {data['unknown_recordings']} of no label" if data["unknown_recordings"] else ""
-    print(f"{count(data['recordings'], 'recording')} of its labels{nobody} from {data['source']}, {unseen}:")
+    print(f"{pluralise(data['recordings'], 'recording')} of its labels{nobody} from {data['source']}, {unseen}:")
     baseline = content["mfcc_statistics"] or {}
     for name, unit in (("per recording", "recordings"), ("per chunk", "chunks")):
         print(f"  {name:<16} {in_words(content['accuracy'][unit])}")
@@ -59,8 +61,8 @@ def say(content: dict[str, Any]) -> None:
     if content["leaky_split"]:
         print(f"  {'a leaky split':<16} {in_words(content['leaky_split'])}: what chunks drawn at random claim")
     if missing := data["missing_labels"]:
-        some = ", ".join(map(printable, missing[:5])) + (", ..." if len(missing) > 5 else "")
-        print(f"  not tested: {count(len(missing), 'label')} without a recording ({some})")
+        some = ", ".join(map(escape, missing[:5])) + (", ..." if len(missing) > 5 else "")
+        print(f"  not tested: {pluralise(len(missing), 'label')} without a recording ({some})")
     print(
         f"Answers: {answers['right']} right, {answers['wrong']} wrong, {answers['unknown']} unknown of "
         f"{answers['recordings']}"
@@ -70,23 +72,23 @@ def say(content: dict[str, Any]) -> None:
         print(f"Unknown voices: {unknown['accepted']} of {unknown['clips']} accepted ({unknown['of']})")
     before, after = (content["calibration"][when] for when in ("before", "after"))
     if before["calibration_error"] is not None:
-        fitted = count(content["calibration"]["recordings"], "validation recording")
+        fitted = pluralise(content["calibration"]["recordings"], "validation recording")
         print(
-            f"Calibration error: {after['calibration_error']:.1%} of {count(after['recordings'], 'recording')}, "
+            f"Calibration error: {after['calibration_error']:.1%} of {pluralise(after['recordings'], 'recording')}, "
             f"{before['calibration_error']:.1%} without the temperature, which {fitted} gave"
         )
     if content["costs"]:
         costs = content["costs"]
         rule, plain = (show(costs[name]) for name in ("mean_cost", "mean_cost_of_most_probable"))
-        counted = count(costs["recordings"], "recording")
+        counted = pluralise(costs["recordings"], "recording")
         print(f"Cost of a recording: {rule} by the rule, {plain} by the most probable label ({counted})")
 
 
 def say_rule(rule: Rule, costs: dict[str, Any], labels: Sequence[str]) -> None:
     """What the model decides by from now on, and whether that pays."""
-    how = f"caution {rule.caution:g}"
+    how = f"caution {rule.exponent:g}"
     if rule.threshold is not None:
-        how = f"{printable(labels[1])} from a probability of {rule.threshold:.1%} on"
+        how = f"{escape(labels[1])} from a probability of {rule.threshold:.1%} on"
     print(f"Stored in the model: {how}. evaluate.py --cost none takes it back.")
     by_rule, plain = costs["mean_cost"], costs["mean_cost_of_most_probable"]
     if by_rule is not None and by_rule > plain:

@@ -17,7 +17,7 @@ from audionet.data.naming import recording_name
 from audionet.errors import AudioNetError, DatasetError, RecordingError, UsageError
 from audionet.inference.clip import IMAGE_SUFFIXES
 from audionet.inference.config import LabelConfig
-from audionet.inference.diarization import track
+from audionet.inference.diarization import diarize
 from audionet.inference.formatting import (
     answer_json,
     answer_text,
@@ -27,11 +27,11 @@ from audionet.inference.formatting import (
     verification_text,
 )
 from audionet.inference.predictor import Predictor
-from audionet.inference.verification import RELIABLE_REACH, RELIABLE_SECONDS, Verifier, enrol_clips, forget_voice
+from audionet.inference.verification import RELIABLE_NORM, RELIABLE_SECONDS, Verifier, enrol_from_clips, forget_voice
 from audionet.utils.console import Parser, warn
 from audionet.utils.files import walk
 from audionet.utils.settings import add_flags, from_flags, path_flag
-from audionet.utils.text import count, printable
+from audionet.utils.text import escape, pluralise
 
 Said = tuple[dict[str, Any], str]
 
@@ -55,7 +55,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     predictor = Predictor(config.graph, config.labels)
     if config.forget is not None:
         forget_voice(predictor, config.forget)
-        print(f"Forgotten: {printable(config.forget)}")
+        print(f"Forgotten: {escape(config.forget)}")
     elif config.enrol is not None:
         enrol(predictor, config.enrol, list(dict.fromkeys(expand(wanted))))
     else:
@@ -77,7 +77,7 @@ def each(clips: Iterator[Path], said: Callable[[Path], Said], as_json: bool) -> 
         else:
             print(json.dumps(content) if as_json else text, flush=True)
     if failed:
-        raise AudioNetError(f"{failed} of {count(total, 'clip')} could not be judged")
+        raise AudioNetError(f"{failed} of {pluralise(total, 'clip')} could not be judged")
 
 
 def judge(predictor: Predictor, config: LabelConfig) -> Callable[[Path], Said]:
@@ -97,7 +97,7 @@ def judge(predictor: Predictor, config: LabelConfig) -> Callable[[Path], Said]:
             whole = recording_name(path.name)
             names = (f"{whole}{f'-{number}' if number else ''}" for number in range(len(used) + 1))
             used.add(name := next(name for name in names if name not in used))
-            found = track(predictor, path, config.timeline_step, config.timeline_dir, name)
+            found = diarize(predictor, path, config.timeline_step, config.timeline_dir, name)
             return timeline_json(path, found), timeline_text(path, found)
 
     else:
@@ -110,20 +110,20 @@ def judge(predictor: Predictor, config: LabelConfig) -> Callable[[Path], Said]:
 
 
 def enrol(predictor: Predictor, name: str, clips: Sequence[Path]) -> None:
-    done = enrol_clips(predictor, name, clips)
+    done = enrol_from_clips(predictor, name, clips)
     for path, reason in (done.failed | done.in_part).items():
         warn(f"{path}: {reason}")
     again = ", in place of the one that was there" if done.replaced else ""
     used = len(clips) - len(done.failed)
-    print(f"Enrolled: {printable(name)}, from {done.seconds:.1f} s of {count(used, 'clip')}{again}")
+    print(f"Enrolled: {escape(name)}, from {done.seconds:.1f} s of {pluralise(used, 'clip')}{again}")
     if done.seconds < RELIABLE_SECONDS:
         warn(f"{done.seconds:.1f} s are little: enrol again with {RELIABLE_SECONDS:.0f} to 30 s of this voice")
-    if done.reach < RELIABLE_REACH:
+    if done.norm < RELIABLE_NORM:
         warn("it is unlike all that the model was trained on: other voices recorded like it may pass for it")
     if done.resembles is not None:
         warn(f"it is like {done.resembles}, a label of the model's: clips of that may be answered with this name now")
     if done.failed:
-        raise AudioNetError(f"{len(done.failed)} of {count(len(clips), 'clip')} could not be used")
+        raise AudioNetError(f"{len(done.failed)} of {pluralise(len(clips), 'clip')} could not be used")
 
 
 def expand(paths: Sequence[Path]) -> Iterator[Path]:

@@ -44,4 +44,11 @@ def run_command(name: str) -> NoReturn:
     tune_process()  # before anything imports NumPy
     from audionet.utils.console import run
 
-    run(importlib.import_module(f"audionet.cli.{name}").main)
+    run(lambda: _import_and_run(name))
+
+
+def _import_and_run(name: str) -> None:
+    from audionet.utils.extras import extras_named
+
+    with extras_named():
+        importlib.import_module(f"audionet.cli.{name}").main()

@@ -13,8 +13,9 @@ from audionet.pretraining.card import write_backbone
 from audionet.pretraining.config import PretrainConfig
 from audionet.pretraining.trainer import pretrain
 from audionet.utils.console import Parser
+from audionet.utils.extras import require_modules
 from audionet.utils.settings import add_flags, from_flags
-from audionet.utils.text import printable
+from audionet.utils.text import escape
 
 
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -25,8 +26,9 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
 
 def main(argv: Sequence[str] | None = None) -> None:
     config = from_flags(PretrainConfig, parse_args(argv))
+    require_modules("tensorflow", "scipy", "audiomentations")
     found = pretrain(config)
     folder = write_backbone(found, config)
-    print(f"Backbone: {printable(folder)}/ (after {found.hours:.2f} hours of training)")
-    print(f"Probe it: python scripts/probe.py --backbone {printable(folder)} --data_dir RECORDINGS")
-    print(f"Use it:   python scripts/retrain.py --architecture {printable(folder)}")
+    print(f"Backbone: {escape(folder)}/ (after {found.hours:.2f} hours of training)")
+    print(f"Probe it: python scripts/probe.py --backbone {escape(folder)} --data_dir RECORDINGS")
+    print(f"Use it:   python scripts/retrain.py --architecture {escape(folder)}")

@@ -15,11 +15,12 @@ from audionet.errors import UsageError
 from audionet.metrics.accuracy import Accuracy
 from audionet.probing.config import ProbeConfig
 from audionet.probing.probe import images_a_second, prepare_probing, probe
-from audionet.probing.results import Probing, TaskResult, as_json, as_markdown, put_into_card
+from audionet.probing.results import ProbeRun, TaskResult, insert_into_card, probe_json, to_markdown
 from audionet.utils.console import Parser
+from audionet.utils.extras import require_modules
 from audionet.utils.files import make_writable_folder, write_json
 from audionet.utils.settings import add_flags, from_flags
-from audionet.utils.text import count, printable, table
+from audionet.utils.text import escape, format_table, pluralise
 
 
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -30,10 +31,11 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
 
 def main(argv: Sequence[str] | None = None) -> None:
     config = from_flags(ProbeConfig, parse_args(argv))
+    require_modules("sklearn", "scipy")
     if config.report is not None:
         make_writable_folder(config.report.parent)
     if config.card is not None and not config.card.is_file():
-        raise UsageError(f"--card is {printable(config.card)}, which is no file: name a backbone's README.md")
+        raise UsageError(f"--card is {escape(config.card)}, which is no file: name a backbone's README.md")
     probing = prepare_probing(config)
     for note in probing.notes:
         print(note, flush=True)
@@ -45,17 +47,17 @@ def main(argv: Sequence[str] | None = None) -> None:
         results.append(result)
     say_backbones(probing, speeds)
     if config.report is not None:
-        write_json(config.report, as_json(probing, results, speeds))
-        print(f"Report: {printable(config.report)}")
+        write_json(config.report, probe_json(probing, results, speeds))
+        print(f"Report: {escape(config.report)}")
     if config.card is not None:
-        put_into_card(config.card, as_markdown(probing, results, speeds))
-        print(f"Card: {printable(config.card)}")
+        insert_into_card(config.card, to_markdown(probing, results, speeds))
+        print(f"Card: {escape(config.card)}")
 
 
 def say(result: TaskResult, seed: int) -> None:
     """A task's tables: what is right under each condition, and by how much that beats the baseline."""
     clean = result.recordings[CLEAN]
-    tested = count(len(clean), result.unit) + (f" of {len(set(clean))} recordings" if result.unit == "clip" else "")
+    tested = pluralise(len(clean), result.unit) + (f" of {len(set(clean))} recordings" if result.unit == "clip" else "")
     print(f"\n{result.title}: {len(result.labels)} labels, {tested} tested")
     probes = sum(row.seconds for row in result.rows)
     print(f"{result.split} (features {result.feature_seconds:.0f} s, probes {probes:.0f} s)")
@@ -64,17 +66,19 @@ def say(result: TaskResult, seed: int) -> None:
         [row.features, str(row.width), *(in_words(result.accuracy(row, name)) for name in conditions)]
         for row in result.rows
     ]
-    print(table(["share right (95 % interval)", "width", *(TITLES[name] for name in conditions)], rows))
+    print(format_table(["share right (95 % interval)", "width", *(TITLES[name] for name in conditions)], rows))
     if result.changed:
         means = [
             [row.features, f"{result.mean_share(row):.3f}", in_sign(result.difference(row, seed))]
             for row in result.rows
         ]
-        print(table([f"mean of the {len(result.changed)} not clean", "right", "more than MFCC statistics"], means))
+        print(
+            format_table([f"mean of the {len(result.changed)} not clean", "right", "more than MFCC statistics"], means)
+        )
     for row in result.rows:
         if row.unconverged or row.at_edge:
             print(
-                f"{printable(row.features)}: of {count(len(row.cs), 'fit')} {row.unconverged} stopped before the end, "
+                f"{escape(row.features)}: of {pluralise(len(row.cs), 'fit')} {row.unconverged} stopped before the end, "
                 f"{row.at_edge} with the least or the most regularisation tried"
             )
 
@@ -88,7 +92,7 @@ def in_sign(difference: tuple[float, float, float]) -> str:
     return f"{value:+.3f} ({low:+.3f} to {high:+.3f})"
 
 
-def say_backbones(probing: Probing, speeds: Sequence[float]) -> None:
+def say_backbones(probing: ProbeRun, speeds: Sequence[float]) -> None:
     """What the backbones cost."""
     rows = [
         [
@@ -102,4 +106,4 @@ def say_backbones(probing: Probing, speeds: Sequence[float]) -> None:
         for backbone, speed in zip(probing.backbones, speeds, strict=True)
     ]
     print()
-    print(table(["backbone", "input", "width", "arithmetic", "images/s, one thread", "MB"], rows))
+    print(format_table(["backbone", "input", "width", "arithmetic", "images/s, one thread", "MB"], rows))

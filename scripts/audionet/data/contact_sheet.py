@@ -19,7 +19,7 @@ from audionet.errors import DatasetError
 from audionet.utils.arrays import evenly
 from audionet.utils.console import warn
 from audionet.utils.files import atomic_path, make_folder
-from audionet.utils.text import printable
+from audionet.utils.text import escape
 
 _WIDTH = 1500  # pixels, about
 _ROWS = 6
@@ -49,7 +49,7 @@ def write_gallery(images: Sequence[ChunkImage], gallery_dir: Path, config: Spect
                 cells.append((caption(image, config), decode(image.path.read_bytes())))
             except (OSError, DatasetError) as error:
                 warn(f"{image.path}: {error}")
-        title = f"{printable(label)}: {len(cells)} of {len(of_label)} images, {recordings_in(of_label)} recordings"
+        title = f"{escape(label)}: {len(cells)} of {len(of_label)} images, {recordings_in(of_label)} recordings"
         path = gallery_dir / f"{recording_name(label)}.jpg"
         with atomic_path(path) as temporary:
             contact_sheet(title, cells, config).save(temporary, "JPEG", quality=92)
@@ -65,8 +65,8 @@ def chosen(images: Sequence[ChunkImage], config: SpectrogramConfig) -> list[Chun
 def caption(image: ChunkImage, config: SpectrogramConfig) -> str:
     """Recording, time and variant."""
     minutes, seconds = divmod(round(image.index * config.step_length / config.sample_rate, 1), 60)
-    variant = f" aug{image.variant}" if image.variant else ""
-    return f"{minutes:.0f}:{seconds:04.1f}{variant} {printable(image.recording)}"
+    copy = f" aug{image.copy}" if image.copy else ""
+    return f"{minutes:.0f}:{seconds:04.1f}{copy} {escape(image.recording)}"
 
 
 def ticks(config: SpectrogramConfig) -> list[Tick]:

@@ -14,7 +14,7 @@ from audionet.audio.config import SpectrogramConfig, spectrogram_config_from
 from audionet.data.naming import DATASET_JSON, UNKNOWN, label_folders, label_problem, parse_chunk_name
 from audionet.errors import DatasetError
 from audionet.utils.files import read_json
-from audionet.utils.text import printable
+from audionet.utils.text import escape
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +26,7 @@ class ChunkImage:
     index: int
     folder: Path
     name: str
-    variant: int = 0
+    copy: int = 0
 
     @property
     def path(self) -> Path:
@@ -45,7 +45,7 @@ def find_images(image_dir: Path, least_labels: int = 2) -> list[ChunkImage]:
     """
     remedy = "make images with data_maker.py first"
     if not image_dir.is_dir():
-        raise DatasetError(f"{printable(image_dir)} is not a folder: {remedy}")
+        raise DatasetError(f"{escape(image_dir)} is not a folder: {remedy}")
     images = []
     empty = []
     for label in label_folders(image_dir):
@@ -54,18 +54,18 @@ def find_images(image_dir: Path, least_labels: int = 2) -> list[ChunkImage]:
         if not names:
             empty.append(label)
         elif problem := label_problem(label):
-            raise DatasetError(f"{printable(image_dir / label)}: {problem}")
+            raise DatasetError(f"{escape(image_dir / label)}: {problem}")
         folder = image_dir / label
         for name in names:
-            recording, index, variant = parse_chunk_name(os.path.splitext(name)[0])
-            images.append(ChunkImage(label, sys.intern(recording), index, folder, name, variant))
+            recording, index, copy = parse_chunk_name(os.path.splitext(name)[0])
+            images.append(ChunkImage(label, sys.intern(recording), index, folder, name, copy))
     labels = {image.label for image in images} - {UNKNOWN}
     if len(labels) < least_labels:
-        found = f"only '{printable(*labels)}' has images" if labels else "it holds no images in label folders"
+        found = f"only '{escape(*labels)}' has images" if labels else "it holds no images in label folders"
         found += f" beside {UNKNOWN}, which is no label" if (image_dir / UNKNOWN).is_dir() else ""
-        also = f" (nothing in {', '.join(map(printable, empty))})" if empty else ""
-        raise DatasetError(f"{printable(image_dir)}: {found}{also}; telling labels apart takes two or more: {remedy}")
-    return sorted(images, key=lambda p: (p.label, p.recording, p.index, p.variant, p.name))
+        also = f" (nothing in {', '.join(map(escape, empty))})" if empty else ""
+        raise DatasetError(f"{escape(image_dir)}: {found}{also}; telling labels apart takes two or more: {remedy}")
+    return sorted(images, key=lambda p: (p.label, p.recording, p.index, p.copy, p.name))
 
 
 def dataset_json(
@@ -96,7 +96,7 @@ def read_spectrogram_config(image_dir: Path) -> SpectrogramConfig | None:
     remedy = "run data_maker.py again"
     content = read_json(path, DatasetError, remedy)
     if not content.get("complete"):
-        raise DatasetError(f"{printable(path)}: data_maker.py was stopped before it had finished: {remedy}")
+        raise DatasetError(f"{escape(path)}: data_maker.py was stopped before it had finished: {remedy}")
     return spectrogram_config_from(content.get("picture"), path, remedy)
 
 

@@ -21,11 +21,11 @@ from audionet.audio.recording import SILENT
 from audionet.data.naming import chunk_name, label_problem, parse_chunk_name, recording_name
 from audionet.utils.files import make_folder, walk, write_bytes
 
-JOURNAL = ".recordings.jsonl"
+JOURNAL_NAME = ".recordings.jsonl"
 _FORMAT = 2  # another one renders everything again
 
 
-class Source(NamedTuple):
+class RecordingFile(NamedTuple):
     """A recording as it lies on disk."""
 
     file: str  # path inside the label's folder
@@ -83,7 +83,7 @@ def fingerprint(config: SpectrogramConfig) -> str:
     return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
 
 
-def joined(pieces: Iterable[Outcome]) -> Outcome:
+def join_pieces(pieces: Iterable[Outcome]) -> Outcome:
     """One recording's outcome out of those of its pieces, first to last; what follows damage does not count."""
     seconds, chunks, silent, note, digest, lasting = 0.0, 0, list[int](), None, "", True
     for piece in pieces:
@@ -99,7 +99,7 @@ def joined(pieces: Iterable[Outcome]) -> Outcome:
     return Outcome(seconds, chunks, silent, note, digest, lasting)
 
 
-class Ledger:
+class Journal:
     """One label's recordings and what has been made of them.
 
     Parameters
@@ -127,8 +127,8 @@ class Ledger:
         self.label = label
         self.folders = {folder / label: suffix for folder, suffix in outputs.items()}
         self._settings = settings
-        self._journal = list(self.folders)[-1] / JOURNAL
-        self.sources, self._skipped = recordings_of(audio_dir, label)
+        self._journal = list(self.folders)[-1] / JOURNAL_NAME
+        self.sources, self._skipped = find_recordings(audio_dir, label)
         entries, self._begun = read_journal(self._journal)
         for folder in self.folders:
             if folder.is_dir():
@@ -137,7 +137,7 @@ class Ledger:
         self._variants = self._variants_present()
         self.outcomes: dict[str, Outcome] = {}
         self.known: dict[str, Outcome] = {}
-        self.missing: list[Source] = []
+        self.missing: list[RecordingFile] = []
         self._waiting: set[str] = set()
         for source in self.sources:
             entry = entries.get(source.file)
@@ -170,7 +170,7 @@ class Ledger:
         for file in self._waiting - set(self.known):
             self._remove_variants(file)
 
-    def record(self, source: Source, outcome: Outcome) -> None:
+    def record(self, source: RecordingFile, outcome: Outcome) -> None:
         """Write down what became of a recording."""
         if source.file in self.known and self.known[source.file].digest != outcome.digest:
             self._remove_variants(source.file)
@@ -198,7 +198,7 @@ class Ledger:
                 folder.rmdir()
         return len(stale)
 
-    def strangers(self) -> int:
+    def untracked_images(self) -> int:
         """Images with a chunk's name that neither the books nor the recordings know, as after damage to the books."""
         folder, suffix = list(self.folders.items())[-1]
         if not folder.is_dir():
@@ -273,7 +273,7 @@ class Ledger:
         for folder, suffix in self.folders.items():
             for name in self._present[folder]:
                 parsed = parse_chunk_name(name.removesuffix(suffix))
-                if parsed.variant:
+                if parsed.copy:
                     variants.setdefault(parsed.recording, []).append(folder / name)
         return variants
 
@@ -296,12 +296,12 @@ class Ledger:
 class Entry(NamedTuple):
     """One line of the books."""
 
-    source: Source
+    source: RecordingFile
     settings: str
     outcome: Outcome
 
 
-def _line(source: Source, settings: str, outcome: Outcome | None) -> str:
+def _line(source: RecordingFile, settings: str, outcome: Outcome | None) -> str:
     """The line that keeps an outcome or, without one, says that the recording's chunks are about to be written."""
     content: dict[str, Any] = {**source._asdict(), "settings": settings}
     if outcome is not None:
@@ -331,7 +331,7 @@ def read_journal(path: Path) -> tuple[dict[str, Entry], set[str]]:
             content = json.loads(line)
             file = str(content["file"])
             begun.add(file)
-            source = Source(file, int(content["size"]), int(content["mtime_ns"]))
+            source = RecordingFile(file, int(content["size"]), int(content["mtime_ns"]))
             silent = [int(index) for index in content["silent"]]
             outcome = Outcome(
                 float(content["seconds"]), int(content["chunks"]), silent, content["note"], str(content["digest"])
@@ -342,11 +342,11 @@ def read_journal(path: Path) -> tuple[dict[str, Entry], set[str]]:
     return entries, begun
 
 
-def recordings_of(audio_dir: Path, label: str) -> tuple[list[Source], list[tuple[str, str]]]:
+def find_recordings(audio_dir: Path, label: str) -> tuple[list[RecordingFile], list[tuple[str, str]]]:
     """A label's recordings, and what is left out: file and reason."""
     if problem := label_problem(label):
         return [], [("", problem)]
-    sources: list[Source] = []
+    sources: list[RecordingFile] = []
     skipped: list[tuple[str, str]] = []
     for file, path in walk(audio_dir / label):
         try:
@@ -358,7 +358,7 @@ def recordings_of(audio_dir: Path, label: str) -> tuple[list[Source], list[tuple
                 skipped.append((file, f"cannot be read: {error.strerror}"))
             continue
         if path.suffix.lower() in AUDIO_SUFFIXES:
-            sources.append(Source(file, state.st_size, state.st_mtime_ns))
+            sources.append(RecordingFile(file, state.st_size, state.st_mtime_ns))
         else:
             kind = path.suffix or "no ending"
             skipped.append((file, f"not a kind that is read ({kind}): convert it to WAV, FLAC or MP3"))

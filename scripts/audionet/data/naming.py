@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from audionet.errors import DatasetError
-from audionet.utils.text import printable
+from audionet.utils.text import escape
 
 DATASET_JSON = "dataset.json"
 UNKNOWN = "_unknown_"
@@ -35,16 +35,16 @@ def recording_name(relative: str) -> str:
 
 
 class ChunkName(NamedTuple):
-    """What a chunk file's name says; `variant` is 0 for the chunk itself, and counts its augmentations from 1."""
+    """What a chunk file's name says; `copy` is 0 for the chunk itself, and counts its augmentations from 1."""
 
     recording: str
     number: int
-    variant: int = 0
+    copy: int = 0
 
 
-def chunk_name(recording: str, index: int, suffix: str, variant: int = 0) -> str:
+def chunk_name(recording: str, index: int, suffix: str, copy: int = 0) -> str:
     """File name of a chunk, ``<recording>_nohash_<index><suffix>``, or of a variant, ``..._aug<variant><suffix>``."""
-    return f"{recording}_nohash_{index:04d}{f'_aug{variant}' if variant else ''}{suffix}"
+    return f"{recording}_nohash_{index:04d}{f'_aug{copy}' if copy else ''}{suffix}"
 
 
 def is_chunk_name(stem: str) -> bool:
@@ -72,7 +72,7 @@ def label_folders(folder: Path, error: type[DatasetError] = DatasetError) -> lis
         with os.scandir(folder) as entries:
             return sorted(entry.name for entry in entries if entry.is_dir() and not entry.name.startswith("."))
     except (FileNotFoundError, NotADirectoryError):
-        raise error(f"{printable(folder)} is not a folder: make it, with one folder of recordings per label") from None
+        raise error(f"{escape(folder)} is not a folder: make it, with one folder of recordings per label") from None
 
 
 def label_problem(label: str) -> str | None:

@@ -16,18 +16,18 @@ from audionet.audio.decoding import AUDIO_SUFFIXES
 from audionet.augment.config import AugmentConfig
 from audionet.augment.waveform import Recipe
 from audionet.data.augmented_copies import (
-    VariantTask,
+    CopyTask,
+    copies_by_label,
+    copies_of,
+    copies_present,
+    copy_batches,
     recipe_of,
-    render_variants,
-    split_variants,
-    variant_batches,
-    variants_by_label,
-    variants_of,
-    variants_present,
+    render_copies,
+    split_copies,
 )
 from audionet.data.config import DataConfig
 from audionet.data.dataset import dataset_json
-from audionet.data.journal import JOURNAL, Ledger, Outcome, Source, Summary, fingerprint, joined
+from audionet.data.journal import JOURNAL_NAME, Journal, Outcome, RecordingFile, Summary, fingerprint, join_pieces
 from audionet.data.naming import DATASET_JSON, ChunkName, chunk_name, label_folders
 from audionet.data.render_tasks import (
     LARGE_BYTES,
@@ -41,9 +41,9 @@ from audionet.data.render_tasks import (
 )
 from audionet.errors import DatasetError, UsageError
 from audionet.utils.console import progress, warn
-from audionet.utils.files import make_folder, only_run_in, walk, write_json
+from audionet.utils.files import exclusive_lock, make_folder, walk, write_json
 from audionet.utils.parallel import Pool, WorkerDied, map_unordered, worker_pool
-from audionet.utils.text import count, printable
+from audionet.utils.text import escape, pluralise
 
 _NO_VARIANTS = AugmentConfig()
 
@@ -82,14 +82,14 @@ def render_folder(data: DataConfig, config: SpectrogramConfig, augment: AugmentC
     recipe = recipe_of(augment, config, survey.largest)
     if not survey.recordings:
         raise DatasetError(
-            f"{printable(data.audio_dir)} holds no recordings: put them into one folder per label, "
-            f"such as {printable(data.audio_dir / 'ann' / 'talk.mp3')}"
+            f"{escape(data.audio_dir)} holds no recordings: put them into one folder per label, "
+            f"such as {escape(data.audio_dir / 'ann' / 'talk.mp3')}"
         )
     with contextlib.ExitStack() as locks:
         for folder in _outputs(data):
             make_folder(folder)
-            locks.enter_context(only_run_in(folder))
-        run = _Run(data, config, survey)
+            locks.enter_context(exclusive_lock(folder))
+        run = _RenderRun(data, config, survey)
         reads = [data.audio_dir] if augment.noise_dir is None else [data.audio_dir, augment.noise_dir]
         with worker_pool(data.workers, data.scheduler, reads, list(run.outputs)) as pool:
             run.render(pool)
@@ -123,7 +123,7 @@ def _survey(audio_dir: Path) -> _Survey:
     return survey
 
 
-class _Run:
+class _RenderRun:
     """One run over all labels."""
 
     def __init__(self, data: DataConfig, config: SpectrogramConfig, survey: _Survey) -> None:
@@ -134,7 +134,7 @@ class _Run:
         self.survey = survey
         self.summaries: dict[str, Summary] = {}
         self.rendered = self.unchanged = self.removed = self.varied = 0
-        self._open: dict[str, Ledger] = {}
+        self._open: dict[str, Journal] = {}
         self._unplanned: set[str] = set()
         self._pieces: dict[tuple[str, str], dict[int, Outcome]] = {}
         self._wanted: dict[tuple[str, str], int] = {}
@@ -162,18 +162,18 @@ class _Run:
             self._augmentation = {}
             self._describe({}, complete=False)
             for label in self.summaries:
-                self._remove_variants(label, variants_present(label, self.outputs, set(self._chunks(label))))
+                self._remove_variants(label, copies_present(label, self.outputs, set(self._chunks(label))))
             self._augmentation = described
             self._describe({}, complete=False)
         if recipe is None:
             return
-        wanted = variants_by_label({label: summary.chunks for label, summary in self.summaries.items()}, augment)
+        wanted = copies_by_label({label: summary.chunks for label, summary in self.summaries.items()}, augment)
         with progress("Augmenting", "variants", sum(wanted.values())) as self._advance:
             tasks = self._variant_tasks(wanted, recipe)
-            for task, done in map_unordered(pool, render_variants, tasks, split_variants):
+            for task, done in map_unordered(pool, render_copies, tasks, split_copies):
                 self._advance(len(task.variants))
                 if isinstance(done, WorkerDied):
-                    name = chunk_name(*task.variants[0][:2], "", task.variants[0].variant)
+                    name = chunk_name(*task.variants[0][:2], "", task.variants[0].copy)
                     warn(f"{task.label}/{name}: ended the worker process, twice; left out")
                     self.summaries[task.label].variants -= 1
                 else:
@@ -195,28 +195,28 @@ class _Run:
             write_json(folder / DATASET_JSON, dataset_json(self.config, labels, self._augmentation, complete))
         self._changing = not complete
 
-    def _variant_tasks(self, wanted: dict[str, int], recipe: Recipe) -> Iterator[VariantTask]:
+    def _variant_tasks(self, wanted: dict[str, int], recipe: Recipe) -> Iterator[CopyTask]:
         for label, summary in self.summaries.items():
             chunks = self._chunks(label)
-            expected = variants_of(label, chunks, wanted[label])
+            expected = copies_of(label, chunks, wanted[label])
             summary.variants = len(expected)
-            present = variants_present(label, self.outputs, set(chunks))
+            present = copies_present(label, self.outputs, set(chunks))
             missing = {name for name in expected if self.data.force or present.get(name) != len(self.outputs)}
             surplus = set(present) - expected
             if (missing or surplus) and not self._changing:
                 self._describe({}, complete=False)
             self._remove_variants(label, surplus)
             self._advance(len(expected) - len(missing))
-            for batch in variant_batches(missing):
-                yield VariantTask(label, batch, self.outputs, self.config, recipe)
+            for batch in copy_batches(missing):
+                yield CopyTask(label, batch, self.outputs, self.config, recipe)
 
     def _chunks(self, label: str) -> list[tuple[str, int]]:
-        return list(Ledger(label, self.data.audio_dir, self.outputs, self.settings, force=False).chunks())
+        return list(Journal(label, self.data.audio_dir, self.outputs, self.settings, force=False).chunks())
 
     def _remove_variants(self, label: str, variants: Iterable[ChunkName]) -> None:
         for name in variants:
             for folder, suffix in self.outputs.items():
-                path = folder / label / chunk_name(name.recording, name.number, suffix, name.variant)
+                path = folder / label / chunk_name(name.recording, name.number, suffix, name.copy)
                 path.unlink(missing_ok=True)
                 self.removed += 1
 
@@ -243,11 +243,11 @@ class _Run:
     def _task(self, label: str, pieces: list[Piece]) -> PieceTask:
         return PieceTask(label, pieces, self.data.audio_dir, self.outputs, self.config)
 
-    def _ledger(self, label: str) -> Ledger:
+    def _ledger(self, label: str) -> Journal:
         """A label's books, opened when its turn comes: memory grows with one label, not with all."""
         if label in self._open:
             return self._open[label]
-        ledger = Ledger(label, self.data.audio_dir, self.outputs, self.settings, self.data.force)
+        ledger = Journal(label, self.data.audio_dir, self.outputs, self.settings, self.data.force)
         self._open[label] = ledger
         self.unchanged += len(ledger.outcomes)
         self._advance(sum(source.size for source in ledger.sources if source.file in ledger.outcomes))
@@ -258,7 +258,7 @@ class _Run:
                 ledger.begin()
         return ledger
 
-    def _pieces_of(self, ledger: Ledger, source: Source, pool: Pool) -> list[Piece]:
+    def _pieces_of(self, ledger: Journal, source: RecordingFile, pool: Pool) -> list[Piece]:
         label, known = ledger.label, ledger.known.get(source.file)
         path = self.data.audio_dir / label / source.file
         cut, seconds = pieces_of(source, path, self.config, known, pool)
@@ -278,7 +278,7 @@ class _Run:
         if len(pieces) < self._wanted[key]:
             return
         del self._pieces[key], self._wanted[key]
-        whole = joined(pieces[first] for first in sorted(pieces))
+        whole = join_pieces(pieces[first] for first in sorted(pieces))
         if piece.known and piece.known.digest == whole.digest:
             self.unchanged += 1
         else:
@@ -294,9 +294,9 @@ class _Run:
             return
         if not ledger.unchanged:
             self.removed += ledger.close()
-        if strangers := ledger.strangers():
+        if untracked_images := ledger.untracked_images():
             warn(
-                f"{label}: {count(strangers, 'image')} of unknown recordings in {list(ledger.folders)[-1]}; "
+                f"{label}: {pluralise(untracked_images, 'image')} of unknown recordings in {list(ledger.folders)[-1]}; "
                 "left alone, but retrain.py would learn from them: remove what is not yours"
             )
         if ledger.sources or label in self.survey.largest:
@@ -306,7 +306,7 @@ class _Run:
     def _look_within(self) -> None:
         """Show how far long recordings are that one worker reads from beginning to end, by the files it has made."""
         for watched in self._watched.values():
-            self._advance(watched.source.size * watched.look(self.config))
+            self._advance(watched.source.size * watched.newly_done(self.config))
 
 
 def _outcomes(outcomes: list[Outcome] | WorkerDied, task: PieceTask) -> list[Outcome]:
@@ -325,23 +325,23 @@ def _check_folders(data: DataConfig) -> None:
         for other, place in folders.items():
             if one != other and (path == place or place in path.parents):
                 raise UsageError(
-                    f"--{one} is inside --{other} ({printable(place)}): chunks would be taken for recordings; "
+                    f"--{one} is inside --{other} ({escape(place)}): chunks would be taken for recordings; "
                     "give each its own folder"
                 )
     sheets = Path(os.path.realpath(data.gallery_dir))
     for one, path in folders.items():
         if sheets == path or path in sheets.parents:
-            raise UsageError(f"--gallery_dir is inside --{one} ({printable(path)}): give it its own folder")
+            raise UsageError(f"--gallery_dir is inside --{one} ({escape(path)}): give it its own folder")
     for flag in ("wav_dir", "image_dir"):
         folder = folders[flag]
         if not folder.is_dir() or _described(folder) is not None:
             continue
         # A damaged dataset.json is made anew where the labels' books say whose folder it is.
-        if any(data.image_dir.glob(f"*/{JOURNAL}")):
+        if any(data.image_dir.glob(f"*/{JOURNAL_NAME}")):
             continue
         if (folder / DATASET_JSON).exists() or any(os.listdir(folder / label) for label in label_folders(folder)):
             raise UsageError(
-                f"--{flag} {printable(folder)} holds files that data_maker.py did not make: name an empty folder"
+                f"--{flag} {escape(folder)} holds files that data_maker.py did not make: name an empty folder"
             )
 
 
@@ -351,7 +351,7 @@ def _outputs(data: DataConfig) -> dict[Path, str]:
 
 
 def _consequence(outcome: Outcome) -> str:
-    return f"kept {count(outcome.heard, 'chunk')} before that" if outcome.heard else "skipped"
+    return f"kept {pluralise(outcome.heard, 'chunk')} before that" if outcome.heard else "skipped"
 
 
 def _described(folder: Path) -> dict[str, Any] | None:

@@ -15,7 +15,7 @@ from audionet.audio.image import render
 from audionet.audio.recording import Recording, Span, measure, needs_levels, span_of
 from audionet.audio.resampling import SECTION_SECONDS
 from audionet.audio.samples import is_silent, wav_bytes
-from audionet.data.journal import Outcome, Source
+from audionet.data.journal import Outcome, RecordingFile
 from audionet.data.naming import chunk_name, recording_name
 from audionet.errors import RecordingError, UnavailableError
 from audionet.utils.files import write_bytes
@@ -34,7 +34,7 @@ _LONGEST_SILENCE = 64  # chunks that progress within a recording looks ahead
 class Piece(NamedTuple):
     """A recording, or the chunks from `first` to before `stop` of it."""
 
-    source: Source
+    source: RecordingFile
     first: int = 0
     stop: int | None = None
     span: Span | None = None
@@ -68,14 +68,14 @@ class Watched:
         Share of it that was seen, 0 to 1.
     """
 
-    source: Source
+    source: RecordingFile
     folder: Path
     suffix: str
     seconds: float
     chunks: int = 0
     done: float = 0.0
 
-    def look(self, config: SpectrogramConfig) -> float:
+    def newly_done(self, config: SpectrogramConfig) -> float:
         """How much further it has come since the last look, by the files it has made; a share of the whole."""
         name = recording_name(self.source.file)
         index, before = self.chunks, self.done
@@ -88,7 +88,7 @@ class Watched:
 
 
 def pieces_of(
-    source: Source, path: Path, config: SpectrogramConfig, known: Outcome | None, pool: Pool
+    source: RecordingFile, path: Path, config: SpectrogramConfig, known: Outcome | None, pool: Pool
 ) -> tuple[list[Piece], float | None]:
     """A large recording's pieces, and its length where it is long but has to be read from its beginning."""
     whole = [Piece(source, known=known)]
@@ -112,9 +112,9 @@ def pieces_of(
     return [Piece(source, first, first + size if first != firsts[-1] else None, span) for first in firsts], None
 
 
-def piece_batches(sources: Sequence[Source]) -> Iterator[list[Source]]:
+def piece_batches(sources: Sequence[RecordingFile]) -> Iterator[list[RecordingFile]]:
     """Small recordings together: a task takes long enough to be worth sending."""
-    batch: list[Source] = []
+    batch: list[RecordingFile] = []
     size = 0
     for source in sources:
         if batch and (size + source.size > _BATCH_BYTES or len(batch) == _BATCH_RECORDINGS):

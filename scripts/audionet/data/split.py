@@ -22,14 +22,14 @@ class Split:
     ----------
     sets : dict of str to list of Image
         Under each name in SETS, its images.
-    heard_in_training : list of str
+    seen_in_training : list of str
         Labels with fewer than three recordings: their test images come from recordings that training heard too.
     dropped : int
         Images in the gaps between the sets of such labels, and variants of what is not in training: used nowhere.
     """
 
     sets: dict[str, list[ChunkImage]]
-    heard_in_training: list[str]
+    seen_in_training: list[str]
     dropped: int
 
 
@@ -51,8 +51,8 @@ def split_images(
     apart : int
         How many chunks from the last of one set to the first of the next where a label is cut in time.
     """
-    variants = [image for image in images if image.variant]
-    images = [image for image in images if not image.variant]
+    variants = [image for image in images if image.copy]
+    images = [image for image in images if not image.copy]
     shares = {"testing": testing_percentage / 100, "validation": validation_percentage / 100}
     sets: dict[str, list[ChunkImage]] = {name: [] for name in SETS}
     heard: list[str] = []

@@ -11,27 +11,27 @@ import numpy as np
 from numpy.typing import NDArray
 
 from audionet.backbones.cache import KEY_BYTES, content_key
-from audionet.classifier.calibration import tempered
+from audionet.classifier.calibration import apply_temperature
 from audionet.classifier.model_files import short_keys
 from audionet.data.naming import UNKNOWN
 from audionet.errors import DatasetError, RecordingError
 from audionet.evaluation.config import EvaluateConfig
-from audionet.evaluation.recordings import Recorded, held_out
-from audionet.inference.clip import Clip, look_through
+from audionet.evaluation.recordings import HeldOutRecording, held_out_recordings
+from audionet.inference.clip import Clip, process_images
 from audionet.inference.predictor import Predictor
 from audionet.utils.arrays import FloatArray, IntArray
 from audionet.utils.console import progress, warn
 from audionet.utils.parallel import WorkerDied, local_processes, map_unordered
-from audionet.utils.text import count, printable
+from audionet.utils.text import escape, pluralise
 
-LENGTHS = (1, 2, 4)
+DURATIONS_IN_CHUNKS = (1, 2, 4)
 """Chunks in the clips that a recording is also cut into, to see how much length helps."""
 
 _AT_ONCE = 8
 
 
 @dataclass(frozen=True)
-class Judged:
+class RecordingPrediction:
     """What a model makes of a recording.
 
     Attributes
@@ -55,7 +55,7 @@ class Judged:
         What is wrong with it, where part of it could be judged.
     """
 
-    recorded: Recorded
+    recorded: HeldOutRecording
     starts: NDArray[np.float64]
     given: IntArray
     sure: FloatArray
@@ -68,40 +68,42 @@ class Judged:
     remark: str | None = None
 
 
-class Task(NamedTuple):
+class PredictionTask(NamedTuple):
     """Recordings for one worker, and the model to ask."""
 
     graph: Path
-    recordings: tuple[Recorded, ...]
+    recordings: tuple[HeldOutRecording, ...]
 
 
-def judged(graph: Path, recordings: Sequence[Recorded], workers: int) -> Iterator[Judged | tuple[Recorded, str]]:
+def predict_recordings(
+    graph: Path, recordings: Sequence[HeldOutRecording], workers: int
+) -> Iterator[RecordingPrediction | tuple[HeldOutRecording, str]]:
     """Ask a model about recordings, in no particular order; those that cannot be judged come with the reason."""
-    tasks = [Task(graph, tuple(recordings[i : i + _AT_ONCE])) for i in range(0, len(recordings), _AT_ONCE)]
+    tasks = [PredictionTask(graph, tuple(recordings[i : i + _AT_ONCE])) for i in range(0, len(recordings), _AT_ONCE)]
     with (
         progress("Judging", "recordings", len(recordings)) as advance,
         local_processes(min(workers, max(1, len(tasks)))) as pool,
     ):
-        for task, results in map_unordered(pool, judge, tasks, _split):
+        for task, results in map_unordered(pool, predict_task, tasks, _split):
             if isinstance(results, WorkerDied):
                 results = [(recorded, "ended the process reading it, twice") for recorded in task.recordings]
             yield from results
             advance(len(results))
 
 
-def judge(task: Task) -> list[Judged | tuple[Recorded, str]]:
+def predict_task(task: PredictionTask) -> list[RecordingPrediction | tuple[HeldOutRecording, str]]:
     """What a worker does."""
     predictor = _predictor(task.graph)
-    results: list[Judged | tuple[Recorded, str]] = []
+    results: list[RecordingPrediction | tuple[HeldOutRecording, str]] = []
     for recorded in task.recordings:
         try:
-            results.append(_judge(predictor, recorded))
+            results.append(_predict_recording(predictor, recorded))
         except (RecordingError, DatasetError) as error:
             results.append((recorded, str(error)))
     return results
 
 
-def _split(task: Task) -> Sequence[Task]:
+def _split(task: PredictionTask) -> Sequence[PredictionTask]:
     return [task._replace(recordings=(recorded,)) for recorded in task.recordings]
 
 
@@ -115,35 +117,35 @@ def _predictor(graph: Path) -> Predictor:
     return _predictors[graph]
 
 
-def _judge(predictor: Predictor, recorded: Recorded) -> Judged:
-    seen, remark = look_through(
-        _images(predictor, recorded), lambda start, jpg: (start, content_key(jpg), predictor.look(jpg))
+def _predict_recording(predictor: Predictor, recorded: HeldOutRecording) -> RecordingPrediction:
+    seen, remark = process_images(
+        _images(predictor, recorded), lambda start, jpg: (start, content_key(jpg), predictor.predict_image(jpg))
     )
-    starts, keys, looks = zip(*seen, strict=True)
-    probabilities = np.stack([look.probabilities for look in looks])
-    scores = predictor.voices.scores(np.stack([look.embedding for look in looks])).mean(axis=0)
+    starts, keys, outputs = zip(*seen, strict=True)
+    probabilities = np.stack([output.probabilities for output in outputs])
+    scores = predictor.voices.scores(np.stack([output.embedding for output in outputs])).mean(axis=0)
     given = probabilities.argmax(axis=1)
     arrays, baseline = predictor.arrays, None
     if arrays.baseline is not None:
-        found = arrays.baseline.probabilities(np.stack([look.features.mfcc_statistics for look in looks]))
+        found = arrays.baseline.probabilities(np.stack([output.features.mfcc_statistics for output in outputs]))
         baseline = np.append(found.argmax(axis=1), found.mean(axis=0).argmax())
     content = short_keys(np.frombuffer(b"".join(keys), f"V{KEY_BYTES}"))
-    return Judged(
+    return RecordingPrediction(
         recorded,
         np.array(starts),
         given,
         probabilities[np.arange(len(given)), given],
         probabilities.mean(axis=0),
-        tempered(probabilities, 1 / predictor.card["calibration"]["temperature"]).mean(axis=0),
+        apply_temperature(probabilities, 1 / predictor.card["calibration"]["temperature"]).mean(axis=0),
         scores,
-        {length: _of_length(probabilities, length) for length in LENGTHS},
+        {length: _of_length(probabilities, length) for length in DURATIONS_IN_CHUNKS},
         baseline,
         arrays.has_seen(content),
         remark,
     )
 
 
-def _images(predictor: Predictor, recorded: Recorded) -> Iterator[tuple[float, bytes | None]]:
+def _images(predictor: Predictor, recorded: HeldOutRecording) -> Iterator[tuple[float, bytes | None]]:
     if not recorded.starts:
         yield from Clip(recorded.paths[0], predictor.spectrogram)
         return
@@ -159,7 +161,7 @@ def _of_length(probabilities: FloatArray, length: int) -> IntArray:
     return labels
 
 
-def image_at(predictor: Predictor, recorded: Recorded, start: float) -> bytes | None:
+def image_at(predictor: Predictor, recorded: HeldOutRecording, start: float) -> bytes | None:
     """The image of the chunk that begins `start` seconds into a recording."""
     try:
         for begin, jpg in _images(predictor, recorded):
@@ -174,7 +176,7 @@ _MOST_NAMED = 10
 
 
 @dataclass(frozen=True)
-class Heard:
+class HeldOutPredictions:
     """The held-out recordings that could be judged, and those that could not.
 
     Attributes
@@ -197,16 +199,16 @@ class Heard:
     """
 
     source: str
-    recordings: list[Judged]
-    unknown: list[Judged]
-    skipped: list[tuple[Recorded, str]]
+    recordings: list[RecordingPrediction]
+    unknown: list[RecordingPrediction]
+    skipped: list[tuple[HeldOutRecording, str]]
     seen: int
     all_seen: bool
     missing_labels: list[str]
     foreign_labels: list[str]
 
 
-def listen(predictor: Predictor, config: EvaluateConfig) -> Heard:
+def predict_held_out(predictor: Predictor, config: EvaluateConfig) -> HeldOutPredictions:
     """Ask the model about the held-out recordings. Those that it was trained on are left out.
 
     Raises
@@ -214,24 +216,24 @@ def listen(predictor: Predictor, config: EvaluateConfig) -> Heard:
     DatasetError
         If none can be judged.
     """
-    source, recordings = held_out(predictor, config)
-    found, skipped = ask(predictor, config, recordings)
+    source, recordings = held_out_recordings(predictor, config)
+    found, skipped = predict_and_report(predictor, config, recordings)
     if not found:
-        raise DatasetError(f"{source}: none of {count(len(recordings), 'recording')} could be judged")
+        raise DatasetError(f"{source}: none of {pluralise(len(recordings), 'recording')} could be judged")
     unseen = [one for one in found if not one.seen]
     seen, all_seen = len(found) - len(unseen), not unseen
     if all_seen:
         warn("every one of these recordings took part in training: the numbers say what the model remembers")
     elif seen:
-        warn(f"{count(seen, 'recording')} of {len(found)} took part in training or validation; left out")
+        warn(f"{pluralise(seen, 'recording')} of {len(found)} took part in training or validation; left out")
     kept = found if all_seen else unseen
     known = set(predictor.labels)
     folders = {one.recorded.label for one in kept}
     foreign = sorted(folders - known - {UNKNOWN})
     if foreign:
-        some = ", ".join(map(printable, foreign[:_MOST_NAMED])) + (", ..." if len(foreign) > _MOST_NAMED else "")
+        some = ", ".join(map(escape, foreign[:_MOST_NAMED])) + (", ..." if len(foreign) > _MOST_NAMED else "")
         warn(f"the model has no label {some}: counted as unknown voices")
-    return Heard(
+    return HeldOutPredictions(
         source,
         [one for one in kept if one.recorded.label in known],
         [one for one in kept if one.recorded.label not in known],
@@ -243,14 +245,14 @@ def listen(predictor: Predictor, config: EvaluateConfig) -> Heard:
     )
 
 
-def ask(
-    predictor: Predictor, config: EvaluateConfig, recordings: Sequence[Recorded]
-) -> tuple[list[Judged], list[tuple[Recorded, str]]]:
+def predict_and_report(
+    predictor: Predictor, config: EvaluateConfig, recordings: Sequence[HeldOutRecording]
+) -> tuple[list[RecordingPrediction], list[tuple[HeldOutRecording, str]]]:
     """What the model makes of recordings, by label and name, and those that could not be judged, which are said."""
-    found: list[Judged] = []
-    skipped: list[tuple[Recorded, str]] = []
-    for result in judged(predictor.graph, recordings, config.workers):
-        if isinstance(result, Judged):
+    found: list[RecordingPrediction] = []
+    skipped: list[tuple[HeldOutRecording, str]] = []
+    for result in predict_recordings(predictor.graph, recordings, config.workers):
+        if isinstance(result, RecordingPrediction):
             found.append(result)
         else:
             skipped.append(result)

@@ -9,12 +9,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from audionet.classifier.decision import LARGEST_COST, ROUNDING, Costs, Rule, cost_number, costs_of
+from audionet.classifier.decision import LARGEST_COST, ROUNDING, Costs, Rule, make_costs, parse_cost
 from audionet.errors import UsageError
 from audionet.utils.arrays import Float64Array, FloatArray, IntArray
-from audionet.utils.text import count, printable
+from audionet.utils.text import escape, pluralise
 
-CAUTIONS = tuple(step / 10 for step in range(31))
+COST_EXPONENTS = tuple(step / 10 for step in range(31))
 """The rules that are tried: 0 is the most probable label, 1 Bayes' decision rule, 3 shuns dear mistakes most."""
 _MOST_LABELS_NAMED = 5
 
@@ -38,7 +38,7 @@ def parse_costs(entries: Sequence[str], labels: Sequence[str]) -> Costs:
             raise _refused(entry, "it must be of the form true:predicted=number, as in crow:owl=10")
         pair = _pair_in(entry, names, place)
         try:
-            cost = cost_number(float(text))
+            cost = parse_cost(float(text))
         except ValueError:
             cost = None
         if cost is None:
@@ -47,7 +47,7 @@ def parse_costs(entries: Sequence[str], labels: Sequence[str]) -> Costs:
             raise _refused(entry, "a right answer costs nothing: leave it out, or name two labels")
         if given.setdefault(pair, cost) != cost:
             raise _refused(entry, f"the same mistake is said to cost {given[pair]:g}: leave one of the two out")
-    costs = costs_of(given, len(labels))
+    costs = make_costs(given, len(labels))
     if entries and costs.all_zero:
         raise _refused(entries[-1], "no mistake would cost anything: give one of them a number above 0")
     return costs
@@ -82,7 +82,7 @@ def _some_of(labels: Sequence[str]) -> str:
 
 
 def _refused(entry: str, reason: str) -> UsageError:
-    return UsageError(printable(f"--cost {entry}: {reason}"))
+    return UsageError(escape(f"--cost {entry}: {reason}"))
 
 
 class MeanCost(NamedTuple):
@@ -94,7 +94,7 @@ class MeanCost(NamedTuple):
     def __str__(self) -> str:
         if not self.recordings:
             return "nothing to test on"
-        return f"{self.mean:.3g} a recording  ({count(self.recordings, 'recording')})"
+        return f"{self.mean:.3g} a recording  ({pluralise(self.recordings, 'recording')})"
 
 
 def mean_cost(costs: Costs, given: IntArray, true: IntArray) -> MeanCost:
@@ -108,12 +108,12 @@ def mean_cost(costs: Costs, given: IntArray, true: IntArray) -> MeanCost:
     return MeanCost(float(costs.of(given, true).mean()) if len(true) else float("nan"), len(true))
 
 
-class Point(NamedTuple):
+class RulePoint(NamedTuple):
     """How one rule did on the validation recordings.
 
     Attributes
     ----------
-    caution : float
+    exponent : float
     threshold : float or None
         See `Rule.threshold`.
     mean_cost : float
@@ -122,14 +122,14 @@ class Point(NamedTuple):
         Recordings of each label that got another; of two labels, those are the two kinds of mistakes.
     """
 
-    caution: float
+    exponent: float
     threshold: float | None
     mean_cost: float
     mistakes: IntArray
 
 
 @dataclass(frozen=True)
-class Picked:
+class SelectedRule:
     """The rule that was picked, and what it was picked from.
 
     Attributes
@@ -144,14 +144,14 @@ class Picked:
     """
 
     rule: Rule
-    curve: tuple[Point, ...]
+    curve: tuple[RulePoint, ...]
     most_probable: float
     bayes: float
     chosen: float
     recordings: int
 
 
-def pick_rule(probabilities: FloatArray | Float64Array, true: IntArray, costs: Costs) -> Picked:
+def select_rule(probabilities: FloatArray | Float64Array, true: IntArray, costs: Costs) -> SelectedRule:
     """The caution with the least mean cost on validation recordings; 1 unless another is clearly better.
 
     Theory says 1 (see `Rule`) for calibrated probabilities, so that of equally good ones the nearest to 1 is taken.
@@ -170,22 +170,22 @@ def pick_rule(probabilities: FloatArray | Float64Array, true: IntArray, costs: C
     """
     bayes = Rule(costs)
     if not len(true):
-        return Picked(bayes, (), float("nan"), float("nan"), float("nan"), 0)
-    rules = [Rule(costs, caution) for caution in CAUTIONS]
+        return SelectedRule(bayes, (), float("nan"), float("nan"), float("nan"), 0)
+    rules = [Rule(costs, exponent) for exponent in COST_EXPONENTS]
     answers = [rule.decide(probabilities) for rule in rules]
     by_recording = np.stack([costs.of(given, true) for given in answers])
     means = by_recording.mean(axis=1)
     curve = tuple(
-        Point(rule.caution, rule.threshold, float(mean), np.bincount(true[given != true], minlength=costs.labels))
+        RulePoint(rule.exponent, rule.threshold, float(mean), np.bincount(true[given != true], minlength=costs.labels))
         for rule, mean, given in zip(rules, means, answers, strict=True)
     )
-    one = CAUTIONS.index(1.0)
-    best = min(np.flatnonzero(means <= means.min() * (1 + ROUNDING)), key=lambda place: abs(CAUTIONS[place] - 1))
+    one = COST_EXPONENTS.index(1.0)
+    best = min(np.flatnonzero(means <= means.min() * (1 + ROUNDING)), key=lambda place: abs(COST_EXPONENTS[place] - 1))
     worst = _worst_case(costs, answers[best], answers[one])
     gain = np.append(by_recording[one] - by_recording[best], -worst)
     chosen = int(best) if _clearly_above_zero(gain) else one
     most_probable = mean_cost(costs, probabilities.argmax(axis=1), true).mean
-    return Picked(rules[chosen], curve, most_probable, float(means[one]), float(means[chosen]), len(true))
+    return SelectedRule(rules[chosen], curve, most_probable, float(means[one]), float(means[chosen]), len(true))
 
 
 def _worst_case(costs: Costs, given: IntArray, instead_of: IntArray) -> float:

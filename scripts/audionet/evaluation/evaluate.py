@@ -11,10 +11,15 @@ import numpy as np
 
 from audionet.classifier.decision import Costs, Rule
 from audionet.errors import ModelError
-from audionet.evaluation.batch_inference import LENGTHS, Heard, ask, listen
+from audionet.evaluation.batch_inference import (
+    DURATIONS_IN_CHUNKS,
+    HeldOutPredictions,
+    predict_and_report,
+    predict_held_out,
+)
 from audionet.evaluation.config import EvaluateConfig
-from audionet.evaluation.costs import Picked, parse_costs, pick_rule
-from audionet.evaluation.recordings import part_of_split
+from audionet.evaluation.costs import SelectedRule, parse_costs, select_rule
+from audionet.evaluation.recordings import recordings_of_set
 from audionet.inference.predictor import Predictor
 from audionet.metrics.accuracy import Accuracy, accuracy
 from audionet.metrics.classification import Reliability, reliability
@@ -22,7 +27,7 @@ from audionet.metrics.detection import Detection, detection, trials
 from audionet.utils.arrays import FloatArray, IntArray
 from audionet.utils.console import warn
 from audionet.utils.files import read_json, write_json
-from audionet.utils.text import printable
+from audionet.utils.text import escape
 
 
 @dataclass(frozen=True)
@@ -51,7 +56,7 @@ class Evaluation:
     """
 
     labels: list[str]
-    heard: Heard
+    heard: HeldOutPredictions
     true: IntArray
     given: IntArray
     most_probable: IntArray
@@ -62,7 +67,7 @@ class Evaluation:
     scores: FloatArray
     unknown_scores: FloatArray
     rule: Rule
-    picked: Picked | None
+    picked: SelectedRule | None
 
     def detection(self, label: int | None = None) -> Detection | None:
         """The verification view of one label, or of every recording held against every label."""
@@ -88,7 +93,7 @@ class Evaluation:
     def lengths(self) -> list[tuple[str, Accuracy]]:
         """Accuracy on clips of so many chunks, and on whole recordings."""
         points = []
-        for length in LENGTHS:
+        for length in DURATIONS_IN_CHUNKS:
             clips = [one.by_length[length] for one in self.heard.recordings]
             right = [given == true for given, true in zip(clips, self.true, strict=True)]
             groups = [place for place, clip in enumerate(clips) for _ in clip]
@@ -127,7 +132,7 @@ def evaluate(predictor: Predictor, config: EvaluateConfig) -> Evaluation:
     elif config.cost:
         picked = _pick(predictor, config, parse_costs(config.cost, labels), number)
         rule = picked.rule
-    heard = listen(predictor, config)
+    heard = predict_held_out(predictor, config)
     true = np.array([number[one.recorded.label] for one in heard.recordings], np.int64)
     probabilities, uncalibrated, scores = (
         _stacked([getattr(one, name) for one in heard.recordings], len(labels))
@@ -154,16 +159,16 @@ def evaluate(predictor: Predictor, config: EvaluateConfig) -> Evaluation:
     )
 
 
-def _pick(predictor: Predictor, config: EvaluateConfig, costs: Costs, number: dict[str, int]) -> Picked:
+def _pick(predictor: Predictor, config: EvaluateConfig, costs: Costs, number: dict[str, int]) -> SelectedRule:
     """The rule under which mistakes cost least on the validation recordings."""
-    judged, _ = ask(predictor, config, part_of_split(predictor, config, "validation"))
+    judged, _ = predict_and_report(predictor, config, recordings_of_set(predictor, config, "validation"))
     known = [one for one in judged if one.recorded.label in number]
     present = {number[one.recorded.label] for one in known}
     concerned = dict.fromkeys(place for cost in costs.exceptions for place in (cost.true, cost.predicted))
     if missing := [predictor.labels[place] for place in concerned if place not in present]:
-        warn(f"no validation recording is of {', '.join(map(printable, missing))}: the rule rests on theory there")
+        warn(f"no validation recording is of {', '.join(map(escape, missing))}: the rule rests on theory there")
     true = np.array([number[one.recorded.label] for one in known], np.int64)
-    return pick_rule(_stacked([one.probabilities for one in known], len(number)), true, costs)
+    return select_rule(_stacked([one.probabilities for one in known], len(number)), true, costs)
 
 
 def store_rule(predictor: Predictor, rule: Rule) -> None:
@@ -176,7 +181,7 @@ def store_rule(predictor: Predictor, rule: Rule) -> None:
     """
     card = read_json(predictor.card_path, ModelError, "run retrain.py again")
     if any(card.get(name) != predictor.card[name] for name in ("graph_sha256", "arrays_sha256")):
-        raise ModelError(f"{printable(predictor.card_path)}: was trained again meanwhile: run evaluate.py again")
+        raise ModelError(f"{escape(predictor.card_path)}: was trained again meanwhile: run evaluate.py again")
     stored = rule.as_json(predictor.labels) if rule.costs.exceptions else None
     write_json(predictor.card_path, card | {"decision": stored})
 

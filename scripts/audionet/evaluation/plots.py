@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from audionet.evaluation.costs import Picked, Point
+from audionet.evaluation.costs import RulePoint, SelectedRule
 from audionet.metrics.accuracy import Accuracy
 from audionet.metrics.classification import Reliability
 from audionet.metrics.detection import Detection
 from audionet.utils.arrays import AnyFloatArray
 from audionet.utils.plots import png
-from audionet.utils.text import count, printable
+from audionet.utils.text import escape, pluralise
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -113,7 +113,7 @@ def reliability_plot(before: Reliability, after: Reliability | None = None) -> b
         if found is None:
             continue
         error = f"expected calibration error {found.error:.1%}, " if found.n else ""
-        label = f"{name} calibration: {error}{count(found.n, 'recording')}"
+        label = f"{name} calibration: {error}{pluralise(found.n, 'recording')}"
         filled = found.counts > 0
         above.plot(
             found.confidence[filled],
@@ -138,7 +138,7 @@ def reliability_plot(before: Reliability, after: Reliability | None = None) -> b
     return png(figure)
 
 
-def length_plot(points: Sequence[tuple[str, Accuracy]]) -> bytes:
+def duration_plot(points: Sequence[tuple[str, Accuracy]]) -> bytes:
     """Accuracy with its 95 % interval over how much was heard, as a PNG.
 
     Parameters
@@ -202,7 +202,7 @@ def openset_plot(known: AnyFloatArray, unknown: AnyFloatArray, threshold: float 
         (unknown, "unknown", "none", _RED, "////"),
     ):
         counts, _ = np.histogram(scores, edges)
-        label = f"{name}: {count(len(scores), 'recording')}"
+        label = f"{name}: {pluralise(len(scores), 'recording')}"
         if threshold is not None:
             label += f", {int((scores < threshold).sum())} below the threshold"
         shares = counts / max(len(scores), 1)
@@ -275,7 +275,7 @@ def _add_key(axes: Axes, curves: Curves) -> None:
 def _headline(pooled: Detection | None, area: bool) -> str:
     if pooled is None:
         return ""
-    more = f"area {pooled.area:.4f}" if area else f"least cost {pooled.least_cost():.3f} (1 % targets)"
+    more = f"area {pooled.area:.4f}" if area else f"least cost {pooled.min_dcf():.3f} (1 % targets)"
     counted = f"{pooled.targets} target and {pooled.nontargets} nontarget trials"
     return f": equal error rate {pooled.equal_error_rate:.2%}, {more}\n{counted}"
 
@@ -288,11 +288,11 @@ def _inside(rates: NDArray[np.float64], trials: int) -> NDArray[np.float64]:
 
 
 def _short(name: str) -> str:
-    text = printable(name)
+    text = escape(name)
     return text if len(text) <= _LONGEST_NAME else text[: _LONGEST_NAME - 1] + "…"
 
 
-def cost_plot(picked: Picked, labels: Sequence[str]) -> bytes:
+def cost_plot(picked: SelectedRule, labels: Sequence[str]) -> bytes:
     """Mean cost of a validation recording by caution, as a PNG; of two labels with the thresholds below.
 
     By caution, two labels' thresholds are evenly spaced in log-odds: those of dear mistakes do not crowd at 1.
@@ -302,34 +302,34 @@ def cost_plot(picked: Picked, labels: Sequence[str]) -> bytes:
     figure = Figure(figsize=(6.4, 3.8), layout="constrained")
     axes = figure.subplots()
     if picked.curve:
-        cautions = [point.caution for point in picked.curve]
+        cautions = [point.exponent for point in picked.curve]
         axes.plot(cautions, [point.mean_cost for point in picked.curve], ".-", color="#888888", linewidth=1.4)
         # A line, because where a mistake costs nothing no caution answers the most probable label.
         name = f"most probable label: {picked.most_probable:.3g}"
         axes.axhline(picked.most_probable, color="#444444", linestyle=":", linewidth=1, label=name)
-        for name, caution, cost, marker, colour, side in (
+        for name, exponent, cost, marker, colour, side in (
             ("Bayes' decision rule", 1.0, picked.bayes, "D", "#2b6ca3", 7),
-            ("chosen", picked.rule.caution, picked.chosen, "o", "#c23b22", 12),
+            ("chosen", picked.rule.exponent, picked.chosen, "o", "#c23b22", 12),
         ):
             style: dict[str, Any] = {"color": colour, "markersize": side, "fillstyle": "none", "clip_on": False}
-            axes.plot(caution, cost, marker, label=f"{name}: {cost:.3g}", **style)
+            axes.plot(exponent, cost, marker, label=f"{name}: {cost:.3g}", **style)
         axes.set_xticks(cautions[::10], [_tick(point) for point in picked.curve[::10]])
         axes.legend(frameon=False, fontsize=8)
     axes.set_ylim(bottom=0)
     two = picked.rule.threshold is not None
-    named = f"caution, and the probability from which on {printable(labels[1])[:40]} is answered" if two else "caution"
+    named = f"caution, and the probability from which on {escape(labels[1])[:40]} is answered" if two else "caution"
     # A label may hold dollar signs, which matplotlib would take for mathematics.
     axes.set_xlabel(named, parse_math=False)
     axes.set_ylabel("mean cost of a recording")
-    axes.set_title(count(picked.recordings, "validation recording"), loc="left", fontsize=10)
+    axes.set_title(pluralise(picked.recordings, "validation recording"), loc="left", fontsize=10)
     axes.spines[["top", "right"]].set_visible(False)
     return png(figure)
 
 
-def _tick(point: Point) -> str:
+def _tick(point: RulePoint) -> str:
     """A point's caution, and below it its threshold, with as many decimals as tell it from 0 and 1."""
     if point.threshold is None:
-        return f"{point.caution:g}"
+        return f"{point.exponent:g}"
     apart = min(point.threshold, 1 - point.threshold)
     decimals = -math.floor(math.log10(apart)) if apart else 0
-    return f"{point.caution:g}\n{point.threshold:.{decimals}f}"
+    return f"{point.exponent:g}\n{point.threshold:.{decimals}f}"

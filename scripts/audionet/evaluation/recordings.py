@@ -17,10 +17,10 @@ from audionet.evaluation.config import EvaluateConfig
 from audionet.inference.clip import IMAGE_SUFFIXES
 from audionet.inference.predictor import Predictor
 from audionet.utils.files import walk
-from audionet.utils.text import printable
+from audionet.utils.text import escape
 
 
-def held_out(predictor: Predictor, config: EvaluateConfig) -> tuple[str, list[Recorded]]:
+def held_out_recordings(predictor: Predictor, config: EvaluateConfig) -> tuple[str, list[HeldOutRecording]]:
     """The recordings to evaluate on, and where they come from: a folder of labels, or the test part of the split.
 
     Raises
@@ -29,25 +29,25 @@ def held_out(predictor: Predictor, config: EvaluateConfig) -> tuple[str, list[Re
         If there are none.
     """
     if config.test_dir is not None:
-        found = recordings_below(config.test_dir, _step_seconds(predictor))
-        source = printable(config.test_dir)
+        found = find_test_recordings(config.test_dir, _step_seconds(predictor))
+        source = escape(config.test_dir)
         remedy = "give it one folder of recordings per label"
     else:
-        found = part_of_split(predictor, config, "testing")
-        source = f"the test part of {printable(config.image_dir)}"
+        found = recordings_of_set(predictor, config, "testing")
+        source = f"the test part of {escape(config.image_dir)}"
         remedy = "train with --testing_percentage above 0, or name a folder of other recordings with --test_dir"
     if not found:
         raise DatasetError(f"{source} holds no recordings: {remedy}")
     return source, found
 
 
-def part_of_split(predictor: Predictor, config: EvaluateConfig, name: str) -> list[Recorded]:
+def recordings_of_set(predictor: Predictor, config: EvaluateConfig, name: str) -> list[HeldOutRecording]:
     """One set of the split that the model was trained with, from the images that it was made of."""
     training = predictor.card["training"]
     images: list[ChunkImage] = find_images(config.image_dir)
     apart = predictor.spectrogram.apart if predictor.spectrogram else 2
     split = split_images(images, training["validation_percentage"], training["testing_percentage"], apart)
-    return recordings_of(split.sets[name], _step_seconds(predictor))
+    return group_by_recording(split.sets[name], _step_seconds(predictor))
 
 
 def _step_seconds(predictor: Predictor) -> float:
@@ -56,7 +56,7 @@ def _step_seconds(predictor: Predictor) -> float:
 
 
 @dataclass(frozen=True)
-class Recorded:
+class HeldOutRecording:
     """A held-out recording: one file of sound, or its chunks or their images.
 
     Attributes
@@ -73,7 +73,7 @@ class Recorded:
     starts: tuple[float, ...] = ()
 
 
-def recordings_below(folder: Path, step_seconds: float) -> list[Recorded]:
+def find_test_recordings(folder: Path, step_seconds: float) -> list[HeldOutRecording]:
     """Every recording in a folder of labels, be it whole, or in chunks or images as data_maker.py writes them.
 
     Raises
@@ -81,27 +81,27 @@ def recordings_below(folder: Path, step_seconds: float) -> list[Recorded]:
     DatasetError
         If the folder does not exist.
     """
-    found: list[Recorded] = []
+    found: list[HeldOutRecording] = []
     for label in label_folders(folder):
         chunks = []
         for inside, path in walk(folder / label):
             suffix, stem = path.suffix.lower(), os.path.splitext(inside)[0]
             if suffix in IMAGE_SUFFIXES or (suffix in AUDIO_SUFFIXES and is_chunk_name(stem)):
-                name, index, variant = parse_chunk_name(stem)
-                if not variant:
+                name, index, copy = parse_chunk_name(stem)
+                if not copy:
                     chunks.append(ChunkImage(label, name, index, path.parent, path.name))
             elif suffix in AUDIO_SUFFIXES:
-                found.append(Recorded(label, inside, (path,)))
-        found += recordings_of(chunks, step_seconds)
+                found.append(HeldOutRecording(label, inside, (path,)))
+        found += group_by_recording(chunks, step_seconds)
     return found
 
 
-def recordings_of(images: Sequence[ChunkImage], step_seconds: float) -> list[Recorded]:
+def group_by_recording(images: Sequence[ChunkImage], step_seconds: float) -> list[HeldOutRecording]:
     """Images, gathered by recording."""
     ordered = sorted(images, key=lambda p: (p.label, p.recording, p.index))
     recordings = []
     for (label, name), group in groupby(ordered, key=lambda p: (p.label, p.recording)):
         chunks = list(group)
         starts = tuple(chunk.index * step_seconds for chunk in chunks)
-        recordings.append(Recorded(label, name, tuple(chunk.path for chunk in chunks), starts))
+        recordings.append(HeldOutRecording(label, name, tuple(chunk.path for chunk in chunks), starts))
     return recordings

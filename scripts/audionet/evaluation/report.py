@@ -12,17 +12,17 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from audionet.classifier.open_set import STRETCH_CHUNKS
+from audionet.classifier.open_set import SEGMENT_CHUNKS
 from audionet.evaluation.batch_inference import image_at
 from audionet.evaluation.evaluate import Evaluation
-from audionet.evaluation.plots import cost_plot, det_plot, length_plot, openset_plot, reliability_plot, roc_plot
-from audionet.evaluation.summary import known_and_unknown
+from audionet.evaluation.plots import cost_plot, det_plot, duration_plot, openset_plot, reliability_plot, roc_plot
+from audionet.evaluation.summary import open_set_scores
 from audionet.metrics.accuracy import accuracy
 from audionet.metrics.detection import Detection
 from audionet.utils.arrays import IntArray
 from audionet.utils.files import make_folder, write_bytes, write_json
 from audionet.utils.plots import DPI, confusion_plot
-from audionet.utils.text import printable
+from audionet.utils.text import escape
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -132,8 +132,8 @@ def draw(found: Evaluation, content: dict[str, Any], predictor: Predictor) -> di
         plots |= {"roc.png": roc_plot(curves, pooled), "det.png": det_plot(curves, pooled)}
     if len(found.true):
         plots["reliability.png"] = reliability_plot(found.reliability(calibrated=False), found.reliability(True))
-        plots["length.png"] = length_plot(found.lengths())
-    known, unknown, _ = known_and_unknown(found, predictor)
+        plots["length.png"] = duration_plot(found.lengths())
+    known, unknown, _ = open_set_scores(found, predictor)
     if len(known) or len(unknown):
         plots["openset.png"] = openset_plot(known, unknown, predictor.threshold)
     if content["costs"]:
@@ -174,7 +174,7 @@ def page(found: Evaluation, content: dict[str, Any], predictor: Predictor, plots
             detected=_detected(content),
             trials=(len(found.true) + len(found.unknown_scores)) * len(found.labels),
             most_curves=_MOST_CURVES,
-            stretch_chunks=STRETCH_CHUNKS,
+            stretch_chunks=SEGMENT_CHUNKS,
             open_set_card=predictor.card["open_set"],
             rule_costs=_some(content["costs"]["rule"]["costs"], _MOST_FILES) if content["costs"] else None,
             label_names=found.labels,
@@ -209,7 +209,7 @@ def _environment() -> Environment:
 def _inserted(value: Any) -> Any:
     """A value as it goes onto the page, where it is then escaped."""
     if isinstance(value, str) and not hasattr(value, "__html__") and not value.isprintable():
-        return printable(value)
+        return escape(value)
     return value
 
 

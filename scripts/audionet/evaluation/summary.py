@@ -9,14 +9,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from audionet.evaluation.batch_inference import Judged
+from audionet.evaluation.batch_inference import RecordingPrediction
 from audionet.evaluation.config import EvaluateConfig
 from audionet.evaluation.costs import mean_cost
 from audionet.evaluation.evaluate import Evaluation
 from audionet.inference.predictor import Predictor
 from audionet.metrics.accuracy import Accuracy, accuracy
 from audionet.metrics.bootstrap import bootstrap, bootstrap_ratio
-from audionet.metrics.classification import Reliability, label_scores, top_k
+from audionet.metrics.classification import Reliability, class_scores, top_k
 from audionet.metrics.detection import Detection, detection
 from audionet.utils.arrays import FloatArray, IntArray
 
@@ -25,7 +25,7 @@ _LEFT_OUT = "labels left out at training"
 _LEFT_OUT_HEARD = f"{_LEFT_OUT}, too favourable: this network had heard them"
 
 
-def as_json(found: Evaluation, predictor: Predictor, config: EvaluateConfig) -> dict[str, Any]:
+def summarise(found: Evaluation, predictor: Predictor, config: EvaluateConfig) -> dict[str, Any]:
     """What report.json says: every number with the number of recordings, or chunks, that it was counted on."""
     card, heard = predictor.card, found.heard
     return {
@@ -86,7 +86,7 @@ def as_json(found: Evaluation, predictor: Predictor, config: EvaluateConfig) -> 
     }
 
 
-def known_and_unknown(found: Evaluation, predictor: Predictor) -> tuple[FloatArray, FloatArray, bool]:
+def open_set_scores(found: Evaluation, predictor: Predictor) -> tuple[FloatArray, FloatArray, bool]:
     """Best scores of known and unknown voices, and whether the unknown ones are labels left out at training."""
     known = found.scores.max(axis=1, initial=-2)
     if len(found.unknown_scores):
@@ -112,7 +112,7 @@ def _chunks(given: Sequence[IntArray], true: IntArray) -> dict[str, Any]:
     return {**_accurate(share), "bootstrap": [_finite(low), _finite(high)]}
 
 
-def _baseline(recordings: Sequence[Judged], true: IntArray) -> dict[str, Any] | None:
+def _baseline(recordings: Sequence[RecordingPrediction], true: IntArray) -> dict[str, Any] | None:
     answers = [one.baseline for one in recordings if one.baseline is not None]
     if not answers or len(answers) < len(recordings):
         return None
@@ -152,7 +152,7 @@ def _confusion(found: Evaluation) -> dict[str, Any]:
 
 
 def _labels(found: Evaluation) -> dict[str, Any]:
-    scores = label_scores(found.true, found.given, len(found.labels))
+    scores = class_scores(found.true, found.given, len(found.labels))
     answered = np.bincount(found.given, minlength=len(found.labels))
     columns = (scores.precision, scores.recall, scores.f1, scores.support, answered)
     return {
@@ -180,7 +180,7 @@ def _detected(found: Detection | None) -> dict[str, Any] | None:
         return None
     return {
         "equal_error_rate": found.equal_error_rate,
-        "min_dcf": found.least_cost(),
+        "min_dcf": found.min_dcf(),
         "area": found.area,
         "targets": found.targets,
         "nontargets": found.nontargets,
@@ -202,7 +202,7 @@ def _reliable(found: Reliability) -> dict[str, Any]:
 
 
 def _open_set(found: Evaluation, predictor: Predictor) -> dict[str, Any]:
-    known, unknown, left_out = known_and_unknown(found, predictor)
+    known, unknown, left_out = open_set_scores(found, predictor)
     area = detection(np.concatenate([known, unknown]), np.arange(len(known) + len(unknown)) < len(known))
     accepted = None if predictor.threshold is None else int((unknown >= predictor.threshold).sum())
     refused = None if predictor.threshold is None else int((known < predictor.threshold).sum())

@@ -16,7 +16,7 @@ from audionet.classifier.head import Head, Layer
 from audionet.utils.arrays import FloatArray
 
 
-def join(backbone: Backbone, head: Head, output_name: str, space: Layer) -> bytes:
+def join_head(backbone: Backbone, head: Head, output_name: str, space: Layer) -> bytes:
     """Append the head, and the layer that voices are compared by, to the backbone's graph.
 
     The converted backbone's flatbuffer is edited, not converted again: that takes a tenth of a second where a
@@ -98,7 +98,7 @@ def join(backbone: Backbone, head: Head, output_name: str, space: Layer) -> byte
     return bytes(builder.Output())
 
 
-def answers(path: Path, images: Sequence[ImageFeatures], statistics: str | None) -> FloatArray:
+def predict(path: Path, images: Sequence[ImageFeatures], statistics: str | None) -> FloatArray:
     """What an exported model says of images.
 
     Parameters

@@ -12,22 +12,22 @@ import numpy as np
 
 from audionet._paths import arrays_path, enrolled_path, lite_path
 from audionet.audio.network_input import image_features
-from audionet.backbones.registry import description
-from audionet.classifier.calibration import tempered
-from audionet.classifier.model_files import MODEL_FORMAT, ModelArrays, card_beside, short_keys, thinned, write_arrays
-from audionet.classifier.open_set import needed_for
+from audionet.backbones.registry import describe
+from audionet.classifier.calibration import apply_temperature
+from audionet.classifier.model_files import MODEL_FORMAT, ModelArrays, read_card, short_keys, thin_scores, write_arrays
+from audionet.classifier.open_set import segments_needed
 from audionet.data.dataset import read_augmentation, recordings_in
 from audionet.data.split import SETS
 from audionet.errors import ModelError
-from audionet.export.litert import answers as lite_answers
-from audionet.export.litert import join
-from audionet.export.tf_formats import answers, write_model
+from audionet.export.litert import join_head
+from audionet.export.litert import predict as lite_answers
+from audionet.export.tf_formats import predict, write_model
 from audionet.training.config import RetrainConfig
 from audionet.training.results import Trained
 from audionet.training.tensorboard_log import add_image, add_projector
 from audionet.utils.arrays import FloatArray, evenly
 from audionet.utils.console import warn
-from audionet.utils.files import atomic_path, content_hash, only_run_in, sha256, write_bytes, write_json
+from audionet.utils.files import atomic_path, content_hash, exclusive_lock, sha256, write_bytes, write_json
 from audionet.utils.plots import confusion_plot, curves_plot
 
 _SAMPLES = 16
@@ -49,7 +49,7 @@ def publish(trained: Trained, config: RetrainConfig) -> None:
     OSError
         If a file cannot be written.
     """
-    with only_run_in(config.checkpoint_dir, wait=True):
+    with exclusive_lock(config.checkpoint_dir, wait=True):
         _publish(trained, config)
     for path in trained.leftovers:
         path.unlink(missing_ok=True)
@@ -63,9 +63,9 @@ def _publish(trained: Trained, config: RetrainConfig) -> None:
     jpgs = [trained.points[i].path.read_bytes() for i in samples]
     images = [image_features(jpg, trained.backbone.input_size) for jpg in jpgs]
     exports: dict[str, dict[str, Any]] = {}
-    before = card_beside(graph)
+    before = read_card(graph)
     with atomic_path(lite_path(graph)) as temporary:
-        temporary.write_bytes(join(trained.backbone, trained.head, name, trained.open_set.comparison.space))
+        temporary.write_bytes(join_head(trained.backbone, trained.head, name, trained.open_set.comparison.space))
         found = lite_answers(temporary, images, trained.backbone.statistics)
         exact = trained.data.bottlenecks.engine == "LiteRT"
         difference = _difference(found, expected, temperature, _TOLERANCE if exact else _TOLERANCE_IN_FLOAT)
@@ -73,7 +73,7 @@ def _publish(trained: Trained, config: RetrainConfig) -> None:
         if suffix != ".tflite":
             with atomic_path(graph) as other:
                 write_model(other, suffix, trained.backbone, trained.head, name)
-                given = answers(other, suffix, name, jpgs, images, trained.backbone)
+                given = predict(other, suffix, name, jpgs, images, trained.backbone)
                 apart = _difference(given, expected, temperature, _TOLERANCE_IN_FLOAT)
                 exports[graph.name] = {"sha256": content_hash(other), "difference": apart}
     for other_name, export in before.get("exports", {}).items():
@@ -111,7 +111,7 @@ def summarise(trained: Trained) -> list[Path]:
 
 def _difference(found: FloatArray, expected: FloatArray, temperature: float, tolerance: float) -> float:
     # Before calibration, which makes small differences large where it makes answers surer.
-    found, expected = (tempered(answers, 1 / temperature) for answers in (found, expected))
+    found, expected = (apply_temperature(predict, 1 / temperature) for predict in (found, expected))
     difference = float(np.abs(found - expected).max())
     if not difference <= tolerance:
         raise ModelError(
@@ -136,9 +136,9 @@ def _arrays(trained: Trained) -> ModelArrays:
     heard = [of[name] for of in (data.rows, data.background) for name in SETS[:2]]
     return ModelArrays(
         found.comparison.voices,
-        nobody if found.trials is None else thinned(found.trials.unknown),
-        nobody if found.trials is None else thinned(found.trials.impostors),
-        thinned(found.known),
+        nobody if found.trials is None else thin_scores(found.trials.unknown),
+        nobody if found.trials is None else thin_scores(found.trials.impostors),
+        thin_scores(found.known),
         np.sort(short_keys(data.bottlenecks.keys[np.concatenate(heard)])),
         trained.baseline,
     )
@@ -152,13 +152,13 @@ def _open_set(trained: Trained) -> dict[str, Any]:
         "threshold": found.threshold,
         "asked_rate": found.rate,
         "stretches_left_out": 0 if found.trials is None else len(found.trials.unknown),
-        "stretches_needed": needed_for(found.trials, found.rate) if found.trials and found.rate else None,
+        "stretches_needed": segments_needed(found.trials, found.rate) if found.trials and found.rate else None,
         "area_under_curve": found.area,
         "known": {"refused": refused, "stretches": len(found.known)},
         "background_recordings": recordings_in(
             data.bottlenecks.images[i] for rows in data.background.values() for i in rows
         ),
-        "network_had_heard_those_left_out": trained.heard_those_left_out,
+        "network_had_heard_those_left_out": trained.trained_on_left_out,
     }
 
 
@@ -177,10 +177,10 @@ def _card(
         "labels": data.labels,
         "picture": None if data.spectrogram is None else dataclasses.asdict(data.spectrogram),
         "augmentation": read_augmentation(config.image_dir),
-        "backbone": description(trained.backbone),
+        "backbone": describe(trained.backbone),
         "split": {
             "by": "recording",
-            "heard_in_training": data.split.heard_in_training,
+            "heard_in_training": data.split.seen_in_training,
             **{
                 name: {"chunks": len(images), "recordings": recordings_in(images)}
                 for name, images in data.split.sets.items()

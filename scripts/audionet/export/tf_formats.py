@@ -20,7 +20,7 @@ from audionet.classifier.head import Head
 from audionet.errors import ModelError
 from audionet.training.config import RetrainConfig
 from audionet.training.head_training import put_head
-from audionet.training.networks import topped
+from audionet.training.networks import add_head
 from audionet.utils.arrays import FloatArray
 from audionet.utils.console import native_stderr_muted
 
@@ -80,7 +80,7 @@ def _write_keras(path: Path, backbone: Backbone, head: Head, output_name: str) -
             f"{backbone.name} is a SavedModel, which a .keras file cannot hold: name a .tflite or .pb file, or a folder"
         )
     config = RetrainConfig(head=head.kind, hidden_units=1 if head.hidden is None else len(head.hidden.biases))
-    built = topped(features, head.offset, head.scale, len(head.last.biases), backbone.statistics, config)
+    built = add_head(features, head.offset, head.scale, len(head.last.biases), backbone.statistics, config)
     model = built.network.model
     put_head(head, model)
     named = path.with_name(path.name + ".keras")  # Keras goes by the ending
@@ -88,7 +88,7 @@ def _write_keras(path: Path, backbone: Backbone, head: Head, output_name: str) -
     shutil.move(named, path)
 
 
-def answers(
+def predict(
     path: Path,
     suffix: str,
     output_name: str,

@@ -79,15 +79,15 @@ class Clip:
         return jpg
 
 
-def look_through(
-    images: Iterable[tuple[float, bytes | None]], look: Callable[[float, bytes], Item]
+def process_images(
+    images: Iterable[tuple[float, bytes | None]], function: Callable[[float, bytes], Item]
 ) -> tuple[list[Item], str | None]:
     """Look at each image that is not silent, up to where the recording is damaged.
 
     Returns
     -------
     list
-        What `look` returned.
+        What `function` returned.
     str or None
         What is wrong with the recording.
 
@@ -100,7 +100,7 @@ def look_through(
     try:
         for start, jpg in images:
             if jpg is not None:
-                found.append(look(start, jpg))
+                found.append(function(start, jpg))
     except RecordingError as error:
         if not found:
             raise

@@ -16,15 +16,17 @@ from audionet.errors import RecordingError, UsageError
 from audionet.inference.clip import IMAGE_SUFFIXES, Clip
 from audionet.inference.predictor import ChunkAnswer, Predictor
 from audionet.inference.segmentation import Segment, Window, segments
-from audionet.inference.timeline_files import CSV_HEADER, csv_line, rttm_line, timeline_plot
+from audionet.inference.timeline_files import CSV_HEADER, segment_to_csv, segment_to_rttm, timeline_plot
 from audionet.utils.arrays import FloatArray
+from audionet.utils.console import warn
+from audionet.utils.extras import is_installed, missing_extra
 from audionet.utils.files import atomic_path, make_folder, write_bytes
 
-STEPS_A_CHUNK = 3
+WINDOWS_PER_CHUNK = 3
 
 
 @dataclass(frozen=True)
-class Timeline:
+class Diarization:
     """Who speaks when in a recording.
 
     Attributes
@@ -33,7 +35,7 @@ class Timeline:
         The recording's length.
     segments : list of Segment
     files : list of Path
-        CSV, RTTM and PNG.
+        CSV, RTTM and, where matplotlib is installed, PNG.
     remark : str or None
         What was wrong with the recording, where part of it could be judged.
     """
@@ -44,7 +46,7 @@ class Timeline:
     remark: str | None
 
 
-def track(predictor: Predictor, path: Path, step: float | None, folder: Path, name: str) -> Timeline:
+def diarize(predictor: Predictor, path: Path, step: float | None, folder: Path, name: str) -> Diarization:
     """Slide the model's chunk over a recording, and write the segments as they are found.
 
     Parameters
@@ -72,7 +74,7 @@ def track(predictor: Predictor, path: Path, step: float | None, folder: Path, na
     if spectrogram is None:
         raise RecordingError("cannot be followed: this model was trained on images of unknown making")
     length = spectrogram.chunk_seconds
-    step = step or length / STEPS_A_CHUNK
+    step = step or length / WINDOWS_PER_CHUNK
     if not 0.0499 * length <= step <= length:
         raise UsageError(
             f"--timeline_step is {step:g}: with this model it must be {length / 20:g} to {length:g} seconds"
@@ -91,13 +93,16 @@ def track(predictor: Predictor, path: Path, step: float | None, folder: Path, na
             listening, predictor.names, length, step, lambda: clip.seconds or 0.0, predictor.threshold
         ):
             found.append(segment)
-            table.write(csv_line(segment) + "\r\n")
-            turns.write(rttm_line(segment, path.name) + "\n")
+            table.write(segment_to_csv(segment) + "\r\n")
+            turns.write(segment_to_rttm(segment, path.name) + "\n")
         if not listening.heard:
             raise listening.damage or RecordingError(SILENT)
     seconds = clip.seconds or 0.0
-    write_bytes(files[2], timeline_plot(found, seconds, path.name))
-    return Timeline(seconds, found, files, None if listening.damage is None else str(listening.damage))
+    if is_installed("matplotlib"):
+        write_bytes(files[2], timeline_plot(found, seconds, path.name))
+    else:
+        warn(f"{files.pop().name} is left out: {missing_extra('matplotlib', 'train')}")
+    return Diarization(seconds, found, files, None if listening.damage is None else str(listening.damage))
 
 
 class _Listening:
@@ -118,11 +123,13 @@ class _Listening:
             self.damage = error
 
     def _window(self, start: float, jpg: bytes) -> Window:
-        look = self._predictor.look(jpg)
-        return window_of(self._predictor, self._predictor.chunk_answer(start, look.probabilities, look.embedding))
+        output = self._predictor.predict_image(jpg)
+        return window_from_chunk(
+            self._predictor, self._predictor.chunk_answer(start, output.probabilities, output.embedding)
+        )
 
 
-def window_of(predictor: Predictor, chunk: ChunkAnswer) -> Window:
+def window_from_chunk(predictor: Predictor, chunk: ChunkAnswer) -> Window:
     """A chunk's answer as one place of a sliding window; an enrolled voice that is the nearest has all probability."""
     nearest = int(chunk.scores.argmax())
     probabilities: FloatArray = np.zeros(len(chunk.scores), np.float32)

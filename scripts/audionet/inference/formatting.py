@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from audionet.inference.diarization import Timeline
+from audionet.inference.diarization import Diarization
 from audionet.inference.predictor import Answer, Decision, Predictor
 from audionet.inference.segmentation import Segment
-from audionet.inference.timeline_files import text_line
+from audionet.inference.timeline_files import format_segment
 from audionet.inference.verification import Verification
-from audionet.utils.text import count, printable
+from audionet.utils.text import escape, pluralise
 
 
 def answer_json(path: Path, answer: Answer, predictor: Predictor, top_k: int, per_chunk: bool) -> dict[str, Any]:
@@ -50,8 +50,10 @@ def decision_json(decision: Decision, predictor: Predictor) -> dict[str, Any]:
 
 def answer_text(path: Path, answer: Answer, predictor: Predictor, top_k: int, per_chunk: bool) -> str:
     """The decision, where it is not simply the most probable label, and the labels."""
-    length = "an image" if answer.seconds is None else f"{answer.seconds:.1f} s, {count(len(answer.chunks), 'chunk')}"
-    lines = [f"{printable(path)} ({length})"]
+    length = (
+        "an image" if answer.seconds is None else f"{answer.seconds:.1f} s, {pluralise(len(answer.chunks), 'chunk')}"
+    )
+    lines = [f"{escape(path)} ({length})"]
     if answer.remark:
         lines.append(f"  only in part: {answer.remark}")
     ranked = predictor.ranked(answer.probabilities, top_k)
@@ -61,20 +63,20 @@ def answer_text(path: Path, answer: Answer, predictor: Predictor, top_k: int, pe
         lines.append(f"  unknown  (likeness {decision.score:.2f}, known voices have {predictor.threshold:.2f} or more)")
         unless = " if it were one of these"
     elif decision.enrolled:
-        lines.append(f"  {printable(decision.label)}  (enrolled, likeness {decision.score:.2f})")
+        lines.append(f"  {escape(decision.label)}  (enrolled, likeness {decision.score:.2f})")
         unless = " of those trained on"
     elif decision.label != predictor.ranked(answer.probabilities, 1)[0]["label"]:
-        lines.append(f"  {printable(decision.label)}  (the least expected cost)")
+        lines.append(f"  {escape(decision.label)}  (the least expected cost)")
     for entry in ranked:
-        lines.append(f"  {entry['probability']:7.2%}  {printable(entry['label'])}{unless}")
+        lines.append(f"  {entry['probability']:7.2%}  {escape(entry['label'])}{unless}")
         unless = ""
     if per_chunk:
         for chunk in answer.chunks:
             best = predictor.ranked(chunk.probabilities, 1)[0]
             given = predictor.decide(chunk.probabilities, chunk.scores).label
-            name = "unknown" if given is None else printable(given)
+            name = "unknown" if given is None else escape(given)
             differs = "" if given == best["label"] else f", taken for {name}"
-            lines.append(f"  at {chunk.start:7.1f} s  {best['probability']:7.2%}  {printable(best['label'])}{differs}")
+            lines.append(f"  at {chunk.start:7.1f} s  {best['probability']:7.2%}  {escape(best['label'])}{differs}")
     return "\n".join(lines)
 
 
@@ -93,12 +95,12 @@ def verification_json(path: Path, name: str, found: Verification) -> dict[str, A
 def verification_text(path: Path, name: str, found: Verification) -> str:
     """The same in one line."""
     return (
-        f"{printable(path)}: {'yes' if found.accepted else 'no'}, {'' if found.accepted else 'not '}{printable(name)} "
+        f"{escape(path)}: {'yes' if found.accepted else 'no'}, {'' if found.accepted else 'not '}{escape(name)} "
         f"(likeness {found.score:.2f}; {found.nearer} of {found.trials} trials with other voices came as near)"
     )
 
 
-def timeline_json(path: Path, timeline: Timeline) -> dict[str, Any]:
+def timeline_json(path: Path, timeline: Diarization) -> dict[str, Any]:
     """Who speaks when."""
     content: dict[str, Any] = {"file": str(path), "seconds": _rounded(timeline.seconds)}
     content["segments"] = list(map(segment_json, timeline.segments))
@@ -119,13 +121,13 @@ def segment_json(segment: Segment) -> dict[str, Any]:
     }
 
 
-def timeline_text(path: Path, timeline: Timeline) -> str:
+def timeline_text(path: Path, timeline: Diarization) -> str:
     """The same, a segment a line."""
-    lines = [f"{printable(path)} ({timeline.seconds:.1f} s, {count(len(timeline.segments), 'segment')})"]
+    lines = [f"{escape(path)} ({timeline.seconds:.1f} s, {pluralise(len(timeline.segments), 'segment')})"]
     if timeline.remark:
         lines.append(f"  only in part: {timeline.remark}")
-    lines += map(text_line, timeline.segments)
-    return "\n".join([*lines, f"  written: {', '.join(map(printable, timeline.files))}"])
+    lines += map(format_segment, timeline.segments)
+    return "\n".join([*lines, f"  written: {', '.join(map(escape, timeline.files))}"])
 
 
 def _rounded(seconds: float | None) -> float | None:

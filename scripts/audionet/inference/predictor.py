@@ -14,17 +14,17 @@ from audionet.audio.network_input import ImageFeatures, image_features, model_in
 from audionet.backbones.litert import Runner
 from audionet.classifier.decision import Costs, Rule
 from audionet.classifier.enrolment import Enrolled, read_enrolled
-from audionet.classifier.model_files import MODEL_FORMAT, is_whole, read_arrays, read_labels
-from audionet.classifier.prototypes import directions
+from audionet.classifier.model_files import MODEL_FORMAT, has_all_fields, read_arrays, read_labels_file
+from audionet.classifier.prototypes import embeddings_of_places
 from audionet.errors import ModelError
-from audionet.inference.clip import Clip, look_through
+from audionet.inference.clip import Clip, process_images
 from audionet.utils.arrays import FloatArray, UInt8Array
 from audionet.utils.files import content_hash, read_json
 from audionet.utils.parallel import available_cores
-from audionet.utils.text import printable
+from audionet.utils.text import escape
 
 
-class Look(NamedTuple):
+class ImageOutput(NamedTuple):
     """What the network makes of one image.
 
     Attributes
@@ -126,26 +126,26 @@ class Predictor:
     ) -> None:
         remedy = "run retrain.py again, or name the right one with --graph"
         if not graph.exists():
-            raise ModelError(f"{printable(graph)} is missing: run retrain.py first, or name a model with --graph")
+            raise ModelError(f"{escape(graph)} is missing: run retrain.py first, or name a model with --graph")
         self.graph = graph
         self.card_path = model_json_path(graph)
         card = read_json(self.card_path, ModelError, f"it belongs beside {graph.name}; {remedy}")
         if card.get("format") != MODEL_FORMAT:
-            raise ModelError(f"{printable(self.card_path)} is not of this version: {remedy}")
+            raise ModelError(f"{escape(self.card_path)} is not of this version: {remedy}")
         wanted = {lite_path(graph).name: card.get("graph_sha256"), arrays_path(graph).name: card.get("arrays_sha256")}
         wanted |= {name: export.get("sha256") for name, export in card.get("exports", {}).items()}
         for path in dict.fromkeys((graph, lite_path(graph), arrays_path(graph))):
             if not path.exists():
-                raise ModelError(f"{printable(path)}, which answers for {graph.name}, is missing: {remedy}")
+                raise ModelError(f"{escape(path)}, which answers for {graph.name}, is missing: {remedy}")
             if content_hash(path) != wanted.get(path.name):
-                raise ModelError(f"{printable(self.card_path)} describes another model than {path.name}: {remedy}")
+                raise ModelError(f"{escape(self.card_path)} describes another model than {path.name}: {remedy}")
         self.arrays = read_arrays(arrays_path(graph), remedy)
-        if not is_whole(card, len(self.arrays.voices.counts)):
-            raise ModelError(f"{printable(self.card_path)} is damaged: {remedy}")
+        if not has_all_fields(card, len(self.arrays.voices.counts)):
+            raise ModelError(f"{escape(self.card_path)} is damaged: {remedy}")
         self.card = card
         self.labels: list[str] = card["labels"]
-        if labels_file is not None and read_labels(labels_file) != self.labels:
-            raise ModelError(f"{printable(labels_file)} lists other labels than {printable(self.card_path)}: {remedy}")
+        if labels_file is not None and read_labels_file(labels_file) != self.labels:
+            raise ModelError(f"{escape(labels_file)} lists other labels than {escape(self.card_path)}: {remedy}")
         self.spectrogram: SpectrogramConfig | None = None
         if card["picture"] is not None:
             self.spectrogram = spectrogram_config_from(card["picture"], self.card_path, remedy, ModelError)
@@ -178,27 +178,27 @@ class Predictor:
             If nothing in the file can be judged.
         """
         clip = Clip(path, self.spectrogram)
-        looks, remark = look_through(clip, lambda start, jpg: (start, self.look(jpg)))
-        chunks = [self.chunk_answer(start, look.probabilities, look.embedding) for start, look in looks]
-        return self.conclude(chunks, clip.seconds, remark)
+        outputs, remark = process_images(clip, lambda start, jpg: (start, self.predict_image(jpg)))
+        chunks = [self.chunk_answer(start, output.probabilities, output.embedding) for start, output in outputs]
+        return self.combine_chunks(chunks, clip.seconds, remark)
 
     def chunk_answer(self, start: float, probabilities: FloatArray, embedding: FloatArray) -> ChunkAnswer:
         """What is to be said of a chunk that the network was shown."""
         return ChunkAnswer(start, probabilities, self.voices.scores(embedding[None])[0])
 
-    def conclude(self, chunks: list[ChunkAnswer], seconds: float | None, remark: str | None) -> Answer:
+    def combine_chunks(self, chunks: list[ChunkAnswer], seconds: float | None, remark: str | None) -> Answer:
         """What the chunks of a clip, one or more, come to."""
         probabilities: FloatArray = np.mean([chunk.probabilities for chunk in chunks], axis=0)
         scores: FloatArray = np.mean([chunk.scores for chunk in chunks], axis=0)
         return Answer(seconds, probabilities, scores, self.decide(probabilities, scores), chunks, remark)
 
-    def look(self, jpg: bytes) -> Look:
+    def predict_image(self, jpg: bytes) -> ImageOutput:
         """Show the network one image."""
         features = image_features(jpg, self.input_size)
-        probabilities, embeddings = self.see(*model_inputs(features, self.statistics))
-        return Look(probabilities[0], embeddings[0], features)
+        probabilities, embeddings = self.predict_batch(*model_inputs(features, self.statistics))
+        return ImageOutput(probabilities[0], embeddings[0], features)
 
-    def see(self, pixels: UInt8Array, statistics: FloatArray | None = None) -> tuple[FloatArray, FloatArray]:
+    def predict_batch(self, pixels: UInt8Array, statistics: FloatArray | None = None) -> tuple[FloatArray, FloatArray]:
         """Show the network several images at once; each is answered as if it were alone.
 
         Parameters
@@ -215,7 +215,7 @@ class Predictor:
         """
         beside = () if self.statistics is None or statistics is None else (statistics,)
         probabilities, places = self._runner.run_all(pixels, *beside)
-        return probabilities, directions(places)
+        return probabilities, embeddings_of_places(places)
 
     def decide(self, probabilities: FloatArray, scores: FloatArray) -> Decision:
         """What a clip is taken for.

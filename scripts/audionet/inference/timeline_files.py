@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 from audionet.inference.segmentation import Segment
 from audionet.utils.plots import DPI, png
-from audionet.utils.text import printable
+from audionet.utils.text import escape
 
 CSV_HEADER = "start,end,label,probability,unknown"
 _MOST_ROWS = 20
@@ -21,7 +21,7 @@ _KNOWN, _OTHERS, _UNKNOWN = "#2f6f9f", "#8fb3cc", "#d9d9d9"
 _TICK_SECONDS = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10800, 21600, 43200, 86400)
 
 
-def clock(seconds: float, decimals: int = 0) -> str:
+def format_time(seconds: float, decimals: int = 0) -> str:
     """``1:02:03``, or ``1:02:03.5`` with a decimal."""
     units = round(seconds * 10**decimals)
     whole, part = divmod(units, 10**decimals)
@@ -29,14 +29,14 @@ def clock(seconds: float, decimals: int = 0) -> str:
     return f"{whole // 3600}:{whole // 60 % 60:02d}:{whole % 60:02d}{fraction}"
 
 
-def text_line(segment: Segment) -> str:
+def format_segment(segment: Segment) -> str:
     """A segment for people to read."""
-    name = "unknown" if segment.label is None else printable(segment.label)
+    name = "unknown" if segment.label is None else escape(segment.label)
     sure = "" if segment.label is None else f"{segment.probability:.2%}"
-    return f"  {clock(segment.start, 1)} – {clock(segment.end, 1)}  {sure:>7}  {name}"
+    return f"  {format_time(segment.start, 1)} – {format_time(segment.end, 1)}  {sure:>7}  {name}"
 
 
-def csv_line(segment: Segment) -> str:
+def segment_to_csv(segment: Segment) -> str:
     """A segment as a line of CSV without its end, in the columns of `CSV_HEADER`; times in seconds.
 
     An unknown voice has neither label nor probability, and is ``true`` in the last column, so that a label may be
@@ -55,7 +55,7 @@ def csv_line(segment: Segment) -> str:
     return buffer.getvalue().removesuffix("\r\n")
 
 
-def rttm_line(segment: Segment, recording: str) -> str:
+def segment_to_rttm(segment: Segment, recording: str) -> str:
     """A segment as a SPEAKER line of NIST's Rich Transcription Time Marked format (RT-09 evaluation plan, 2009).
 
     Its fields are parted by spaces, and ``<NA>`` and the like have a meaning there: in the recording and the label,
@@ -100,12 +100,12 @@ def timeline_plot(segments: Sequence[Segment], seconds: float, title: str) -> by
     axes.set_xlim(0, length)
     axes.set_ylim(max(1, len(rows)) - 0.5, -0.5)
     # A label may hold dollar signs, which matplotlib would take for mathematics.
-    axes.set_yticks(range(len(rows)), [printable(row.name)[:24] for row in rows], fontsize=8, parse_math=False)
+    axes.set_yticks(range(len(rows)), [escape(row.name)[:24] for row in rows], fontsize=8, parse_math=False)
     times = axes.secondary_yaxis("right")
-    times.set_yticks(range(len(rows)), [clock(row.seconds) for row in rows], fontsize=7, color="#666666")
+    times.set_yticks(range(len(rows)), [format_time(row.seconds) for row in rows], fontsize=7, color="#666666")
     wanted = next((tick for tick in _TICK_SECONDS if length / tick <= 9), math.ceil(length / 9 / 86400) * 86400)
     axes.xaxis.set_major_locator(MultipleLocator(wanted))
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: clock(value)))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: format_time(value)))
     axes.tick_params("x", labelsize=8)
     axes.tick_params("y", length=0)
     times.tick_params("y", length=0)
@@ -115,7 +115,7 @@ def timeline_plot(segments: Sequence[Segment], seconds: float, title: str) -> by
         axes.spines[spine].set_visible(False)
     times.spines["right"].set_visible(False)
     axes.set_xlabel("time, h:mm:ss", fontsize=8)
-    axes.set_title(printable(title)[:100], loc="left", fontsize=10, parse_math=False)
+    axes.set_title(escape(title)[:100], loc="left", fontsize=10, parse_math=False)
     if not rows:
         axes.text(0.5, 0.5, "no voice is heard", transform=axes.transAxes, ha="center", va="center", color="#666666")
     return png(figure)

@@ -10,18 +10,18 @@ import numpy as np
 
 from audionet._paths import enrolled_path
 from audionet.classifier.enrolment import enrol, forget
-from audionet.classifier.prototypes import rate_at, voice_of
+from audionet.classifier.prototypes import false_acceptance_rate, fit_speaker_model
 from audionet.data.naming import UNKNOWN, label_problem
 from audionet.errors import DatasetError, ModelError, RecordingError, UsageError
-from audionet.inference.clip import Clip, look_through
+from audionet.inference.clip import Clip, process_images
 from audionet.inference.predictor import Predictor
 from audionet.utils.arrays import FloatArray
-from audionet.utils.text import printable
+from audionet.utils.text import escape
 
 RELIABLE_SECONDS = 10.0
 """Less of a voice than this is heard too little to be told from others reliably."""
 
-RELIABLE_REACH = 0.5
+RELIABLE_NORM = 0.5
 """A voice of less lies so far from all that training heard that others recorded like it may pass for it."""
 
 _DEFAULT_RATE = 0.05
@@ -56,7 +56,7 @@ class Enrolment(NamedTuple):
     ----------
     seconds : float
         How much was heard.
-    reach : float
+    norm : float
         1 of a voice like those of training, less of one that lies far from all of them.
     resembles : str or None
         The label whose voice it is so like that it would have been taken for it.
@@ -67,7 +67,7 @@ class Enrolment(NamedTuple):
     """
 
     seconds: float
-    reach: float
+    norm: float
     resembles: str | None
     replaced: bool
     failed: dict[Path, str]
@@ -77,12 +77,12 @@ class Enrolment(NamedTuple):
 def check_name(predictor: Predictor, name: str) -> None:
     """Raise UsageError if a new voice cannot have this name."""
     if name in predictor.labels:
-        raise UsageError(f"--enrol {printable(name)}: the model was trained on a label of that name: take another")
+        raise UsageError(f"--enrol {escape(name)}: the model was trained on a label of that name: take another")
     if name in (UNKNOWN, "unknown") or not name.strip() or label_problem(name):
-        raise UsageError(f"--enrol {printable(name)}: that is no name for a voice: take another")
+        raise UsageError(f"--enrol {escape(name)}: that is no name for a voice: take another")
 
 
-def enrol_clips(predictor: Predictor, name: str, clips: Sequence[Path]) -> Enrolment:
+def enrol_from_clips(predictor: Predictor, name: str, clips: Sequence[Path]) -> Enrolment:
     """Add a voice from what can be heard of clips.
 
     Raises
@@ -98,7 +98,7 @@ def enrol_clips(predictor: Predictor, name: str, clips: Sequence[Path]) -> Enrol
     for path in clips:
         try:
             clip = Clip(path, predictor.spectrogram)
-            found, remark = look_through(clip, lambda _, jpg: predictor.look(jpg).embedding)
+            found, remark = process_images(clip, lambda _, jpg: predictor.predict_image(jpg).embedding)
         except (RecordingError, DatasetError) as error:
             failed[path] = str(error)
             continue
@@ -108,8 +108,8 @@ def enrol_clips(predictor: Predictor, name: str, clips: Sequence[Path]) -> Enrol
         heard = predictor.spectrogram.chunk_seconds * len(found) if predictor.spectrogram else 0.0
         seconds += min(clip.seconds or heard, heard)
     if not embeddings:
-        reasons = "; ".join(f"{printable(path)} {reason}" for path, reason in failed.items())
-        raise RecordingError(f"nothing can be heard to enrol {printable(name)}: {reasons}")
+        reasons = "; ".join(f"{escape(path)} {reason}" for path, reason in failed.items())
+        raise RecordingError(f"nothing can be heard to enrol {escape(name)}: {reasons}")
     card = predictor.card
     together = np.stack(embeddings)
     replaced = enrol(enrolled_path(predictor.graph), card["graph_sha256"], name, together, seconds)
@@ -117,7 +117,7 @@ def enrol_clips(predictor: Predictor, name: str, clips: Sequence[Path]) -> Enrol
     nearest = int(likeness.argmax())
     alike = predictor.threshold is not None and likeness[nearest] >= predictor.threshold
     resembles = predictor.labels[nearest] if alike else None
-    return Enrolment(seconds, voice_of(together).reach, resembles, replaced, failed, in_part)
+    return Enrolment(seconds, fit_speaker_model(together).norm, resembles, replaced, failed, in_part)
 
 
 def forget_voice(predictor: Predictor, name: str) -> None:
@@ -129,8 +129,8 @@ def forget_voice(predictor: Predictor, name: str) -> None:
         If there is none of that name.
     """
     if not forget(enrolled_path(predictor.graph), predictor.card["graph_sha256"], predictor.dimensions, name):
-        there = ", ".join(map(printable, predictor.enrolled)) or "none"
-        raise UsageError(f"--forget {printable(name)}: no voice of that name is enrolled (there is: {there})")
+        there = ", ".join(map(escape, predictor.enrolled)) or "none"
+        raise UsageError(f"--forget {escape(name)}: no voice of that name is enrolled (there is: {there})")
 
 
 class Verifier:
@@ -146,9 +146,9 @@ class Verifier:
 
     def __init__(self, predictor: Predictor, name: str) -> None:
         if name not in predictor.names:
-            some = ", ".join(map(printable, predictor.names[:_MOST_NAMED]))
+            some = ", ".join(map(escape, predictor.names[:_MOST_NAMED]))
             more = ", ..." if len(predictor.names) > _MOST_NAMED else ""
-            raise UsageError(f"--verify {printable(name)}: the model has no such voice, it has {some}{more}")
+            raise UsageError(f"--verify {escape(name)}: the model has no such voice, it has {some}{more}")
         impostors = predictor.arrays.impostors
         self._rate = predictor.card["open_set"]["asked_rate"] or _DEFAULT_RATE
         needed = int(np.ceil(1 / self._rate)) - 1
@@ -170,5 +170,5 @@ class Verifier:
         """
         score = float(self._predictor.answer(path).scores[self._place])
         impostors = self._predictor.arrays.impostors
-        rate = rate_at(score, impostors)
+        rate = false_acceptance_rate(score, impostors)
         return Verification(rate <= self._rate, score, rate, int((impostors >= score).sum()), len(impostors))

@@ -12,7 +12,7 @@ from audionet.utils.arrays import AnyFloatArray, BoolArray, IntArray
 
 
 @dataclass(frozen=True)
-class LabelScores:
+class ClassScores:
     """Precision, recall and F1 of each label, 0 where there is nothing to divide by.
 
     Attributes
@@ -51,7 +51,7 @@ class LabelScores:
         return float(values[self.support > 0].mean()) if self.tested else float("nan")
 
 
-def label_scores(true: IntArray, given: IntArray, labels: int) -> LabelScores:
+def class_scores(true: IntArray, given: IntArray, labels: int) -> ClassScores:
     """Hold the labels given against the true ones.
 
     Parameters
@@ -68,7 +68,7 @@ def label_scores(true: IntArray, given: IntArray, labels: int) -> LabelScores:
     precision, recall, f1, support = precision_recall_fscore_support(
         true, given, labels=np.arange(labels), zero_division=0
     )
-    return LabelScores(precision, recall, f1, support.astype(np.int64))
+    return ClassScores(precision, recall, f1, support.astype(np.int64))
 
 
 def top_k(probabilities: AnyFloatArray, true: IntArray, ks: Sequence[int]) -> dict[int, int]:

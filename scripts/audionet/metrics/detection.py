@@ -54,7 +54,7 @@ class Detection:
 
         return float(auc(self.false_alarms, 1 - self.misses))
 
-    def least_cost(self, target_prior: float = 0.01, miss_cost: float = 1.0, false_alarm_cost: float = 1.0) -> float:
+    def min_dcf(self, target_prior: float = 0.01, miss_cost: float = 1.0, false_alarm_cost: float = 1.0) -> float:
         """Normalised detection cost at the best threshold (minDCF), 0 to 1.
 
         1 is the cost of accepting everything or nothing, whichever is cheaper. Formula: NIST SRE 2008 evaluation

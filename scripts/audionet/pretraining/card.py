@@ -13,14 +13,14 @@ from typing import Any
 import numpy as np
 
 from audionet.audio.decoding import header
-from audionet.backbones.inception import Tap, packed_weights, tapped
+from audionet.backbones.inception import FeatureLayer, packed_weights, with_feature_layer
 from audionet.errors import BackboneError
 from audionet.pretraining.config import PretrainConfig
-from audionet.pretraining.manifest import Source
+from audionet.pretraining.manifest import ManifestDataset
 from audionet.pretraining.network import LOSS_WEIGHTS
 from audionet.pretraining.teachers import TEACHERS
-from audionet.pretraining.trainer import Pretrained, told
-from audionet.pretraining.views import SPEEDS
+from audionet.pretraining.trainer import Pretrained, format_metrics
+from audionet.pretraining.views import SPEED_FACTORS
 from audionet.utils.arrays import UInt8Array
 from audionet.utils.files import make_folder, write_bytes, write_json
 from audionet.utils.parallel import available_cores
@@ -51,9 +51,9 @@ def write_backbone(found: Pretrained, config: PretrainConfig) -> Path:
     """
     folder, name = config.output_dir, config.output_dir.name
     make_folder(folder)
-    tap = tap_to_keep(config)
+    tap = bottleneck_layer(config)
     features = found.student.features
-    content = weights_file(features if tap.embedding else tapped(features, tap), found.check_images)
+    content = weights_file(features if tap.embedding else with_feature_layer(features, tap), found.check_images)
     if len(content) > MOST_BYTES:
         raise BackboneError(
             f"the weights take {len(content) / 1e6:.0f} MB, and at most {MOST_BYTES / 1e6:.0f} are to be bundled: "
@@ -77,11 +77,11 @@ def write_backbone(found: Pretrained, config: PretrainConfig) -> Path:
     return folder
 
 
-def tap_to_keep(config: PretrainConfig) -> Tap:
+def bottleneck_layer(config: PretrainConfig) -> FeatureLayer:
     """The tap that a finished backbone has: training's, or the same maps without the linear layer."""
     if config.bottleneck == "embedding":
-        return Tap(config.endpoint, config.pooling, config.embedding)
-    return Tap(config.endpoint, config.bottleneck)
+        return FeatureLayer(config.endpoint, config.pooling, config.embedding)
+    return FeatureLayer(config.endpoint, config.bottleneck)
 
 
 def weights_file(features: Any, check_images: UInt8Array) -> bytes:
@@ -116,14 +116,14 @@ def _card(found: Pretrained, config: PretrainConfig, described: dict[str, Any], 
         "steps": f"{found.steps:,}",
         "hours": f"{found.hours:.1f}",
         "hardware": _hardware(),
-        "speeds": ", ".join(f"{speed:g}" for speed in SPEEDS),
+        "speeds": ", ".join(f"{speed:g}" for speed in SPEED_FACTORS),
         "losses": ", ".join(f"{name} {weight:g}" for name, weight in LOSS_WEIGHTS.items()),
-        "held_out": told(found.held_out),
+        "held_out": format_metrics(found.held_out),
     }
     return string.Template(_TEMPLATE.read_text("utf-8")).substitute(asdict(config) | described | filled)
 
 
-def _dataset(source: Source, paths: list[Path]) -> str:
+def _dataset(source: ManifestDataset, paths: list[Path]) -> str:
     minutes = sum(found.seconds for path in paths if (found := header(path)) is not None) / 60
     amount = f"{len(paths):,} recordings, {minutes:.0f} minutes"
     return f"- {source.name} ({source.licence}, {source.url}): {amount}, {source.task}s"

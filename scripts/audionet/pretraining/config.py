@@ -25,7 +25,7 @@ class PretrainConfig:
     )
     summaries_dir: Path = setting(TF_FILES / "training_summaries" / "pretraining", "TensorBoard's curves")
     teacher: Literal["resemblyzer", "none"] = setting(
-        "resemblyzer", "published network to learn from too; takes requirements-pretrain.txt"
+        "resemblyzer", "published network to learn from too; takes audionet[pretrain]"
     )
     steps: int = setting(20_000, "training steps, at most")
     hours: float | None = setting(None, "end after so many hours, if the steps are not done by then")

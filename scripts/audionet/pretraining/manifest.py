@@ -12,7 +12,7 @@ from audionet.audio.decoding import AUDIO_SUFFIXES
 from audionet.errors import DatasetError
 from audionet.utils.console import warn
 from audionet.utils.files import read_json, walk
-from audionet.utils.text import count, printable
+from audionet.utils.text import escape, pluralise
 
 TASKS = ("speaker", "word", "sound")
 """What can be learned of a recording, with one head of the network each."""
@@ -22,7 +22,7 @@ _REMEDY = "README.md says how a manifest is written"
 
 
 @dataclass(frozen=True)
-class Source:
+class ManifestDataset:
     """A dataset of the manifest.
 
     Attributes
@@ -52,7 +52,7 @@ class Source:
 
 
 @dataclass(frozen=True)
-class Lesson:
+class Utterance:
     """A recording to learn from, and what is known of it.
 
     Attributes
@@ -83,13 +83,13 @@ class Corpus:
         To learn from, and to watch the learning with.
     """
 
-    sources: list[Source]
+    sources: list[ManifestDataset]
     labels: dict[str, list[str]]
-    training: list[Lesson]
-    held_out: list[Lesson]
+    training: list[Utterance]
+    held_out: list[Utterance]
 
 
-def read_manifest(path: Path) -> list[Source]:
+def read_manifest(path: Path) -> list[ManifestDataset]:
     """The datasets that a manifest names.
 
     Raises
@@ -99,12 +99,12 @@ def read_manifest(path: Path) -> list[Source]:
     """
     listed = read_json(path, DatasetError, _REMEDY).get("datasets")
     if not isinstance(listed, list) or not listed:
-        raise DatasetError(f"{printable(path)} lists no datasets: {_REMEDY}")
+        raise DatasetError(f"{escape(path)} lists no datasets: {_REMEDY}")
     return [_source(path, entry) for entry in listed]
 
 
-def _source(path: Path, entry: Any) -> Source:
-    where = f"{printable(path)}: {str(entry)[:80]}"
+def _source(path: Path, entry: Any) -> ManifestDataset:
+    where = f"{escape(path)}: {str(entry)[:80]}"
     if not isinstance(entry, dict):
         raise DatasetError(f"{where} is no dataset: {_REMEDY}")
     for name in ("name", "folder", "task", "label", "licence", "url"):
@@ -125,14 +125,14 @@ def _source(path: Path, entry: Any) -> Source:
     if not isinstance(pitches, list) or not all(_is_pitch(pitch) for pitch in pitches):
         raise DatasetError(f"{where}: pitches is {pitches!r}: it must list numbers of 0.5 to 2, 1 left out")
     texts = {name: entry[name] for name in ("name", "folder", "task", "licence", "url")}
-    return Source(**texts, label=label, leave_out_last=kept_back, pitches=tuple(map(float, pitches)))
+    return ManifestDataset(**texts, label=label, leave_out_last=kept_back, pitches=tuple(map(float, pitches)))
 
 
 def _is_pitch(pitch: Any) -> bool:
     return isinstance(pitch, int | float) and 0.5 <= pitch <= 2 and pitch != 1
 
 
-def gather(sources: list[Source], data_dir: Path) -> Corpus:
+def find_utterances(sources: list[ManifestDataset], data_dir: Path) -> Corpus:
     """Find every dataset's recordings. A folder that is missing, or of one label, is said and left out.
 
     One recording in twenty is held out, by a hash of its path, so that which one does not change with the others.
@@ -142,7 +142,7 @@ def gather(sources: list[Source], data_dir: Path) -> Corpus:
     DatasetError
         If nothing is left to learn from.
     """
-    found: list[tuple[Source, list[tuple[Path, str]]]] = []
+    found: list[tuple[ManifestDataset, list[tuple[Path, str]]]] = []
     for source in sources:
         recordings = _recordings(source, data_dir / source.folder)
         if not recordings:
@@ -156,27 +156,27 @@ def gather(sources: list[Source], data_dir: Path) -> Corpus:
         if len(known) > 1:
             labels[task] = known
         elif known:
-            warn(f"the task '{task}' has {count(len(known), 'label')}: left out")
+            warn(f"the task '{task}' has {pluralise(len(known), 'label')}: left out")
     found = [(source, recordings) for source, recordings in found if source.task in labels]
     if not found:
-        raise DatasetError(f"{printable(data_dir)} holds nothing that the manifest names: give --data_dir")
+        raise DatasetError(f"{escape(data_dir)} holds nothing that the manifest names: give --data_dir")
     places = {task: {name: place for place, name in enumerate(names)} for task, names in labels.items()}
-    training: list[Lesson] = []
-    held_out: list[Lesson] = []
+    training: list[Utterance] = []
+    held_out: list[Utterance] = []
     for number, (source, recordings) in enumerate(found):
         for path, label in recordings:
-            lesson = Lesson(path, number, places[source.task][_qualified(source, label)])
+            lesson = Utterance(path, number, places[source.task][_qualified(source, label)])
             kept = _share_of(f"{source.folder}/{path.relative_to(data_dir / source.folder).as_posix()}")
             (held_out if kept < _HELD_OUT_SHARE else training).append(lesson)
     return Corpus([source for source, _ in found], labels, training, held_out)
 
 
-def _qualified(source: Source, label: str) -> str:
+def _qualified(source: ManifestDataset, label: str) -> str:
     """A speaker's number means somebody else in another dataset; a word or a sound is the same everywhere."""
     return f"{source.folder}/{label}" if source.task == "speaker" else label
 
 
-def _recordings(source: Source, folder: Path) -> list[tuple[Path, str]]:
+def _recordings(source: ManifestDataset, folder: Path) -> list[tuple[Path, str]]:
     """A dataset's recordings with their labels, in order, without those that are kept for probing."""
     if not folder.is_dir():
         return []

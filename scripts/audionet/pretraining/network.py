@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from audionet.backbones.inception import Tap, inception_v3
+from audionet.backbones.inception import FeatureLayer, inception_v3
 from audionet.pretraining.config import PretrainConfig
-from audionet.pretraining.views import CONTENT_WIDTH
+from audionet.pretraining.views import AUXILIARY_WIDTH
 
 COSINE_SCALE = 30.0
 """What cosines are multiplied by before the softmax."""
@@ -46,10 +46,10 @@ def build(config: PretrainConfig, classes: Mapping[str, int], teacher_width: int
     """
     import keras
 
-    tap = Tap(config.endpoint, config.pooling, config.embedding)
+    tap = FeatureLayer(config.endpoint, config.pooling, config.embedding)
     features = inception_v3((config.input_height, config.input_width), tap)
     bottleneck = features.output
-    outputs = {"content": _dense(CONTENT_WIDTH, name="content")(bottleneck)}
+    outputs = {"content": _dense(AUXILIARY_WIDTH, name="content")(bottleneck)}
     losses: dict[str, Any] = {"content": keras.losses.Huber()}
     if teacher_width:
         answer = _dense(teacher_width, name="teacher_direction")(bottleneck)

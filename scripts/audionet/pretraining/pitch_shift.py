@@ -18,7 +18,7 @@ import soundfile
 
 from audionet.audio.decoding import has_ffmpeg
 from audionet.errors import RecordingError
-from audionet.pretraining.manifest import Corpus, Lesson
+from audionet.pretraining.manifest import Corpus, Utterance
 from audionet.pretraining.views import SPECTROGRAM, samples_of
 from audionet.utils.arrays import Int16Array
 from audionet.utils.console import progress, warn
@@ -34,7 +34,7 @@ class _Task(NamedTuple):
     made: Path
 
 
-def with_other_pitches(corpus: Corpus, folder: Path, workers: int) -> Corpus:
+def add_pitch_shifted_speakers(corpus: Corpus, folder: Path, workers: int) -> Corpus:
     """A corpus, and beside each dataset whose manifest asks for it one of its training recordings at other pitches.
 
     Takes ffmpeg with the rubberband filter; without it the corpus stays as it is, and that is said.
@@ -69,7 +69,7 @@ def with_other_pitches(corpus: Corpus, folder: Path, workers: int) -> Corpus:
                     place[name] = len(names)
                     names.append(name)
                 made = folder / f"{lesson.path.stem}-{_digest(lesson.path)}-{pitch:g}.flac"
-                lessons.append(Lesson(made, len(sources), place[name]))
+                lessons.append(Utterance(made, len(sources), place[name]))
                 tasks.append(_Task(lesson.path, pitch, made))
         sources.append(dataclasses.replace(source, name=f"{source.name}, at other pitches", pitches=()))
     missing = _make(tasks, workers)
@@ -87,7 +87,7 @@ def has_rubberband() -> bool:
     return " rubberband " in listed.stdout
 
 
-def at_pitch(samples: Int16Array, rate: int, pitch: float) -> Int16Array:
+def shift_pitch(samples: Int16Array, rate: int, pitch: float) -> Int16Array:
     """Sound as long as before, its pitch `pitch` times as high, its formants nearer to where they were.
 
     Raises
@@ -122,7 +122,7 @@ def _make(tasks: list[_Task], workers: int) -> set[Path]:
 
 def _make_one(task: _Task) -> str | None:
     try:
-        samples = at_pitch(samples_of(task.path), SPECTROGRAM.sample_rate, task.pitch)
+        samples = shift_pitch(samples_of(task.path), SPECTROGRAM.sample_rate, task.pitch)
     except RecordingError as error:
         return str(error)
     with atomic_path(task.made) as temporary:

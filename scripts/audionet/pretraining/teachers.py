@@ -12,11 +12,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from audionet.audio.resampling import at_speed
+from audionet.audio.resampling import perturb_speed
 from audionet.audio.samples import to_float
 from audionet.backbones.resemblyzer import voice_encoder
 from audionet.errors import RecordingError
-from audionet.pretraining.views import SPECTROGRAM, SPEEDS, samples_of
+from audionet.pretraining.views import SPECTROGRAM, SPEED_FACTORS, samples_of
 from audionet.utils.arrays import FloatArray, Int16Array
 from audionet.utils.console import progress, warn
 from audionet.utils.files import atomic_path, make_folder
@@ -70,7 +70,7 @@ class _Task(NamedTuple):
     paths: list[Path]
 
 
-def answers_of(teacher: str, paths: Sequence[Path], folder: Path, workers: int) -> FloatArray:
+def teacher_embeddings(teacher: str, paths: Sequence[Path], folder: Path, workers: int) -> FloatArray:
     """What a teacher says of recordings at each speed, kept from run to run.
 
     Parameters
@@ -93,11 +93,11 @@ def answers_of(teacher: str, paths: Sequence[Path], folder: Path, workers: int) 
     UsageError
         If the teacher is not installed.
     """
-    asked = "\n".join([teacher, *map(str, SPEEDS), *(f"{path} {path.stat().st_size}" for path in paths)])
+    asked = "\n".join([teacher, *map(str, SPEED_FACTORS), *(f"{path} {path.stat().st_size}" for path in paths)])
     digest = hashlib.sha256(asked.encode("utf-8", "surrogateescape")).hexdigest()
     make_folder(folder)
     kept = folder / f"{teacher}-{digest[:16]}.npy"
-    shape = (len(paths), len(SPEEDS), TEACHERS[teacher].width)
+    shape = (len(paths), len(SPEED_FACTORS), TEACHERS[teacher].width)
     if (found := _kept(kept, shape)) is not None:
         return found
     TEACHERS[teacher].load()  # what is missing is said here, not in a worker
@@ -141,4 +141,4 @@ def _answers(path: Path, ask: Callable[[FloatArray], FloatArray]) -> FloatArray 
         samples: Int16Array = samples_of(path)[: _LONGEST_SECONDS * SPECTROGRAM.sample_rate]
     except RecordingError:
         return None
-    return np.stack([ask(to_float(at_speed(samples, speed))) for speed in SPEEDS])
+    return np.stack([ask(to_float(perturb_speed(samples, speed))) for speed in SPEED_FACTORS])

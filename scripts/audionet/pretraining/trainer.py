@@ -17,17 +17,17 @@ from numpy.typing import NDArray
 from audionet.backbones.tf_runtime import import_keras
 from audionet.errors import DatasetError, ModelError
 from audionet.pretraining.config import PretrainConfig
-from audionet.pretraining.manifest import Corpus, gather, read_manifest
+from audionet.pretraining.manifest import Corpus, find_utterances, read_manifest
 from audionet.pretraining.network import Student, build
-from audionet.pretraining.pitch_shift import with_other_pitches
-from audionet.pretraining.teachers import TEACHERS, answers_of
-from audionet.pretraining.views import SPEEDS, Task, make
+from audionet.pretraining.pitch_shift import add_pitch_shifted_speakers
+from audionet.pretraining.teachers import TEACHERS, teacher_embeddings
+from audionet.pretraining.views import SPEED_FACTORS, ViewTask, make_views
 from audionet.training.checkpoint import Checkpoint, State
 from audionet.training.tensorboard_log import Scalars
 from audionet.utils.arrays import FloatArray, UInt8Array
 from audionet.utils.console import progress, warn
 from audionet.utils.parallel import WorkerDied, local_processes, map_unordered
-from audionet.utils.text import count, reason
+from audionet.utils.text import os_error_reason, pluralise
 
 _STRETCHES_A_TASK = 4
 _WARM_UP_SHARE = 0.05
@@ -106,19 +106,21 @@ def pretrain(config: PretrainConfig) -> Pretrained:
     ModelError
         If the loss is no number, twice.
     """
-    corpus = gather(read_manifest(config.manifest), config.data_dir)
-    corpus = with_other_pitches(corpus, config.checkpoint_dir / "other pitches", config.workers)
+    corpus = find_utterances(read_manifest(config.manifest), config.data_dir)
+    corpus = add_pitch_shifted_speakers(corpus, config.checkpoint_dir / "other pitches", config.workers)
     for source in corpus.sources:
         print(f"{source.name}: {source.task}s, {source.licence}")
-    print(f"{count(len(corpus.training), 'recording')} to learn from, {len(corpus.held_out)} held out")
+    print(f"{pluralise(len(corpus.training), 'recording')} to learn from, {len(corpus.held_out)} held out")
     if not corpus.held_out:
         warn("too few recordings to hold any out: what follows is about those it learns from")
     answers = None
     if config.teacher != "none":
-        answers = centred(_asked(corpus, config))
+        answers = centre_embeddings(_asked(corpus, config))
     keras = import_keras()
     keras.utils.set_random_seed(config.seed)
-    classes = {task: len(labels) * (len(SPEEDS) if task == "speaker" else 1) for task, labels in corpus.labels.items()}
+    classes = {
+        task: len(labels) * (len(SPEED_FACTORS) if task == "speaker" else 1) for task, labels in corpus.labels.items()
+    }
     student = build(config, classes, TEACHERS[config.teacher].width if answers is not None else 0)
     return _Training(config, corpus, answers, student).run()
 
@@ -126,11 +128,11 @@ def pretrain(config: PretrainConfig) -> Pretrained:
 def _asked(corpus: Corpus, config: PretrainConfig) -> FloatArray:
     """The teacher's answers, each dataset's kept apart: adding one leaves those of the others as they are."""
     lessons = corpus.training + corpus.held_out
-    answers = np.zeros((len(lessons), len(SPEEDS), TEACHERS[config.teacher].width), np.float32)
+    answers = np.zeros((len(lessons), len(SPEED_FACTORS), TEACHERS[config.teacher].width), np.float32)
     for number in range(len(corpus.sources)):
         rows = [row for row, lesson in enumerate(lessons) if lesson.source == number]
         paths = [lessons[row].path for row in rows]
-        answers[rows] = answers_of(config.teacher, paths, config.checkpoint_dir, config.workers)
+        answers[rows] = teacher_embeddings(config.teacher, paths, config.checkpoint_dir, config.workers)
     return answers
 
 
@@ -184,17 +186,17 @@ class _Training:
                 self.student.model.optimizer.finalize_variable_values(self.student.model.trainable_variables)
                 batches = min(_SETTLING_BATCHES, self.step)
                 pixels = self._some(pool, training, batches * config.batch_size).pixels
-                settle(self.student.features, np.array_split(pixels, batches))
-        found = self._look(shown)
-        print(f"Held out, with the running average of the weights: {told(found)}")
+                recompute_batch_norm(self.student.features, np.array_split(pixels, batches))
+        found = self._validate(shown)
+        print(f"Held out, with the running average of the weights: {format_metrics(found)}")
         pixels = shown.pixels[:: max(1, len(shown.pixels) // _CHECKED)][:_CHECKED]
         return Pretrained(self.student, self.corpus, found, self.step, self._elapsed() / 3600, pixels)
 
     def _take_stock(self, recent: list[dict[str, float]], shown: Batch, log: Scalars) -> None:
         """Say how far it is, and keep it."""
         means = {name: float(np.mean([losses[name] for losses in recent])) for name in recent[0]}
-        found = self._look(shown)
-        warn(f"step {self.step}: {told(means)}; held out: {told(found)}")
+        found = self._validate(shown)
+        warn(f"step {self.step}: {format_metrics(means)}; held out: {format_metrics(found)}")
         log.add(self.step, {f"training/{name}": value for name, value in means.items()})
         log.add(self.step, {f"held out/{name}": value for name, value in found.items()})
         self._save()
@@ -244,7 +246,8 @@ class _Training:
             self.checkpoint.save(state)
         except OSError as error:
             warn(
-                f"{self.checkpoint.path}: cannot be written ({reason(error)}); the last one stays, and training goes on"
+                f"{self.checkpoint.path}: cannot be written ({os_error_reason(error)}); the last one stays, and "
+                "training goes on"
             )
 
     def _back(self) -> None:
@@ -268,7 +271,7 @@ class _Training:
     def _learn(self, batch: Batch, done: float) -> dict[str, float]:
         """One step; the losses, one by one and in all."""
         config, model = self.config, self.student.model
-        model.optimizer.learning_rate = config.learning_rate * rate_share(done) * self.slower
+        model.optimizer.learning_rate = config.learning_rate * learning_rate_factor(done) * self.slower
         targets, weights = self._targets(batch)
         losses = model.train_on_batch(batch.pixels.astype(np.float32), targets, sample_weight=weights, return_dict=True)
         return {name.removesuffix("_loss"): float(value) for name, value in losses.items()}
@@ -284,12 +287,12 @@ class _Training:
         sources, labels = self.source_of[batch.lesson], self.label_of[batch.lesson]
         for task in self.corpus.labels:
             of_task = np.array([source.task == task for source in self.corpus.sources])[sources]
-            classes = labels * len(SPEEDS) + batch.speed if task == "speaker" else labels
+            classes = labels * len(SPEED_FACTORS) + batch.speed if task == "speaker" else labels
             targets[task] = np.where(of_task, classes, 0)
             weights[task] = of_task.astype(np.float32)
         return targets, weights
 
-    def _look(self, shown: Batch) -> dict[str, float]:
+    def _validate(self, shown: Batch) -> dict[str, float]:
         """How well recordings held out are answered for."""
         blocks = [
             self.student.model.predict_on_batch(shown.pixels[i : i + 64].astype(np.float32))
@@ -319,19 +322,19 @@ class _Training:
             raise DatasetError("none of the recordings that were tried can be decoded: look at --data_dir")
         return Batch(*(np.concatenate(parts) for parts in zip(*blocks, strict=True)))
 
-    def _tasks(self, lessons: Any, generator: np.random.Generator) -> Iterator[Task]:
+    def _tasks(self, lessons: Any, generator: np.random.Generator) -> Iterator[ViewTask]:
         """Stretches of these recordings, at random speeds."""
         size = (self.config.input_height, self.config.input_width)
         for i in range(0, len(lessons), _STRETCHES_A_TASK):
             part = lessons[i : i + _STRETCHES_A_TASK]
-            speeds = generator.integers(len(SPEEDS), size=len(part)).tolist()
+            speeds = generator.integers(len(SPEED_FACTORS), size=len(part)).tolist()
             seeds = generator.integers(2**62, size=len(part)).tolist()
             paths = [self.lessons[k].path for k in part]
-            yield Task(paths, speeds, seeds, self.config.glimpses, size, self.config.disturbance)
+            yield ViewTask(paths, speeds, seeds, self.config.glimpses, size, self.config.disturbance)
 
-    def _made(self, pool: Any, tasks: Any) -> Iterator[tuple[Task, Batch]]:
+    def _made(self, pool: Any, tasks: Any) -> Iterator[tuple[ViewTask, Batch]]:
         place = {lesson.path: number for number, lesson in enumerate(self.lessons)}
-        for task, found in map_unordered(pool, make, tasks, lambda task: [task]):
+        for task, found in map_unordered(pool, make_views, tasks, lambda task: [task]):
             if isinstance(found, WorkerDied):
                 warn("a worker process ended, twice, over the same recordings; they are passed over")
                 continue
@@ -348,7 +351,7 @@ class _Training:
         ]
         by_source = [places for places in by_source if len(places)]
 
-        def endless() -> Iterator[Task]:
+        def endless() -> Iterator[ViewTask]:
             while True:
                 drawn = generator.integers(len(by_source), size=_STRETCHES_A_TASK)
                 chosen = [generator.choice(by_source[source]) for source in drawn]
@@ -373,7 +376,7 @@ class _Training:
                 part[drawn] = new[:enough]
 
 
-def centred(answers: FloatArray) -> FloatArray:
+def centre_embeddings(answers: FloatArray) -> FloatArray:
     """A teacher's answers as directions from their mean: what they share, which is most, says nothing.
 
     Those of recordings that it could not hear stay 0.
@@ -384,7 +387,7 @@ def centred(answers: FloatArray) -> FloatArray:
     return result
 
 
-def settle(model: Any, batches: Iterable[UInt8Array]) -> None:
+def recompute_batch_norm(model: Any, batches: Iterable[UInt8Array]) -> None:
     """Give batch normalisation the statistics of the weights as they are now: its own are those of weights passed by.
 
     Averaged weights never were in training, and with the statistics of others they answer at random (Izmailov et al.,
@@ -402,12 +405,12 @@ def settle(model: Any, batches: Iterable[UInt8Array]) -> None:
         layer.momentum = momentum
 
 
-def told(values: Mapping[str, float]) -> str:
+def format_metrics(values: Mapping[str, float]) -> str:
     """``content 0.560, word 0.962``."""
     return ", ".join(f"{name} {value:.3f}" for name, value in values.items())
 
 
-def rate_share(done: float) -> float:
+def learning_rate_factor(done: float) -> float:
     """Share of the highest learning rate when a share of the training is done.
 
     Up a line over the first twentieth, then down half a cosine to nothing.

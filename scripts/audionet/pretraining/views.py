@@ -21,14 +21,14 @@ from audionet.audio.config import SpectrogramConfig
 from audionet.audio.decoding import open_sound
 from audionet.audio.image import colour
 from audionet.audio.network_input import COEFFICIENTS, cosine_transform
-from audionet.audio.resampling import at_speed, resampled
+from audionet.audio.resampling import perturb_speed, resampled
 from audionet.audio.samples import to_int16
 from audionet.audio.spectrogram import level
-from audionet.augment.waveform import Recipe, variant
+from audionet.augment.waveform import Recipe, augment_chunk
 from audionet.errors import RecordingError
 from audionet.utils.arrays import FloatArray, Int16Array, UInt8Array
 
-SPEEDS = (0.85, 0.92, 1.0, 1.08, 1.15)
+SPEED_FACTORS = (0.85, 0.92, 1.0, 1.08, 1.15)
 """How much faster recordings are played; pitch and formants move with it."""
 
 SPECTROGRAM = SpectrogramConfig()
@@ -44,10 +44,10 @@ _RIPPLE = 0.05
 _MASKS, _WIDEST_MASK = 2, 0.15
 
 FOLLOWED, ORDERS = 12, 5
-CONTENT_WIDTH = 2 * COEFFICIENTS + FOLLOWED * ORDERS
+AUXILIARY_WIDTH = 2 * COEFFICIENTS + FOLLOWED * ORDERS
 
 
-class Task(NamedTuple):
+class ViewTask(NamedTuple):
     """Stretches for a worker to make glimpses of, as many of each.
 
     Attributes
@@ -74,14 +74,14 @@ class Task(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Glimpses:
+class Views:
     """Images to learn from.
 
     Attributes
     ----------
     pixels : ndarray of uint8, shape (n, height, width, 3)
     content : ndarray of float32, shape (n, CONTENT_WIDTH)
-        What `content_of` says of each, as it sounded before it was changed.
+        What `auxiliary_targets` says of each, as it sounded before it was changed.
     stretch : ndarray of int64, shape (n,)
         Place of its stretch in the task; of a stretch that cannot be decoded there is none.
     """
@@ -91,7 +91,7 @@ class Glimpses:
     stretch: NDArray[np.int64]
 
 
-def make(task: Task) -> Glimpses:
+def make_views(task: ViewTask) -> Views:
     """The glimpses of each stretch of a task."""
     pixels, content, stretches = [], [], []
     for place, (path, speed, seed) in enumerate(zip(task.paths, task.speeds, task.seeds, strict=True)):
@@ -100,20 +100,20 @@ def make(task: Task) -> Glimpses:
             recording = samples_of(path)
         except RecordingError:
             continue
-        clean = stretch_of(recording, SPEEDS[speed], generator)
+        clean = draw_segment(recording, SPEED_FACTORS[speed], generator)
         # Much for some and little for others: on those that are hard alone a network takes long to begin to learn.
         strength = generator.uniform(0, task.disturbance)
-        changed = changed_as_on_its_way(clean, generator) if generator.random() < strength else clean
+        changed = augment_segment(clean, generator) if generator.random() < strength else clean
         levels = level(clean, SPECTROGRAM), level(changed, SPECTROGRAM)
         for _ in range(task.glimpses):
-            before, after = cut(*levels, generator)
-            content.append(content_of(before))
-            pixels.append(pixels_of(disturbed(after, strength, generator), task.size))
+            before, after = crop_views(*levels, generator)
+            content.append(auxiliary_targets(before))
+            pixels.append(pixels_of(augment_levels(after, strength, generator), task.size))
             stretches.append(place)
     height, width = task.size
-    return Glimpses(
+    return Views(
         np.array(pixels, np.uint8).reshape(-1, height, width, 3),
-        np.array(content, np.float32).reshape(-1, CONTENT_WIDTH),
+        np.array(content, np.float32).reshape(-1, AUXILIARY_WIDTH),
         np.array(stretches, np.int64),
     )
 
@@ -131,22 +131,22 @@ def samples_of(path: Path) -> Int16Array:
         return to_int16(np.concatenate(list(resampled(sound, SPECTROGRAM.sample_rate))))
 
 
-def stretch_of(recording: Int16Array, speed: float, generator: np.random.Generator) -> Int16Array:
+def draw_segment(recording: Int16Array, speed: float, generator: np.random.Generator) -> Int16Array:
     """A stretch of a recording at another speed, padded with silence to `_STRETCH_SECONDS`."""
     length = round(_STRETCH_SECONDS * SPECTROGRAM.sample_rate)
     wanted = round(length * speed)
     start = int(generator.integers(max(1, len(recording) - wanted + 1)))
-    played = at_speed(recording[start : start + wanted], speed)[:length]
+    played = perturb_speed(recording[start : start + wanted], speed)[:length]
     return np.pad(played, (0, length - len(played)))
 
 
-def changed_as_on_its_way(samples: Int16Array, generator: np.random.Generator) -> Int16Array:
+def augment_segment(samples: Int16Array, generator: np.random.Generator) -> Int16Array:
     """A stretch as a room, a line or a codec would have passed it on."""
     kinds = ("room", "noise", "gain", "telephone") + (("codec",) if generator.random() < _CODEC_SHARE else ())
-    return variant(samples, SPECTROGRAM.sample_rate, Recipe(kinds), str(generator.integers(2**62)))
+    return augment_chunk(samples, SPECTROGRAM.sample_rate, Recipe(kinds), str(generator.integers(2**62)))
 
 
-def cut(clean: FloatArray, changed: FloatArray, generator: np.random.Generator) -> tuple[FloatArray, FloatArray]:
+def crop_views(clean: FloatArray, changed: FloatArray, generator: np.random.Generator) -> tuple[FloatArray, FloatArray]:
     """The same part of two images' levels; each is 1 at its loudest point again.
 
     A quarter are short and followed by silence, as single words are; some of the others begin in their middle.
@@ -170,7 +170,7 @@ def cut(clean: FloatArray, changed: FloatArray, generator: np.random.Generator) 
     return parts[0], parts[1]
 
 
-def disturbed(levels: FloatArray, strength: float, generator: np.random.Generator) -> FloatArray:
+def augment_levels(levels: FloatArray, strength: float, generator: np.random.Generator) -> FloatArray:
     """Levels through another channel and of a slightly other vocal tract, with masks over bands and moments.
 
     `strength`, 0 to 1, is how much of it there is.
@@ -204,7 +204,7 @@ def pixels_of(levels: FloatArray, size: tuple[int, int]) -> UInt8Array:
     return np.asarray(colour(levels).resize((width, height), Image.Resampling.BILINEAR))
 
 
-def content_of(levels: FloatArray) -> FloatArray:
+def auxiliary_targets(levels: FloatArray) -> FloatArray:
     """What is said and how, in numbers that a network can be asked for (as PASE is: Pascual et al., 2019).
 
     The mean and the deviation over time of 20 MFCCs, and the first cosine terms over time of the first 12 of them:

@@ -31,7 +31,7 @@ _VARIANCE_FLOOR = 0.01  # of standardised frames
 
 
 @dataclass(frozen=True)
-class Examples:
+class ProbeExamples:
     """Clips to learn from.
 
     Attributes
@@ -83,7 +83,7 @@ class LinearProbe:
         return _probabilities(self.model, values if self.basis is None else values @ self.basis, self.labels)
 
 
-def linear_probe(features: FloatArray, widths: Sequence[int], examples: Examples, labels: int) -> LinearProbe:
+def fit_linear_probe(features: FloatArray, widths: Sequence[int], examples: ProbeExamples, labels: int) -> LinearProbe:
     """Fit a linear probe, its regularisation chosen by cross-validation on these examples alone.
 
     What is chosen is the least C whose log loss on clips held out with their recordings (see `inner_folds`) is within a
@@ -153,7 +153,7 @@ def row_space(values: FloatArray) -> FloatArray:
     return basis
 
 
-def inner_folds(examples: Examples) -> Iterator[tuple[IntArray, IntArray]]:
+def inner_folds(examples: ProbeExamples) -> Iterator[tuple[IntArray, IntArray]]:
     """Places to learn from and places held out, three times; nothing that is held out is heard in learning.
 
     A label's recordings are dealt out whole. Where a label has a single one, that is cut in time into three, and clips
@@ -234,7 +234,7 @@ class Mixtures:
         return found
 
 
-def mixtures(frames: Sequence[FloatArray], labels: IntArray, count: int, seed: int) -> Mixtures:
+def fit_mixtures(frames: Sequence[FloatArray], labels: IntArray, count: int, seed: int) -> Mixtures:
     """Fit a mixture to each label's frames (Reynolds and Rose, Gaussian mixture speaker models, 1995).
 
     Parameters

@@ -13,14 +13,14 @@ from audionet.audio.config import SpectrogramConfig
 from audionet.audio.image import render
 from audionet.audio.network_input import cosine_transform, image_features
 from audionet.audio.recording import SILENT
-from audionet.audio.resampling import at_rate
+from audionet.audio.resampling import resample_samples
 from audionet.audio.samples import is_silent
 from audionet.audio.spectrogram import level
-from audionet.augment.distortion import CLEAN, under
+from audionet.augment.distortion import CLEAN, apply_condition
 from audionet.backbones.litert import AT_A_TIME, Runner
 from audionet.backbones.resemblyzer import embedding
 from audionet.errors import RecordingError
-from audionet.probing.tasks import Excerpt, Material, cut, read_excerpt, uses
+from audionet.probing.tasks import Excerpt, ProbeMaterial, conditions_of, cut_clips, read_excerpt
 from audionet.utils.arrays import FloatArray, Int16Array, UInt8Array
 from audionet.utils.console import progress
 from audionet.utils.parallel import Pool, WorkerDied, map_unordered
@@ -46,7 +46,7 @@ class Extraction(NamedTuple):
     """Excerpts for one worker, by number, and what to make of them."""
 
     excerpts: list[tuple[int, Excerpt]]
-    material: Material
+    material: ProbeMaterial
     conditions: tuple[str, ...]
     networks: tuple[Network, ...]
     most_seconds: float
@@ -54,7 +54,7 @@ class Extraction(NamedTuple):
     resemblyzer: bool
 
 
-class Clip(NamedTuple):
+class ClipFeatures(NamedTuple):
     """A clip's place and features.
 
     Attributes
@@ -75,14 +75,14 @@ class Clip(NamedTuple):
     features: dict[str, FloatArray]
 
 
-def clips_of(pool: Pool, work: Extraction) -> tuple[list[Clip], list[tuple[Excerpt, str]]]:
+def extract_clips(pool: Pool, work: Extraction) -> tuple[list[ClipFeatures], list[tuple[Excerpt, str]]]:
     """The clips of all excerpts, in order, and those excerpts that gave none, each with the reason."""
     numbered = work.excerpts
     batches = [work._replace(excerpts=numbered[i : i + _BATCH]) for i in range(0, len(numbered), _BATCH)]
-    clips: list[Clip] = []
+    clips: list[ClipFeatures] = []
     unusable: list[tuple[Excerpt, str]] = []
     with progress("Features", "recordings", len(numbered)) as advance:
-        for batch, results in map_unordered(pool, extract, batches, _split):
+        for batch, results in map_unordered(pool, extract_batch, batches, _split):
             if isinstance(results, WorkerDied):
                 results = ["ended the process that read it, twice" for _ in batch.excerpts]
             for (_, excerpt), found in zip(batch.excerpts, results, strict=True):
@@ -99,27 +99,27 @@ def _split(work: Extraction) -> list[Extraction]:
     return [work._replace(excerpts=[excerpt]) for excerpt in work.excerpts]
 
 
-def extract(work: Extraction) -> list[list[Clip] | str]:
+def extract_batch(work: Extraction) -> list[list[ClipFeatures] | str]:
     """The clips of each excerpt, or why it has none."""
     found = [_clips(number, excerpt, work) for number, excerpt in work.excerpts]
     # All images first, then a network on all: taking turns, each would push the other out of the cache.
     ready = [(clip, jpg) for each in found if not isinstance(each, str) for clip, jpg in each]
     for network in work.networks:
-        pixels = pixels_of([jpg for _, jpg in ready], network.input_size)
+        pixels = stack_pixels([jpg for _, jpg in ready], network.input_size)
         features = _runner(network.path).features(pixels, AT_A_TIME)
         for (clip, _), row in zip(ready, features, strict=True):
             clip.features[network.name] = row
     return [each if isinstance(each, str) else [clip for clip, _ in each] for each in found]
 
 
-def pixels_of(jpgs: Sequence[bytes], input_size: tuple[int, int]) -> UInt8Array:
+def stack_pixels(jpgs: Sequence[bytes], input_size: tuple[int, int]) -> UInt8Array:
     """Images at a network's input size, shape (n, height, width, 3)."""
     if not jpgs:
         return np.empty((0, *input_size, 3), np.uint8)
     return np.concatenate([image_features(jpg, input_size).pixels for jpg in jpgs])
 
 
-def _clips(number: int, excerpt: Excerpt, work: Extraction) -> list[tuple[Clip, bytes]] | str:
+def _clips(number: int, excerpt: Excerpt, work: Extraction) -> list[tuple[ClipFeatures, bytes]] | str:
     """An excerpt's clips with their images, and features that need no backbone."""
     config = SpectrogramConfig(chunk_seconds=work.material.clip_seconds)
     rate = config.sample_rate
@@ -131,21 +131,23 @@ def _clips(number: int, excerpt: Excerpt, work: Extraction) -> list[tuple[Clip, 
         return SILENT
     step = round(config.chunk_length * (work.material.training_step if excerpt.use == "training" else 1))
     found = []
-    for condition in uses(excerpt, work.conditions, CLEAN):
-        changed = at_rate(under(condition, samples, own_rate, work.seed, excerpt.recording), own_rate, rate)
-        for start, piece in cut(changed, config.chunk_length, step, keep_short=excerpt.whole):
+    for condition in conditions_of(excerpt, work.conditions, CLEAN):
+        changed = resample_samples(
+            apply_condition(condition, samples, own_rate, work.seed, excerpt.recording), own_rate, rate
+        )
+        for start, piece in cut_clips(changed, config.chunk_length, step, keep_short=excerpt.whole):
             if is_silent(piece):
                 continue
-            jpg, features = described(piece, config)
+            jpg, features = describe_clip(piece, config)
             if work.resemblyzer:
                 features[RESEMBLYZER] = embedding(piece)
             stop = (start + len(piece)) / rate
-            found.append((Clip(number, condition, start / rate, stop, features), jpg))
+            found.append((ClipFeatures(number, condition, start / rate, stop, features), jpg))
     part = "" if excerpt.whole else f"of which {excerpt.start:.0%} to {excerpt.stop:.0%} are for {excerpt.use}, "
     return found or f"{part}is too short for a clip"
 
 
-def described(piece: Int16Array, config: SpectrogramConfig) -> tuple[bytes, dict[str, FloatArray]]:
+def describe_clip(piece: Int16Array, config: SpectrogramConfig) -> tuple[bytes, dict[str, FloatArray]]:
     """The image of a clip, padded to its length, and the features that are taken from it without a network."""
     samples = np.zeros(config.chunk_length, np.int16)
     samples[: len(piece)] = piece

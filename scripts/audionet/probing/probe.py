@@ -11,31 +11,31 @@ import numpy as np
 from numpy.typing import NDArray
 
 from audionet.audio.config import SpectrogramConfig
-from audionet.audio.resampling import at_rate
+from audionet.audio.resampling import resample_samples
 from audionet.augment.distortion import CLEAN, TITLES
-from audionet.backbones.inception import Tap, inception_v3
+from audionet.backbones.inception import FeatureLayer, inception_v3
 from audionet.backbones.litert import AT_A_TIME, Runner
-from audionet.backbones.registry import Backbone, from_model, prepare
+from audionet.backbones.registry import Backbone, convert_trained, prepare
 from audionet.backbones.resemblyzer import has_resemblyzer
 from audionet.backbones.tf_runtime import import_tensorflow
 from audionet.errors import DatasetError, RecordingError
 from audionet.metrics.accuracy import Groups
-from audionet.probing.classifiers import Examples, linear_probe, mixtures
+from audionet.probing.classifiers import ProbeExamples, fit_linear_probe, fit_mixtures
 from audionet.probing.config import ProbeConfig
 from audionet.probing.features import (
     BANDS,
     FRAMES,
     MFCC,
     RESEMBLYZER,
-    Clip,
+    ClipFeatures,
     Extraction,
     Network,
-    clips_of,
-    described,
-    pixels_of,
+    describe_clip,
+    extract_clips,
+    stack_pixels,
 )
-from audionet.probing.results import FeatureSet, Probed, Probing, TaskResult
-from audionet.probing.tasks import Excerpt, Material, ProbeTask, find_materials, read_excerpt
+from audionet.probing.results import FeatureSet, ProbeResult, ProbeRun, TaskResult
+from audionet.probing.tasks import Excerpt, ProbeMaterial, ProbeTask, find_materials, read_excerpt
 from audionet.utils.arrays import FloatArray, UInt8Array, evenly
 from audionet.utils.console import warn
 from audionet.utils.files import make_folder
@@ -55,7 +55,7 @@ _SAMPLES = 32
 _TIMED_RUNS = 3
 
 
-def prepare_probing(config: ProbeConfig) -> Probing:
+def prepare_probing(config: ProbeConfig) -> ProbeRun:
     """Find the recordings and the backbones.
 
     Raises
@@ -70,14 +70,14 @@ def prepare_probing(config: ProbeConfig) -> Probing:
     backbones = []
     for name, endpoint, pooling in map(_named, config.backbones):
         if name == RANDOM:
-            backbones.append(random_backbone(config.model_dir, pixels_of(samples, (_RANDOM_SIDE, _RANDOM_SIDE))))
+            backbones.append(random_backbone(config.model_dir, stack_pixels(samples, (_RANDOM_SIDE, _RANDOM_SIDE))))
             continue
         backbones += [
             prepare(
                 name,
                 config.model_dir,
                 config.input_size,
-                lambda size: pixels_of(samples, size),
+                lambda size: stack_pixels(samples, size),
                 endpoint,
                 pooling,
                 quantise,
@@ -86,10 +86,10 @@ def prepare_probing(config: ProbeConfig) -> Probing:
         ]
     if not has_resemblyzer():
         notes.append("left out: Resemblyzer is not installed; pip install resemblyzer brings it")
-    return Probing(config, materials, notes, backbones, samples)
+    return ProbeRun(config, materials, notes, backbones, samples)
 
 
-def sample_images(materials: Sequence[Material], config: ProbeConfig) -> list[bytes]:
+def sample_images(materials: Sequence[ProbeMaterial], config: ProbeConfig) -> list[bytes]:
     """Images of some recordings, from the first to the last, to convert and to time networks with.
 
     Raises
@@ -106,8 +106,8 @@ def sample_images(materials: Sequence[Material], config: ProbeConfig) -> list[by
             samples, rate = read_excerpt(excerpt, image.sample_rate, config.most_seconds)
         except RecordingError:
             continue  # it is said when its turn comes
-        piece = at_rate(samples, rate, image.sample_rate)[: image.chunk_length]
-        found.append(described(piece, image)[0])
+        piece = resample_samples(samples, rate, image.sample_rate)[: image.chunk_length]
+        found.append(describe_clip(piece, image)[0])
     if not found:
         raise DatasetError(f"{config.data_dir}: none of {_SAMPLES} recordings tried can be decoded")
     return found
@@ -123,7 +123,7 @@ def random_backbone(model_dir: Path, samples: UInt8Array) -> Backbone:
     import keras
 
     keras.utils.set_random_seed(_RANDOM_SEED)
-    network = inception_v3((_RANDOM_SIDE, _RANDOM_SIDE), Tap())
+    network = inception_v3((_RANDOM_SIDE, _RANDOM_SIDE), FeatureLayer())
     features = network.predict(samples.astype(np.float32), verbose=0)
     deviation = max(float(features.std(axis=0).mean()), 1e-12)
     centred = keras.layers.Normalization(mean=features.mean(axis=0), variance=np.full(features.shape[1], deviation**2))(
@@ -131,10 +131,10 @@ def random_backbone(model_dir: Path, samples: UInt8Array) -> Backbone:
     )
     folder = model_dir / "converted"
     make_folder(folder)
-    return from_model(keras.Model(network.input, centred), "inception_v3_random", None, samples, folder)
+    return convert_trained(keras.Model(network.input, centred), "inception_v3_random", None, samples, folder)
 
 
-def probe(run: Probing) -> Iterator[TaskResult]:
+def probe(run: ProbeRun) -> Iterator[TaskResult]:
     """Results, a task at a time. Recordings that cannot be used are said and left out.
 
     Raises
@@ -187,8 +187,8 @@ def _display_names(backbones: Sequence[Backbone]) -> list[str]:
 
 
 def _extracted(
-    pool: Pool, material: Material, networks: tuple[Network, ...], resemblyzer: bool, config: ProbeConfig
-) -> list[Clip]:
+    pool: Pool, material: ProbeMaterial, networks: tuple[Network, ...], resemblyzer: bool, config: ProbeConfig
+) -> list[ClipFeatures]:
     work = Extraction(
         list(enumerate(material.excerpts)),
         material,
@@ -198,14 +198,14 @@ def _extracted(
         config.seed,
         resemblyzer,
     )
-    clips, unusable = clips_of(pool, work)
+    clips, unusable = extract_clips(pool, work)
     for excerpt, reason in unusable:
         warn(f"{excerpt.path}: {reason}; left out")
     return clips
 
 
 def probe_task(
-    material: Material, task: ProbeTask, clips: Sequence[Clip], sets: Sequence[FeatureSet], seed: int
+    material: ProbeMaterial, task: ProbeTask, clips: Sequence[ClipFeatures], sets: Sequence[FeatureSet], seed: int
 ) -> TaskResult:
     """Fit a probe on each set of features in each fold, and hold its answers against the labels.
 
@@ -236,7 +236,7 @@ def probe_task(
         scores, width, fitted = _scores(features, clips, of_clip, folds, len(labels), seed)
         right = units.mean(scores[tested]).argmax(axis=1) == truth
         rows.append(
-            Probed(
+            ProbeResult(
                 features.name,
                 width,
                 {condition: right[places] for condition, places in answers.items()},
@@ -255,7 +255,7 @@ def probe_task(
 
 
 def folds_of(
-    excerpts: Sequence[Excerpt], task: ProbeTask, clips: Sequence[Clip]
+    excerpts: Sequence[Excerpt], task: ProbeTask, clips: Sequence[ClipFeatures]
 ) -> list[tuple[NDArray[np.int64], NDArray[np.int64]]]:
     """Places of the clips to learn from, all of them clean, and of those to test, fold by fold."""
     use = np.array([excerpts[clip.excerpt].use for clip in clips])
@@ -272,7 +272,7 @@ def folds_of(
 
 def _scores(
     features: FeatureSet,
-    clips: Sequence[Clip],
+    clips: Sequence[ClipFeatures],
     labels: NDArray[np.int64],
     folds: Sequence[tuple[NDArray[np.int64], NDArray[np.int64]]],
     count: int,
@@ -283,7 +283,7 @@ def _scores(
     if features.parts == (FRAMES,):
         frames = [clip.features[FRAMES] for clip in clips]
         for training, testing in folds:
-            fitted = mixtures([frames[i] for i in training], labels[training], count, seed)
+            fitted = fit_mixtures([frames[i] for i in training], labels[training], count, seed)
             scores[testing] = fitted.scores([frames[i] for i in testing])
         return scores, frames[0].shape[1], []
     parts = [np.stack([clip.features[part] for clip in clips]) for part in features.parts]
@@ -291,13 +291,13 @@ def _scores(
     values = np.concatenate(parts, axis=1)
     outcomes = []
     for training, testing in folds:
-        examples = Examples(
+        examples = ProbeExamples(
             labels[training],
             np.array([clips[i].excerpt for i in training], np.int64),
             np.array([clips[i].start for i in training]),
             np.array([clips[i].stop for i in training]),
         )
-        probe = linear_probe(values[training], widths, examples, count)
+        probe = fit_linear_probe(values[training], widths, examples, count)
         scores[testing] = probe.probabilities(values[testing])
         outcomes.append((probe.c, probe.at_edge, probe.converged))
     return scores, sum(widths), outcomes
@@ -305,7 +305,7 @@ def _scores(
 
 def images_a_second(backbone: Backbone, samples: Sequence[bytes]) -> float:
     """How fast a network is on one thread, decoding not counted; the best of three runs."""
-    pixels = pixels_of(samples, backbone.input_size)
+    pixels = stack_pixels(samples, backbone.input_size)
     runner = Runner(backbone.path)
     runner.features(pixels[:AT_A_TIME], AT_A_TIME)
     seconds = []

@@ -12,25 +12,25 @@ from pathlib import Path
 from typing import Any
 
 from audionet.augment.distortion import CLEAN
-from audionet.backbones.registry import Backbone, description
+from audionet.backbones.registry import Backbone, describe
 from audionet.metrics.accuracy import Accuracy
 from audionet.metrics.bootstrap import grouped_accuracy, paired_difference
 from audionet.probing.config import ProbeConfig
 from audionet.probing.features import MFCC
-from audionet.probing.tasks import Material
+from audionet.probing.tasks import ProbeMaterial
 from audionet.utils.arrays import BoolArray
 from audionet.utils.files import write_bytes
-from audionet.utils.text import printable
+from audionet.utils.text import escape
 
 HEADING = "## Probes"
 
 
-def as_markdown(run: Probing, results: Sequence[TaskResult], speeds: Sequence[float]) -> str:
+def to_markdown(run: ProbeRun, results: Sequence[TaskResult], speeds: Sequence[float]) -> str:
     """Every row of every task, clean and away from clean, and what the networks cost; tables in Markdown."""
     features = [row.features for row in results[0].rows]
     titles = [f"{result.title} ({len(result.recordings[CLEAN])} {result.unit}s)" for result in results]
     shares = [
-        [name, str(results[0].rows[place].width), *(shares_of(result, result.rows[place]) for result in results)]
+        [name, str(results[0].rows[place].width), *(format_shares(result, result.rows[place]) for result in results)]
         for place, name in enumerate(features)
     ]
     costs = [
@@ -46,27 +46,25 @@ def as_markdown(run: Probing, results: Sequence[TaskResult], speeds: Sequence[fl
     parts = [
         HEADING,
         f"By `scripts/probe.py`: a linear layer on frozen features, share of right answers on clean sound{described}.",
-        in_markdown(["features", "width", *titles], shares),
-        in_markdown(["network", "endpoint", "pooling", "width", "arithmetic", "MB", "images/s, one thread"], costs),
+        markdown_table(["features", "width", *titles], shares),
+        markdown_table(["network", "endpoint", "pooling", "width", "arithmetic", "MB", "images/s, one thread"], costs),
     ]
     return "\n\n".join(parts) + "\n"
 
 
-def shares_of(result: TaskResult, row: Probed) -> str:
+def format_shares(result: TaskResult, row: ProbeResult) -> str:
     """``0.983, 0.565``: the share right on clean sound, and the mean of the other conditions where there are any."""
     clean = f"{row.right[CLEAN].mean():.3f}"
     return f"{clean}, {result.mean_share(row):.3f}" if result.changed else clean
 
 
-def in_markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """A table."""
     lines = [header, ["---"] * len(header), *rows]
-    return "\n".join(
-        f"| {' | '.join(printable(cell).replace('|', chr(92) + '|') for cell in line)} |" for line in lines
-    )
+    return "\n".join(f"| {' | '.join(escape(cell).replace('|', chr(92) + '|') for cell in line)} |" for line in lines)
 
 
-def put_into_card(card: Path, section: str) -> None:
+def insert_into_card(card: Path, section: str) -> None:
     """Put a section into a model card, in place of the one of before if there is one, else at its end.
 
     Raises
@@ -92,7 +90,7 @@ class FeatureSet:
 
 
 @dataclass(frozen=True)
-class Probed:
+class ProbeResult:
     """What a probe on one set of features answered.
 
     Attributes
@@ -124,7 +122,7 @@ class TaskResult:
     Attributes
     ----------
     title, split, unit : str
-        See `Material` and `ProbeTask`.
+        See `ProbeMaterial` and `ProbeTask`.
     labels : list of str
     learned_clips : int
         Clips learned from; where recordings are held out in turn, all of them.
@@ -142,9 +140,9 @@ class TaskResult:
     learned_clips: int
     recordings: dict[str, list[str]]
     feature_seconds: float
-    rows: list[Probed]
+    rows: list[ProbeResult]
 
-    def accuracy(self, row: Probed, condition: str) -> Accuracy:
+    def accuracy(self, row: ProbeResult, condition: str) -> Accuracy:
         """Share of right answers, with Wilson's interval or, where recordings have several, one that resamples them."""
         return grouped_accuracy(row.right[condition], self.recordings[condition])
 
@@ -153,11 +151,11 @@ class TaskResult:
         """The conditions other than training's."""
         return [condition for condition in self.recordings if condition != CLEAN]
 
-    def mean_share(self, row: Probed) -> float:
+    def mean_share(self, row: ProbeResult) -> float:
         """Share right under changed conditions, the mean of them."""
         return sum(float(row.right[name].mean()) for name in self.changed) / len(self.changed)
 
-    def difference(self, row: Probed, seed: int) -> tuple[float, float, float]:
+    def difference(self, row: ProbeResult, seed: int) -> tuple[float, float, float]:
         """How much better than MFCC statistics under changed conditions on average, and its 95 % interval."""
         baseline = next(other for other in self.rows if other.features == MFCC)
         pairs = [(row.right[name], baseline.right[name], self.recordings[name]) for name in self.changed]
@@ -165,17 +163,17 @@ class TaskResult:
 
 
 @dataclass(frozen=True)
-class Probing:
+class ProbeRun:
     """A whole run: what is known before the first task, and what each task takes."""
 
     config: ProbeConfig
-    materials: list[Material]
+    materials: list[ProbeMaterial]
     notes: list[str]
     backbones: list[Backbone]
     samples: list[bytes]
 
 
-def as_json(run: Probing, results: Sequence[TaskResult], speeds: Sequence[float]) -> dict[str, Any]:
+def probe_json(run: ProbeRun, results: Sequence[TaskResult], speeds: Sequence[float]) -> dict[str, Any]:
     """All of it, for a file."""
     packages = ("numpy", "scipy", "scikit-learn", "ai-edge-litert")
     settings = {
@@ -187,7 +185,7 @@ def as_json(run: Probing, results: Sequence[TaskResult], speeds: Sequence[float]
         "versions": {"python": platform.python_version(), **{name: metadata.version(name) for name in packages}},
         "notes": run.notes,
         "backbones": [
-            description(backbone) | {"bytes": backbone.path.stat().st_size, "pictures_a_second": speed}
+            describe(backbone) | {"bytes": backbone.path.stat().st_size, "pictures_a_second": speed}
             for backbone, speed in zip(run.backbones, speeds, strict=True)
         ],
         "tasks": [_task_as_json(result, run.config.seed) for result in results],

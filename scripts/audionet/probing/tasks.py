@@ -20,7 +20,7 @@ from audionet.errors import DatasetError
 from audionet.probing.config import ProbeConfig
 from audionet.utils.arrays import FloatArray, Int16Array
 from audionet.utils.files import walk
-from audionet.utils.text import count, printable
+from audionet.utils.text import escape, pluralise
 
 FOLDS = 5
 READERS = 51
@@ -75,7 +75,7 @@ class ProbeTask:
 
 
 @dataclass(frozen=True)
-class Material:
+class ProbeMaterial:
     """Recordings that are cut into clips alike.
 
     Attributes
@@ -100,7 +100,7 @@ class Material:
     unit: Literal["recording", "clip"] = "recording"
 
 
-def find_materials(config: ProbeConfig) -> tuple[list[Material], list[str]]:
+def find_materials(config: ProbeConfig) -> tuple[list[ProbeMaterial], list[str]]:
     """What there is to probe with in a folder, and lines about what was left out.
 
     That is the Free Spoken Digit Dataset (``fsdd/recordings``), utterances of LibriSpeech (``libri251``) and wake
@@ -114,8 +114,8 @@ def find_materials(config: ProbeConfig) -> tuple[list[Material], list[str]]:
     folder = config.data_dir
     parts = {"fsdd/recordings": _digits, "libri251": _readers, "wakewords": _folder_of_labels}
     there = [name for name in parts if (folder / name).is_dir()]
-    found: list[Material] = []
-    notes = [f"left out: {printable(folder)} holds no {name}" for name in parts if there and name not in there]
+    found: list[ProbeMaterial] = []
+    notes = [f"left out: {escape(folder)} holds no {name}" for name in parts if there and name not in there]
     for make, place in [(parts[name], folder / name) for name in there] or [(_folder_of_labels, folder)]:
         try:
             found.append(make(place, config))
@@ -130,7 +130,7 @@ def find_materials(config: ProbeConfig) -> tuple[list[Material], list[str]]:
     return found, notes
 
 
-def single_recordings(material: Material) -> list[str]:
+def single_recordings(material: ProbeMaterial) -> list[str]:
     """Labels that a folder of labels has one recording of, so that it can only be learned from."""
     learned = {label for task in material.tasks for label in task.labels}
     tested = {
@@ -139,10 +139,10 @@ def single_recordings(material: Material) -> list[str]:
         for label, excerpt in zip(task.labels, material.excerpts, strict=True)
         if excerpt.use != "training"
     }
-    return sorted(map(printable, learned - tested))
+    return sorted(map(escape, learned - tested))
 
 
-def _digits(folder: Path, config: ProbeConfig) -> Material:
+def _digits(folder: Path, config: ProbeConfig) -> ProbeMaterial:
     named = [(path, _DIGIT_NAME.fullmatch(path.stem)) for path in sorted(folder.glob("*.wav"))]
     parsed = [(path, match) for path, match in named if match]
     excerpts = [
@@ -150,29 +150,29 @@ def _digits(folder: Path, config: ProbeConfig) -> Material:
         for path, match in parsed
     ]
     if len({excerpt.use for excerpt in excerpts}) < 2:
-        raise DatasetError(f"{printable(folder)} holds no {{digit}}_{{speaker}}_{{index}}.wav on both sides of index 5")
+        raise DatasetError(f"{escape(folder)} holds no {{digit}}_{{speaker}}_{{index}}.wav on both sides of index 5")
     tasks = [
         ProbeTask(f"FSDD, {kind}s", tuple(match[kind] for _, match in parsed), (0,) * len(parsed))
         for kind in ("speaker", "digit")
     ]
-    return Material(excerpts, tasks, "its official split: index 0 to 4 is the test")
+    return ProbeMaterial(excerpts, tasks, "its official split: index 0 to 4 is the test")
 
 
-def _readers(folder: Path, config: ProbeConfig) -> Material:
+def _readers(folder: Path, config: ProbeConfig) -> ProbeMaterial:
     paths = sorted(folder.glob("*.flac"))[-READERS:]
     speakers = [path.stem.partition("-")[0] for path in paths]
     if len(set(speakers)) < 2:
-        raise DatasetError(f"{printable(folder)} holds no {{speaker}}-{{chapter}}-{{utterance}}.flac of two speakers")
+        raise DatasetError(f"{escape(folder)} holds no {{speaker}}-{{chapter}}-{{utterance}}.flac of two speakers")
     excerpts = [Excerpt(path, path.stem, "training", 0, _READER_TRAINING) for path in paths]
     excerpts += [Excerpt(path, path.stem, "testing", _READER_TEST, 1) for path in paths]
     task = ProbeTask(f"LibriSpeech, the last {len(paths)} readers", tuple(speakers * 2), (0,) * len(excerpts))
     split = (
         f"one recording each: its first {_READER_TRAINING:.0%} to learn from, its last {1 - _READER_TEST:.0%} the test"
     )
-    return Material([*excerpts], [task], split, clip_seconds=2.56, training_step=0.5, unit="clip")
+    return ProbeMaterial([*excerpts], [task], split, clip_seconds=2.56, training_step=0.5, unit="clip")
 
 
-def _folder_of_labels(folder: Path, config: ProbeConfig) -> Material:
+def _folder_of_labels(folder: Path, config: ProbeConfig) -> ProbeMaterial:
     drawn: dict[str, list[Excerpt]] = {}
     for label in label_folders(folder):
         found = [(inside, path) for inside, path in walk(folder / label) if path.suffix.lower() in AUDIO_SUFFIXES]
@@ -182,7 +182,7 @@ def _folder_of_labels(folder: Path, config: ProbeConfig) -> Material:
             drawn[label] = [Excerpt(path, f"{label}/{inside}", use) for inside, path in found[: config.most_recordings]]
     if len(drawn) < 2 or all(len(of_label) < 2 for of_label in drawn.values()):
         raise DatasetError(
-            f"{printable(folder)} holds {count(len(drawn), 'label')} with recordings: probing takes two folders of "
+            f"{escape(folder)} holds {pluralise(len(drawn), 'label')} with recordings: probing takes two folders of "
             "recordings, at least one of them with two"
         )
     labels = tuple(label for label, of_label in drawn.items() for _ in of_label)
@@ -192,8 +192,8 @@ def _folder_of_labels(folder: Path, config: ProbeConfig) -> Material:
         f"each recording held out once, in {FOLDS} folds; at most {config.most_recordings} recordings a label, by a "
         f"hash of their names, and {config.most_seconds:g} s of each"
     )
-    task = ProbeTask(printable(folder.name), labels, folds)
-    return Material([excerpt for of_label in drawn.values() for excerpt in of_label], [task], split)
+    task = ProbeTask(escape(folder.name), labels, folds)
+    return ProbeMaterial([excerpt for of_label in drawn.values() for excerpt in of_label], [task], split)
 
 
 def _order(seed: int, label: str, inside: str) -> bytes:
@@ -201,14 +201,14 @@ def _order(seed: int, label: str, inside: str) -> bytes:
     return hashlib.blake2b(name, digest_size=8).digest()
 
 
-class Heard(NamedTuple):
+class ExcerptAudio(NamedTuple):
     """An excerpt's samples, shape (n,), mono, and their rate, Hz."""
 
     samples: Int16Array
     rate: int
 
 
-def read_excerpt(excerpt: Excerpt, highest_rate: int, most_seconds: float) -> Heard:
+def read_excerpt(excerpt: Excerpt, highest_rate: int, most_seconds: float) -> ExcerptAudio:
     """An excerpt at its own sample rate or a lower one; of a whole recording, no more than so many seconds.
 
     Raises
@@ -226,10 +226,10 @@ def read_excerpt(excerpt: Excerpt, highest_rate: int, most_seconds: float) -> He
             if left == 0:
                 break
     samples = to_int16(np.concatenate(blocks) if blocks else np.zeros(0, np.float32))
-    return Heard(samples[round(excerpt.start * len(samples)) : round(excerpt.stop * len(samples))], rate)
+    return ExcerptAudio(samples[round(excerpt.start * len(samples)) : round(excerpt.stop * len(samples))], rate)
 
 
-def cut(samples: Int16Array, length: int, step: int, keep_short: bool) -> list[tuple[int, Int16Array]]:
+def cut_clips(samples: Int16Array, length: int, step: int, keep_short: bool) -> list[tuple[int, Int16Array]]:
     """Clips of samples, each with its first sample's place.
 
     Parameters
@@ -255,6 +255,6 @@ def cut(samples: Int16Array, length: int, step: int, keep_short: bool) -> list[t
     return clips
 
 
-def uses(excerpt: Excerpt, conditions: Sequence[str], clean: str) -> tuple[str, ...]:
+def conditions_of(excerpt: Excerpt, conditions: Sequence[str], clean: str) -> tuple[str, ...]:
     """The conditions under which an excerpt is heard: what is only learned from is heard clean."""
     return (clean,) if excerpt.use == "training" else (clean, *conditions)

@@ -21,8 +21,8 @@ from audionet.errors import AudioNetError
 from audionet.serving import metrics as instruments
 from audionet.serving import openapi as schemas
 from audionet.serving.config import ServeConfig
-from audionet.serving.metrics import Instruments
-from audionet.serving.middleware import Gate
+from audionet.serving.metrics import Metrics
+from audionet.serving.middleware import GuardMiddleware
 from audionet.serving.openapi import RECORDING, problems, reference_page
 from audionet.serving.problems import ProblemError
 from audionet.serving.service import Service
@@ -57,10 +57,10 @@ def make_app(config: ServeConfig) -> tuple[ASGIApp, Service]:
     ModelError
         If there is no model that can be served.
     """
-    counters = Instruments()
+    counters = Metrics()
     service = Service(config, counters)
     app = _routes(service, counters)
-    gated: ASGIApp = Gate(app, config, counters)
+    gated: ASGIApp = GuardMiddleware(app, config, counters)
     if config.cors_origin:
         gated = CORSMiddleware(
             gated,
@@ -72,7 +72,7 @@ def make_app(config: ServeConfig) -> tuple[ASGIApp, Service]:
     return gated, service
 
 
-def _routes(service: Service, counters: Instruments) -> FastAPI:
+def _routes(service: Service, counters: Metrics) -> FastAPI:
     app = FastAPI(
         title="AudioNet",
         version="1",

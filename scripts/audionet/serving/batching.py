@@ -51,7 +51,7 @@ class Batcher:
         width = STATISTICS_WIDTHS[self._predictor.statistics] if self._predictor.statistics else 0
         loop = asyncio.get_running_loop()
         statistics = np.zeros((self._most, width), np.float32)
-        await loop.run_in_executor(self._thread, self._predictor.see, pixels, statistics)
+        await loop.run_in_executor(self._thread, self._predictor.predict_batch, pixels, statistics)
 
     def submit(self, start: float, pixels: UInt8Array, statistics: FloatArray) -> asyncio.Future[ChunkAnswer]:
         """Have a chunk's image looked at.
@@ -87,7 +87,7 @@ class Batcher:
     def _look(self, batch: list[_Waiting]) -> list[ChunkAnswer]:
         pixels = np.stack([waiting.pixels for waiting in batch])
         statistics = np.stack([waiting.statistics for waiting in batch])
-        probabilities, embeddings = self._predictor.see(pixels, statistics)
+        probabilities, embeddings = self._predictor.predict_batch(pixels, statistics)
         return [
             self._predictor.chunk_answer(waiting.start, probabilities[i], embeddings[i])
             for i, waiting in enumerate(batch)

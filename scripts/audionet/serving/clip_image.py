@@ -16,7 +16,7 @@ QUALITY = 85
 _ROUNDING = 1e-6
 
 
-class Strip:
+class ClipImage:
     """Images pasted where they belong in time; what is not covered is as dark as silence.
 
     Memory is bounded: a strip that grows too wide is halved, and later images are drawn as much narrower.

@@ -65,7 +65,7 @@ class Decoder:
         decoder = cls(process)
         try:
             await asyncio.wait_for(decoder._frame(), _START_SECONDS)
-        except (RecordingError, asyncio.TimeoutError):
+        except (TimeoutError, RecordingError):
             await decoder.kill()
             raise OSError("a process for decoding does not start") from None
         return decoder
@@ -117,7 +117,7 @@ class Decoder:
         await self._process.wait()
 
 
-class Decoders:
+class DecodePool:
     """Processes to decode with, lent in the order in which they are asked for.
 
     Parameters
@@ -153,7 +153,7 @@ class Decoders:
         self._all.clear()
 
     @contextlib.asynccontextmanager
-    async def lend(self, patience: float) -> AsyncIterator[Decoder]:
+    async def acquire(self, patience: float) -> AsyncIterator[Decoder]:
         """A decoder for one job; where it was left in the middle of that, or died of it, another takes its place.
 
         Raises
@@ -164,7 +164,7 @@ class Decoders:
         try:
             while (decoder := await asyncio.wait_for(self._free.get(), patience)).is_gone:
                 self._dismiss(decoder)
-        except asyncio.TimeoutError:
+        except TimeoutError:
             raise BusyError("its turn did not come in time: try again later") from None
         try:
             yield decoder

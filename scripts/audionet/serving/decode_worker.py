@@ -26,11 +26,11 @@ from audionet.audio.network_input import image_features, model_inputs
 from audionet.audio.recording import SILENT
 from audionet.errors import LimitError, RecordingError
 from audionet.inference.clip import Clip
-from audionet.serving.clip_image import Strip
+from audionet.serving.clip_image import ClipImage
 from audionet.utils.process import tune_process
 from audionet.utils.settings import from_json
 
-STRIP_WIDTH = 2000  # pixels
+CLIP_IMAGE_WIDTH = 2000  # pixels
 
 _LARGEST_FILE = 1 << 26  # bytes that a decoder may write, such as its complaints
 
@@ -116,7 +116,7 @@ def frames(job: Job) -> Iterator[Frame]:
         return
     remark = None
     used = False
-    strip = Strip(job.spectrogram, STRIP_WIDTH) if job.want == "clip" else None
+    strip = ClipImage(job.spectrogram, CLIP_IMAGE_WIDTH) if job.want == "clip" else None
     try:
         for start, jpg in _within(clip, job.limits):
             if strip is not None:

@@ -13,20 +13,20 @@ from prometheus_client import (
 )
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4 as CONTENT_TYPE
 
-__all__ = ["CONTENT_TYPE", "Instruments"]
+__all__ = ["CONTENT_TYPE", "Metrics"]
 
 _SECONDS = (0.005, 0.01, 0.02, 0.03, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60)
 _SIZES = (1, 2, 4, 8, 16, 32, 64)
 
 
-class Instruments:
+class Metrics:
     """The instruments of one service, in a registry of their own.
 
     Attributes
     ----------
     requests, seconds : Counter, Histogram
         By path and, the first, status.
-    in_house : Gauge
+    in_flight : Gauge
         Requests being worked on or waiting.
     refused : Counter
         Those told to come back.
@@ -51,7 +51,7 @@ class Instruments:
             registry=registry,
             buckets=_SECONDS,
         )
-        self.in_house = Gauge("audionet_requests_in_house", "Requests waiting or worked on.", registry=registry)
+        self.in_flight = Gauge("audionet_requests_in_flight", "Requests waiting or worked on.", registry=registry)
         self.refused = Counter("audionet_requests_refused", "Requests told to come back.", registry=registry)
         self.answers = Counter("audionet_answers", "Clips answered.", ["decision"], registry=registry)
         self.batches = Histogram("audionet_batch_images", "Images in a batch.", registry=registry, buckets=_SIZES)

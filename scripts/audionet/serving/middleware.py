@@ -12,7 +12,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from audionet.serving.config import ServeConfig
-from audionet.serving.metrics import Instruments
+from audionet.serving.metrics import Metrics
 from audionet.serving.problems import ProblemError
 
 PAGE_POLICY = (
@@ -38,7 +38,7 @@ _KNOWN = _OPEN | _WORK | {"/v1/model", "/v1/reload", "/metrics"}
 _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
-class Gate:
+class GuardMiddleware:
     """ASGI middleware.
 
     Parameters
@@ -48,7 +48,7 @@ class Gate:
     instruments : Instruments
     """
 
-    def __init__(self, app: ASGIApp, config: ServeConfig, instruments: Instruments) -> None:
+    def __init__(self, app: ASGIApp, config: ServeConfig, instruments: Metrics) -> None:
         self._app = app
         self._config = config
         self._instruments = instruments
@@ -92,7 +92,7 @@ class Gate:
             if entered:
                 entered = False
                 self._in_house -= 1
-                self._instruments.in_house.set(self._in_house)
+                self._instruments.in_flight.set(self._in_house)
 
         try:
             self._check(path, method, Headers(scope=scope))
@@ -117,7 +117,7 @@ class Gate:
             self._instruments.refused.inc()
             raise ProblemError.busy("too many requests are waiting: try again in a moment")
         self._in_house += 1
-        self._instruments.in_house.set(self._in_house)
+        self._instruments.in_flight.set(self._in_house)
 
     def _check(self, path: str, method: str, headers: Headers) -> None:
         """Refuse a request for what its first lines say."""

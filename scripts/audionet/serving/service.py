@@ -17,15 +17,15 @@ import numpy as np
 from audionet.audio.config import SpectrogramConfig
 from audionet.audio.decoding import has_ffmpeg
 from audionet.errors import AudioNetError, BusyError, LimitError, ModelError
-from audionet.inference.diarization import window_of
+from audionet.inference.diarization import window_from_chunk
 from audionet.inference.formatting import answer_json, segment_json
 from audionet.inference.predictor import ChunkAnswer, Predictor
 from audionet.inference.segmentation import Window, segments
 from audionet.serving.batching import Batcher
 from audionet.serving.config import ServeConfig
-from audionet.serving.decode_pool import Decoder, Decoders
+from audionet.serving.decode_pool import DecodePool, Decoder
 from audionet.serving.decode_worker import Job, Limits
-from audionet.serving.metrics import Instruments
+from audionet.serving.metrics import Metrics
 from audionet.utils.parallel import available_cores
 
 log = logging.getLogger("audionet.serve")
@@ -70,13 +70,13 @@ class Service:
         If there is no model that can be served.
     """
 
-    def __init__(self, config: ServeConfig, instruments: Instruments) -> None:
+    def __init__(self, config: ServeConfig, instruments: Metrics) -> None:
         self.config = config
         self.instruments = instruments
         self.limits = Limits(config.max_seconds, config.max_channels, config.max_rate)
         self.folder = Path()
         self.ready = False
-        self._decoders = Decoders(config.workers, config.worker_megabytes, instruments.replaced.inc)
+        self._decoders = DecodePool(config.workers, config.worker_megabytes, instruments.replaced.inc)
         self._reloading = asyncio.Lock()
         self._next_reload: asyncio.Task[Model] | None = None
         self.model = self._load()
@@ -116,16 +116,16 @@ class Service:
         ended: dict[str, Any] = {}
         heard: list[tuple[float, asyncio.Future[ChunkAnswer] | None]] = []
         try:
-            async with self._decoders.lend(self.config.time_limit) as decoder:
+            async with self._decoders.acquire(self.config.time_limit) as decoder:
                 await self._in_time(self._hear(decoder, job, model, heard, ended))
             found = [(start, None if answer is None else await answer) for start, answer in heard]
         finally:
             for _, answer in heard:
                 if answer is not None and not answer.done():
                     answer.cancel()
-        conclude = functools.partial(_content, model, found, name, top_k, ended)
+        combine_chunks = functools.partial(_content, model, found, name, top_k, ended)
         # A long recording's answer takes long enough to keep everybody else waiting.
-        content = conclude() if len(found) < _MANY_CHUNKS else await asyncio.to_thread(conclude)
+        content = combine_chunks() if len(found) < _MANY_CHUNKS else await asyncio.to_thread(combine_chunks)
         self.instruments.answers.labels("unknown" if content["unknown"] else "known").inc()
         return content
 
@@ -171,7 +171,7 @@ class Service:
                     found = content, header.get("spans", spectrogram.chunk_seconds)
             return found
 
-        async with self._decoders.lend(self.config.time_limit) as decoder:
+        async with self._decoders.acquire(self.config.time_limit) as decoder:
             return await self._in_time(jpg(decoder))
 
     def describe(self) -> dict[str, Any]:
@@ -243,7 +243,7 @@ class Service:
     async def _in_time(self, work: Coroutine[Any, Any, Result]) -> Result:
         try:
             return await asyncio.wait_for(work, self.config.time_limit)
-        except asyncio.TimeoutError:
+        except TimeoutError:
             raise LimitError(f"takes longer than {self.config.time_limit:g} s to judge: send it in parts") from None
 
 
@@ -253,8 +253,10 @@ def _content(
     """What `label_image.py --json --per_chunk` says of the clip, who speaks when, and which model says so."""
     predictor, spectrogram = model.predictor, model.spectrogram
     chunks = [chunk for _, chunk in found if chunk is not None]
-    answer = predictor.conclude(chunks, ended["seconds"], ended["remark"])
-    windows = [Window(start, None, None) if chunk is None else window_of(predictor, chunk) for start, chunk in found]
+    answer = predictor.combine_chunks(chunks, ended["seconds"], ended["remark"])
+    windows = [
+        Window(start, None, None) if chunk is None else window_from_chunk(predictor, chunk) for start, chunk in found
+    ]
     turns = segments(
         windows,
         predictor.names,

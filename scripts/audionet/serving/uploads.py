@@ -17,7 +17,7 @@ from starlette.requests import Request
 
 from audionet.audio.decoding import AUDIO_SUFFIXES
 from audionet.serving.problems import ProblemError
-from audionet.utils.text import printable
+from audionet.utils.text import escape
 
 _MULTIPART = "multipart/form-data"
 _MOST_FIELDS = 16
@@ -53,7 +53,7 @@ async def received(request: Request, folder: Path, name: str, seconds: float) ->
     """
     try:
         upload = await asyncio.wait_for(_receive(request, folder, name), seconds)
-    except asyncio.TimeoutError:
+    except TimeoutError:
         raise ProblemError(408, f"the upload took longer than {seconds:g} s") from None
     except (UnicodeError, LookupError):  # a form may name any codec of Python's
         raise ProblemError(400, "the form cannot be read: it names a character set that is none") from None
@@ -107,5 +107,5 @@ def _ending(name: str, kind: str) -> str:
 
 def shown_name(name: str) -> str:
     """What a sender calls a recording, fit to be said again: no folders, nothing that does not print, not too long."""
-    last = printable(name.replace("\\", "/").rpartition("/")[2]).strip() or "upload"
+    last = escape(name.replace("\\", "/").rpartition("/")[2]).strip() or "upload"
     return last if len(last) <= _LONGEST_NAME else f"{last[: _LONGEST_NAME - 20]}…{last[-19:]}"

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from audionet.audio.config import SpectrogramConfig
-from audionet.backbones.bottlenecks import Bottlenecks, bottlenecks_of
+from audionet.backbones.bottlenecks import Bottlenecks, compute_bottlenecks
 from audionet.backbones.registry import Backbone
 from audionet.data.dataset import ChunkImage
 from audionet.data.naming import UNKNOWN
@@ -21,7 +21,7 @@ from audionet.training.datasets import FeatureExamples
 from audionet.utils.arrays import FloatArray, IntArray
 from audionet.utils.console import warn
 from audionet.utils.parallel import available_cores
-from audionet.utils.text import count, printable, table
+from audionet.utils.text import escape, format_table, pluralise
 
 _MOST_LABELS_SHOWN = 40
 _MOST_ODD_ONES_SHOWN = 5
@@ -81,22 +81,22 @@ def prepare_data(
     DatasetError
         If fewer than two labels have images that can be read.
     """
-    bottlenecks = bottlenecks_of(images, backbone, config.bottleneck_dir, available_cores(), config.scheduler)
+    bottlenecks = compute_bottlenecks(images, backbone, config.bottleneck_dir, available_cores(), config.scheduler)
     rate = f" at {bottlenecks.computed / bottlenecks.seconds:.0f} a second" if bottlenecks.computed else ""
-    made = f"{bottlenecks.computed} computed{rate}, {bottlenecks.cached} from {printable(config.bottleneck_dir)}"
+    made = f"{bottlenecks.computed} computed{rate}, {bottlenecks.cached} from {escape(config.bottleneck_dir)}"
     print(f"Bottlenecks: {made}")
     bottlenecks = _of_one_size(bottlenecks, spectrogram_config)
     every = sorted({image.label for image in bottlenecks.images})
     labels = [label for label in every if label != UNKNOWN]
     if len(labels) < 2:
-        raise DatasetError(f"{printable(config.image_dir)}: only '{printable(*labels)}' has readable images")
+        raise DatasetError(f"{escape(config.image_dir)}: only '{escape(*labels)}' has readable images")
     apart = spectrogram_config.apart if spectrogram_config else 2
     split = split_images(bottlenecks.images, config.validation_percentage, config.testing_percentage, apart)
     keys = [key.tobytes() for key in bottlenecks.keys]
     split, copies = without_copies(split, dict(zip(bottlenecks.images, keys, strict=True)))
     print(split_table(every, split))
     if copies:
-        print(f"Left out {count(copies, 'image')} with copies in another set: they would prove nothing.")
+        print(f"Left out {pluralise(copies, 'image')} with copies in another set: they would prove nothing.")
     for here, there in sorted(_contradictions(bottlenecks.images, keys)):
         warn(f"{here}: lies under {there} too, so one of the two labels is wrong: remove it there")
     row = {image: i for i, image in enumerate(bottlenecks.images)}
@@ -106,7 +106,7 @@ def prepare_data(
     rows, background = ({n: of[(targets[of] < 0) == other] for n, of in every_row.items()} for other in (False, True))
     split = Split(
         {name: [image for image in split.sets[name] if image.label != UNKNOWN] for name in SETS},
-        [label for label in split.heard_in_training if label != UNKNOWN],
+        [label for label in split.seen_in_training if label != UNKNOWN],
         split.dropped,
     )
     return Data(spectrogram_config, labels, bottlenecks, targets, split, rows, background)
@@ -159,4 +159,4 @@ def split_table(labels: Sequence[str], split: Split) -> str:
     rows = [[label, *(f"{chunks[name][label]} ({recordings[name][label]})" for name in SETS)] for label in shown]
     if len(labels) > len(shown):
         rows.append([f"all {len(labels)} labels", *(f"{chunks[n].total()} ({recordings[n].total()})" for n in SETS)])
-    return table(["chunks (recordings)", *SETS], rows)
+    return format_table(["chunks (recordings)", *SETS], rows)

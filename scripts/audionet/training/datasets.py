@@ -15,7 +15,7 @@ from audionet.data.dataset import ChunkImage
 from audionet.errors import DatasetError
 from audionet.utils.arrays import FloatArray, IntArray
 from audionet.utils.parallel import available_cores
-from audionet.utils.text import printable
+from audionet.utils.text import escape
 
 Item = TypeVar("Item")
 
@@ -118,7 +118,7 @@ class ImageExamples:
             features = image_features(path.read_bytes(), self._input_size)
         except (OSError, DatasetError) as error:
             reason = error.strerror if isinstance(error, OSError) else error
-            raise DatasetError(f"{printable(path)}: {reason}; it was there when training began: run again") from None
+            raise DatasetError(f"{escape(path)}: {reason}; it was there when training began: run again") from None
         found = model_inputs(features, self._statistics)
         if len(self._kept) < self._room:
             self._kept[number] = found
@@ -152,7 +152,7 @@ def _epoch(examples: int, seed: int, epoch: int) -> IntArray:
     return np.random.default_rng((seed, epoch)).permutation(examples)
 
 
-def ahead(items: Iterator[Item]) -> Generator[Item, None, None]:
+def prefetch(items: Iterator[Item]) -> Generator[Item, None, None]:
     """Pass items through, each being made by a thread while the one before it is used."""
     with ThreadPoolExecutor(1) as thread:
         waiting = thread.submit(next, items, None)

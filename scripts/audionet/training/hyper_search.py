@@ -13,7 +13,7 @@ from audionet.training.config import LEARNING_RATES, RetrainConfig
 from audionet.training.datasets import FeatureExamples
 from audionet.training.head_training import train_head
 from audionet.utils.console import tracked
-from audionet.utils.text import printable, table
+from audionet.utils.text import escape, format_table
 
 _FOLDS = 4
 _SHOWN = 5
@@ -68,7 +68,7 @@ def search(
         ]
         for one in ranked[:_SHOWN]
     ]
-    print(table([f"best of {len(tried)} settings", "accuracy", "loss"], rows), flush=True)
+    print(format_table([f"best of {len(tried)} settings", "accuracy", "loss"], rows), flush=True)
     return dataclasses.replace(config, **ranked[0].settings)
 
 
@@ -105,7 +105,7 @@ def _folds(labels: Any, recordings: Sequence[tuple[str, str]]) -> list[tuple[Any
     if of_label.min() < 2:
         label = next(recordings[i][0] for i in range(len(labels)) if of_label[labels[i]] < 2)
         raise DatasetError(
-            f"--hyper_search judges settings on recordings they were not trained on, and '{printable(label)}' has "
+            f"--hyper_search judges settings on recordings they were not trained on, and '{escape(label)}' has "
             "one to train on: record more of it, or leave --hyper_search out"
         )
     folds = min(_FOLDS, int(of_label.min()))

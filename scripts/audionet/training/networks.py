@@ -79,7 +79,7 @@ def from_scratch(samples: UInt8Array, labels: int, config: RetrainConfig, exact:
         layers = {"simple_cnn": _simple, "deep_cnn": _deep}[config.architecture]
         features = keras.Model(pixels, layers(keras.layers, normal), name="features")
         width = features.output.shape[-1]
-        return topped(features, np.zeros(width, np.float32), np.ones(width, np.float32), labels, None, config)
+        return add_head(features, np.zeros(width, np.float32), np.ones(width, np.float32), labels, None, config)
 
 
 def _simple(layers: Any, values: Any) -> Any:
@@ -149,7 +149,7 @@ def from_backbone(backbone: Backbone, head: Head, config: RetrainConfig, exact: 
         first = blocks[-config.fine_tune - 1] + 1 if config.fine_tune < len(blocks) else 0
         for i, layer in enumerate(features.layers):
             layer.trainable = i >= first and not isinstance(layer, keras.layers.BatchNormalization)
-        built = topped(features, head.offset, head.scale, len(head.last.biases), backbone.statistics, config)
+        built = add_head(features, head.offset, head.scale, len(head.last.biases), backbone.statistics, config)
         put_head(head, built.network.model)
     return built
 
@@ -163,7 +163,7 @@ def _hardware(exact: bool) -> contextlib.AbstractContextManager[Any]:
     return context
 
 
-def topped(
+def add_head(
     features: Any, offset: FloatArray, scale: FloatArray, labels: int, statistics: str | None, config: RetrainConfig
 ) -> ImageNetwork:
     """Features with an untrained top on them.

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from audionet.backbones.registry import Backbone
-from audionet.classifier.calibration import tempered
+from audionet.classifier.calibration import apply_temperature
 from audionet.classifier.head import Head
 from audionet.classifier.open_set import OpenSet
 from audionet.data.dataset import ChunkImage
@@ -22,7 +22,7 @@ from audionet.utils.arrays import FloatArray, IntArray
 
 
 @dataclass(frozen=True)
-class Measured:
+class Accuracies:
     """Accuracy on the test set, by chunk and by recording (chunks' probabilities averaged)."""
 
     chunks: Accuracy
@@ -45,8 +45,8 @@ class Test:
         The label number each test image was given, right or wrong.
     """
 
-    network: Measured
-    baseline: Measured | None
+    network: Accuracies
+    baseline: Accuracies | None
     leaky: Accuracy | None
     misclassified: list[tuple[ChunkImage, str]]
     given: IntArray
@@ -71,14 +71,14 @@ def test_result(
     )
 
 
-def _measure(probabilities: FloatArray, images: Sequence[ChunkImage], labels: Sequence[str]) -> Measured:
+def _measure(probabilities: FloatArray, images: Sequence[ChunkImage], labels: Sequence[str]) -> Accuracies:
     recordings = [(image.label, image.recording) for image in images]
     given = probabilities.argmax(axis=1)
     right = np.array([labels[g] == image.label for g, image in zip(given, images, strict=True)])
     groups = Groups(recordings)
     answers = groups.mean(probabilities).argmax(axis=1)
     whole = np.array([labels[g] == label for g, (label, _) in zip(answers, groups.names, strict=True)])
-    return Measured(accuracy(right, recordings), accuracy(whole))
+    return Accuracies(accuracy(right, recordings), accuracy(whole))
 
 
 TUNED = "_tuned"
@@ -117,13 +117,13 @@ class Candidate:
         likely = self.validation[np.arange(len(labels)), labels]
         return float(right.mean()), float(np.log(np.maximum(likely, 1e-12)).mean())
 
-    def cooled(self, temperature: float) -> Candidate:
+    def with_temperature(self, temperature: float) -> Candidate:
         """The same network, less or more sure of itself."""
         return dataclasses.replace(
             self,
-            head=self.head.cooled(temperature),
-            validation=tempered(self.validation, temperature),
-            testing=tempered(self.testing, temperature),
+            head=self.head.with_temperature(temperature),
+            validation=apply_temperature(self.validation, temperature),
+            testing=apply_temperature(self.testing, temperature),
         )
 
 
@@ -176,6 +176,6 @@ class Trained:
     leftovers: list[Path]
 
     @property
-    def heard_those_left_out(self) -> bool:
+    def trained_on_left_out(self) -> bool:
         """Whether the network itself was trained on the labels that were then played to it as unknown voices."""
         return self.config.from_scratch or self.backbone.name.endswith(TUNED)

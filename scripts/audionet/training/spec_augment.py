@@ -43,7 +43,7 @@ def _masks(tf: Any, examples: Any, length: int, masks: int, seed: Any) -> Any:
     return tf.reduce_any((places >= starts) & (places < starts + widths), axis=1)
 
 
-def mix(inputs: tuple[Any, ...], targets: Any, alpha: float, seed: Any) -> tuple[tuple[Any, ...], Any]:
+def mixup(inputs: tuple[Any, ...], targets: Any, alpha: float, seed: Any) -> tuple[tuple[Any, ...], Any]:
     """Blend each example, and its target, with its neighbour in the batch (mixup: Zhang et al., 2018).
 
     Parameters

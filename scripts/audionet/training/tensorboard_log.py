@@ -12,8 +12,8 @@ import numpy as np
 from audionet.backbones.tf_runtime import import_tensorflow
 from audionet.utils.arrays import FloatArray
 from audionet.utils.files import make_folder, write_bytes
-from audionet.utils.plots import Point
-from audionet.utils.text import printable
+from audionet.utils.plots import CurvePoint
+from audionet.utils.text import escape
 
 SETS_SHOWN = ("training", "validation")
 
@@ -30,13 +30,13 @@ class Curves:
     """
 
     def __init__(self, folder: Path | None = None) -> None:
-        self.points: list[Point] = []
+        self.points: list[CurvePoint] = []
         self._writers: dict[str, Any] = {}
         if folder is not None:
             tf = self._tf = import_tensorflow()
             self._writers = {name: tf.summary.create_file_writer(str(folder / name)) for name in SETS_SHOWN}
 
-    def add(self, point: Point) -> None:
+    def add(self, point: CurvePoint) -> None:
         """Add a point."""
         self.points.append(point)
         if point.set in self._writers:
@@ -101,7 +101,7 @@ def add_projector(folder: Path, features: FloatArray, labels: Sequence[str], nam
     rows = principal_components(features, _DIMENSIONS)
     tsv = "".join("\t".join(f"{value:.4g}" for value in row) + "\n" for row in rows)
     write_bytes(folder / "bottlenecks.tsv", tsv.encode())
-    lines = [f"{printable(label)}\t{printable(name)}" for label, name in zip(labels, names, strict=True)]
+    lines = [f"{escape(label)}\t{escape(name)}" for label, name in zip(labels, names, strict=True)]
     write_bytes(folder / "bottlenecks_labels.tsv", "\n".join(["label\timage", *lines, ""]).encode())
     config = """embeddings {
   tensor_name: "bottlenecks"

@@ -15,12 +15,12 @@ from audionet.backbones.tf_runtime import import_tensorflow
 from audionet.errors import ModelError
 from audionet.training.checkpoint import Checkpoint, State
 from audionet.training.config import RetrainConfig
-from audionet.training.datasets import Examples, ahead, batches
+from audionet.training.datasets import Examples, batches, prefetch
 from audionet.training.tensorboard_log import Curves
-from audionet.training.train_step import Look, Network, Steps, class_weights
+from audionet.training.train_step import Network, TrainingSteps, ValidationStep, class_weights
 from audionet.utils.arrays import IntArray
 from audionet.utils.console import progress, warn
-from audionet.utils.plots import Point
+from audionet.utils.plots import CurvePoint
 
 _FIRST_CALL = 10
 _CALL_BYTES = 1 << 24
@@ -45,7 +45,7 @@ class Fit:
     best_step: int
     validation_accuracy: float | None
     last_step: int
-    points: list[Point]
+    points: list[CurvePoint]
 
 
 def fit(
@@ -97,9 +97,9 @@ class _Loop:
         self.config, self.checkpoint = config, checkpoint
         self.curves, self.quiet = curves or Curves(), curves is None
         labels = network.model.outputs[0].shape[-1]
-        self.steps = Steps(network, config, class_weights(training.labels, labels, config))
-        self.look = Look(network, validation, config)
-        self.step = self.best_step = self.looks_since_best = 0
+        self.steps = TrainingSteps(network, config, class_weights(training.labels, labels, config))
+        self.validate = ValidationStep(network, validation, config)
+        self.step = self.best_step = self.validations_since_best = 0
         self.factor = 1.0
         self.score: tuple[float, float] | None = None
         self.best: list[NDArray[Any]] = []
@@ -110,7 +110,7 @@ class _Loop:
         if self.step == 0 and self.network.pretrained and len(self.validation.labels):
             self._judge()
         bar = contextlib.nullcontext(lambda done: None) if self.quiet else progress("Training", "steps", steps)
-        with bar as advance, contextlib.closing(ahead(self._calls())) as calls:
+        with bar as advance, contextlib.closing(prefetch(self._calls())) as calls:
             advance(self.step)
             for inputs, labels in calls if not self._waited_long_enough() else ():
                 before, self.step = self.step, self.step + len(labels)
@@ -163,7 +163,7 @@ class _Loop:
             )
             self.step = failed
             return False
-        self.curves.add(Point("training", self.step, loss, right))
+        self.curves.add(CurvePoint("training", self.step, loss, right))
         return True
 
     def _rate(self, step: int) -> float:
@@ -176,18 +176,18 @@ class _Loop:
         """Look at the validation set, and keep the weights if they are the best so far."""
         score = (0.0, float(self.step))
         if len(self.validation.labels):
-            loss, right = self.look()
-            self.curves.add(Point("validation", self.step, loss, right))
+            loss, right = self.validate()
+            self.curves.add(CurvePoint("validation", self.step, loss, right))
             score = (right, -loss if math.isfinite(loss) else -math.inf)
-        self.looks_since_best += 1
+        self.validations_since_best += 1
         if self.score is None or score > self.score:
-            self.score, self.best_step, self.looks_since_best = score, self.step, 0
+            self.score, self.best_step, self.validations_since_best = score, self.step, 0
             self.best = [variable.numpy() for variable in self.network.state]
-        elif self.config.schedule == "plateau" and self.looks_since_best % _PLATEAU_LOOKS == 0:
+        elif self.config.schedule == "plateau" and self.validations_since_best % _PLATEAU_LOOKS == 0:
             self.factor *= _PLATEAU_FACTOR
 
     def _waited_long_enough(self) -> bool:
-        return 0 < self.config.early_stopping <= self.looks_since_best
+        return 0 < self.config.early_stopping <= self.validations_since_best
 
     def _variables(self) -> list[Any]:
         return [*self.network.state, *self.steps.optimizer.variables]
@@ -202,7 +202,7 @@ class _Loop:
                 {
                     "score": self.score,
                     "best_step": self.best_step,
-                    "looks_since_best": self.looks_since_best,
+                    "looks_since_best": self.validations_since_best,
                     "factor": self.factor,
                     "points": self.curves.points,
                 },
@@ -220,9 +220,9 @@ class _Loop:
             variable.assign(value)
         self.step, self.best, kept = state.step, state.best, state.progress
         self.score = None if kept["score"] is None else (kept["score"][0], kept["score"][1])
-        self.best_step, self.looks_since_best = kept["best_step"], kept["looks_since_best"]
+        self.best_step, self.validations_since_best = kept["best_step"], kept["looks_since_best"]
         self.factor = kept["factor"]
         for point in kept["points"]:
-            self.curves.add(Point(*point))
+            self.curves.add(CurvePoint(*point))
         if not self.quiet and self.step < self.config.how_many_training_steps:
             print(f"Training goes on from step {self.step}, where it was interrupted.", flush=True)

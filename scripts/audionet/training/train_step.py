@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from audionet.backbones.tf_runtime import import_tensorflow, shared
+from audionet.backbones.tf_runtime import distribute, import_tensorflow
 from audionet.training.config import RetrainConfig
 from audionet.training.datasets import Examples
-from audionet.training.spec_augment import mask, mix
+from audionet.training.spec_augment import mask, mixup
 from audionet.utils.arrays import IntArray
 
 _VALIDATION_BYTES = 1 << 27
@@ -44,7 +44,7 @@ class Network:
     strategy: Any
 
 
-class Steps:
+class TrainingSteps:
     """Training steps, one or many in a call: the optimizer and what TensorFlow traced."""
 
     def __init__(self, network: Network, config: RetrainConfig, class_weights: NDArray[np.float32]) -> None:
@@ -80,7 +80,7 @@ class Steps:
         if len(labels) > 1:
             loss, right, failed = self._many(inputs, labels, rates, steps.astype(np.int32))
             return float(loss), float(right), int(failed)
-        batch = (shared(self._network.strategy, part[0]) for part in (*inputs, labels))
+        batch = (distribute(self._network.strategy, part[0]) for part in (*inputs, labels))
         loss, right = self._one(*batch, rates[0], np.int32(steps[0]))
         failed = int(steps[0]) if not math.isfinite(float(loss)) else -1
         return float(loss), float(right), failed
@@ -117,7 +117,7 @@ class Steps:
             if config.spec_augment:
                 inputs = (mask(inputs[0], config.spec_augment, seed), *inputs[1:])
             if config.mixup:
-                inputs, targets = mix(inputs, targets, config.mixup, seed)
+                inputs, targets = mixup(inputs, targets, config.mixup, seed)
         with tf.GradientTape() as tape:
             logits = tf.cast(model(list(inputs), training=True), tf.float32)
             losses = tf.nn.softmax_cross_entropy_with_logits(targets, logits)
@@ -134,7 +134,7 @@ class Steps:
         return loss, right
 
 
-class Look:
+class ValidationStep:
     """A look at the validation set: mean cross entropy and share right."""
 
     def __init__(self, network: Network, validation: Examples, config: RetrainConfig) -> None:

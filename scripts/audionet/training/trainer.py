@@ -15,12 +15,12 @@ import numpy as np
 
 from audionet._paths import lite_path
 from audionet.audio.network_input import MFCC_STATISTICS_WIDTH, STATISTICS_WIDTHS, image_features
-from audionet.backbones.bottlenecks import bottlenecks_of
-from audionet.backbones.registry import Backbone, from_model, prepare
+from audionet.backbones.bottlenecks import compute_bottlenecks
+from audionet.backbones.registry import Backbone, convert_trained, prepare
 from audionet.classifier.calibration import fit_temperature
 from audionet.classifier.head import Head
-from audionet.classifier.model_files import card_beside
-from audionet.classifier.open_set import OpenSet, Sample, learn, some_stretches, stretches_of
+from audionet.classifier.model_files import read_card
+from audionet.classifier.open_set import EmbeddingExamples, OpenSet, choose_segments, fit_open_set, segments_of
 from audionet.data.dataset import ChunkImage, find_images, read_spectrogram_config
 from audionet.data.split import SETS
 from audionet.errors import DatasetError, UsageError
@@ -38,7 +38,7 @@ from audionet.training.train_loop import fit
 from audionet.utils.arrays import IntArray, UInt8Array, evenly
 from audionet.utils.files import content_hash, make_folder, make_writable_folder
 from audionet.utils.parallel import available_cores
-from audionet.utils.text import count, printable
+from audionet.utils.text import escape, pluralise
 
 _SAMPLES = 16
 _POINTS = 1000
@@ -77,11 +77,11 @@ def train(config: RetrainConfig) -> Trained:
             config.pooling,
         )
     data = prepare_data(spectrogram_config, images, backbone, config)
-    run = _Run(data, config, _summaries_folder(config.summaries_dir))
+    run = _TrainingRun(data, config, _summaries_folder(config.summaries_dir))
     return run.with_backbone(backbone) if backbone else run.from_scratch()
 
 
-class _Run:
+class _TrainingRun:
     """One training: where its curves and checkpoints go, and what is common to all ways of training."""
 
     def __init__(self, data: Data, config: RetrainConfig, folder: Path) -> None:
@@ -97,9 +97,9 @@ class _Run:
         data = self.data
         rows = np.concatenate([data.rows[name], data.background[name]])
         images = [data.bottlenecks.images[i] for i in rows]
-        original = np.array([not image.variant for image in images], bool)
-        rows, images = rows[original], [image for image in images if not image.variant]
-        chosen: IntArray = rows[some_stretches(images, data.targets[rows])]
+        original = np.array([not image.copy for image in images], bool)
+        rows, images = rows[original], [image for image in images if not image.copy]
+        chosen: IntArray = rows[choose_segments(images, data.targets[rows])]
         return chosen
 
     def with_backbone(self, backbone: Backbone) -> Trained:
@@ -146,7 +146,7 @@ class _Run:
             learning_rate=config.fine_tune_learning_rate,
             train_batch_size=config.fine_tune_batch_size,
         )
-        name, blocks = f"{backbone.name}{TUNED}", count(config.fine_tune, "block")
+        name, blocks = f"{backbone.name}{TUNED}", pluralise(config.fine_tune, "block")
         print(f"Fine-tuning the last {blocks} of {backbone.name}, and the top:", flush=True)
 
         def build(exact: bool) -> ImageNetwork:
@@ -184,14 +184,14 @@ class _Run:
         exact = build(True)
         exact.network.model.set_weights(built.network.model.get_weights())
         samples = _pixels([points[i] for i in evenly(len(points), _SAMPLES)], built.input_size)
-        backbone = from_model(exact.features, name, statistics, samples, config.checkpoint_dir)
+        backbone = convert_trained(exact.features, name, statistics, samples, config.checkpoint_dir)
         self.leftovers.append(backbone.path)
         head = exact.head()
         compared = [data.bottlenecks.images[i] for i in self._compared_rows()]
         parts = [data.split.sets["validation"], data.split.sets["testing"], points, compared]
         images = [image for part in parts for image in part]
         with tempfile.TemporaryDirectory() as folder:
-            found = bottlenecks_of(images, backbone, Path(folder), available_cores())
+            found = compute_bottlenecks(images, backbone, Path(folder), available_cores())
             if len(found.images) < len(images):
                 raise DatasetError("images have changed since training began: run it again")
             every = FeatureExamples(found.records, np.zeros(len(images), np.int64), _fields(statistics))
@@ -205,7 +205,7 @@ class _Run:
     def _say(self, candidate: Candidate) -> None:
         if len(candidate.validation):
             accuracy, _ = candidate.score(self.data.targets_of("validation"))
-            chunks, step = count(len(candidate.validation), "chunk"), candidate.fitted.best_step
+            chunks, step = pluralise(len(candidate.validation), "chunk"), candidate.fitted.best_step
             print(f"Validation: {accuracy:.1%} of {chunks} right, with the weights of step {step}")
 
     def _checkpoint(self, stage: str, config: RetrainConfig, start: str) -> Checkpoint:
@@ -229,7 +229,7 @@ class _Run:
         data, validation = self.data, self.data.targets_of("validation")
         recordings = [(image.label, image.recording) for image in data.split.sets["validation"]]
         temperature = fit_temperature(candidate.validation, validation, recordings)
-        candidate = candidate.cooled(temperature)
+        candidate = candidate.with_temperature(temperature)
         baseline = self._baseline()
         test = None
         if len(candidate.testing):
@@ -260,10 +260,10 @@ class _Run:
         data = self.data
         parts = np.split(candidate.compared, [len(self.compared["training"])])
         samples = [
-            Sample(features, data.targets[rows], stretches_of([data.bottlenecks.images[i] for i in rows]))
+            EmbeddingExamples(features, data.targets[rows], segments_of([data.bottlenecks.images[i] for i in rows]))
             for features, rows in zip(parts, self.compared.values(), strict=True)
         ]
-        return learn(samples[0], samples[1], _widths(candidate.backbone), self.config.unknown_fpr / 100)
+        return fit_open_set(samples[0], samples[1], _widths(candidate.backbone), self.config.unknown_fpr / 100)
 
     def _leaky(self, fields: list[str], widths: list[int], config: RetrainConfig) -> Accuracy:
         """Accuracy as a split by chunk would have it: training again with chunks drawn at random."""
@@ -305,12 +305,10 @@ def _check_outputs(config: RetrainConfig) -> None:
     for path in (graph, lite_path(graph), config.output_model, config.output_labels):
         make_folder(path.parent)
         if path.is_dir() and not (path == graph and not graph.suffix):
-            raise UsageError(f"{printable(path)} is a folder: name a file to write to")
-    if graph.is_dir() and content_hash(graph) != card_beside(graph).get("exports", {}).get(graph.name, {}).get(
-        "sha256"
-    ):
+            raise UsageError(f"{escape(path)} is a folder: name a file to write to")
+    if graph.is_dir() and content_hash(graph) != read_card(graph).get("exports", {}).get(graph.name, {}).get("sha256"):
         raise UsageError(
-            f"{printable(graph)} exists, and is not as retrain.py wrote it: remove it, or name another folder"
+            f"{escape(graph)} exists, and is not as retrain.py wrote it: remove it, or name another folder"
         )
     make_folder(config.summaries_dir)
     make_folder(config.checkpoint_dir)

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import NoReturn, TypeVar
 
 from audionet.errors import AudioNetError
-from audionet.utils.text import printable, reason
+from audionet.utils.text import escape, os_error_reason
 
 Item = TypeVar("Item")
 
@@ -25,7 +25,7 @@ class Parser(argparse.ArgumentParser):
         super().__init__(description=description, allow_abbrev=False)
 
     def error(self, message: str) -> NoReturn:
-        self.exit(2, f"{self.prog}: {printable(message)} (--help lists the flags)\n")
+        self.exit(2, f"{self.prog}: {escape(message)} (--help lists the flags)\n")
 
 
 def run(main: Callable[[], None]) -> NoReturn:
@@ -40,14 +40,14 @@ def run(main: Callable[[], None]) -> NoReturn:
         main()
         print(end="", flush=True)
     except AudioNetError as error:
-        _fail(script, printable(str(error)), error.exit_code)
+        _fail(script, escape(str(error)), error.exit_code)
     except BrokenPipeError:
         # The reader went away, as `| head` does; Python must not complain again at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise SystemExit(1) from None
     except OSError as error:
-        where = f"{printable(os.fsdecode(error.filename))}: " if error.filename else ""
-        _fail(script, f"{where}{reason(error)}", 1)
+        where = f"{escape(os.fsdecode(error.filename))}: " if error.filename else ""
+        _fail(script, f"{where}{os_error_reason(error)}", 1)
     except KeyboardInterrupt:
         _fail(script, "interrupted; run it again to go on, finished work is kept", 130)
     raise SystemExit(0)
@@ -73,7 +73,7 @@ def warn(line: str) -> None:
     """One line on stderr about something left out; the run goes on."""
     from tqdm import tqdm
 
-    tqdm.write(printable(line), file=sys.stderr)
+    tqdm.write(escape(line), file=sys.stderr)
 
 
 @contextlib.contextmanager

@@ -17,11 +17,12 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from audionet.errors import AudioNetError, UsageError
+from audionet.errors import AudioNetError
 from audionet.utils.console import warn
+from audionet.utils.extras import missing_extra
 from audionet.utils.files import temporary_path
 from audionet.utils.process import tune_process
-from audionet.utils.text import first_line, printable
+from audionet.utils.text import escape, first_line
 
 _PACKAGE = Path(__file__).parents[1]
 _PATIENCE_SECONDS = 20.0  # for a scheduler to answer and a first worker to come
@@ -61,20 +62,20 @@ def cluster(address: str, reads: Sequence[Path], writes: Sequence[Path]) -> Iter
     try:
         from distributed import Client
     except ImportError:
-        raise UsageError("--scheduler takes Dask, which is not installed: pip install distributed") from None
+        raise missing_extra("distributed", "cluster") from None
     logging.getLogger("distributed").setLevel(logging.CRITICAL)  # what matters comes as an exception
     try:
         client = Client(address, timeout=_PATIENCE_SECONDS, set_as_default=False)
     except (OSError, ValueError, RuntimeError) as error:
         raise AudioNetError(
-            f"no Dask scheduler answers at {printable(address)} ({first_line(error)}): start one with `dask scheduler`"
+            f"no Dask scheduler answers at {escape(address)} ({first_line(error)}): start one with `dask scheduler`"
         ) from None
     try:
         try:
             client.wait_for_workers(1, timeout=_PATIENCE_SECONDS)
         except TimeoutError:
             raise AudioNetError(
-                f"the scheduler at {printable(address)} has no workers: start some with `dask worker {address}`"
+                f"the scheduler at {escape(address)} has no workers: start some with `dask worker {address}`"
             ) from None
         _introduce(client, reads, writes)
         with client.get_executor(pure=False) as executor:
@@ -106,7 +107,7 @@ def _introduce(client: Any, reads: Sequence[Path], writes: Sequence[Path]) -> No
         except Exception as error:
             raise AudioNetError(
                 f"a worker cannot do this work ({type(error).__name__}: {first_line(error)}): "
-                "install requirements.txt where it runs"
+                "install audionet where it runs"
             ) from None
     own = _versions()
     for worker, (same_code, missing, versions) in answers.items():
@@ -114,7 +115,7 @@ def _introduce(client: Any, reads: Sequence[Path], writes: Sequence[Path]) -> No
             raise AudioNetError(f"the worker at {worker} runs another version of AudioNet: restart it")
         if missing:
             raise AudioNetError(
-                f"the worker at {worker} does not see {printable(missing[0])}: "
+                f"the worker at {worker} does not see {escape(missing[0])}: "
                 "the folder has to be shared, under the same path everywhere"
             )
         if other := sorted(name for name in own if versions[name] != own[name]):

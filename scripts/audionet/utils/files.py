@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from audionet.errors import AudioNetError
-from audionet.utils.text import first_line, printable
+from audionet.utils.text import escape, first_line
 
 TEMPORARY_PREFIX = ".audionet-tmp-"
 LOCK_NAME = ".audionet-lock"
@@ -77,18 +77,18 @@ def read_json(path: Path, error: type[AudioNetError], remedy: str) -> dict[str, 
     try:
         content = json.loads(path.read_bytes())
     except FileNotFoundError:
-        raise error(f"{printable(path)} is missing: {remedy}") from None
+        raise error(f"{escape(path)} is missing: {remedy}") from None
     except (ValueError, OSError, RecursionError) as why:
-        raise error(f"{printable(path)} cannot be read ({first_line(why)}): {remedy}") from None
+        raise error(f"{escape(path)} cannot be read ({first_line(why)}): {remedy}") from None
     if not isinstance(content, dict):
-        raise error(f"{printable(path)} holds no JSON object: {remedy}")
+        raise error(f"{escape(path)} holds no JSON object: {remedy}")
     return content
 
 
 def make_folder(path: Path, alone: bool = False) -> None:
     """Make a folder and its parents, and clear what a killed run left half-written in it.
 
-    Where `only_run_in` keeps others out, `alone`, nothing half-written can belong to anybody.
+    Where `exclusive_lock` keeps others out, `alone`, nothing half-written can belong to anybody.
     """
     if path.exists() and not path.is_dir():
         raise NotADirectoryError(errno.ENOTDIR, "is a file, and a folder is wanted", str(path))
@@ -132,7 +132,7 @@ def _is_being_written(entry: os.DirEntry[str]) -> bool:
 
 
 @contextlib.contextmanager
-def only_run_in(folder: Path, wait: bool = False) -> Iterator[None]:
+def exclusive_lock(folder: Path, wait: bool = False) -> Iterator[None]:
     """Keep other runs out of a folder while the block lasts; a killed run keeps nobody out.
 
     Where another run is there, wait for it to leave if that was asked for.
@@ -153,7 +153,7 @@ def only_run_in(folder: Path, wait: bool = False) -> Iterator[None]:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         except BlockingIOError:
-            raise AudioNetError(f"{printable(folder)}: another run is at work there; wait until it has ended") from None
+            raise AudioNetError(f"{escape(folder)}: another run is at work there; wait until it has ended") from None
         yield
     finally:
         os.close(descriptor)

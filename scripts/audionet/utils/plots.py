@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from audionet.utils.text import printable
+from audionet.utils.text import escape
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -21,7 +21,7 @@ _MOST_NUMBERS = 25
 _COLOURS = {"training": "#888888", "validation": "#c23b22"}
 
 
-class Point(NamedTuple):
+class CurvePoint(NamedTuple):
     """One point of the curves."""
 
     set: str
@@ -30,7 +30,7 @@ class Point(NamedTuple):
     accuracy: float
 
 
-def curves_plot(points: Sequence[Point], best_step: int) -> bytes:
+def curves_plot(points: Sequence[CurvePoint], best_step: int) -> bytes:
     """Cross entropy and accuracy over the steps, as a PNG; a line marks the step whose weights were kept."""
     from matplotlib.figure import Figure
 
@@ -82,7 +82,7 @@ def confusion_plot(
         for row, column in zip(*np.nonzero(counts), strict=True):
             colour = "white" if shares[row, column] > 0.5 else "black"
             axes.text(column, row, str(counts[row, column]), ha="center", va="center", fontsize=7, color=colour)
-    names = [printable(labels[i])[:24] for i in chosen]
+    names = [escape(labels[i])[:24] for i in chosen]
     ticks = np.arange(len(chosen))
     # A label may hold dollar signs, which matplotlib would take for mathematics.
     axes.set_xticks(ticks, names, rotation=90, fontsize=7, parse_math=False)

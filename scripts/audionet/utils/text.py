@@ -6,14 +6,14 @@ import os
 from collections.abc import Sequence
 
 
-def count(number: int, noun: str) -> str:
+def pluralise(number: int, noun: str) -> str:
     """``1 chunk``, ``2 chunks``."""
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
-def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def format_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Lines of aligned columns: the first to the left, the others to the right."""
-    lines = [list(map(printable, line)) for line in (header, *rows)]
+    lines = [list(map(escape, line)) for line in (header, *rows)]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     return "\n".join(
         "  ".join(
@@ -23,7 +23,7 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     )
 
 
-def printable(name: str | os.PathLike[str]) -> str:
+def escape(name: str | os.PathLike[str]) -> str:
     """A name for one line of output: control characters and broken UTF-8 are escaped."""
     text = os.fspath(name)
     return "".join(
@@ -31,7 +31,7 @@ def printable(name: str | os.PathLike[str]) -> str:
     )
 
 
-def reason(error: OSError) -> str:
+def os_error_reason(error: OSError) -> str:
     """Why a file could not be read or written; NumPy reports a full disk with neither errno nor strerror."""
     return error.strerror or (str(error.args[0]) if error.args else "input or output error")
 
@@ -39,4 +39,4 @@ def reason(error: OSError) -> str:
 def first_line(error: BaseException) -> str:
     """What another library's error says, short enough for a line of ours."""
     lines = str(error).strip().splitlines()
-    return printable(lines[0])[:200] if lines else type(error).__name__
+    return escape(lines[0])[:200] if lines else type(error).__name__

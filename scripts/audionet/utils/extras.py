@@ -1,0 +1,72 @@
+"""Optional dependencies: which of the package's extras brings a module that is not installed."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+from collections.abc import Iterator
+
+from audionet.errors import UsageError
+
+_MODULES = {
+    "train": "audiomentations keras matplotlib pkg_resources scipy sklearn tensorboard tensorflow tensorflow_hub",
+    "serve": "fastapi h11 jinja2 multipart prometheus_client python_multipart starlette uvicorn uvloop",
+    "cluster": "dask distributed",
+    "pretrain": "resemblyzer torch",
+}
+EXTRA_OF = {module: extra for extra, modules in _MODULES.items() for module in modules.split()}
+"""The extra that brings each third-party module imported by name; of several, the smallest."""
+
+
+def missing_extra(package: str, extra: str) -> UsageError:
+    """Error that names a package that is not installed, and the extra that brings it.
+
+    Parameters
+    ----------
+    package : str
+        A third-party package.
+    extra : str
+        One of the extras in pyproject.toml.
+    """
+    return UsageError(f"{package} is not installed: pip install 'audionet[{extra}]'")
+
+
+def is_installed(module: str) -> bool:
+    """Whether a top-level module could be imported; nothing is imported to find out."""
+    return importlib.util.find_spec(module) is not None
+
+
+def require_modules(*modules: str) -> None:
+    """Check that optional modules are installed, before long work that would end at an import of them.
+
+    Parameters
+    ----------
+    *modules : str
+        Top-level modules, each in EXTRA_OF.
+
+    Raises
+    ------
+    UsageError
+        If one is not installed.
+    """
+    for module in modules:
+        if not is_installed(module):
+            raise missing_extra(module, EXTRA_OF[module])
+
+
+@contextlib.contextmanager
+def extras_named() -> Iterator[None]:
+    """Turn a failing import of an extra's module into a UsageError that names the extra.
+
+    Raises
+    ------
+    UsageError
+        If a module of an extra is not installed. Other failing imports are mistakes in the code, and stay.
+    """
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        module = (error.name or "").partition(".")[0]
+        if module not in EXTRA_OF:
+            raise
+        raise missing_extra(module, EXTRA_OF[module]) from None
