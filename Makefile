@@ -20,15 +20,15 @@ help: ## list the targets
 	@echo
 	@echo "Flags go in ARGS: make data ARGS='--chunk_seconds 2'"
 
-$(VENV)/.runs: requirements.txt requirements-serve.txt
+$(VENV)/.runs: pyproject.toml requirements.txt constraints.txt
 	@echo "Setting up $(VENV) (once, some minutes) ..."
 	@test -x $(RUN) || $(PYTHON) -m venv $(VENV)
-	@$(RUN) -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	@$(RUN) -m pip install --quiet --disable-pip-version-check -r requirements.txt -c constraints.txt
 	@touch $@
 
-$(VENV)/.tests: requirements.txt requirements-serve.txt requirements-dev.txt $(VENV)/.runs
+$(VENV)/.tests: pyproject.toml requirements-dev.txt constraints.txt $(VENV)/.runs
 	@echo "Adding the test tools to $(VENV) ..."
-	@$(RUN) -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	@$(RUN) -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt -c constraints.txt
 	@touch $@
 
 demo: $(VENV)/.runs ## the whole way on the bundled voices: pictures, training, and labels for unseen clips

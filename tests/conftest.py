@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +12,23 @@ import pytest
 
 from audionet.audio.config import SpectrogramConfig
 from audionet.backbones.registry import Backbone, prepare
+from audionet.cli.console import ConsoleHandler
 from audionet.data.dataset import dataset_json
 from audionet.data.naming import DATASET_JSON
 from audionet.training.config import RetrainConfig
 from audionet.utils.files import write_json
 from tests.support.images import make_images
 from tests.support.models import TONES, save_backbone
+
+
+@pytest.fixture(autouse=True)
+def console() -> Iterator[None]:
+    """What the library logs goes to stdout and stderr, as it does under the command line."""
+    logger, handler = logging.getLogger("audionet"), ConsoleHandler()
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    yield
+    logger.removeHandler(handler)
 
 
 @pytest.fixture

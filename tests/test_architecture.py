@@ -7,10 +7,12 @@ import json
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
 
+from audionet.utils.extras import EXTRA_OF
 from tests.support.sounds import ROOT
 
 PACKAGE = ROOT / "scripts" / "audionet"
@@ -52,7 +54,7 @@ def test_labelling_and_serving_import_nothing_heavy(script: str) -> None:
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT / "scripts")
 
 
-def test_serving_imports_only_what_its_requirements_name() -> None:
+def test_serving_imports_only_what_its_extra_names() -> None:
     code = (
         "import sys, json, audionet.serving.server, audionet.serving.app, audionet.serving.decode_worker; "
         "from importlib.metadata import *; "
@@ -61,11 +63,40 @@ def test_serving_imports_only_what_its_requirements_name() -> None:
     )
     command = [sys.executable, "-c", code]
     found = subprocess.run(command, check=True, cwd=ROOT / "scripts", capture_output=True, text=True).stdout
-    others = named_in("requirements.txt") | named_in("requirements-dev.txt")
-    others -= named_in("requirements-serve.txt") | {"setuptools"}  # which every Python process loads a part of
+    named = named_in_project()
+    allowed = named[""] | named["serve"] | {"setuptools"}  # which every Python process loads a part of
+    others = set().union(*named.values()) - allowed
     assert not {name.lower().replace("_", "-") for name in json.loads(found)} & others
 
 
-def named_in(requirements: str) -> set[str]:
-    lines = (ROOT / requirements).read_text().splitlines()
-    return {re.split(r"[ ;<>=#]", line)[0] for line in lines if line and line[0].isalpha()}
+@pytest.mark.parametrize("script", ["audionet.cli.label", "audionet.cli.data"])
+def test_labelling_and_rendering_import_only_what_the_package_depends_on(script: str) -> None:
+    named = named_in_project()
+    serving = {"fastapi", "uvicorn", "h11", "jinja2", "prometheus_client", "starlette"}
+    code = f"import sys; import {script}; print(sorted(set(sys.modules) & {serving | {'distributed', 'sklearn'}}))"
+    done = subprocess.run(
+        [sys.executable, "-c", code], check=True, cwd=ROOT / "scripts", capture_output=True, text=True
+    )
+    assert done.stdout == "[]\n"
+    assert not named[""] & {"tensorflow", "scipy", "matplotlib"}
+
+
+def test_every_module_of_an_extra_names_it() -> None:
+    imported = set()
+    for path in MODULES.values():
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if isinstance(node, ast.ImportFrom):
+                imported.add((node.module or "").partition(".")[0])
+            elif isinstance(node, ast.Import):
+                imported |= {alias.name.partition(".")[0] for alias in node.names}
+    core = {"PIL", "ai_edge_litert", "flatbuffers", "numpy", "pydub", "soundfile", "soxr", "tqdm"}
+    others = imported - set(sys.stdlib_module_names) - core - {"audionet", "jax"}
+    assert others <= set(EXTRA_OF)
+    assert set(EXTRA_OF.values()) <= set(named_in_project())
+
+
+def named_in_project() -> dict[str, set[str]]:
+    """Packages that pyproject.toml names: for each extra, and under "" for the package itself."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    lists = {"": project["dependencies"], **project["optional-dependencies"]}
+    return {extra: {re.split(r"[ ;<>=\[]", item)[0] for item in items} - {"audionet"} for extra, items in lists.items()}

@@ -157,11 +157,11 @@ def test_noise_that_cannot_be_used_is_said_before_the_work(tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        ({"augment": 51}, "--augment is 51: it must be 0 to 50"),
-        ({"augment_label": ("crow",)}, "--augment_label is crow: it must be a label and 0 to 50"),
-        ({"augment_label": ("=3",)}, "--augment_label is =3"),
-        ({"augment_kinds": "stretch,echo"}, "--augment_kinds is stretch,echo: it must be some of stretch, pitch"),
-        ({"augment_kinds": ","}, "--augment_kinds is ,"),
+        ({"augment": 51}, "augment is 51: it must be 0 to 50"),
+        ({"augment_label": ("crow",)}, "augment_label is crow: it must be a label and 0 to 50"),
+        ({"augment_label": ("=3",)}, "augment_label is =3"),
+        ({"augment_kinds": "stretch,echo"}, "augment_kinds is stretch,echo: it must be some of stretch, pitch"),
+        ({"augment_kinds": ","}, "augment_kinds is ,"),
     ],
 )
 def test_wrong_settings_are_named(flags, message: str) -> None:

@@ -103,9 +103,9 @@ def test_an_earlier_tap_of_the_same_network(network: Any) -> None:
 def test_what_cannot_be_tapped_says_what_can(network: Any) -> None:
     with pytest.raises(UsageError, match=r"no endpoint 'mixed7': there are mixed0, mixed1$"):
         with_feature_layer(network, FeatureLayer("mixed7", "time"))
-    with pytest.raises(UsageError, match=r"--pooling is most: it must be one of average, time, statistics$"):
+    with pytest.raises(UsageError, match=r"pooling is most: it must be one of average, time, statistics$"):
         with_feature_layer(network, FeatureLayer("mixed0", "most"))
-    with pytest.raises(UsageError, match=r"--pooling is attentive: it must be one of average, time, statistics$"):
+    with pytest.raises(UsageError, match=r"pooling is attentive: it must be one of average, time, statistics$"):
         with_feature_layer(network, FeatureLayer("mixed0", "attentive"))
     assert with_feature_layer(network, FeatureLayer("mixed0", "attentive", 16)).output_shape == (None, 16)
 
@@ -142,7 +142,7 @@ def test_maps_alone_can_be_pooled_and_a_vector_cannot(tmp_path: Path) -> None:
     with pytest.raises(BackboneError, match="is no feature-vector backbone"):
         prepare(str(maps), tmp_path / "models", None, random_images)
     vector = save_backbone(tmp_path / "vector", lambda tf, x: tf.reduce_mean(x, [1, 2]))
-    with pytest.raises(UsageError, match=r"--pooling time takes maps, and .* gives a vector: name --endpoint"):
+    with pytest.raises(UsageError, match=r"pooling time takes maps, and .* gives a vector: name endpoint"):
         prepare(str(vector), tmp_path / "models", None, random_images, None, "time")
     with pytest.raises(UsageError, match=r"has no endpoint 'x': there are none: it gives its feature vector alone"):
         prepare(str(vector), tmp_path / "models", None, random_images, "x")

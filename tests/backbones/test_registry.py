@@ -1,10 +1,13 @@
 from __future__ import annotations
 
 import gc
+import hashlib
 import http.server
 import json
 import shutil
 import socket
+import subprocess
+import sys
 import tarfile
 import threading
 from collections.abc import Iterator
@@ -16,13 +19,16 @@ import pytest
 from audionet.backbones import registry as backbones
 from audionet.backbones import saved_model as saved_models
 from audionet.backbones.conversion import convert, mean_cosine
-from audionet.backbones.inception import Tap, inception_v3, read_weights
+from audionet.backbones.inception import FeatureLayer, inception_v3, read_weights
 from audionet.backbones.litert import Runner
 from audionet.backbones.registry import BUNDLED, prepare
 from audionet.errors import BackboneError, UsageError
+from audionet.utils.files import sha256
 from tests.support.models import save_backbone
+from tests.support.sounds import ROOT
 
 WEIGHTS = BUNDLED / "inception_v3_speech" / "inception_v3_speech.npz"
+CONVERTED = "inception_v3_speech-f8205060e458"
 
 
 def random_images(size: tuple[int, int]) -> np.ndarray:
@@ -30,12 +36,86 @@ def random_images(size: tuple[int, int]) -> np.ndarray:
 
 
 def test_the_bundled_weights_are_loaded_in_their_order() -> None:
-    model = inception_v3((128, 96), Tap("mixed4", "time"))
+    model = inception_v3((128, 96), FeatureLayer("mixed4", "time"))
     read_weights(model, WEIGHTS)
     with np.load(WEIGHTS) as arrays:
         images, expected = arrays["check_picture"], arrays["check_features"]
     features = np.asarray(model(images.astype(np.float32)))
     assert mean_cosine(features, expected) > 0.9999
+
+
+def test_the_bundled_conversion_agrees_with_the_weights() -> None:
+    with np.load(WEIGHTS) as arrays:
+        images, expected = arrays["check_picture"], arrays["check_features"]
+    runner = Runner(WEIGHTS.with_suffix(".tflite"))
+    assert mean_cosine(np.stack([runner(image[None]) for image in images]), expected) >= 0.99
+    card = json.loads(WEIGHTS.with_suffix(".json").read_text())
+    assert card["sha256"] == sha256(WEIGHTS.with_suffix(".tflite"))
+    assert (card["arithmetic"], card["cosine"] >= 0.99) == ("int8", True)
+
+
+def test_the_weights_are_those_of_version_2() -> None:
+    assert sha256(WEIGHTS) == "f8205060e458361898c4c5355326be3f2c127a24186eecd5685cfbeb06f78369"
+
+
+def test_the_bundled_backbone_is_had_without_tensorflow(tmp_path: Path) -> None:
+    code = (
+        "import sys; from pathlib import Path; from audionet.backbones.registry import prepare; "
+        "prepare('inception_v3_speech', Path(sys.argv[1]), None, None); "
+        "print(sorted(set(sys.modules) & {'tensorflow', 'keras', 'matplotlib', 'scipy'}))"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path)]
+    done = subprocess.run(command, cwd=ROOT / "scripts", check=True, capture_output=True, text=True)
+    assert done.stdout == "[]\n"
+    kept = sorted(path.name for path in (tmp_path / "converted").iterdir())
+    assert kept == [f"{CONVERTED}.json", f"{CONVERTED}.tflite"]
+
+
+def test_a_conversion_of_an_earlier_version_is_kept(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "converted" / f"{CONVERTED}.tflite"
+    path.parent.mkdir()
+    earlier = WEIGHTS.with_suffix(".tflite").read_bytes() + bytes(8)
+    path.write_bytes(earlier)
+    card = {"sha256": hashlib.sha256(earlier).hexdigest(), "arithmetic": "int8", "cosine": 0.995}
+    path.with_suffix(".json").write_text(json.dumps(card))
+    backbone = prepare("inception_v3_speech", tmp_path, None, random_images)
+    assert (backbone.identity, backbone.cosine) == (card["sha256"], 0.995)
+    assert path.read_bytes() == earlier
+    assert not capsys.readouterr().out
+
+
+@pytest.mark.parametrize("damage", ["flip", "missing", "card"])
+def test_a_damaged_bundled_conversion_is_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: str
+) -> None:
+    monkeypatch.setattr(backbones, "BUNDLED", tmp_path)
+    shipped = shutil.copytree(WEIGHTS.parent, tmp_path / WEIGHTS.stem) / f"{WEIGHTS.stem}.tflite"
+    if damage == "flip":
+        shipped.write_bytes(shipped.read_bytes()[:-1] + b"x")
+    else:
+        (shipped if damage == "missing" else shipped.with_suffix(".json")).unlink()
+    monkeypatch.setattr(backbones, "convert", lambda *_: (WEIGHTS.with_suffix(".tflite").read_bytes(), "int8", 0.996))
+    monkeypatch.setattr(backbones, "inception_v3", lambda *_: None)
+    monkeypatch.setattr(backbones, "read_weights", lambda *_: None)
+    assert prepare(WEIGHTS.stem, tmp_path / "models", None, random_images).cosine == 0.996
+
+
+def test_a_backbone_is_found_by_name_in_the_model_folder(tmp_path: Path) -> None:
+    shutil.copytree(WEIGHTS.parent, tmp_path / "mine")
+    backbone = prepare("mine", tmp_path, None, random_images)
+    assert backbone.name == WEIGHTS.stem
+    with pytest.raises(UsageError, match=r"inception_v3_speech, mine"):
+        prepare("yours", tmp_path, None, random_images)
+
+
+def test_another_tap_or_arithmetic_is_converted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise BackboneError("converted")
+
+    monkeypatch.setattr(backbones, "convert", refuse)
+    for options in ({"endpoint": "mixed1"}, {"pooling": "average"}, {"quantise": False}):
+        with pytest.raises(BackboneError, match="converted"):
+            prepare(WEIGHTS.stem, tmp_path, None, random_images, **options)
 
 
 def test_the_bundled_backbone_as_litert(model_dir: Path) -> None:
@@ -90,7 +170,7 @@ def test_damaged_bundled_weights_are_refused(tmp_path: Path, monkeypatch: pytest
         data = bytearray(weights.read_bytes())
         data[1_000_000] ^= 1
         weights.write_bytes(data)
-    with pytest.raises(BackboneError, match=r"git checkout -- tf_files/models"):
+    with pytest.raises(BackboneError, match=r"reinstall AudioNet, or restore it with git checkout"):
         prepare("inception_v3_speech", tmp_path / "models", None, random_images)
 
 
@@ -181,7 +261,7 @@ def test_the_input_size_in_a_name(source: str, size: int | None) -> None:
 
 def test_an_unsaid_input_size_is_asked_for(tmp_path: Path) -> None:
     folder = save_backbone(tmp_path / "free", lambda tf, x: tf.reduce_mean(x, [1, 2]), (None, None, None, 3))
-    with pytest.raises(BackboneError, match="--input_size"):
+    with pytest.raises(BackboneError, match="input_size"):
         prepare(str(folder), tmp_path / "models", None, random_images)
     backbone = prepare(str(folder), tmp_path / "models", 40, random_images)
     assert (backbone.input_size, backbone.width) == ((40, 40), 3)

@@ -63,7 +63,7 @@ def test_variants_are_spread_evenly(chunks: int, total: int) -> None:
 
 
 def test_a_label_that_is_not_there_is_named_before_the_work(data: DataConfig) -> None:
-    with pytest.raises(UsageError, match="--augment_label crow: there is no such label"):
+    with pytest.raises(UsageError, match="augment_label crow: there is no such label"):
         render_folder(data, HALF, AugmentConfig(augment_label=("ann=1", "crow=2")))
     assert not data.image_dir.exists()
 
@@ -160,5 +160,5 @@ def test_variants_never_leave_the_training_set(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("rate", "kind"), [(7000, "telephone"), (384_000, "codec")])
 def test_a_rate_that_a_line_or_codec_cannot_carry_is_refused(data: DataConfig, rate: int, kind: str) -> None:
-    with pytest.raises(UsageError, match=f"leave {kind} out of --augment_kinds"):
+    with pytest.raises(UsageError, match=f"leave {kind} out of augment_kinds"):
         render_folder(data, SpectrogramConfig(sample_rate=rate, chunk_seconds=0.5), AugmentConfig(augment=1))

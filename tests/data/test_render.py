@@ -299,7 +299,7 @@ def test_chunks_never_land_among_the_recordings(data: DataConfig, inside: str) -
     write_tone(data.audio_dir / "ann" / "x.wav")
     folders = {"audio_dir": data.audio_dir, "wav_dir": data.wav_dir, "image_dir": data.image_dir}
     for folder in (data.audio_dir, data.audio_dir / "ann"):
-        with pytest.raises(UsageError, match=f"--{inside} is inside --audio_dir"):
+        with pytest.raises(UsageError, match=f"{inside} is inside audio_dir"):
             render_folder(DataConfig(**(folders | {inside: folder})), SECOND)
 
 
@@ -334,7 +334,7 @@ def test_images_that_lost_their_books_and_their_recording_are_said(
 @pytest.mark.parametrize("inside", ["audio_dir", "wav_dir", "image_dir"])
 def test_contact_sheets_never_become_a_label(data: DataConfig, inside: str) -> None:
     write_tone(data.audio_dir / "ann" / "x.wav")
-    with pytest.raises(UsageError, match=f"--gallery_dir is inside --{inside}"):
+    with pytest.raises(UsageError, match=f"gallery_dir is inside {inside}"):
         render_folder(dataclasses.replace(data, gallery_dir=getattr(data, inside) / "ann"), SECOND)
 
 

@@ -117,7 +117,7 @@ def test_labels_of_any_script_and_with_colons() -> None:
 def test_what_makes_no_sense_is_refused_in_one_line(entries: list[str], reason: str) -> None:
     with pytest.raises(UsageError) as caught:
         parse_costs(entries, ANIMALS)
-    assert str(caught.value).startswith(f"--cost {entries[-1]}: ")
+    assert str(caught.value).startswith(f"cost {entries[-1]}: ")
     assert reason in str(caught.value)
 
 

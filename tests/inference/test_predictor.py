@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import shutil
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -160,7 +161,7 @@ def test_a_claim_is_accepted_of_the_voice_itself_alone(graph: Path, tmp_path: Pa
     assert accepted.score > refused.score
     assert accepted.rate < 0.1 < refused.rate
     assert accepted.trials == refused.trials > 100
-    with pytest.raises(UsageError, match="--verify zoe: the model has no such voice, it has a300, b600"):
+    with pytest.raises(UsageError, match="verify zoe: the model has no such voice, it has a300, b600"):
         Verifier(Predictor(graph), "zoe")
 
 
@@ -191,6 +192,16 @@ def test_who_speaks_when(graph: Path, tmp_path: Path) -> None:
     assert len(table.read_text().splitlines()) == 5
     assert turns.read_text().splitlines()[3].split()[7] == "<unknown>"
     assert image.read_bytes().startswith(b"\x89PNG")
+
+
+def test_without_matplotlib_a_timeline_has_no_picture(
+    graph: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    found = diarize(Predictor(graph), write_sound(tmp_path / "x.wav", 600, 2.0), None, tmp_path / "out", "x")
+    assert [path.name for path in found.files] == ["x.csv", "x.rttm"]
+    assert sorted((tmp_path / "out").iterdir()) == found.files
+    assert "x.png is left out: matplotlib is not installed: pip install 'audionet[train]'" in caplog.text
 
 
 def test_a_recording_that_breaks_is_followed_to_there(graph: Path, tmp_path: Path) -> None:
@@ -284,7 +295,7 @@ def test_what_has_no_timeline(graph: Path, tone_model: Path, tmp_path: Path) -> 
     with pytest.raises(RecordingError, match="is an image"):
         diarize(Predictor(graph), jpg, None, tmp_path / "out", "x")
     for step in (0.01, 3.0):
-        with pytest.raises(UsageError, match=r"--timeline_step is .*it must be 0\.025 to 0\.5"):
+        with pytest.raises(UsageError, match=r"timeline_step is .*it must be 0\.025 to 0\.5"):
             diarize(Predictor(graph), write_sound(tmp_path / "x.wav", 600, 2.0), step, tmp_path / "out", "x")
 
 

@@ -80,7 +80,7 @@ def test_a_missing_folder_and_a_task_of_one_label_are_said_and_left_out(
 
 
 def test_nothing_to_learn_from_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(DatasetError, match=r"holds nothing that the manifest names: give --data_dir"):
+    with pytest.raises(DatasetError, match=r"holds nothing that the manifest names: give data_dir"):
         find_utterances(read_manifest(written(tmp_path, WORDS)), tmp_path / "empty")
 
 

@@ -179,7 +179,7 @@ def test_a_loss_that_is_no_number_goes_back_once_at_half_the_rate(
     assert "no number at step 5: back to step 3, at half the rate" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(("at", "complaint"), [([1], "before a checkpoint"), ([4, 5], "again: lower --learning_rate")])
+@pytest.mark.parametrize(("at", "complaint"), [([1], "before a checkpoint"), ([4, 5], "again: lower learning_rate")])
 def test_a_loss_that_stays_no_number_is_an_error(
     config, monkeypatch: pytest.MonkeyPatch, at: list[int], complaint: str
 ) -> None:
@@ -275,7 +275,7 @@ def test_weights_too_large_to_bundle_are_refused(config, monkeypatch: pytest.Mon
     settings = config(steps=3)
     found = pretrain(settings)
     monkeypatch.setattr("audionet.pretraining.card.MOST_BYTES", 100)
-    with pytest.raises(BackboneError, match=r"the weights take .* MB, .* choose a smaller --embedding"):
+    with pytest.raises(BackboneError, match=r"the weights take .* MB, .* choose a smaller embedding"):
         write_backbone(found, settings)
     assert not settings.output_dir.exists() or not list(settings.output_dir.iterdir())
 
@@ -298,7 +298,7 @@ def test_recordings_that_cannot_be_decoded_are_an_error(config) -> None:
     settings = config()
     for path in settings.data_dir.rglob("*.wav"):
         path.write_bytes(b"RIFF")
-    with pytest.raises(DatasetError, match=r"none of the recordings .* look at --data_dir"):
+    with pytest.raises(DatasetError, match=r"none of the recordings .* look at data_dir"):
         pretrain(settings)
 
 

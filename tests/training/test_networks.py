@@ -102,12 +102,12 @@ def test_fine_tuning_starts_from_what_the_top_layer_had_reached(block_backbone) 
 
 
 def test_more_blocks_than_there_are_is_wrong_use(block_backbone) -> None:
-    with pytest.raises(UsageError, match="--fine_tune is 4: blocks has 3 blocks"):
+    with pytest.raises(UsageError, match="fine_tune is 4: blocks has 3 blocks"):
         from_backbone(block_backbone, some_head(block_backbone.width + 256, 3), RetrainConfig(fine_tune=4))
 
 
 def test_a_backbone_without_blocks_is_refused(backbone: Backbone) -> None:
-    with pytest.raises(BackboneError, match=r"cannot be fine-tuned: .* leave out --fine_tune"):
+    with pytest.raises(BackboneError, match=r"cannot be fine-tuned: .* leave out fine_tune"):
         from_backbone(backbone, some_head(backbone.width, 3), RetrainConfig(fine_tune=1))
 
 

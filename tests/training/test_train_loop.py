@@ -128,7 +128,7 @@ def test_a_loss_that_is_no_number_ends_training_with_the_best_so_far(monkeypatch
 
 def test_a_loss_that_is_no_number_at_once_is_an_error(monkeypatch) -> None:
     lose_the_loss(monkeypatch, 2)
-    with pytest.raises(ModelError, match="at step 2, before any weights could be judged: lower --learning"):
+    with pytest.raises(ModelError, match="at step 2, before any weights could be judged: lower learning"):
         train_head(clusters(100, 6, 3, 1), clusters(30, 6, 3, 2), 3, [6], QUICK)
 
 
@@ -136,7 +136,7 @@ def test_bottlenecks_that_are_no_numbers_are_an_error() -> None:
     broken = clusters(100, 6, 3, 1).all()
     broken[7, 2] = np.nan
     sets = examples(broken, clusters(100, 6, 3, 1).labels), clusters(30, 6, 3, 2)
-    with pytest.raises(ModelError, match="bottlenecks that hold no numbers: delete --bottleneck_dir"):
+    with pytest.raises(ModelError, match="bottlenecks that hold no numbers: delete bottleneck_dir"):
         train_head(*sets, 3, [6], QUICK)
 
 

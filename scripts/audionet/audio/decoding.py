@@ -23,7 +23,7 @@ import soundfile
 
 from audionet.errors import RecordingError, UnavailableError
 from audionet.utils.arrays import FloatArray
-from audionet.utils.console import native_stderr_muted
+from audionet.utils.process import native_stderr_muted
 from audionet.utils.text import escape
 
 

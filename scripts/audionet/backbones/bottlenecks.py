@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import logging
 import threading
 import time
 from collections import deque
@@ -24,8 +25,11 @@ from audionet.backbones.tf_runtime import distribute, gpus, import_tensorflow, m
 from audionet.data.dataset import ChunkImage
 from audionet.errors import DatasetError
 from audionet.utils.arrays import FloatArray, UInt8Array
-from audionet.utils.console import progress, warn
 from audionet.utils.parallel import WorkerDied, available_cores, map_unordered, worker_pool
+from audionet.utils.progress import progress
+
+log = logging.getLogger(__name__)
+
 
 _BATCH = 32
 _GPU_BATCH = 128
@@ -102,7 +106,7 @@ def compute_bottlenecks(
         try:
             contents += content_key(image.path.read_bytes())
         except OSError as error:
-            warn(f"{image.path}: cannot be read ({error.strerror}); left out")
+            log.warning(f"{image.path}: cannot be read ({error.strerror}); left out")
             continue
         readable.append(image)
     keys = np.frombuffer(contents, f"V{KEY_BYTES}")
@@ -233,7 +237,7 @@ def _compute(
             for path, bottleneck in zip(task.images, rows, strict=True):
                 if isinstance(bottleneck, str):
                     unreadable.add(place[path])
-                    warn(f"{path}: {bottleneck}; left out")
+                    log.warning(f"{path}: {bottleneck}; left out")
                 else:
                     unsaved.append((place[path], bottleneck))
             advance(len(rows))

@@ -14,7 +14,7 @@ from audionet.backbones.litert import Runner
 from audionet.backbones.tf_runtime import import_tensorflow
 from audionet.errors import BackboneError, UsageError
 from audionet.utils.arrays import FloatArray, UInt8Array
-from audionet.utils.console import native_stderr_muted
+from audionet.utils.process import native_stderr_muted
 from audionet.utils.text import first_line
 
 FeatureFunction = Callable[[Any], Any]

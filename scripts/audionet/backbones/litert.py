@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from audionet.errors import ModelError
-from audionet.utils.console import native_stderr_muted
+from audionet.utils.process import native_stderr_muted
 from audionet.utils.text import escape
 
 AT_A_TIME = 8

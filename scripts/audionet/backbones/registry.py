@@ -5,24 +5,36 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import logging
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from audionet._paths import TF_FILES
-from audionet.backbones.conversion import Original, convert
-from audionet.backbones.inception import POOLINGS, Tap, inception_v3, read_weights, tap_of, tapped
+from audionet.backbones.conversion import SourceNetwork, convert
+from audionet.backbones.inception import (
+    POOLINGS,
+    FeatureLayer,
+    feature_layer_from_card,
+    inception_v3,
+    read_weights,
+    with_feature_layer,
+)
 from audionet.backbones.litert import Runner
 from audionet.backbones.saved_model import fetch, load_saved_model
 from audionet.backbones.tf_runtime import import_tensorflow
 from audionet.errors import BackboneError, UsageError
 from audionet.utils.arrays import UInt8Array
 from audionet.utils.files import content_hash, make_folder, read_json, sha256, write_bytes, write_json
-from audionet.utils.text import printable
+from audionet.utils.text import escape
 
-BUNDLED = TF_FILES / "models"
+log = logging.getLogger(__name__)
+
+
+BUNDLED = Path(__file__).with_name("bundled")
+"""The backbones that come with the package, a folder each."""
+
 _HUB = "https://tfhub.dev/google/imagenet/{}/feature_vector/5"
 _HUB_NAME = re.compile(r"(inception_v[1-3]|inception_resnet_v2|mobilenet_v[123]_\w+|resnet_v[12]_\d+|nasnet_\w+)")
 _CARD = ("name", "weights", "sha256", "input_size", "statistics")
@@ -71,7 +83,7 @@ class Backbone:
     statistics: str | None
     arithmetic: str
     cosine: float
-    load: Callable[[], Original] = dataclasses.field(compare=False, repr=False)
+    load: Callable[[], SourceNetwork] = dataclasses.field(compare=False, repr=False)
     endpoint: str | None = None
     pooling: str | None = None
 
@@ -85,9 +97,11 @@ class _Origin:
     source_hash: str
     statistics: str | None
     says_size: bool
-    load: Callable[[], Original]
+    load: Callable[[], SourceNetwork]
     endpoint: str | None = None
     pooling: str | None = None
+    shipped: Path | None = None
+    """Where its conversion lies, if it may come with one."""
 
 
 def prepare(
@@ -135,15 +149,17 @@ def prepare(
     path = folder / f"{origin.name}-{origin.source_hash[:12]}{side}{tap}{arithmetic}.tflite"
     card_path = path.with_suffix(".json")
     card = _read_card(path, card_path)
+    if card is None and origin.shipped and quantise and not tap:
+        card = _take_shipped(origin.shipped, path)
     if card is None:
-        print(f"Converting {origin.name} to LiteRT (once) ...", flush=True)
+        log.info(f"Converting {origin.name} to LiteRT (once) ...")
         original = origin.load()
         pixels = samples(original.input_size)
         model, arithmetic, cosine = convert(original.function, original.input_size, pixels, origin.name, quantise)
         write_bytes(path, model)
         card = {"sha256": hashlib.sha256(model).hexdigest(), "arithmetic": arithmetic, "cosine": cosine}
         write_json(card_path, card)
-        print(f"Kept as {printable(path)}: {arithmetic}, cosine to the original's features {cosine:.5f}")
+        log.info(f"Kept as {escape(path)}: {arithmetic}, cosine to the original's features {cosine:.5f}")
     runner = Runner(path)
     _, height, width, _ = runner.input_shapes[0]
     return Backbone(
@@ -163,7 +179,7 @@ def prepare(
     )
 
 
-def from_model(model: Any, name: str, statistics: str | None, samples: UInt8Array, folder: Path) -> Backbone:
+def convert_trained(model: Any, name: str, statistics: str | None, samples: UInt8Array, folder: Path) -> Backbone:
     """A network that was trained here, converted to LiteRT.
 
     Parameters
@@ -183,7 +199,7 @@ def from_model(model: Any, name: str, statistics: str | None, samples: UInt8Arra
     BackboneError
         If it cannot be converted.
     """
-    original = Original(lambda pixels: model(pixels, training=False), samples.shape[1:3], model, model)
+    original = SourceNetwork(lambda pixels: model(pixels, training=False), samples.shape[1:3], model, model)
     content, arithmetic, cosine = convert(original.function, original.input_size, samples, name)
     fingerprint = hashlib.sha256(content).hexdigest()
     path = folder / f"{name}-{fingerprint[:12]}.tflite"
@@ -203,7 +219,7 @@ def from_model(model: Any, name: str, statistics: str | None, samples: UInt8Arra
     )
 
 
-def description(backbone: Backbone) -> dict[str, Any]:
+def describe(backbone: Backbone) -> dict[str, Any]:
     """What a model's JSON says of its backbone."""
     names = [item.name for item in dataclasses.fields(backbone) if item.name not in ("path", "load")]
     return {name: getattr(backbone, name) for name in names}
@@ -218,14 +234,22 @@ def _read_card(path: Path, card_path: Path) -> dict[str, Any] | None:
         return None
 
 
+def _take_shipped(shipped: Path, path: Path) -> dict[str, Any] | None:
+    """Copy the conversion that comes with a backbone to where converting would have put it, if it is whole."""
+    card = _read_card(shipped, shipped.with_suffix(".json"))
+    if card is not None:
+        write_bytes(path, shipped.read_bytes())
+        write_json(path.with_suffix(".json"), card)
+    return card
+
+
 def _resolve(
     architecture: str, model_dir: Path, input_side: int | None, endpoint: str | None, pooling: str | None
 ) -> _Origin:
-    bundled = BUNDLED / architecture / "backbone.json"
-    if re.fullmatch(r"[\w.-]+", architecture) and bundled.is_file():
-        return _bundled(bundled, endpoint, pooling)
-    if (Path(architecture) / "backbone.json").is_file():
-        return _bundled(Path(architecture) / "backbone.json", endpoint, pooling)
+    own = [folder / architecture for folder in (BUNDLED, model_dir) if re.fullmatch(r"[\w.-]+", architecture)]
+    for folder in (*own, Path(architecture)):
+        if (folder / "backbone.json").is_file():
+            return _bundled(folder / "backbone.json", endpoint, pooling)
     if (Path(architecture) / "saved_model.pb").is_file():
         folder = Path(architecture)
     elif _HANDLE.match(architecture):
@@ -233,7 +257,7 @@ def _resolve(
     elif _HUB_NAME.fullmatch(architecture):
         folder = fetch(_HUB.format(architecture), model_dir)
     else:
-        raise _unknown(architecture)
+        raise _unknown(architecture, model_dir)
     name = re.sub(r"\W+", "_", architecture.partition("?")[0].removesuffix(".tar.gz")).strip("_")[-60:]
     return _Origin(
         name,
@@ -245,40 +269,41 @@ def _resolve(
     )
 
 
-def _unknown(architecture: str) -> UsageError:
-    names = ", ".join(sorted(path.parent.name for path in BUNDLED.glob("*/backbone.json")))
+def _unknown(architecture: str, model_dir: Path) -> UsageError:
+    found = {path.parent.name for folder in (BUNDLED, model_dir) for path in folder.glob("*/backbone.json")}
+    names = ", ".join(sorted(map(escape, found)))
     return UsageError(
-        f"no backbone '{printable(architecture)}': name a bundled one ({names}), a folder that holds "
+        f"no backbone '{escape(architecture)}': name a bundled one ({names}), a folder that holds "
         "saved_model.pb, or a TF Hub handle (https://...)"
     )
 
 
 def _bundled(card_path: Path, endpoint: str | None, pooling: str | None) -> _Origin:
-    remedy = "restore it with: git checkout -- tf_files/models"
+    remedy = "reinstall AudioNet, or restore it with git checkout"
     card = read_json(card_path, BackboneError, remedy)
     if missing := [name for name in _CARD if name not in card]:
         raise BackboneError(
-            f"{printable(card_path)} is not of this version ('{missing[0]}' is missing): {remedy}, "
+            f"{escape(card_path)} is not of this version ('{missing[0]}' is missing): {remedy}, "
             "or make the backbone again with pretrain.py"
         )
     weights = card_path.with_name(card["weights"])
     if not weights.is_file():
-        raise BackboneError(f"{printable(weights)} is missing: {remedy}")
+        raise BackboneError(f"{escape(weights)} is missing: {remedy}")
     if sha256(weights) != card["sha256"]:
-        raise BackboneError(
-            f"{printable(weights)} is damaged (its SHA-256 is not the one in {card_path.name}): {remedy}"
-        )
+        raise BackboneError(f"{escape(weights)} is damaged (its SHA-256 is not the one in {card_path.name}): {remedy}")
 
-    size, tap = tuple(card["input_size"]), tap_of(card)
+    size, tap = tuple(card["input_size"]), feature_layer_from_card(card)
 
-    def load_bundled() -> Original:
+    def load_bundled() -> SourceNetwork:
         import_tensorflow()
         model = inception_v3(size, tap)
         read_weights(model, weights)
         if endpoint or pooling:
             own = tap.pooling if tap.pooling in POOLINGS else "statistics"
-            model = tapped(model, Tap(endpoint or tap.endpoint, pooling or own))
-        return Original(lambda pixels: model(pixels, training=False), size, model, model)
+            model = with_feature_layer(model, FeatureLayer(endpoint or tap.endpoint, pooling or own))
+        return SourceNetwork(lambda pixels: model(pixels, training=False), size, model, model)
 
     origin = _Origin(card["name"], card["name"], card["sha256"], card["statistics"], True, load_bundled)
-    return dataclasses.replace(origin, endpoint=tap.endpoint, pooling=tap.pooling)
+    return dataclasses.replace(
+        origin, endpoint=tap.endpoint, pooling=tap.pooling, shipped=weights.with_suffix(".tflite")
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import socket
@@ -13,8 +14,10 @@ from audionet.backbones.conversion import SourceNetwork
 from audionet.backbones.inception import POOLINGS, pool_maps
 from audionet.backbones.tf_runtime import import_tensorflow_hub
 from audionet.errors import BackboneError, UsageError
-from audionet.utils.console import native_stderr_muted
+from audionet.utils.process import native_stderr_muted
 from audionet.utils.text import escape, first_line
+
+log = logging.getLogger(__name__)
 
 
 def fetch(handle: str, model_dir: Path) -> Path:
@@ -23,7 +26,7 @@ def fetch(handle: str, model_dir: Path) -> Path:
     timeout = socket.getdefaulttimeout()
     socket.setdefaulttimeout(60)
     try:
-        print(f"Fetching {handle} (kept in {escape(os.environ['TFHUB_CACHE_DIR'])}) ...", flush=True)
+        log.info(f"Fetching {handle} (kept in {escape(os.environ['TFHUB_CACHE_DIR'])}) ...")
         with native_stderr_muted():
             return Path(hub.resolve(handle))
     except Exception as error:  # whatever the network, the archive reader or the hub's own code raises

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from audionet.utils.console import native_stderr_muted
+from audionet.utils.process import native_stderr_muted
 
 
 def import_tensorflow() -> Any:

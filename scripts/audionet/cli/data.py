@@ -11,12 +11,12 @@ from collections.abc import Sequence
 
 from audionet.audio.config import SpectrogramConfig
 from audionet.augment.config import AugmentConfig
+from audionet.cli.console import Parser
 from audionet.data.config import DataConfig
 from audionet.data.contact_sheet import write_gallery
 from audionet.data.dataset import find_images
 from audionet.data.render import Result, render_folder
 from audionet.errors import DatasetError
-from audionet.utils.console import Parser
 from audionet.utils.extras import require_modules
 from audionet.utils.settings import add_flags, from_flags
 from audionet.utils.text import escape, format_table, pluralise

@@ -11,12 +11,12 @@ from collections.abc import Sequence
 from typing import Any
 
 from audionet.classifier.decision import Rule
+from audionet.cli.console import Parser, warn
 from audionet.evaluation.config import EvaluateConfig
 from audionet.evaluation.evaluate import evaluate, store_rule
 from audionet.evaluation.report import write_report
 from audionet.evaluation.summary import summarise
 from audionet.inference.predictor import Predictor
-from audionet.utils.console import Parser, warn
 from audionet.utils.extras import require_modules
 from audionet.utils.files import make_writable_folder
 from audionet.utils.settings import add_flags, from_flags

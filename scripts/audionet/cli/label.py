@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from audionet.audio.decoding import AUDIO_SUFFIXES
+from audionet.cli.console import Parser, warn
 from audionet.data.naming import recording_name
 from audionet.errors import AudioNetError, DatasetError, RecordingError, UsageError
 from audionet.inference.clip import IMAGE_SUFFIXES
@@ -28,7 +29,6 @@ from audionet.inference.formatting import (
 )
 from audionet.inference.predictor import Predictor
 from audionet.inference.verification import RELIABLE_NORM, RELIABLE_SECONDS, Verifier, enrol_from_clips, forget_voice
-from audionet.utils.console import Parser, warn
 from audionet.utils.files import walk
 from audionet.utils.settings import add_flags, from_flags, path_flag
 from audionet.utils.text import escape, pluralise

@@ -42,7 +42,7 @@ def main() -> NoReturn:
 def run_command(name: str) -> NoReturn:
     """Run one command in this process, and exit with its code."""
     tune_process()  # before anything imports NumPy
-    from audionet.utils.console import run
+    from audionet.cli.console import run
 
     run(lambda: _import_and_run(name))
 

@@ -9,10 +9,10 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
+from audionet.cli.console import Parser
 from audionet.pretraining.card import write_backbone
 from audionet.pretraining.config import PretrainConfig
 from audionet.pretraining.trainer import pretrain
-from audionet.utils.console import Parser
 from audionet.utils.extras import require_modules
 from audionet.utils.settings import add_flags, from_flags
 from audionet.utils.text import escape

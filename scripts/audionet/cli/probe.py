@@ -11,12 +11,12 @@ import argparse
 from collections.abc import Sequence
 
 from audionet.augment.distortion import CLEAN, TITLES
+from audionet.cli.console import Parser
 from audionet.errors import UsageError
 from audionet.metrics.accuracy import Accuracy
 from audionet.probing.config import ProbeConfig
 from audionet.probing.probe import images_a_second, prepare_probing, probe
 from audionet.probing.results import ProbeRun, TaskResult, insert_into_card, probe_json, to_markdown
-from audionet.utils.console import Parser
 from audionet.utils.extras import require_modules
 from audionet.utils.files import make_writable_folder, write_json
 from audionet.utils.settings import add_flags, from_flags

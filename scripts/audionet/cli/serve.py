@@ -6,14 +6,16 @@ SIGTERM and Ctrl-C end it when all that has been asked is answered; SIGHUP has i
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
+import logging
 import os
 import signal
 from collections.abc import Sequence
 
+from audionet.cli.console import Parser
 from audionet.errors import AudioNetError, UsageError
 from audionet.serving.config import API_KEY_VARIABLE, ServeConfig
-from audionet.utils.console import Parser
 from audionet.utils.settings import add_flags, from_flags
 
 
@@ -26,6 +28,9 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
 def main(argv: Sequence[str] | None = None) -> None:
     if hasattr(signal, "SIGHUP"):
         signal.signal(signal.SIGHUP, signal.SIG_IGN)  # a model that is about to be read need not be read again
+    # A service's log goes to stderr, every line marked as the service's.
+    logging.getLogger("audionet").handlers.clear()
+    logging.basicConfig(format="serve.py: %(message)s", level=logging.WARNING)
     config = from_flags(ServeConfig, parse_args(argv))
     key = os.environ.pop(API_KEY_VARIABLE, None)  # no process that decodes is to inherit it
     if config.api_key is None and key is not None:
@@ -33,7 +38,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     # Late, so that a wrong flag is told at once.
     from audionet.serving.app import make_app
     from audionet.serving.middleware import is_loopback
-    from audionet.serving.server import listen, run_server
+    from audionet.serving.server import listen, run_server, url_of
 
     if config.api_key is None and not is_loopback(config.host):
         raise UsageError(
@@ -43,6 +48,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     try:
         listener = listen(config)
         app, service = make_app(config)
-        run_server(app, service, listener)
+        run_server(app, service, listener, lambda: announce(url_of(listener)))
     except KeyboardInterrupt:
         raise AudioNetError("stopped before it was ready") from None
+
+
+def announce(url: str) -> None:
+    """Print the address that the service answers on."""
+    with contextlib.suppress(OSError):  # nobody has to read it
+        print(f"AudioNet listens on {url}", flush=True)

@@ -11,12 +11,12 @@ from collections.abc import Sequence
 
 from audionet._paths import lite_path
 from audionet.classifier.open_set import OpenSet, segments_needed
+from audionet.cli.console import Parser
 from audionet.data.naming import UNKNOWN
 from audionet.export.publish import publish, summarise
 from audionet.training.config import RetrainConfig
 from audionet.training.results import Trained
 from audionet.training.trainer import train
-from audionet.utils.console import Parser
 from audionet.utils.extras import require_modules
 from audionet.utils.settings import add_flags, from_flags
 from audionet.utils.text import escape, pluralise

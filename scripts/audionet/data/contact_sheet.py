@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from itertools import groupby
 from pathlib import Path
@@ -17,9 +18,11 @@ from audionet.data.dataset import ChunkImage, recordings_in
 from audionet.data.naming import recording_name
 from audionet.errors import DatasetError
 from audionet.utils.arrays import evenly
-from audionet.utils.console import warn
 from audionet.utils.files import atomic_path, make_folder
 from audionet.utils.text import escape
+
+log = logging.getLogger(__name__)
+
 
 _WIDTH = 1500  # pixels, about
 _ROWS = 6
@@ -48,7 +51,7 @@ def write_gallery(images: Sequence[ChunkImage], gallery_dir: Path, config: Spect
             try:
                 cells.append((caption(image, config), decode(image.path.read_bytes())))
             except (OSError, DatasetError) as error:
-                warn(f"{image.path}: {error}")
+                log.warning(f"{image.path}: {error}")
         title = f"{escape(label)}: {len(cells)} of {len(of_label)} images, {recordings_in(of_label)} recordings"
         path = gallery_dir / f"{recording_name(label)}.jpg"
         with atomic_path(path) as temporary:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
+import logging
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -40,10 +41,13 @@ from audionet.data.render_tasks import (
     split_pieces,
 )
 from audionet.errors import DatasetError, UsageError
-from audionet.utils.console import progress, warn
 from audionet.utils.files import exclusive_lock, make_folder, walk, write_json
 from audionet.utils.parallel import Pool, WorkerDied, map_unordered, worker_pool
+from audionet.utils.progress import progress
 from audionet.utils.text import escape, pluralise
+
+log = logging.getLogger(__name__)
+
 
 _NO_VARIANTS = AugmentConfig()
 
@@ -110,7 +114,7 @@ def _survey(audio_dir: Path) -> _Survey:
     survey = _Survey()
     for path in sorted(audio_dir.iterdir()) if audio_dir.is_dir() else []:
         if path.is_file() and path.suffix.lower() in AUDIO_SUFFIXES and not path.name.startswith("."):
-            warn(f"{path}: lies in no label's folder; skipped: move it into one")
+            log.warning(f"{path}: lies in no label's folder; skipped: move it into one")
     for label in label_folders(audio_dir):
         survey.largest[label] = 0
         for _, path in walk(audio_dir / label):
@@ -174,7 +178,7 @@ class _RenderRun:
                 self._advance(len(task.variants))
                 if isinstance(done, WorkerDied):
                     name = chunk_name(*task.variants[0][:2], "", task.variants[0].copy)
-                    warn(f"{task.label}/{name}: ended the worker process, twice; left out")
+                    log.warning(f"{task.label}/{name}: ended the worker process, twice; left out")
                     self.summaries[task.label].variants -= 1
                 else:
                     self.varied += done
@@ -284,7 +288,7 @@ class _RenderRun:
         else:
             self.rendered += 1
         if whole.note:
-            warn(f"{label}/{piece.source.file}: {whole.note}; {_consequence(whole)}")
+            log.warning(f"{label}/{piece.source.file}: {whole.note}; {_consequence(whole)}")
         ledger.record(piece.source, whole)
         self._close_if_finished(label)
 
@@ -295,7 +299,7 @@ class _RenderRun:
         if not ledger.unchanged:
             self.removed += ledger.close()
         if untracked_images := ledger.untracked_images():
-            warn(
+            log.warning(
                 f"{label}: {pluralise(untracked_images, 'image')} of unknown recordings in {list(ledger.folders)[-1]}; "
                 "left alone, but retrain.py would learn from them: remove what is not yours"
             )

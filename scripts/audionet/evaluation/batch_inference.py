@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,9 +21,12 @@ from audionet.evaluation.recordings import HeldOutRecording, held_out_recordings
 from audionet.inference.clip import Clip, process_images
 from audionet.inference.predictor import Predictor
 from audionet.utils.arrays import FloatArray, IntArray
-from audionet.utils.console import progress, warn
 from audionet.utils.parallel import WorkerDied, local_processes, map_unordered
+from audionet.utils.progress import progress
 from audionet.utils.text import escape, pluralise
+
+log = logging.getLogger(__name__)
+
 
 DURATIONS_IN_CHUNKS = (1, 2, 4)
 """Chunks in the clips that a recording is also cut into, to see how much length helps."""
@@ -223,16 +227,16 @@ def predict_held_out(predictor: Predictor, config: EvaluateConfig) -> HeldOutPre
     unseen = [one for one in found if not one.seen]
     seen, all_seen = len(found) - len(unseen), not unseen
     if all_seen:
-        warn("every one of these recordings took part in training: the numbers say what the model remembers")
+        log.warning("every one of these recordings took part in training: the numbers say what the model remembers")
     elif seen:
-        warn(f"{pluralise(seen, 'recording')} of {len(found)} took part in training or validation; left out")
+        log.warning(f"{pluralise(seen, 'recording')} of {len(found)} took part in training or validation; left out")
     kept = found if all_seen else unseen
     known = set(predictor.labels)
     folders = {one.recorded.label for one in kept}
     foreign = sorted(folders - known - {UNKNOWN})
     if foreign:
         some = ", ".join(map(escape, foreign[:_MOST_NAMED])) + (", ..." if len(foreign) > _MOST_NAMED else "")
-        warn(f"the model has no label {some}: counted as unknown voices")
+        log.warning(f"the model has no label {some}: counted as unknown voices")
     return HeldOutPredictions(
         source,
         [one for one in kept if one.recorded.label in known],
@@ -257,9 +261,9 @@ def predict_and_report(
         else:
             skipped.append(result)
     for recorded, reason in skipped:
-        warn(f"{recorded.paths[0]}: {reason}; left out")
+        log.warning(f"{recorded.paths[0]}: {reason}; left out")
     for one in found:
         if one.remark:
-            warn(f"{one.recorded.paths[0]}: {one.remark}; judged by what came before")
+            log.warning(f"{one.recorded.paths[0]}: {one.remark}; judged by what came before")
     found.sort(key=lambda one: (one.recorded.label, one.recorded.name))
     return found, skipped

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import logging
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -25,9 +26,10 @@ from audionet.metrics.accuracy import Accuracy, accuracy
 from audionet.metrics.classification import Reliability, reliability
 from audionet.metrics.detection import Detection, detection, trials
 from audionet.utils.arrays import FloatArray, IntArray
-from audionet.utils.console import warn
 from audionet.utils.files import read_json, write_json
 from audionet.utils.text import escape
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -166,7 +168,7 @@ def _pick(predictor: Predictor, config: EvaluateConfig, costs: Costs, number: di
     present = {number[one.recorded.label] for one in known}
     concerned = dict.fromkeys(place for cost in costs.exceptions for place in (cost.true, cost.predicted))
     if missing := [predictor.labels[place] for place in concerned if place not in present]:
-        warn(f"no validation recording is of {', '.join(map(escape, missing))}: the rule rests on theory there")
+        log.warning(f"no validation recording is of {', '.join(map(escape, missing))}: the rule rests on theory there")
     true = np.array([number[one.recorded.label] for one in known], np.int64)
     return select_rule(_stacked([one.probabilities for one in known], len(number)), true, costs)
 

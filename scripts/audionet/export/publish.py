@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 import platform
 from importlib import metadata
 from pathlib import Path
@@ -26,9 +27,11 @@ from audionet.training.config import RetrainConfig
 from audionet.training.results import Trained
 from audionet.training.tensorboard_log import add_image, add_projector
 from audionet.utils.arrays import FloatArray, evenly
-from audionet.utils.console import warn
 from audionet.utils.files import atomic_path, content_hash, exclusive_lock, sha256, write_bytes, write_json
 from audionet.utils.plots import confusion_plot, curves_plot
+
+log = logging.getLogger(__name__)
+
 
 _SAMPLES = 16
 
@@ -80,9 +83,9 @@ def _publish(trained: Trained, config: RetrainConfig) -> None:
         if fingerprint == before.get("graph_sha256"):  # the same model: its other forms still are
             exports.setdefault(other_name, export)
         elif other_name not in exports and graph.with_name(other_name).exists():
-            warn(f"{graph.with_name(other_name)}: is of an earlier training, and is no longer answered for")
+            log.warning(f"{graph.with_name(other_name)}: is of an earlier training, and is no longer answered for")
     if before.get("decision"):
-        warn(f"{config.output_model}: what mistakes cost is forgotten: run evaluate.py with --cost again")
+        log.warning(f"{config.output_model}: what mistakes cost is forgotten: run evaluate.py with --cost again")
     if fingerprint != before.get("graph_sha256"):
         _put_aside(enrolled_path(graph))
     write_arrays(arrays_path(graph), _arrays(trained))
@@ -126,7 +129,7 @@ def _put_aside(path: Path) -> None:
     if path.exists():
         kept = path.with_name(f"{path.stem}-{sha256(path)[:8]}{path.suffix}")
         path.replace(kept)
-        warn(f"{path}: its voices were enrolled in the earlier model: kept as {kept.name}, enrol them again")
+        log.warning(f"{path}: its voices were enrolled in the earlier model: kept as {kept.name}, enrol them again")
 
 
 def _arrays(trained: Trained) -> ModelArrays:

@@ -22,7 +22,7 @@ from audionet.training.config import RetrainConfig
 from audionet.training.head_training import put_head
 from audionet.training.networks import add_head
 from audionet.utils.arrays import FloatArray
-from audionet.utils.console import native_stderr_muted
+from audionet.utils.process import native_stderr_muted
 
 INPUT_NAME = "jpeg"
 

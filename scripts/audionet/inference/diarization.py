@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -18,9 +19,11 @@ from audionet.inference.predictor import ChunkAnswer, Predictor
 from audionet.inference.segmentation import Segment, Window, segments
 from audionet.inference.timeline_files import CSV_HEADER, segment_to_csv, segment_to_rttm, timeline_plot
 from audionet.utils.arrays import FloatArray
-from audionet.utils.console import warn
 from audionet.utils.extras import is_installed, missing_extra
 from audionet.utils.files import atomic_path, make_folder, write_bytes
+
+log = logging.getLogger(__name__)
+
 
 WINDOWS_PER_CHUNK = 3
 
@@ -101,7 +104,7 @@ def diarize(predictor: Predictor, path: Path, step: float | None, folder: Path, 
     if is_installed("matplotlib"):
         write_bytes(files[2], timeline_plot(found, seconds, path.name))
     else:
-        warn(f"{files.pop().name} is left out: {missing_extra('matplotlib', 'train')}")
+        log.warning(f"{files.pop().name} is left out: {missing_extra('matplotlib', 'train')}")
     return Diarization(seconds, found, files, None if listening.damage is None else str(listening.damage))
 
 

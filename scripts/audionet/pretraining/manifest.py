@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,9 +11,11 @@ from typing import Any
 
 from audionet.audio.decoding import AUDIO_SUFFIXES
 from audionet.errors import DatasetError
-from audionet.utils.console import warn
 from audionet.utils.files import read_json, walk
 from audionet.utils.text import escape, pluralise
+
+log = logging.getLogger(__name__)
+
 
 TASKS = ("speaker", "word", "sound")
 """What can be learned of a recording, with one head of the network each."""
@@ -146,7 +149,7 @@ def find_utterances(sources: list[ManifestDataset], data_dir: Path) -> Corpus:
     for source in sources:
         recordings = _recordings(source, data_dir / source.folder)
         if not recordings:
-            warn(f"{data_dir / source.folder} holds no recordings of '{source.name}': left out")
+            log.warning(f"{data_dir / source.folder} holds no recordings of '{source.name}': left out")
         else:
             found.append((source, recordings))
     labels: dict[str, list[str]] = {}
@@ -156,7 +159,7 @@ def find_utterances(sources: list[ManifestDataset], data_dir: Path) -> Corpus:
         if len(known) > 1:
             labels[task] = known
         elif known:
-            warn(f"the task '{task}' has {pluralise(len(known), 'label')}: left out")
+            log.warning(f"the task '{task}' has {pluralise(len(known), 'label')}: left out")
     found = [(source, recordings) for source, recordings in found if source.task in labels]
     if not found:
         raise DatasetError(f"{escape(data_dir)} holds nothing that the manifest names: give --data_dir")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import hashlib
+import logging
 import subprocess
 from pathlib import Path
 from typing import NamedTuple
@@ -21,9 +22,12 @@ from audionet.errors import RecordingError
 from audionet.pretraining.manifest import Corpus, Utterance
 from audionet.pretraining.views import SPECTROGRAM, samples_of
 from audionet.utils.arrays import Int16Array
-from audionet.utils.console import progress, warn
 from audionet.utils.files import atomic_path, make_folder
 from audionet.utils.parallel import WorkerDied, local_processes, map_unordered
+from audionet.utils.progress import progress
+
+log = logging.getLogger(__name__)
+
 
 _SECONDS = 120  # for one recording, or it is given up
 
@@ -50,7 +54,7 @@ def add_pitch_shifted_speakers(corpus: Corpus, folder: Path, workers: int) -> Co
     if not any(source.pitches for source in corpus.sources):
         return corpus
     if not has_rubberband():
-        warn("no voices at other pitches: they take ffmpeg with the rubberband filter")
+        log.warning("no voices at other pitches: they take ffmpeg with the rubberband filter")
         return corpus
     make_folder(folder)
     sources = list(corpus.sources)
@@ -114,7 +118,9 @@ def _make(tasks: list[_Task], workers: int) -> set[Path]:
     with local_processes(workers) as pool, progress("Other pitches", "recordings", len(tasks)) as advance:
         for task, trouble in map_unordered(pool, _make_one, tasks, lambda task: [task]):
             if trouble is not None:
-                warn(f"{task.path}: {'ended the process' if isinstance(trouble, WorkerDied) else trouble}; left out")
+                log.warning(
+                    f"{task.path}: {'ended the process' if isinstance(trouble, WorkerDied) else trouble}; left out"
+                )
                 missing.add(task.made)
             advance(1)
     return missing

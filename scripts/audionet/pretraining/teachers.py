@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import logging
 import zipfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -18,9 +19,12 @@ from audionet.backbones.resemblyzer import voice_encoder
 from audionet.errors import RecordingError
 from audionet.pretraining.views import SPECTROGRAM, SPEED_FACTORS, samples_of
 from audionet.utils.arrays import FloatArray, Int16Array
-from audionet.utils.console import progress, warn
 from audionet.utils.files import atomic_path, make_folder
 from audionet.utils.parallel import WorkerDied, local_processes, map_unordered
+from audionet.utils.progress import progress
+
+log = logging.getLogger(__name__)
+
 
 _LONGEST_SECONDS = 15
 _RECORDINGS_A_TASK = 4
@@ -109,7 +113,7 @@ def teacher_embeddings(teacher: str, paths: Sequence[Path], folder: Path, worker
             for i, path in enumerate(task.paths):
                 row = None if isinstance(rows, WorkerDied) else rows[i]
                 if row is None:
-                    warn(f"{path}: cannot be decoded; left out")
+                    log.warning(f"{path}: cannot be decoded; left out")
                 else:
                     answers[place[path]] = row
             advance(len(task.paths))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import hashlib
+import logging
 import math
 import time
 from collections.abc import Generator, Iterable, Iterator, Mapping
@@ -25,9 +26,12 @@ from audionet.pretraining.views import SPEED_FACTORS, ViewTask, make_views
 from audionet.training.checkpoint import Checkpoint, State
 from audionet.training.tensorboard_log import Scalars
 from audionet.utils.arrays import FloatArray, UInt8Array
-from audionet.utils.console import progress, warn
 from audionet.utils.parallel import WorkerDied, local_processes, map_unordered
+from audionet.utils.progress import progress
 from audionet.utils.text import os_error_reason, pluralise
+
+log = logging.getLogger(__name__)
+
 
 _STRETCHES_A_TASK = 4
 _WARM_UP_SHARE = 0.05
@@ -109,10 +113,10 @@ def pretrain(config: PretrainConfig) -> Pretrained:
     corpus = find_utterances(read_manifest(config.manifest), config.data_dir)
     corpus = add_pitch_shifted_speakers(corpus, config.checkpoint_dir / "other pitches", config.workers)
     for source in corpus.sources:
-        print(f"{source.name}: {source.task}s, {source.licence}")
-    print(f"{pluralise(len(corpus.training), 'recording')} to learn from, {len(corpus.held_out)} held out")
+        log.info(f"{source.name}: {source.task}s, {source.licence}")
+    log.info(f"{pluralise(len(corpus.training), 'recording')} to learn from, {len(corpus.held_out)} held out")
     if not corpus.held_out:
-        warn("too few recordings to hold any out: what follows is about those it learns from")
+        log.warning("too few recordings to hold any out: what follows is about those it learns from")
     answers = None
     if config.teacher != "none":
         answers = centre_embeddings(_asked(corpus, config))
@@ -160,7 +164,7 @@ class _Training:
             content = self._some(pool, training, _CONTENT_IMAGES).content
             self.content_mean, self.content_deviation = content.mean(axis=0), content.std(axis=0) + _LEAST_DEVIATION
             shown = self._some(pool, range(len(training), len(self.lessons)) or training, _SHOWN_IMAGES)
-            log = stack.enter_context(contextlib.closing(Scalars(config.summaries_dir)))
+            scalars = stack.enter_context(contextlib.closing(Scalars(config.summaries_dir)))
             images = stack.enter_context(contextlib.closing(self._images(pool, training)))
             advance = stack.enter_context(progress("Pretraining", "steps", config.steps))
             advance(self.step)
@@ -178,27 +182,27 @@ class _Training:
                 self.step += 1
                 advance(1)
                 if self.step % config.look_every == 0:
-                    self._take_stock(recent, shown, log)
+                    self._take_stock(recent, shown, scalars)
                     recent = []
             if recent:
-                self._take_stock(recent, shown, log)
+                self._take_stock(recent, shown, scalars)
             if config.average:
                 self.student.model.optimizer.finalize_variable_values(self.student.model.trainable_variables)
                 batches = min(_SETTLING_BATCHES, self.step)
                 pixels = self._some(pool, training, batches * config.batch_size).pixels
                 recompute_batch_norm(self.student.features, np.array_split(pixels, batches))
         found = self._validate(shown)
-        print(f"Held out, with the running average of the weights: {format_metrics(found)}")
+        log.info(f"Held out, with the running average of the weights: {format_metrics(found)}")
         pixels = shown.pixels[:: max(1, len(shown.pixels) // _CHECKED)][:_CHECKED]
         return Pretrained(self.student, self.corpus, found, self.step, self._elapsed() / 3600, pixels)
 
-    def _take_stock(self, recent: list[dict[str, float]], shown: Batch, log: Scalars) -> None:
+    def _take_stock(self, recent: list[dict[str, float]], shown: Batch, scalars: Scalars) -> None:
         """Say how far it is, and keep it."""
         means = {name: float(np.mean([losses[name] for losses in recent])) for name in recent[0]}
         found = self._validate(shown)
-        warn(f"step {self.step}: {format_metrics(means)}; held out: {format_metrics(found)}")
-        log.add(self.step, {f"training/{name}": value for name, value in means.items()})
-        log.add(self.step, {f"held out/{name}": value for name, value in found.items()})
+        log.warning(f"step {self.step}: {format_metrics(means)}; held out: {format_metrics(found)}")
+        scalars.add(self.step, {f"training/{name}": value for name, value in means.items()})
+        scalars.add(self.step, {f"held out/{name}": value for name, value in found.items()})
         self._save()
 
     def _elapsed(self) -> float:
@@ -221,11 +225,11 @@ class _Training:
     def _resume(self) -> None:
         others = [path for path in self.config.checkpoint_dir.glob("pretraining-*.npz") if path != self.checkpoint.path]
         if others and not self.checkpoint.path.exists():
-            warn(f"{others[0]}: is of another recipe or other data; training begins anew beside it")
+            log.warning(f"{others[0]}: is of another recipe or other data; training begins anew beside it")
         state = self._saved()
         if state is not None:
             self._restore(state)
-            print(f"Going on from step {self.step}")
+            log.info(f"Going on from step {self.step}")
 
     def _saved(self) -> State | None:
         return self.checkpoint.load([(tuple(v.shape), str(np.dtype(v.dtype))) for v in self.variables])
@@ -245,7 +249,7 @@ class _Training:
         try:
             self.checkpoint.save(state)
         except OSError as error:
-            warn(
+            log.warning(
                 f"{self.checkpoint.path}: cannot be written ({os_error_reason(error)}); the last one stays, and "
                 "training goes on"
             )
@@ -266,7 +270,7 @@ class _Training:
         at = self.step
         self._restore(state)
         self.slower = 0.5
-        warn(f"the loss is no number at step {at}: back to step {self.step}, at half the rate")
+        log.warning(f"the loss is no number at step {at}: back to step {self.step}, at half the rate")
 
     def _learn(self, batch: Batch, done: float) -> dict[str, float]:
         """One step; the losses, one by one and in all."""
@@ -336,7 +340,7 @@ class _Training:
         place = {lesson.path: number for number, lesson in enumerate(self.lessons)}
         for task, found in map_unordered(pool, make_views, tasks, lambda task: [task]):
             if isinstance(found, WorkerDied):
-                warn("a worker process ended, twice, over the same recordings; they are passed over")
+                log.warning("a worker process ended, twice, over the same recordings; they are passed over")
                 continue
             lessons = np.array([place[path] for path in task.paths])[found.stretch]
             yield task, Batch(found.pixels, found.content, lessons, np.array(task.speeds)[found.stretch])

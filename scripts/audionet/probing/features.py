@@ -22,8 +22,8 @@ from audionet.backbones.resemblyzer import embedding
 from audionet.errors import RecordingError
 from audionet.probing.tasks import Excerpt, ProbeMaterial, conditions_of, cut_clips, read_excerpt
 from audionet.utils.arrays import FloatArray, Int16Array, UInt8Array
-from audionet.utils.console import progress
 from audionet.utils.parallel import Pool, WorkerDied, map_unordered
+from audionet.utils.progress import progress
 
 MFCC, BANDS, FRAMES, RESEMBLYZER = "MFCC statistics", "band statistics", "MFCC frames", "Resemblyzer"
 """Kinds of features that need no backbone."""

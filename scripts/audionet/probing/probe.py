@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -37,9 +38,11 @@ from audionet.probing.features import (
 from audionet.probing.results import FeatureSet, ProbeResult, ProbeRun, TaskResult
 from audionet.probing.tasks import Excerpt, ProbeMaterial, ProbeTask, find_materials, read_excerpt
 from audionet.utils.arrays import FloatArray, UInt8Array, evenly
-from audionet.utils.console import warn
 from audionet.utils.files import make_folder
 from audionet.utils.parallel import Pool, local_processes
+
+log = logging.getLogger(__name__)
+
 
 RANDOM = "random"
 """The backbone that has learned nothing."""
@@ -200,7 +203,7 @@ def _extracted(
     )
     clips, unusable = extract_clips(pool, work)
     for excerpt, reason in unusable:
-        warn(f"{excerpt.path}: {reason}; left out")
+        log.warning(f"{excerpt.path}: {reason}; left out")
     return clips
 
 

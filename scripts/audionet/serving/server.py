@@ -10,7 +10,7 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from http import HTTPStatus
 from types import FrameType
 from typing import Any
@@ -140,10 +140,10 @@ class Protocol(H11Protocol):
 class Server(uvicorn.Server):
     """uvicorn's, ending with 0 when it is asked to, and taking up a new model when told."""
 
-    def __init__(self, config: uvicorn.Config, service: Service, url: str) -> None:
+    def __init__(self, config: uvicorn.Config, service: Service, on_ready: Callable[[], object]) -> None:
         super().__init__(config)
         self._service = service
-        self._url = url
+        self._on_ready = on_ready
         self._reloads: set[asyncio.Task[None]] = set()
 
     async def serve(self, sockets: list[socket.socket] | None = None) -> None:
@@ -160,8 +160,7 @@ class Server(uvicorn.Server):
         """Get ready, and say so."""
         await super().startup(sockets)
         if not self.should_exit:
-            with contextlib.suppress(OSError):  # nobody has to read it
-                print(f"AudioNet listens on {self._url}", flush=True)
+            self._on_ready()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Take no more requests, and end when those that are here are answered; at once, if told twice."""
@@ -234,11 +233,9 @@ def url_of(listener: socket.socket) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
-def run_server(app: ASGIApp, service: Service, listener: socket.socket) -> None:
+def run_server(app: ASGIApp, service: Service, listener: socket.socket, on_ready: Callable[[], object]) -> None:
     """Serve until told to stop; what has been asked by then is answered."""
-    logging.basicConfig(format="serve.py: %(message)s", level=logging.WARNING)
     logging.getLogger("uvicorn.error").setLevel(logging.ERROR)  # what strangers send is no news
-    log.setLevel(logging.INFO)
     config = uvicorn.Config(
         app,
         http=Protocol,
@@ -250,4 +247,4 @@ def run_server(app: ASGIApp, service: Service, listener: socket.socket) -> None:
         lifespan="off",
         timeout_graceful_shutdown=round(3 * service.config.time_limit) + _DRAIN_EXTRA_SECONDS,
     )
-    Server(config, service, url_of(listener)).run([listener])
+    Server(config, service, on_ready).run([listener])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import logging
 import time
 import zipfile
 from pathlib import Path
@@ -13,8 +14,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from audionet.utils.console import warn
 from audionet.utils.files import atomic_path, make_folder
+
+log = logging.getLogger(__name__)
+
 
 _SECONDS = 20.0
 
@@ -94,9 +97,9 @@ class Checkpoint:
                 arrays = [stored[name] for name in sorted(stored.files) if name.startswith("array")]
                 best = [stored[name] for name in sorted(stored.files) if name.startswith("best")]
             if about["identity"] != self._identity or [(a.shape, str(a.dtype)) for a in arrays] != like:
-                warn(f"{self.path}: is a checkpoint of another training; training begins anew")
+                log.warning(f"{self.path}: is a checkpoint of another training; training begins anew")
                 return None
             return State(about["step"], arrays, best, about["progress"])
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
-            warn(f"{self.path}: is damaged; training begins anew")
+            log.warning(f"{self.path}: is damaged; training begins anew")
             return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,9 +20,11 @@ from audionet.errors import DatasetError
 from audionet.training.config import RetrainConfig
 from audionet.training.datasets import FeatureExamples
 from audionet.utils.arrays import FloatArray, IntArray
-from audionet.utils.console import warn
 from audionet.utils.parallel import available_cores
 from audionet.utils.text import escape, format_table, pluralise
+
+log = logging.getLogger(__name__)
+
 
 _MOST_LABELS_SHOWN = 40
 _MOST_ODD_ONES_SHOWN = 5
@@ -84,7 +87,7 @@ def prepare_data(
     bottlenecks = compute_bottlenecks(images, backbone, config.bottleneck_dir, available_cores(), config.scheduler)
     rate = f" at {bottlenecks.computed / bottlenecks.seconds:.0f} a second" if bottlenecks.computed else ""
     made = f"{bottlenecks.computed} computed{rate}, {bottlenecks.cached} from {escape(config.bottleneck_dir)}"
-    print(f"Bottlenecks: {made}")
+    log.info(f"Bottlenecks: {made}")
     bottlenecks = _of_one_size(bottlenecks, spectrogram_config)
     every = sorted({image.label for image in bottlenecks.images})
     labels = [label for label in every if label != UNKNOWN]
@@ -94,11 +97,11 @@ def prepare_data(
     split = split_images(bottlenecks.images, config.validation_percentage, config.testing_percentage, apart)
     keys = [key.tobytes() for key in bottlenecks.keys]
     split, copies = without_copies(split, dict(zip(bottlenecks.images, keys, strict=True)))
-    print(split_table(every, split))
+    log.info(split_table(every, split))
     if copies:
-        print(f"Left out {pluralise(copies, 'image')} with copies in another set: they would prove nothing.")
+        log.info(f"Left out {pluralise(copies, 'image')} with copies in another set: they would prove nothing.")
     for here, there in sorted(_contradictions(bottlenecks.images, keys)):
-        warn(f"{here}: lies under {there} too, so one of the two labels is wrong: remove it there")
+        log.warning(f"{here}: lies under {there} too, so one of the two labels is wrong: remove it there")
     row = {image: i for i, image in enumerate(bottlenecks.images)}
     number = {label: i for i, label in enumerate(labels)}
     targets = np.array([number.get(image.label, -1) for image in bottlenecks.images], np.int64)
@@ -118,17 +121,17 @@ def _of_one_size(bottlenecks: Bottlenecks, config: SpectrogramConfig | None) -> 
     if config is None:
         kinds = len(np.unique(sizes, axis=0))
         if kinds > 1:
-            warn(f"the images are of {kinds} sizes: each is resized to what the network takes")
+            log.warning(f"the images are of {kinds} sizes: each is resized to what the network takes")
         return bottlenecks
     fits = (sizes == (config.frames, config.rows)).all(axis=1)
     for i in np.flatnonzero(~fits)[:_MOST_ODD_ONES_SHOWN]:
         width, height = sizes[i]
-        warn(
+        log.warning(
             f"{bottlenecks.images[i].path}: is {width} x {height}, the others are {config.frames} x {config.rows}; "
             "left out"
         )
     if (odd := int((~fits).sum())) > _MOST_ODD_ONES_SHOWN:
-        warn(f"... and {odd - _MOST_ODD_ONES_SHOWN} more of another size")
+        log.warning(f"... and {odd - _MOST_ODD_ONES_SHOWN} more of another size")
     if odd == len(fits):
         raise DatasetError("no image has the size that dataset.json says: run data_maker.py --force")
     kept = np.flatnonzero(fits)

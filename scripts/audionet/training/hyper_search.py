@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -12,8 +13,11 @@ from audionet.errors import DatasetError
 from audionet.training.config import LEARNING_RATES, RetrainConfig
 from audionet.training.datasets import FeatureExamples
 from audionet.training.head_training import train_head
-from audionet.utils.console import tracked
+from audionet.utils.progress import tracked
 from audionet.utils.text import escape, format_table
+
+log = logging.getLogger(__name__)
+
 
 _FOLDS = 4
 _SHOWN = 5
@@ -68,7 +72,7 @@ def search(
         ]
         for one in ranked[:_SHOWN]
     ]
-    print(format_table([f"best of {len(tried)} settings", "accuracy", "loss"], rows), flush=True)
+    log.info(format_table([f"best of {len(tried)} settings", "accuracy", "loss"], rows))
     return dataclasses.replace(config, **ranked[0].settings)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -19,8 +20,11 @@ from audionet.training.datasets import Examples, batches, prefetch
 from audionet.training.tensorboard_log import Curves
 from audionet.training.train_step import Network, TrainingSteps, ValidationStep, class_weights
 from audionet.utils.arrays import IntArray
-from audionet.utils.console import progress, warn
 from audionet.utils.plots import CurvePoint
+from audionet.utils.progress import progress
+
+log = logging.getLogger(__name__)
+
 
 _FIRST_CALL = 10
 _CALL_BYTES = 1 << 24
@@ -157,7 +161,7 @@ class _Loop:
                     f"the loss was not a number at step {failed}, before any weights could be judged: lower "
                     "--learning_rate, or limit --clip_norm"
                 )
-            warn(
+            log.warning(
                 f"the loss was not a number at step {failed}: training ends there, with the weights of step "
                 f"{self.best_step}, its best; a lower --learning_rate or a --clip_norm may help"
             )
@@ -225,4 +229,4 @@ class _Loop:
         for point in kept["points"]:
             self.curves.add(CurvePoint(*point))
         if not self.quiet and self.step < self.config.how_many_training_steps:
-            print(f"Training goes on from step {self.step}, where it was interrupted.", flush=True)
+            log.info(f"Training goes on from step {self.step}, where it was interrupted.")

@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import hashlib
 import itertools
+import logging
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -39,6 +40,9 @@ from audionet.utils.arrays import IntArray, UInt8Array, evenly
 from audionet.utils.files import content_hash, make_folder, make_writable_folder
 from audionet.utils.parallel import available_cores
 from audionet.utils.text import escape, pluralise
+
+log = logging.getLogger(__name__)
+
 
 _SAMPLES = 16
 _POINTS = 1000
@@ -147,7 +151,7 @@ class _TrainingRun:
             train_batch_size=config.fine_tune_batch_size,
         )
         name, blocks = f"{backbone.name}{TUNED}", pluralise(config.fine_tune, "block")
-        print(f"Fine-tuning the last {blocks} of {backbone.name}, and the top:", flush=True)
+        log.info(f"Fine-tuning the last {blocks} of {backbone.name}, and the top:")
 
         def build(exact: bool) -> ImageNetwork:
             return from_backbone(backbone, head, stage, exact)
@@ -160,7 +164,7 @@ class _TrainingRun:
         labels = self.data.targets_of("validation")
         if not len(labels) or tuned.score(labels) > frozen.score(labels):
             return tuned
-        print("Fine-tuning did not make validation better: the network is kept as it was before it.")
+        log.info("Fine-tuning did not make validation better: the network is kept as it was before it.")
         return frozen
 
     def _whole(
@@ -206,7 +210,7 @@ class _TrainingRun:
         if len(candidate.validation):
             accuracy, _ = candidate.score(self.data.targets_of("validation"))
             chunks, step = pluralise(len(candidate.validation), "chunk"), candidate.fitted.best_step
-            print(f"Validation: {accuracy:.1%} of {chunks} right, with the weights of step {step}")
+            log.info(f"Validation: {accuracy:.1%} of {chunks} right, with the weights of step {step}")
 
     def _checkpoint(self, stage: str, config: RetrainConfig, start: str) -> Checkpoint:
         """Where a training's state is kept: one for all that its result depends on."""

@@ -18,11 +18,13 @@ from pathlib import Path
 from typing import Any
 
 from audionet.errors import AudioNetError
-from audionet.utils.console import warn
 from audionet.utils.extras import missing_extra
 from audionet.utils.files import temporary_path
 from audionet.utils.process import tune_process
 from audionet.utils.text import escape, first_line
+
+log = logging.getLogger(__name__)
+
 
 _PACKAGE = Path(__file__).parents[1]
 _PATIENCE_SECONDS = 20.0  # for a scheduler to answer and a first worker to come
@@ -118,9 +120,11 @@ def _introduce(client: Any, reads: Sequence[Path], writes: Sequence[Path]) -> No
                 f"the worker at {worker} does not see {escape(missing[0])}: "
                 "the folder has to be shared, under the same path everywhere"
             )
+        if lacking := sorted(own.keys() - versions.keys()):
+            raise AudioNetError(f"the worker at {worker} lacks {', '.join(lacking)}: install the same extras there")
         if other := sorted(name for name in own if versions[name] != own[name]):
             names = ", ".join(f"{name} {versions[name]} (here {own[name]})" for name in other)
-            warn(f"the worker at {worker} has {names}: what it makes may differ in some bytes")
+            log.warning(f"the worker at {worker} has {names}: what it makes may differ in some bytes")
 
 
 def _packed() -> tuple[bytes, str]:
@@ -150,4 +154,8 @@ def _look_around(digest: str, signs: Sequence[Path]) -> tuple[bool, list[Path], 
 
 
 def _versions() -> dict[str, str]:
-    return {"python": platform.python_version(), **{name: metadata.version(name) for name in _PACKAGES}}
+    versions = {"python": platform.python_version()}
+    for name in _PACKAGES:
+        with contextlib.suppress(metadata.PackageNotFoundError):  # an extra's, which rendering alone does without
+            versions[name] = metadata.version(name)
+    return versions

@@ -9,8 +9,9 @@ from collections.abc import Iterator
 from audionet.errors import UsageError
 
 _MODULES = {
-    "train": "audiomentations keras matplotlib pkg_resources scipy sklearn tensorboard tensorflow tensorflow_hub",
-    "serve": "fastapi h11 jinja2 multipart prometheus_client python_multipart starlette uvicorn uvloop",
+    "train": "audiomentations keras matplotlib pkg_resources scipy sklearn tensorboard tensorflow tensorflow_hub "
+    "threadpoolctl",
+    "serve": "fastapi h11 jinja2 multipart prometheus_client pydantic python_multipart starlette uvicorn uvloop",
     "cluster": "dask distributed",
     "pretrain": "resemblyzer torch",
 }

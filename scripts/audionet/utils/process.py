@@ -1,10 +1,13 @@
-"""Process-wide speed settings, for the command line and for worker processes."""
+"""What concerns the whole process: speed settings, and what C libraries write to stderr."""
 
 from __future__ import annotations
 
 import contextlib
 import ctypes
 import os
+import sys
+import threading
+from collections.abc import Iterator
 
 _M_TOP_PAD = -2
 
@@ -22,3 +25,34 @@ def tune_process() -> None:
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     with contextlib.suppress(AttributeError, OSError, TypeError):
         ctypes.CDLL(None).mallopt(_M_TOP_PAD, 64 << 20)
+
+
+_mute_lock = threading.Lock()
+_mute_depth = 0
+_mute_saved = -1
+
+
+@contextlib.contextmanager
+def native_stderr_muted() -> Iterator[None]:
+    """Silence what C libraries write to file descriptor 2; Python's own stderr loses it meanwhile too.
+
+    mpg123, XNNPACK and TensorFlow print notes there that no setting turns off, and a damaged
+    MP3 would give ten lines instead of one. Nests, and threads may share it.
+    """
+    global _mute_depth, _mute_saved
+    with _mute_lock:
+        _mute_depth += 1
+        if _mute_depth == 1:
+            sys.stderr.flush()
+            _mute_saved = os.dup(2)
+            null = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(null, 2)
+            os.close(null)
+    try:
+        yield
+    finally:
+        with _mute_lock:
+            _mute_depth -= 1
+            if _mute_depth == 0:
+                os.dup2(_mute_saved, 2)
+                os.close(_mute_saved)

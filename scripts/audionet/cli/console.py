@@ -1,21 +1,22 @@
-"""How scripts talk: one line an error, progress on stderr, tables on stdout."""
+"""The command line's side of a command: flags, output, exit codes."""
 
 from __future__ import annotations
 
 import argparse
 import contextlib
 import io
+import logging
 import os
 import signal
 import sys
-import threading
-from collections.abc import Callable, Iterable, Iterator
-from typing import NoReturn, TypeVar
+from collections.abc import Callable, Iterator
+from typing import NoReturn
 
-from audionet.errors import AudioNetError
+from tqdm import tqdm
+
+from audionet.errors import AudioNetError, speak_of_flags
+from audionet.utils.progress import Advance, reporting_to
 from audionet.utils.text import escape, os_error_reason
-
-Item = TypeVar("Item")
 
 
 class Parser(argparse.ArgumentParser):
@@ -36,8 +37,13 @@ def run(main: Callable[[], None]) -> NoReturn:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a terminal that cannot show a name still shows the rest
     signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    speak_of_flags()
+    logger = logging.getLogger("audionet")
+    logger.addHandler(ConsoleHandler())
+    logger.setLevel(logging.INFO)
     try:
-        main()
+        with reporting_to(progress_bar):
+            main()
         print(end="", flush=True)
     except AudioNetError as error:
         _fail(script, escape(str(error)), error.exit_code)
@@ -69,18 +75,20 @@ def _fail(script: str, line: str, code: int) -> NoReturn:
     raise SystemExit(code)
 
 
-def warn(line: str) -> None:
-    """One line on stderr about something left out; the run goes on."""
-    from tqdm import tqdm
+class ConsoleHandler(logging.Handler):
+    """Log handler that writes notes to stdout and warnings, a line each, to stderr, clear of progress bars."""
 
-    tqdm.write(escape(line), file=sys.stderr)
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write one record."""
+        if record.levelno >= logging.WARNING:
+            tqdm.write(escape(record.getMessage()), file=sys.stderr)
+        else:
+            print(record.getMessage(), flush=True)
 
 
 @contextlib.contextmanager
-def progress(what: str, unit: str, total: int) -> Iterator[Callable[[float], object]]:
-    """Show how far the work is, with the time left; call what it gives with the amount done. Bytes are scaled."""
-    from tqdm import tqdm
-
+def progress_bar(what: str, unit: str, total: float) -> Iterator[Advance]:
+    """Show a progress bar with the time left on stderr; bytes are scaled."""
     # In a log file every refresh is a line to scroll past.
     refresh = 0.2 if sys.stderr.isatty() else 15.0
     in_bytes = unit == "B"
@@ -96,40 +104,6 @@ def progress(what: str, unit: str, total: int) -> Iterator[Callable[[float], obj
         yield bar.update
 
 
-def tracked(items: Iterable[Item], what: str, unit: str, total: int) -> Iterator[Item]:
-    """Pass items through and show how far they are."""
-    with progress(what, unit, total) as advance:
-        for item in items:
-            yield item
-            advance(1)
-
-
-_mute_lock = threading.Lock()
-_mute_depth = 0
-_mute_saved = -1
-
-
-@contextlib.contextmanager
-def native_stderr_muted() -> Iterator[None]:
-    """Silence what C libraries write to file descriptor 2; Python's own stderr loses it meanwhile too.
-
-    mpg123, XNNPACK and TensorFlow print notes there that no setting turns off, and a damaged
-    MP3 would give ten lines instead of one. Nests, and threads may share it.
-    """
-    global _mute_depth, _mute_saved
-    with _mute_lock:
-        _mute_depth += 1
-        if _mute_depth == 1:
-            sys.stderr.flush()
-            _mute_saved = os.dup(2)
-            null = os.open(os.devnull, os.O_WRONLY)
-            os.dup2(null, 2)
-            os.close(null)
-    try:
-        yield
-    finally:
-        with _mute_lock:
-            _mute_depth -= 1
-            if _mute_depth == 0:
-                os.dup2(_mute_saved, 2)
-                os.close(_mute_saved)
+def warn(line: str) -> None:
+    """Write one line on stderr; the run goes on."""
+    tqdm.write(escape(line), file=sys.stderr)

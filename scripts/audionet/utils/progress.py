@@ -1,0 +1,82 @@
+"""Progress of long work: the library reports it, the caller decides how it is shown."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager
+from contextvars import ContextVar
+from typing import TypeVar
+
+Item = TypeVar("Item")
+
+Advance = Callable[[float], object]
+"""Takes the amount of work done since the last call."""
+
+Reporter = Callable[[str, str, float], AbstractContextManager[Advance]]
+"""Takes the work's name, its unit and its total amount; shows the progress of the work within the block."""
+
+ProgressCallback = Callable[[str, float, float], object]
+"""Takes the work's name, the amount done so far and the total."""
+
+
+@contextlib.contextmanager
+def _silent(what: str, unit: str, total: float) -> Iterator[Advance]:
+    yield lambda amount: None
+
+
+_reporter: ContextVar[Reporter] = ContextVar("reporter", default=_silent)
+
+
+@contextlib.contextmanager
+def reporting_to(reporter: Reporter) -> Iterator[None]:
+    """Report the progress of all work within the block to `reporter`."""
+    token = _reporter.set(reporter)
+    try:
+        yield
+    finally:
+        _reporter.reset(token)
+
+
+def calling(callback: ProgressCallback | None) -> AbstractContextManager[None]:
+    """Report the progress of all work within the block to a callback; without one, as before."""
+    if callback is None:
+        return contextlib.nullcontext()
+
+    @contextlib.contextmanager
+    def reporter(what: str, unit: str, total: float) -> Iterator[Advance]:
+        done = 0.0
+
+        def advance(amount: float) -> None:
+            nonlocal done
+            done += amount
+            callback(what, done, total)
+
+        yield advance
+
+    return reporting_to(reporter)
+
+
+@contextlib.contextmanager
+def progress(what: str, unit: str, total: float) -> Iterator[Advance]:
+    """Report the progress of some work; call what it yields with the amount done.
+
+    Parameters
+    ----------
+    what : str
+        Name of the work, such as ``Rendering``.
+    unit : str
+        What is counted; ``B`` for bytes.
+    total : float
+        Amount of work in all.
+    """
+    with _reporter.get()(what, unit, total) as advance:
+        yield advance
+
+
+def tracked(items: Iterable[Item], what: str, unit: str, total: int) -> Iterator[Item]:
+    """Pass items through, and report how many have been used."""
+    with progress(what, unit, total) as advance:
+        for item in items:
+            yield item
+            advance(1)
