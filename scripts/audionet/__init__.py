@@ -1,3 +1,63 @@
-"""AudioNet: recordings become images, images become bottlenecks, bottlenecks become answers."""
+"""AudioNet classifies sound as images: recordings to spectrograms, to bottlenecks, to labels."""
 
-__version__ = "0.1.0"
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from audionet.audio.config import SpectrogramConfig
+    from audionet.data.render import render
+    from audionet.errors import (
+        AudioNetError,
+        BackboneError,
+        DatasetError,
+        ModelError,
+        RecordingError,
+        UsageError,
+    )
+    from audionet.evaluation.run import EvaluationResult, evaluate
+    from audionet.export.run import Run, train
+    from audionet.inference.model import Model, Prediction, load_model
+
+__version__ = "0.2.0"
+
+__all__ = [
+    "AudioNetError",
+    "BackboneError",
+    "DatasetError",
+    "EvaluationResult",
+    "Model",
+    "ModelError",
+    "Prediction",
+    "RecordingError",
+    "Run",
+    "SpectrogramConfig",
+    "UsageError",
+    "evaluate",
+    "load_model",
+    "render",
+    "train",
+]
+
+_HOMES = {
+    "audionet.audio.config": ("SpectrogramConfig",),
+    "audionet.data.render": ("render",),
+    "audionet.errors": tuple(name for name in __all__ if name.endswith("Error")),
+    "audionet.evaluation.run": ("EvaluationResult", "evaluate"),
+    "audionet.export.run": ("Run", "train"),
+    "audionet.inference.model": ("Model", "Prediction", "load_model"),
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name when it is first used: loading a model must not import what training takes."""
+    for module, names in _HOMES.items():
+        if name in names:
+            value = globals()[name] = getattr(importlib.import_module(module), name)
+            return value
+    raise AttributeError(f"module 'audionet' has no attribute '{name}'")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

@@ -32,7 +32,7 @@ def assert_same(one: list[Bottleneck], other: list[Bottleneck]) -> None:
     assert [tuple(np.concatenate(row)) for row in one] == [tuple(np.concatenate(row)) for row in other]
 
 
-def test_features_are_the_networks_for_that_image(image_folder, compute, backbone: Backbone) -> None:
+def test_features_match_the_network_on_each_image(image_folder, compute, backbone: Backbone) -> None:
     found = compute(image_folder())
     runner = Runner(backbone.path)
     for row in (0, 7, 44):
@@ -43,14 +43,14 @@ def test_features_are_the_networks_for_that_image(image_folder, compute, backbon
 
 
 @pytest.mark.parametrize("count", [1, 7, 8, 9, 20])
-def test_a_batch_changes_no_bit(backbone: Backbone, count: int) -> None:
+def test_batched_outputs_are_bit_identical(backbone: Backbone, count: int) -> None:
     pixels = np.random.default_rng(count).integers(0, 256, (count, 64, 48, 3)).astype(np.uint8)
     alone = Runner(backbone.path)
     together = Runner(backbone.path).features(pixels, 8)
     np.testing.assert_array_equal(together, np.stack([alone(image[None]) for image in pixels]))
 
 
-def test_a_network_that_takes_one_at_a_time(tmp_path: Path) -> None:
+def test_a_network_of_fixed_batch_size_one(tmp_path: Path) -> None:
     import tensorflow as tf
 
     def flat(x):
@@ -69,7 +69,7 @@ def test_each_image_is_computed_once(image_folder, compute) -> None:
     assert_same(content(first), content(again))
 
 
-def test_ten_new_images_are_ten_computed(image_folder, compute) -> None:
+def test_only_new_images_are_computed(image_folder, compute) -> None:
     folder = image_folder()
     extra = sorted((folder / "low").glob("*.jpg"))[:10]
     aside = folder.parent / "aside"
@@ -89,7 +89,7 @@ def test_the_key_is_the_content_not_the_name(image_folder, compute) -> None:
     assert compute(folder).computed == 0
 
 
-def test_the_cache_is_few_files_after_many_runs(image_folder, compute, tmp_path: Path) -> None:
+def test_the_cache_is_compacted_after_many_runs(image_folder, compute, tmp_path: Path) -> None:
     folder = image_folder()
     images = sorted(folder.rglob("*.jpg"))
     hidden = [path.with_suffix(".hidden") for path in images]
@@ -105,7 +105,7 @@ def test_the_cache_is_few_files_after_many_runs(image_folder, compute, tmp_path:
     assert compute(folder).computed == 0
 
 
-def test_a_damaged_cache_file_costs_only_time(image_folder, compute, tmp_path: Path) -> None:
+def test_bottlenecks_of_a_damaged_cache_file_are_computed_again(image_folder, compute, tmp_path: Path) -> None:
     folder = image_folder()
     first = content(compute(folder))
     (part,) = (tmp_path / "cache").rglob("part-*.npy")
@@ -132,7 +132,7 @@ def test_saved_parts_survive_a_kill_in_the_middle(image_folder, compute, backbon
     assert_same(content(resumed), kept)
 
 
-def test_an_unreadable_image_is_named_and_left_out(image_folder, compute, capsys) -> None:
+def test_an_unreadable_image_is_logged_and_skipped(image_folder, compute, capsys) -> None:
     folder = image_folder()
     (folder / "low" / "bad.jpg").write_bytes(b"no image")
     (folder / "low" / "gone.jpg").symlink_to("nowhere")

@@ -15,7 +15,7 @@ from audionet.errors import DatasetError
 
 
 def rows(numbers: range, width: int = 3) -> list[tuple[bytes, Bottleneck]]:
-    """Bottlenecks that say their own number."""
+    """Build bottlenecks filled with their own numbers."""
     return [
         (
             number.to_bytes(16, "big"),
@@ -34,7 +34,7 @@ def keys(numbers: list[int]) -> np.ndarray:
     return np.frombuffer(b"".join(number.to_bytes(16, "big") for number in numbers), "V16")
 
 
-def test_records_come_in_the_order_asked_for(tmp_path: Path) -> None:
+def test_records_are_in_the_order_of_their_keys(tmp_path: Path) -> None:
     cache = Cache(tmp_path, 3)
     cache.add(rows(range(0, 10)))
     cache.add(rows(range(10, 30)))
@@ -50,7 +50,7 @@ def test_records_come_in_the_order_asked_for(tmp_path: Path) -> None:
 
 @given(st.lists(st.integers(0, 39), max_size=80), st.integers(1, 50))
 def test_any_rows_in_any_order(wanted: list[int], at_once: int) -> None:
-    """Runs of neighbours are read together, in blocks: none may be lost or moved."""
+    """Consecutive rows are read together, in blocks: none may be lost or moved."""
     with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "_ROWS_AT_ONCE", at_once)
         cache = Cache(Path(folder), 3)
@@ -61,7 +61,7 @@ def test_any_rows_in_any_order(wanted: list[int], at_once: int) -> None:
         assert records.take("size").tolist() == [[number, 1] for number in wanted]
 
 
-def test_a_file_that_grows_shorter_in_use_is_one_line(tmp_path: Path) -> None:
+def test_a_file_truncated_in_use_is_one_line(tmp_path: Path) -> None:
     cache = Cache(tmp_path, 3)
     cache.add(rows(range(100)))
     records = cache.records(keys(list(range(100))))
@@ -80,7 +80,7 @@ def test_an_empty_cache_lacks_everything(tmp_path: Path) -> None:
     assert Records([], np.zeros(0, int), np.zeros(0, int)).take("network").shape == (0,)
 
 
-def test_a_file_of_another_version_or_width_is_passed_over(tmp_path: Path) -> None:
+def test_a_file_of_another_version_or_width_is_ignored(tmp_path: Path) -> None:
     Cache(tmp_path, 5).add(rows(range(3), 5))
     np.save(tmp_path / "part-old.npy", np.zeros(4, [("key", "V16"), ("network", "<f2", (3,))]))
     np.save(tmp_path / "part-pickle.npy", np.array([{}], object), allow_pickle=True)

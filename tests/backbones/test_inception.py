@@ -1,4 +1,4 @@
-"""Where Inception-v3 is tapped, how its maps are pooled, and the same for SavedModels."""
+"""Feature layers and pooling of Inception-v3 and of SavedModels."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ def random_images(size: tuple[int, int]) -> np.ndarray:
     return np.random.default_rng(0).integers(0, 256, (4, *size, 3)).astype(np.uint8)
 
 
-def test_pooling_is_what_it_is_called() -> None:
-    found = {how: np.asarray(pool_maps(MAPS, how)) for how in ("average", "time", "statistics")}
+def test_each_pooling_matches_numpy() -> None:
+    found = {name: np.asarray(pool_maps(MAPS, name)) for name in ("average", "time", "statistics")}
     np.testing.assert_allclose(found["average"], MAPS.mean(axis=(1, 2)), atol=1e-6)
     np.testing.assert_allclose(found["time"], MAPS.mean(axis=2).reshape(5, 12), atol=1e-6)
     both = found["statistics"].reshape(5, 4, 6)
@@ -42,7 +42,7 @@ def test_pooling_is_what_it_is_called() -> None:
     np.testing.assert_allclose(both[..., 3:], MAPS.std(axis=2), atol=1e-2)
 
 
-def test_attention_that_weighs_all_moments_alike_is_statistics() -> None:
+def test_uniform_attention_equals_statistics() -> None:
     keras = import_keras()
     maps = keras.Input(MAPS.shape[1:])
     model = keras.Model(maps, attentive_statistics(maps))
@@ -53,13 +53,13 @@ def test_attention_that_weighs_all_moments_alike_is_statistics() -> None:
     np.testing.assert_allclose(deviations, MAPS.std(axis=2).reshape(5, 12), atol=1e-2)
 
 
-def test_attention_to_one_moment_gives_that_moment() -> None:
+def test_attention_to_one_frame_gives_that_frame() -> None:
     keras = import_keras()
     maps = keras.Input(MAPS.shape[1:])
     model = keras.Model(maps, attentive_statistics(maps))
     marked = MAPS.copy()
     marked[:, 0, :, 0] = 0
-    marked[:, 0, 3, 0] = 50  # what is attended to: the first number of the fourth moment
+    marked[:, 0, 3, 0] = 50  # attended to: the first feature of the fourth frame
     hidden, attention = model.get_layer("attention_hidden"), model.get_layer("attention")
     first, bias = (np.zeros_like(weight) for weight in hidden.get_weights())
     first[0, 0] = 1
@@ -77,7 +77,7 @@ def network() -> Any:
     return inception_v3((75, 80), FeatureLayer("mixed1", "statistics", 16))
 
 
-def test_a_network_ends_at_its_tap(network: Any) -> None:
+def test_a_network_ends_at_its_feature_layer(network: Any) -> None:
     assert network.input_shape == (None, 75, 80, 3)
     assert network.output_shape == (None, 16)
     assert endpoints(network) == ["mixed0", "mixed1"]
@@ -94,13 +94,13 @@ def test_weights_are_read_as_they_were_packed(network: Any, tmp_path: Path) -> N
     assert mean_cosine(before, expected) < 0.9
 
 
-def test_an_earlier_tap_of_the_same_network(network: Any) -> None:
+def test_an_earlier_feature_layer_of_the_same_network(network: Any) -> None:
     earlier = with_feature_layer(network, FeatureLayer("mixed0", "time"))
     _, rows, _, channels = network.get_layer("mixed0").output.shape
     assert earlier.output_shape == (None, rows * channels)
 
 
-def test_what_cannot_be_tapped_says_what_can(network: Any) -> None:
+def test_an_unknown_endpoint_or_pooling_lists_the_known_ones(network: Any) -> None:
     with pytest.raises(UsageError, match=r"no endpoint 'mixed7': there are mixed0, mixed1$"):
         with_feature_layer(network, FeatureLayer("mixed7", "time"))
     with pytest.raises(UsageError, match=r"pooling is most: it must be one of average, time, statistics$"):
@@ -110,7 +110,7 @@ def test_what_cannot_be_tapped_says_what_can(network: Any) -> None:
     assert with_feature_layer(network, FeatureLayer("mixed0", "attentive", 16)).output_shape == (None, 16)
 
 
-def test_a_card_without_a_tap_is_the_first_ones() -> None:
+def test_a_card_without_feature_layer_has_the_first_backbones() -> None:
     assert feature_layer_from_card({"pooling": "global average", "name": "x"}) == FeatureLayer("mixed10", "average", 0)
     assert feature_layer_from_card({"endpoint": "mixed7", "pooling": "time", "embedding": 3}) == FeatureLayer(
         "mixed7", "time", 3
@@ -121,14 +121,14 @@ def layers(tf: Any, x: Any) -> dict[str, Any]:
     return {"default": tf.reduce_mean(x, [1, 2]), "early": x[:, ::2], "late": x[:, ::4, ::4]}
 
 
-def test_a_saved_model_that_shows_its_layers_can_be_tapped(tmp_path: Path) -> None:
+def test_endpoints_of_a_saved_model(tmp_path: Path) -> None:
     folder = save_backbone(tmp_path / "shows", layers)
     backbone = prepare(str(folder), tmp_path / "models", None, random_images, "early", "time")
     assert (backbone.width, backbone.endpoint, backbone.pooling) == (32 * 3, "early", "time")
     pixels = random_images((64, 48))[:1]
     expected = (pixels[:, ::2] / 255).mean(axis=2).reshape(-1)
     np.testing.assert_allclose(Runner(backbone.path)(pixels), expected, rtol=1e-3)
-    # Each tap is a network of its own, with a cache of its own.
+    # Each feature layer gives a separate converted network, with its own cache.
     other = prepare(str(folder), tmp_path / "models", None, random_images, "late", "average")
     assert other.path != backbone.path
     assert other.width == 3
@@ -142,9 +142,9 @@ def test_maps_alone_can_be_pooled_and_a_vector_cannot(tmp_path: Path) -> None:
     with pytest.raises(BackboneError, match="is no feature-vector backbone"):
         prepare(str(maps), tmp_path / "models", None, random_images)
     vector = save_backbone(tmp_path / "vector", lambda tf, x: tf.reduce_mean(x, [1, 2]))
-    with pytest.raises(UsageError, match=r"pooling time takes maps, and .* gives a vector: name endpoint"):
+    with pytest.raises(UsageError, match=r"pooling time needs maps, and .* returns a vector: name endpoint"):
         prepare(str(vector), tmp_path / "models", None, random_images, None, "time")
-    with pytest.raises(UsageError, match=r"has no endpoint 'x': there are none: it gives its feature vector alone"):
+    with pytest.raises(UsageError, match=r"has no endpoint 'x': there are none: it returns its feature vector only"):
         prepare(str(vector), tmp_path / "models", None, random_images, "x")
 
 

@@ -58,7 +58,7 @@ def test_the_weights_are_those_of_version_2() -> None:
     assert sha256(WEIGHTS) == "f8205060e458361898c4c5355326be3f2c127a24186eecd5685cfbeb06f78369"
 
 
-def test_the_bundled_backbone_is_had_without_tensorflow(tmp_path: Path) -> None:
+def test_the_bundled_backbone_needs_no_tensorflow(tmp_path: Path) -> None:
     code = (
         "import sys; from pathlib import Path; from audionet.backbones.registry import prepare; "
         "prepare('inception_v3_speech', Path(sys.argv[1]), None, None); "
@@ -108,7 +108,7 @@ def test_a_backbone_is_found_by_name_in_the_model_folder(tmp_path: Path) -> None
         prepare("yours", tmp_path, None, random_images)
 
 
-def test_another_tap_or_arithmetic_is_converted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_feature_layer_or_arithmetic_is_converted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object) -> None:
         raise BackboneError("converted")
 
@@ -174,14 +174,14 @@ def test_damaged_bundled_weights_are_refused(tmp_path: Path, monkeypatch: pytest
         prepare("inception_v3_speech", tmp_path / "models", None, random_images)
 
 
-def test_an_unknown_name_lists_the_ways_on(tmp_path: Path) -> None:
+def test_an_unknown_name_lists_the_alternatives(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"inception_v3_speech.*saved_model\.pb.*https://"):
         prepare("no_such_backbone", tmp_path, None, random_images)
 
 
 @pytest.fixture
 def hub_server(tmp_path: Path) -> Iterator[tuple[str, Path, list[str]]]:
-    """TF Hub on loopback: serves .tar.gz files and remembers what was asked."""
+    """Serve .tar.gz files like TF Hub, on loopback, and record the requests."""
     folder = tmp_path / "hub"
     folder.mkdir()
     asked: list[str] = []
@@ -214,7 +214,7 @@ def test_a_hub_handle_is_fetched_unpacked_and_kept(hub_server, averaging_backbon
 
 @pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")  # tensorflow-hub leaves its response open
 @pytest.mark.parametrize("answer", ["refused", "missing", "no archive"])
-def test_an_unreachable_hub_names_the_two_ways_on(hub_server, tmp_path: Path, answer: str) -> None:
+def test_an_unreachable_hub_names_both_alternatives(hub_server, tmp_path: Path, answer: str) -> None:
     address, folder, _ = hub_server
     if answer == "refused":
         with socket.socket() as closed:
@@ -259,7 +259,7 @@ def test_the_input_size_in_a_name(source: str, size: int | None) -> None:
     assert saved_models._size_in_name(source) == size
 
 
-def test_an_unsaid_input_size_is_asked_for(tmp_path: Path) -> None:
+def test_an_unknown_input_size_must_be_set(tmp_path: Path) -> None:
     folder = save_backbone(tmp_path / "free", lambda tf, x: tf.reduce_mean(x, [1, 2]), (None, None, None, 3))
     with pytest.raises(BackboneError, match="input_size"):
         prepare(str(folder), tmp_path / "models", None, random_images)

@@ -264,7 +264,7 @@ def test_variants_and_contact_sheets(tmp_path: Path, model_dir: Path) -> None:
             "--flip_left_right is refused: a flipped image is sound played backwards",
         ),
         ("retrain.py", ["--random_crop", "10"], 2, "--random_crop is refused: an image scaled or cut"),
-        ("retrain.py", ["--random_scale=5"], 2, "data_maker.py --augment varies sound as sound varies"),
+        ("retrain.py", ["--random_scale=5"], 2, "data_maker.py --augment augments the waveform instead"),
         ("retrain.py", ["--random_brightness", "3"], 2, "--random_brightness is refused: brightness is relative"),
         ("retrain.py", ["--test_batch_size", "10"], 2, "the test takes all its images"),
         (

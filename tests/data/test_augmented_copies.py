@@ -32,7 +32,7 @@ def data(tmp_path: Path) -> DataConfig:
     return DataConfig(tmp_path / "audio", tmp_path / "wav", tmp_path / "image", workers=2)
 
 
-def variants_in(folder: Path) -> Counter[str]:
+def copies_in(folder: Path) -> Counter[str]:
     return Counter(path.parent.name for path in folder.rglob("*") if parse_chunk_name(path.stem).copy)
 
 
@@ -41,7 +41,7 @@ def variants_in(folder: Path) -> Counter[str]:
     each=st.integers(0, 5),
     balance=st.booleans(),
 )
-def test_balance_gives_more_to_those_that_have_less(chunks: dict[str, int], each: int, balance: bool) -> None:
+def test_balance_gives_more_copies_to_smaller_labels(chunks: dict[str, int], each: int, balance: bool) -> None:
     wanted = copies_by_label(chunks, AugmentConfig(augment=each, balance=balance))
     most = max(number * (1 + each) for number in chunks.values())
     for label, number in chunks.items():
@@ -53,7 +53,7 @@ def test_balance_gives_more_to_those_that_have_less(chunks: dict[str, int], each
 
 
 @given(st.integers(1, 40), st.integers(0, 200))
-def test_variants_are_spread_evenly(chunks: int, total: int) -> None:
+def test_copies_are_spread_evenly(chunks: int, total: int) -> None:
     found = copies_of("ann", [("x.wav", number) for number in range(chunks)], total)
     assert len(found) == total
     each = Counter(name.number for name in found)
@@ -62,30 +62,30 @@ def test_variants_are_spread_evenly(chunks: int, total: int) -> None:
         assert {name.copy for name in found if name.number == number} == set(range(1, 1 + each[number]))
 
 
-def test_a_label_that_is_not_there_is_named_before_the_work(data: DataConfig) -> None:
+def test_an_unknown_label_is_refused_before_rendering(data: DataConfig) -> None:
     with pytest.raises(UsageError, match="augment_label crow: there is no such label"):
         render_folder(data, HALF, AugmentConfig(augment_label=("ann=1", "crow=2")))
     assert not data.image_dir.exists()
 
 
-def test_each_chunk_gets_its_variants_and_each_label_its_number(data: DataConfig) -> None:
+def test_copies_per_chunk_and_per_label(data: DataConfig) -> None:
     result = render_folder(data, HALF, AugmentConfig(augment=2, augment_label=("bob=3",)))
     assert (result.rendered, result.varied) == (5, 16 * 2 + 3 * 3)
-    assert variants_in(data.image_dir) == variants_in(data.wav_dir) == {"ann": 32, "bob": 9}
+    assert copies_in(data.image_dir) == copies_in(data.wav_dir) == {"ann": 32, "bob": 9}
     assert (data.image_dir / "bob" / "0.wav_nohash_0002_aug3.jpg").exists()
     described = json.loads((data.image_dir / "dataset.json").read_text())
     assert described["augmentation"]["seed"] == 0
     assert {label: summary["variants"] for label, summary in described["labels"].items()} == {"ann": 32, "bob": 9}
 
 
-def test_balance_fills_up_the_smaller_label(data: DataConfig) -> None:
+def test_balance_equalises_the_labels(data: DataConfig) -> None:
     render_folder(data, HALF, AugmentConfig(balance=True))
-    assert variants_in(data.image_dir) == {"bob": 13}
+    assert copies_in(data.image_dir) == {"bob": 13}
     images = Counter(image.label for image in find_images(data.image_dir))
     assert images == {"ann": 16, "bob": 16}
 
 
-def test_any_number_of_workers_and_any_path_there_make_the_same_bytes(data: DataConfig, tmp_path: Path) -> None:
+def test_files_do_not_depend_on_workers_or_earlier_runs(data: DataConfig, tmp_path: Path) -> None:
     augment = AugmentConfig(augment=3)
     render_folder(data, HALF, augment)
     other = DataConfig(data.audio_dir, tmp_path / "two" / "wav", tmp_path / "two" / "image", workers=1)
@@ -94,7 +94,7 @@ def test_any_number_of_workers_and_any_path_there_make_the_same_bytes(data: Data
     assert files_of(other.wav_dir, other.image_dir) == files_of(data.wav_dir, data.image_dir)
 
 
-def test_what_is_there_is_not_made_again(data: DataConfig) -> None:
+def test_existing_copies_are_not_rendered_again(data: DataConfig) -> None:
     augment = AugmentConfig(augment=2)
     render_folder(data, HALF, augment)
     before = {path: path.stat().st_mtime_ns for path in data.image_dir.rglob("*")}
@@ -109,10 +109,10 @@ def test_what_is_there_is_not_made_again(data: DataConfig) -> None:
     fewer = render_folder(data, HALF, AugmentConfig(augment=1))
     assert (fewer.varied, fewer.removed) == (0, 2 * 2 * 19)
     assert render_folder(data, HALF).removed == 2 * 19
-    assert not variants_in(data.image_dir)
+    assert not copies_in(data.image_dir)
 
 
-def test_a_changed_recording_changes_its_variants(data: DataConfig, tmp_path: Path) -> None:
+def test_a_changed_recording_changes_its_copies(data: DataConfig, tmp_path: Path) -> None:
     augment = AugmentConfig(augment=2)
     render_folder(data, HALF, augment)
     write_tone(data.audio_dir / "ann" / "0.wav", 999, seconds=2)
@@ -125,17 +125,17 @@ def test_a_changed_recording_changes_its_variants(data: DataConfig, tmp_path: Pa
     assert not list(data.image_dir.glob("ann/0.wav*"))
 
 
-def test_what_a_run_killed_between_two_recipes_left_is_removed(data: DataConfig) -> None:
+def test_copies_of_a_run_killed_between_two_recipes_are_removed(data: DataConfig) -> None:
     render_folder(data, HALF, AugmentConfig(augment=1))
     path = data.image_dir / "dataset.json"
     half_way = json.loads(path.read_text()) | {"augmentation": {}, "complete": False}
     path.write_text(json.dumps(half_way))
     render_folder(data, HALF)
-    assert not variants_in(data.image_dir)
+    assert not copies_in(data.image_dir)
     assert json.loads(path.read_text())["augmentation"] is None
 
 
-def test_the_users_own_files_are_no_variants(data: DataConfig) -> None:
+def test_the_users_own_files_are_no_copies(data: DataConfig) -> None:
     render_folder(data, HALF, AugmentConfig(augment=1))
     mine = data.image_dir / "ann" / "theirs.wav_nohash_0000_aug1.jpg"
     mine.write_bytes(b"mine")
@@ -143,7 +143,7 @@ def test_the_users_own_files_are_no_variants(data: DataConfig) -> None:
     assert [path.name for path in data.image_dir.rglob("*_aug*")] == [mine.name]
 
 
-def test_variants_never_leave_the_training_set(tmp_path: Path) -> None:
+def test_copies_are_in_the_training_set_only(tmp_path: Path) -> None:
     data = DataConfig(SAMPLE_AUDIO, tmp_path / "wav", tmp_path / "image")
     render_folder(data, SpectrogramConfig(), AugmentConfig(augment=1, augment_kinds="gain,codec"))
     images = find_images(data.image_dir)
@@ -152,13 +152,13 @@ def test_variants_never_leave_the_training_set(tmp_path: Path) -> None:
     assert {image.copy for image in split.sets["training"]} == {0, 1}
     for name in ("validation", "testing"):
         assert split.sets[name] == bare.sets[name]
-    learned = {(image.label, image.recording) for image in bare.sets["training"]}
-    assert {(image.label, image.recording) for image in split.sets["training"]} == learned
+    trained = {(image.label, image.recording) for image in bare.sets["training"]}
+    assert {(image.label, image.recording) for image in split.sets["training"]} == trained
     assert len(split.sets["training"]) == 2 * len(bare.sets["training"])
     assert split.dropped == sum(len(bare.sets[name]) for name in ("validation", "testing"))
 
 
 @pytest.mark.parametrize(("rate", "kind"), [(7000, "telephone"), (384_000, "codec")])
-def test_a_rate_that_a_line_or_codec_cannot_carry_is_refused(data: DataConfig, rate: int, kind: str) -> None:
+def test_a_sample_rate_unfit_for_telephone_or_codec_is_refused(data: DataConfig, rate: int, kind: str) -> None:
     with pytest.raises(UsageError, match=f"leave {kind} out of augment_kinds"):
         render_folder(data, SpectrogramConfig(sample_rate=rate, chunk_seconds=0.5), AugmentConfig(augment=1))

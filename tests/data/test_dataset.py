@@ -29,7 +29,7 @@ def test_two_recordings_never_share_a_name(paths: list[str]) -> None:
 
 
 @given(file_paths, st.integers(0, 10**6))
-def test_a_chunk_name_says_its_recording_and_index(path: str, index: int) -> None:
+def test_a_chunk_name_round_trip(path: str, index: int) -> None:
     name = recording_name(path)
     for copy in (0, 1, 12):
         assert parse_chunk_name(chunk_name(name, index, "", copy)) == (name, index, copy)
@@ -109,7 +109,7 @@ def test_moving_or_shuffling_changes_nothing(shape: dict[str, list[int]], shuffl
         ]
 
 
-def test_the_order_is_by_hash_not_by_name_and_differs_between_labels() -> None:
+def test_the_split_order_is_a_hash_that_differs_between_labels() -> None:
     """Names often follow time, and neighbours in time resemble each other."""
     split = split_images(images_of({"a": [1] * 40, "b": [1] * 40}), 0, 25)
     tested = {label: {p.recording for p in split.sets["testing"] if p.label == label} for label in ("a", "b")}
@@ -119,7 +119,7 @@ def test_the_order_is_by_hash_not_by_name_and_differs_between_labels() -> None:
     assert len(tested["a"] & set(by_name[-10:])) < 7
 
 
-def test_the_asked_shares_are_met_by_duration() -> None:
+def test_the_requested_shares_are_met_by_duration() -> None:
     split = split_images(images_of({"a": [10] * 100, "b": [1, 30, 5, 4] * 50}), 10, 20)
     for label, total in (("a", 1000), ("b", 2000)):
         assert sum(p.label == label for p in split.sets["testing"]) == pytest.approx(0.2 * total, abs=30)
@@ -134,7 +134,7 @@ def test_one_recording_is_cut_in_time_with_gaps() -> None:
     assert split.dropped == 2
 
 
-def test_too_little_to_cut_is_all_for_training() -> None:
+def test_a_recording_too_short_to_cut_is_all_training() -> None:
     split = split_images(images_of({"solo": [4]}), 10, 10)
     assert len(split.sets["training"]) == 4
     assert split.seen_in_training == []
@@ -169,7 +169,7 @@ def test_labels_are_folders_exactly_as_on_disk(tmp_path: Path) -> None:
         (("ann/a.jpg", "b\nb/a.jpg"), "line break"),
     ],
 )
-def test_what_cannot_be_trained_on_is_refused(tmp_path: Path, names: tuple[str, ...], message: str) -> None:
+def test_unusable_image_folders_are_refused(tmp_path: Path, names: tuple[str, ...], message: str) -> None:
     make_images(tmp_path, *names)
     with pytest.raises(DatasetError, match=message):
         find_images(tmp_path)
@@ -218,7 +218,7 @@ def test_sets_cut_in_time_are_a_whole_chunk_apart(chunks: int, overlap: float) -
     assert sum(map(len, begin.values())) + split.dropped == chunks
 
 
-def test_settings_of_the_wrong_kind_are_refused(tmp_path: Path) -> None:
+def test_settings_of_the_wrong_type_are_refused(tmp_path: Path) -> None:
     for wrong in (
         {"representation": "cqt"},
         {"overlap": "0.5"},

@@ -83,7 +83,7 @@ def test_a_second_run_does_nothing(rendered: DataConfig) -> None:
     assert {path: path.stat().st_mtime_ns for path in rendered.image_dir.rglob("*")} == before
 
 
-def test_only_what_is_new_or_changed_or_lost_is_rendered(rendered: DataConfig) -> None:
+def test_only_new_changed_or_lost_recordings_are_rendered(rendered: DataConfig) -> None:
     before = touched(rendered)
     write_tone(rendered.audio_dir / "ann" / "new.wav")
     write_tone(rendered.audio_dir / "ann" / "0.wav", 999, seconds=3)
@@ -95,19 +95,19 @@ def test_only_what_is_new_or_changed_or_lost_is_rendered(rendered: DataConfig) -
     assert chunks_of(result) == {"ann": (4, 8), "bob": (3, 6)}
 
 
-def test_a_setting_renders_all_again(rendered: DataConfig) -> None:
+def test_a_changed_setting_renders_everything_again(rendered: DataConfig) -> None:
     old = files_of(rendered.image_dir)
     result = render_folder(rendered, SpectrogramConfig(chunk_seconds=1.0, n_mels=64))
     assert (result.rendered, result.unchanged) == (6, 0)
     assert all(files_of(rendered.image_dir)[name] != data for name, data in old.items() if name.endswith(".jpg"))
 
 
-def test_longer_chunks_leave_no_short_ones_behind(rendered: DataConfig) -> None:
+def test_longer_chunks_replace_all_shorter_ones(rendered: DataConfig) -> None:
     render_folder(rendered, SpectrogramConfig(chunk_seconds=2.0))
     assert len(list(rendered.image_dir.rglob("*.jpg"))) == len(list(rendered.wav_dir.rglob("*.wav"))) == 6
 
 
-def test_a_deleted_recording_takes_its_chunks_along(rendered: DataConfig) -> None:
+def test_chunks_of_a_deleted_recording_are_removed(rendered: DataConfig) -> None:
     (rendered.audio_dir / "ann" / "1.wav").unlink()
     shutil.rmtree(rendered.audio_dir / "bob")
     result = render_folder(rendered, SECOND)
@@ -116,7 +116,7 @@ def test_a_deleted_recording_takes_its_chunks_along(rendered: DataConfig) -> Non
     assert len(list(rendered.image_dir.rglob("*.jpg"))) == len(list(rendered.wav_dir.rglob("*.wav"))) == 4
 
 
-def test_what_the_user_put_among_the_images_stays(rendered: DataConfig) -> None:
+def test_the_users_own_files_among_the_images_are_kept(rendered: DataConfig) -> None:
     names = ("bob/look at this.txt", "bob/holiday.jpg", "bob/theirs.wav_nohash_0000.jpg", "new/x_nohash_0000.jpg")
     mine = {rendered.image_dir / name for name in names}
     for path in mine:
@@ -130,7 +130,7 @@ def test_what_the_user_put_among_the_images_stays(rendered: DataConfig) -> None:
     assert {path.read_text() for path in mine} == {"mine"}
 
 
-def test_force_renders_all_again(rendered: DataConfig) -> None:
+def test_force_renders_everything_again(rendered: DataConfig) -> None:
     before = files_of(rendered.wav_dir, rendered.image_dir)
     forced = DataConfig(rendered.audio_dir, rendered.wav_dir, rendered.image_dir, workers=1, force=True)
     assert render_folder(forced, SECOND).rendered == 6
@@ -138,7 +138,7 @@ def test_force_renders_all_again(rendered: DataConfig) -> None:
 
 
 @pytest.mark.parametrize("more", [[], pytest.param(["--augment", "2"], marks=pytest.mark.slow)])
-def test_killed_and_run_again_is_the_same_as_undisturbed(tmp_path: Path, more: list[str]) -> None:
+def test_a_killed_run_started_again_gives_the_same_files(tmp_path: Path, more: list[str]) -> None:
     audio = tmp_path / "audio"
     for voice in ("flite-slt", "flite-awb"):
         shutil.copytree(SAMPLE_AUDIO / voice, audio / voice)
@@ -206,7 +206,7 @@ def test_awkward_names_of_labels_and_recordings(data: DataConfig) -> None:
     assert render_folder(data, SECOND).rendered == 0
 
 
-def test_bad_recordings_are_named_and_the_rest_goes_on(data: DataConfig, capsys: pytest.CaptureFixture[str]) -> None:
+def test_unusable_recordings_are_reported_and_skipped(data: DataConfig, capsys: pytest.CaptureFixture[str]) -> None:
     folder = data.audio_dir / "ann"
     write_tone(folder / "good.wav")
     (folder / "empty.mp3").touch()
@@ -247,10 +247,10 @@ def test_bad_recordings_are_named_and_the_rest_goes_on(data: DataConfig, capsys:
         assert "rename the folder" in result.labels[label].skipped[0]["reason"]
     lines = capsys.readouterr().err.replace("\r", "\n").splitlines()
     assert sum("ann/empty.mp3: the file is empty; skipped" in line for line in lines) == 1
-    assert sum("stray.wav: lies in no label's folder" in line for line in lines) == 1
+    assert sum("stray.wav: is in no label's folder" in line for line in lines) == 1
 
 
-def test_silence_inside_a_recording_is_left_out_and_time_kept(data: DataConfig) -> None:
+def test_silent_chunks_are_skipped_but_numbered(data: DataConfig) -> None:
     sound = np.concatenate([np.full(16_000, 0.1), np.zeros(16_000), np.full(16_000, 0.1)])
     data.audio_dir.joinpath("ann").mkdir(parents=True)
     soundfile.write(data.audio_dir / "ann" / "x.wav", sound, 16_000)
@@ -284,7 +284,7 @@ def test_a_link_to_recordings_elsewhere_is_followed(data: DataConfig, tmp_path: 
         ),
     ],
 )
-def test_what_cannot_be_rendered_is_refused(
+def test_unusable_folders_are_refused(
     data: DataConfig, prepare: Callable[[DataConfig], object], error: type[Exception], message: str
 ) -> None:
     prepare(data)
@@ -295,7 +295,7 @@ def test_what_cannot_be_rendered_is_refused(
 
 
 @pytest.mark.parametrize("inside", ["wav_dir", "image_dir"])
-def test_chunks_never_land_among_the_recordings(data: DataConfig, inside: str) -> None:
+def test_output_folders_inside_audio_dir_are_refused(data: DataConfig, inside: str) -> None:
     write_tone(data.audio_dir / "ann" / "x.wav")
     folders = {"audio_dir": data.audio_dir, "wav_dir": data.wav_dir, "image_dir": data.image_dir}
     for folder in (data.audio_dir, data.audio_dir / "ann"):
@@ -303,7 +303,7 @@ def test_chunks_never_land_among_the_recordings(data: DataConfig, inside: str) -
             render_folder(DataConfig(**(folders | {inside: folder})), SECOND)
 
 
-def test_a_damaged_journal_costs_only_time(rendered: DataConfig) -> None:
+def test_recordings_with_damaged_journal_lines_are_rendered_again(rendered: DataConfig) -> None:
     before = files_of(rendered.wav_dir, rendered.image_dir)
     journal = rendered.image_dir / "bob" / ".recordings.jsonl"
     lines = journal.read_text().splitlines(keepends=True)
@@ -314,7 +314,7 @@ def test_a_damaged_journal_costs_only_time(rendered: DataConfig) -> None:
 
 
 @pytest.mark.parametrize("content", [b"", b'{"pic', b"\0" * 500])
-def test_a_damaged_dataset_json_is_made_anew(rendered: DataConfig, content: bytes) -> None:
+def test_a_damaged_dataset_json_is_written_anew(rendered: DataConfig, content: bytes) -> None:
     before = files_of(rendered.wav_dir, rendered.image_dir)
     for folder in (rendered.wav_dir, rendered.image_dir):
         (folder / "dataset.json").write_bytes(content)
@@ -322,7 +322,7 @@ def test_a_damaged_dataset_json_is_made_anew(rendered: DataConfig, content: byte
     assert files_of(rendered.wav_dir, rendered.image_dir) == before
 
 
-def test_images_that_lost_their_books_and_their_recording_are_said(
+def test_images_without_journal_entry_and_recording_are_reported(
     rendered: DataConfig, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (rendered.image_dir / "bob" / ".recordings.jsonl").write_text("x")
@@ -332,7 +332,7 @@ def test_images_that_lost_their_books_and_their_recording_are_said(
 
 
 @pytest.mark.parametrize("inside", ["audio_dir", "wav_dir", "image_dir"])
-def test_contact_sheets_never_become_a_label(data: DataConfig, inside: str) -> None:
+def test_a_gallery_inside_a_data_folder_is_refused(data: DataConfig, inside: str) -> None:
     write_tone(data.audio_dir / "ann" / "x.wav")
     with pytest.raises(UsageError, match=f"gallery_dir is inside {inside}"):
         render_folder(dataclasses.replace(data, gallery_dir=getattr(data, inside) / "ann"), SECOND)
@@ -374,7 +374,7 @@ def test_workers_do_not_outlive_their_parent(tmp_path: Path, how: signal.Signals
 
 
 def group_lives(group: int) -> bool:
-    """Whether a process of the group still runs; one that only waits to be reaped does not."""
+    """Return whether a process of the group is running; a zombie is not."""
     for status in Path("/proc").glob("[0-9]*/stat"):
         with contextlib.suppress(OSError):
             state, _, process_group = status.read_text().rpartition(")")[2].split()[:3]
@@ -385,7 +385,7 @@ def group_lives(group: int) -> bool:
 
 @pytest.mark.parametrize("kind", ["wav", "mp3"])
 @pytest.mark.parametrize("settings", [{}, {"loudness": -20.0, "trim_silence": 30.0}, {"overlap": 0.5}])
-def test_a_long_recording_in_pieces_is_the_same(
+def test_a_long_recording_gives_the_same_files_in_pieces(
     data: DataConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, settings: dict[str, float]
 ) -> None:
     rate = 16_000 if kind == "wav" else 32_000
@@ -409,7 +409,7 @@ def test_a_long_recording_in_pieces_is_the_same(
     assert files_of(other.wav_dir, other.image_dir) == files_of(data.wav_dir, data.image_dir)
 
 
-def test_damage_in_one_piece_ends_the_recording_there(data: DataConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_damage_in_one_piece_ends_the_recording(data: DataConfig, monkeypatch: pytest.MonkeyPatch) -> None:
     (data.audio_dir / "ann").mkdir(parents=True)
     path = data.audio_dir / "ann" / "x.flac"
     soundfile.write(path, np.random.default_rng(0).uniform(-0.5, 0.5, 16_000 * 60), 16_000)
@@ -426,7 +426,7 @@ def test_damage_in_one_piece_ends_the_recording_there(data: DataConfig, monkeypa
     assert len(list(data.image_dir.rglob("*.jpg"))) == whole.labels["ann"].chunks < 40
 
 
-def test_a_new_date_alone_renders_nothing(rendered: DataConfig) -> None:
+def test_a_new_modification_time_alone_renders_nothing(rendered: DataConfig) -> None:
     before = touched(rendered)
     for path in rendered.audio_dir.rglob("*.wav"):
         os.utime(path, (1, 1))
@@ -436,27 +436,27 @@ def test_a_new_date_alone_renders_nothing(rendered: DataConfig) -> None:
     assert render_folder(rendered, SECOND).unchanged == 6
 
 
-def test_another_content_of_the_same_size_is_seen(rendered: DataConfig) -> None:
+def test_new_content_of_the_same_size_is_rendered(rendered: DataConfig) -> None:
     write_tone(rendered.audio_dir / "ann" / "0.wav", 999, seconds=2)
     assert render_folder(rendered, SECOND).rendered == 1
 
 
-def test_a_recording_that_changes_or_goes_while_it_is_read_is_tried_again(
+def test_a_recording_changed_or_deleted_during_a_run_is_tried_again(
     data: DataConfig, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for name in ("changes", "goes", "stays"):
         write_tone(data.audio_dir / "ann" / f"{name}.wav", seconds=2)
-    found = rendering.piece_batches
+    original = rendering.piece_batches
 
-    def meanwhile(sources):
+    def change_then_batch(sources):
         write_tone(data.audio_dir / "ann" / "changes.wav", 999, seconds=3)
         (data.audio_dir / "ann" / "goes.wav").unlink()
-        return found(sources)
+        return original(sources)
 
-    monkeypatch.setattr("audionet.data.render.piece_batches", meanwhile)
+    monkeypatch.setattr("audionet.data.render.piece_batches", change_then_batch)
     assert chunks_of(render_folder(data, SECOND)) == {"ann": (1, 2)}
     said = capsys.readouterr().err
-    assert "ann/changes.wav: changed while it was read: run again to have it as it is now; skipped" in said
+    assert "ann/changes.wav: changed while it was read: run again to render the new version; skipped" in said
     assert "ann/goes.wav: cannot be read: No such file or directory; skipped" in said
     assert len(list(data.image_dir.rglob("*.jpg"))) == len(list(data.wav_dir.rglob("*.wav"))) == 2
     monkeypatch.undo()
@@ -465,7 +465,7 @@ def test_a_recording_that_changes_or_goes_while_it_is_read_is_tried_again(
     assert result.rendered == 1
 
 
-def test_a_second_run_over_the_same_folders_leaves(data: DataConfig) -> None:
+def test_a_concurrent_run_over_the_same_folders_is_refused(data: DataConfig) -> None:
     write_tone(data.audio_dir / "ann" / "x.wav")
     for folder in (data.wav_dir, data.image_dir):
         folder.mkdir()
@@ -475,7 +475,7 @@ def test_a_second_run_over_the_same_folders_leaves(data: DataConfig) -> None:
 
 
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc to see other processes")
-def test_a_worker_killed_by_somebody_costs_nothing(tmp_path: Path) -> None:
+def test_a_killed_worker_changes_no_result(tmp_path: Path) -> None:
     for number in range(12):
         write_tone(tmp_path / "audio" / "ann" / f"{number}.wav", 200 + 10 * number, seconds=60)
     audio = tmp_path / "audio"
@@ -508,7 +508,7 @@ def test_ten_hours_of_silence_in_a_small_file(data: DataConfig, capsys: pytest.C
 
 
 def damaged(content: bytes, generator: np.random.Generator) -> bytes:
-    """A copy with some bits flipped, cut off somewhere, or both."""
+    """Return a copy with some bits flipped, truncated, or both."""
     copy = np.frombuffer(content, np.uint8).copy()
     how = generator.integers(3)
     if how < 2:

@@ -173,7 +173,7 @@ def test_other_forms_of_the_same_model_stay_good_and_of_another_are_named(
     other = dataclasses.replace(config, output_graph=tmp_path / "out" / "model.tflite", seed=3, head="mlp")
     publish(train(other), other)
     errors = capsys.readouterr().err
-    assert errors.count("is of an earlier training, and is no longer answered for") == 2
+    assert errors.count("is of an earlier training and can no longer be used") == 2
     with pytest.raises(ModelError, match=r"describes another model than model\.pb"):
         Predictor(config.output_graph)
 

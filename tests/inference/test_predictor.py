@@ -18,7 +18,7 @@ from audionet.classifier.model_files import read_arrays, write_arrays
 from audionet.errors import ModelError, RecordingError, UsageError
 from audionet.evaluation.costs import parse_costs
 from audionet.inference.clip import Clip
-from audionet.inference.diarization import diarize
+from audionet.inference.diarization import diarize_to_files
 from audionet.inference.predictor import Decision, Predictor
 from audionet.inference.verification import Verifier, enrol_from_clips, forget_voice
 from audionet.utils.files import content_hash, write_json
@@ -182,7 +182,8 @@ def long_recording(path: Path) -> Path:
 
 
 def test_who_speaks_when(graph: Path, tmp_path: Path) -> None:
-    found = diarize(Predictor(graph), long_recording(tmp_path / "long.wav"), None, tmp_path / "out", "long.wav")
+    whole = long_recording(tmp_path / "long.wav")
+    found = diarize_to_files(Predictor(graph), whole, None, tmp_path / "out", "long.wav")
     assert found.seconds == 50.0
     assert [segment.label for segment in found.segments] == ["b600", "d2400", "b600", None]
     for segment, start in zip(found.segments, (0, 10, 30, 40), strict=True):
@@ -198,7 +199,7 @@ def test_without_matplotlib_a_timeline_has_no_picture(
     graph: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib", None)
-    found = diarize(Predictor(graph), write_sound(tmp_path / "x.wav", 600, 2.0), None, tmp_path / "out", "x")
+    found = diarize_to_files(Predictor(graph), write_sound(tmp_path / "x.wav", 600, 2.0), None, tmp_path / "out", "x")
     assert [path.name for path in found.files] == ["x.csv", "x.rttm"]
     assert sorted((tmp_path / "out").iterdir()) == found.files
     assert "x.png is left out: matplotlib is not installed: pip install 'audionet[train]'" in caplog.text
@@ -208,23 +209,23 @@ def test_a_recording_that_breaks_is_followed_to_there(graph: Path, tmp_path: Pat
     whole = long_recording(tmp_path / "long.flac")
     data = whole.read_bytes()
     whole.write_bytes(data[: int(len(data) * 0.3)])
-    found = diarize(Predictor(graph), whole, None, tmp_path / "out", "long")
+    found = diarize_to_files(Predictor(graph), whole, None, tmp_path / "out", "long")
     assert found.remark is not None
     assert found.segments[0].label == "b600"
     assert found.seconds < 30
     (tmp_path / "text.wav").write_text("words")
     with pytest.raises(RecordingError):
-        diarize(Predictor(graph), tmp_path / "text.wav", None, tmp_path / "out", "text")
+        diarize_to_files(Predictor(graph), tmp_path / "text.wav", None, tmp_path / "out", "text")
     soundfile.write(tmp_path / "silent.wav", np.zeros(64_000), 16_000)
     with pytest.raises(RecordingError, match="is silent"):
-        diarize(Predictor(graph), tmp_path / "silent.wav", None, tmp_path / "out", "silent")
+        diarize_to_files(Predictor(graph), tmp_path / "silent.wav", None, tmp_path / "out", "silent")
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["long.csv", "long.png", "long.rttm"]
 
 
 def test_a_timeline_of_an_enrolled_voice(graph: Path, tmp_path: Path) -> None:
     enrol_from_clips(Predictor(graph), "new", [write_sound(tmp_path / "new.wav", 3400, 12.0)])
     soundfile.write(tmp_path / "both.wav", np.concatenate([sound(600, 8), sound(3400, 8)]), 16_000)
-    found = diarize(Predictor(graph), tmp_path / "both.wav", 0.25, tmp_path / "out", "both")
+    found = diarize_to_files(Predictor(graph), tmp_path / "both.wav", 0.25, tmp_path / "out", "both")
     assert [segment.label for segment in found.segments] == ["b600", "new"]
 
 
@@ -285,7 +286,7 @@ def test_the_timeline_follows_what_mistakes_cost(graph: Path, tmp_path: Path) ->
     soundfile.write(tmp_path / "x.wav", np.concatenate([sound(600, 8), sound(2400, 8, 1)]), 16_000)
     predictor = Predictor(graph)
     predictor.rule = dataclasses.replace(predictor.rule, costs=parse_costs(["e4800:b600=1e9"], TONES))
-    found = diarize(predictor, tmp_path / "x.wav", None, tmp_path / "out", "x")
+    found = diarize_to_files(predictor, tmp_path / "x.wav", None, tmp_path / "out", "x")
     assert found.segments[0].label != "b600"
     assert found.segments[-1].label == "d2400"
 
@@ -293,10 +294,10 @@ def test_the_timeline_follows_what_mistakes_cost(graph: Path, tmp_path: Path) ->
 def test_what_has_no_timeline(graph: Path, tone_model: Path, tmp_path: Path) -> None:
     jpg = next((tone_model.parent / "data_image").rglob("*.jpg"))
     with pytest.raises(RecordingError, match="is an image"):
-        diarize(Predictor(graph), jpg, None, tmp_path / "out", "x")
+        diarize_to_files(Predictor(graph), jpg, None, tmp_path / "out", "x")
     for step in (0.01, 3.0):
         with pytest.raises(UsageError, match=r"timeline_step is .*it must be 0\.025 to 0\.5"):
-            diarize(Predictor(graph), write_sound(tmp_path / "x.wav", 600, 2.0), step, tmp_path / "out", "x")
+            diarize_to_files(Predictor(graph), write_sound(tmp_path / "x.wav", 600, 2.0), step, tmp_path / "out", "x")
 
 
 def test_a_recording_with_a_very_long_name(graph: Path, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Making a backbone: what it learns from, going on after an interruption, and what may go wrong on the way."""
+"""Pretraining: losses, resuming, distillation, errors and the finished backbone's files."""
 
 from __future__ import annotations
 
@@ -17,9 +17,7 @@ import pytest
 from audionet.backbones.conversion import mean_cosine
 from audionet.backbones.registry import prepare
 from audionet.errors import BackboneError, DatasetError, ModelError, UsageError
-from audionet.pretraining import network as pretraining_network
-from audionet.pretraining import teachers
-from audionet.pretraining import trainer as pretraining
+from audionet.pretraining import network, teachers, trainer
 from audionet.pretraining.card import write_backbone
 from audionet.pretraining.config import PretrainConfig
 from audionet.pretraining.network import COSINE_SCALE, margin_softmax
@@ -39,7 +37,7 @@ DATASET = {"licence": "CC0", "url": "https://example.org", "label": "^(?P<label>
 
 @pytest.fixture
 def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., PretrainConfig]]:
-    """Three speakers and two words, each a tone, and a small network in place of Inception-v3."""
+    """Return a function that makes settings for three speakers and two words, each a tone, and a small network."""
     for speaker in range(3):
         for number in range(8):
             write_tone(tmp_path / "audio" / "readers" / f"{speaker}" / f"{number}.wav", 200 + 150 * speaker, 3)
@@ -51,10 +49,10 @@ def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable
         for folder, task in (("readers", "speaker"), ("words", "word"))
     ]
     (tmp_path / "manifest.json").write_text(json.dumps({"datasets": datasets}))
-    monkeypatch.setattr(pretraining_network, "inception_v3", small_network)
-    monkeypatch.setattr(pretraining, "_SHOWN_IMAGES", 12)
-    monkeypatch.setattr(pretraining, "_CONTENT_IMAGES", 12)
-    monkeypatch.setattr(pretraining, "_SETTLING_BATCHES", 3)
+    monkeypatch.setattr(network, "inception_v3", small_network)
+    monkeypatch.setattr(trainer, "_VALIDATION_IMAGES", 12)
+    monkeypatch.setattr(trainer, "_STATISTICS_IMAGES", 12)
+    monkeypatch.setattr(trainer, "_BATCH_NORM_BATCHES", 3)
 
     def make(**changes: Any) -> PretrainConfig:
         settings: dict[str, Any] = {
@@ -82,16 +80,16 @@ def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable
     tf.config.optimizer.set_experimental_options({"auto_mixed_precision_onednn_bfloat16": False})
 
 
-def small_network(input_size: tuple[int, int], tap: Any) -> Any:
+def small_network(input_size: tuple[int, int], layer: Any) -> Any:
     import keras
 
     pixels = keras.Input((*input_size, 3), name="pixels")
-    rows = keras.layers.AveragePooling2D((8, input_size[1]), name=tap.endpoint)(pixels)
-    values = keras.layers.Dense(tap.embedding)(keras.layers.Flatten()(keras.layers.Rescaling(1 / 255)(rows)))
+    rows = keras.layers.AveragePooling2D((8, input_size[1]), name=layer.endpoint)(pixels)
+    values = keras.layers.Dense(layer.embedding)(keras.layers.Flatten()(keras.layers.Rescaling(1 / 255)(rows)))
     return keras.Model(pixels, keras.layers.BatchNormalization()(values))
 
 
-def test_the_margin_is_taken_from_the_right_cosine_alone() -> None:
+def test_the_margin_is_subtracted_from_the_true_class_alone() -> None:
     import keras
 
     cosines = np.array([[0.6, 0.2, -0.1], [0.0, 0.9, 0.3]], np.float32)
@@ -102,7 +100,7 @@ def test_the_margin_is_taken_from_the_right_cosine_alone() -> None:
     np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-5)
 
 
-def test_the_rate_rises_then_falls_to_nothing() -> None:
+def test_the_learning_rate_rises_then_falls_to_zero() -> None:
     shares = [learning_rate_factor(done) for done in np.linspace(0, 1, 101)]
     assert shares[0] == 0
     assert shares[5] == max(shares) == 1
@@ -111,11 +109,11 @@ def test_the_rate_rises_then_falls_to_nothing() -> None:
     assert learning_rate_factor(2.0) == pytest.approx(0, abs=1e-12)
 
 
-def test_it_learns_and_says_how_far_it_is(config, capsys: pytest.CaptureFixture[str]) -> None:
+def test_losses_fall_and_are_logged(config, capsys: pytest.CaptureFixture[str]) -> None:
     settings = config(steps=120, look_every=60, learning_rate=0.005, average=0.5)
     found = pretrain(settings)
-    looks = [line for line in capsys.readouterr().err.splitlines() if line.startswith("step ")]
-    first, last = (float(re.findall(r" word ([0-9.]+);", line)[0]) for line in looks)
+    validations = [line for line in capsys.readouterr().err.splitlines() if line.startswith("step ")]
+    first, last = (float(re.findall(r" word ([0-9.]+);", line)[0]) for line in validations)
     assert last < 0.9 * first
     assert found.steps == 120
     assert set(found.held_out) == {"content", "word"}
@@ -123,7 +121,7 @@ def test_it_learns_and_says_how_far_it_is(config, capsys: pytest.CaptureFixture[
     assert found.corpus.labels == {"speaker": ["readers/0", "readers/1", "readers/2"], "word": ["high", "low"]}
 
 
-def test_an_interrupted_training_goes_on(config, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_interrupted_training_resumes(config, capsys: pytest.CaptureFixture[str]) -> None:
     settings = config(steps=6, look_every=3)
     taken = []
 
@@ -131,58 +129,58 @@ def test_an_interrupted_training_goes_on(config, capsys: pytest.CaptureFixture[s
         taken.append(self.step)
         if self.step == 4:
             raise KeyboardInterrupt
-        return learn(self, *inputs)
+        return train_step(self, *inputs)
 
-    learn = pretraining._Training._learn
+    train_step = trainer._Training._train_step
     with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(pretraining._Training, "_learn", stop)
+        patch.setattr(trainer._Training, "_train_step", stop)
         pretrain(settings)
     capsys.readouterr()
     found = pretrain(settings)
-    assert "Going on from step 3" in capsys.readouterr().out
+    assert "Resuming from step 3" in capsys.readouterr().out
     assert taken == [0, 1, 2, 3, 4]
     assert found.steps == 6
     assert found.hours > 0
-    done = pretrain(settings)  # nothing is left to do: the same weights come out of the checkpoint
+    done = pretrain(settings)  # no steps are left: the weights come from the checkpoint
     for one, other in zip(found.student.features.get_weights(), done.student.features.get_weights(), strict=True):
         np.testing.assert_array_equal(one, other)
 
 
-def test_a_checkpoint_of_another_recipe_is_said_and_left_alone(config, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_checkpoint_of_other_settings_is_logged_and_left_alone(config, capsys: pytest.CaptureFixture[str]) -> None:
     pretrain(config(steps=3))
     (checkpoint,) = config().checkpoint_dir.glob("pretraining-*.npz")
     before = checkpoint.read_bytes()
     assert pretrain(config(steps=3, margin=0.1)).steps == 3
-    assert f"{checkpoint}: is of another recipe or other data" in capsys.readouterr().err
+    assert f"{checkpoint}: has other settings or other data" in capsys.readouterr().err
     assert checkpoint.read_bytes() == before
 
 
-def test_a_loss_that_is_no_number_goes_back_once_at_half_the_rate(
+def test_a_nan_loss_restores_the_checkpoint_once_at_half_the_rate(
     config, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     steps: list[tuple[int, float]] = []
-    learn = pretraining._Training._learn
+    train_step = trainer._Training._train_step
 
     nan_at = {5}
 
     def break_at(self: Any, *inputs: Any) -> dict[str, float]:
-        steps.append((self.step, self.slower))
-        losses = learn(self, *inputs)
+        steps.append((self.step, self.rate_factor))
+        losses = train_step(self, *inputs)
         if self.step in nan_at:
             nan_at.discard(self.step)
             return losses | {"loss": math.nan}
         return losses
 
-    monkeypatch.setattr(pretraining._Training, "_learn", break_at)
+    monkeypatch.setattr(trainer._Training, "_train_step", break_at)
     assert pretrain(config(steps=6, look_every=3)).steps == 6
     assert steps == [(0, 1), (1, 1), (2, 1), (3, 1), (4, 1), (5, 1), (3, 0.5), (4, 0.5), (5, 0.5)]
-    assert "no number at step 5: back to step 3, at half the rate" in capsys.readouterr().err
+    assert "NaN or infinite at step 5; back to step 3, at half the learning rate" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(("at", "complaint"), [([1], "before a checkpoint"), ([4, 5], "again: lower learning_rate")])
-def test_a_loss_that_stays_no_number_is_an_error(
-    config, monkeypatch: pytest.MonkeyPatch, at: list[int], complaint: str
-) -> None:
+@pytest.mark.parametrize(
+    ("at", "complaint"), [([1], "before the first checkpoint"), ([4, 5], "again; lower learning_rate")]
+)
+def test_a_second_nan_loss_is_an_error(config, monkeypatch: pytest.MonkeyPatch, at: list[int], complaint: str) -> None:
     waiting = list(at)
 
     def broken(self: Any, *inputs: Any) -> dict[str, float]:
@@ -191,12 +189,12 @@ def test_a_loss_that_stays_no_number_is_an_error(
             return {"loss": math.inf}
         return {"loss": 1.0}
 
-    monkeypatch.setattr(pretraining._Training, "_learn", broken)
+    monkeypatch.setattr(trainer._Training, "_train_step", broken)
     with pytest.raises(ModelError, match=complaint):
         pretrain(config(steps=8, look_every=3))
 
 
-def test_a_full_disk_leaves_the_last_checkpoint_and_the_training(
+def test_training_survives_a_full_disk_and_keeps_the_last_checkpoint(
     config, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     saves = []
@@ -212,60 +210,62 @@ def test_a_full_disk_leaves_the_last_checkpoint_and_the_training(
     monkeypatch.setattr(np, "savez", full_after_one)
     settings = config(steps=6, look_every=3)
     assert pretrain(settings).steps == 6
-    assert "cannot be written (100 requested and 10 written); the last one stays" in capsys.readouterr().err
+    assert (
+        "cannot be written (100 requested and 10 written); the previous checkpoint is kept" in capsys.readouterr().err
+    )
     monkeypatch.undo()
     (kept,) = settings.checkpoint_dir.iterdir()
     with np.load(kept) as stored:
         assert json.loads(stored["about"].tobytes())["step"] == 3
 
 
-def test_hours_end_a_training(config) -> None:
+def test_training_stops_after_the_given_hours(config) -> None:
     found = pretrain(config(steps=100_000, hours=2 / 3600, look_every=1000))
     assert 0 < found.steps < 100_000
 
 
-def test_a_teachers_answers_are_told_apart_by_what_they_do_not_share() -> None:
-    answers = np.zeros((3, 2, 4), np.float32)
-    answers[:2] = [1, 0.1, 0, 0]
-    answers[1, :, 1] = -0.1
-    found = centre_embeddings(answers)
+def test_teacher_embeddings_are_centred_and_scaled() -> None:
+    embeddings = np.zeros((3, 2, 4), np.float32)
+    embeddings[:2] = [1, 0.1, 0, 0]
+    embeddings[1, :, 1] = -0.1
+    found = centre_embeddings(embeddings)
     np.testing.assert_allclose(found[0, 0], [0, 1, 0, 0], atol=1e-6)
     np.testing.assert_allclose(found[1, 1], [0, -1, 0, 0], atol=1e-6)
     assert not found[2].any()
 
 
-def as_teacher() -> teachers.Teacher:
+def constant_teacher() -> teachers.Teacher:
     def load() -> Callable[[Any], Any]:
         return lambda samples: np.array([np.sqrt(0.5), np.sqrt(0.5)], np.float32)
 
     return teachers.Teacher("two numbers", "CC0", "https://example.org", 2, load)
 
 
-def test_a_teacher_is_asked_once_and_learned_from(
+def test_teacher_embeddings_are_computed_once_and_cached(
     config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    asked = []
+    requested = []
 
-    def ask(task: Any) -> list[Any]:
-        asked.extend(task.paths)
+    def embed_task(task: Any) -> list[Any]:
+        requested.extend(task.paths)
         return [
             None if "damaged" in path.name else np.full((len(SPEED_FACTORS), 2), 0.5, np.float32) for path in task.paths
         ]
 
-    monkeypatch.setitem(teachers.TEACHERS, "resemblyzer", as_teacher())
-    monkeypatch.setattr(teachers, "map_unordered", lambda pool, f, tasks, split: ((t, ask(t)) for t in tasks))
+    monkeypatch.setitem(teachers.TEACHERS, "resemblyzer", constant_teacher())
+    monkeypatch.setattr(teachers, "map_unordered", lambda pool, f, tasks, split: ((t, embed_task(t)) for t in tasks))
     damaged = tmp_path / "damaged.wav"
     damaged.touch()
     paths = [write_tone(tmp_path / f"{n}.wav") for n in range(5)] + [damaged]
-    first = teachers.teacher_embeddings("resemblyzer", paths, tmp_path / "kept", 1)
+    first = teachers.teacher_embeddings("resemblyzer", paths, tmp_path / "cache", 1)
     assert first.shape == (6, len(SPEED_FACTORS), 2)
     assert not first[5].any()
     assert "damaged.wav: cannot be decoded" in capsys.readouterr().err
-    np.testing.assert_array_equal(teachers.teacher_embeddings("resemblyzer", paths, tmp_path / "kept", 1), first)
-    assert len(asked) == 6
+    np.testing.assert_array_equal(teachers.teacher_embeddings("resemblyzer", paths, tmp_path / "cache", 1), first)
+    assert len(requested) == 6
 
 
-def test_a_teacher_that_is_not_installed_says_what_brings_it(config, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_teacher_names_the_extra_to_install(config, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "resemblyzer", None)
     with pytest.raises(UsageError, match=r"pip install 'audionet\[pretrain\]', or train without"):
         pretrain(config(teacher="resemblyzer"))
@@ -280,7 +280,7 @@ def test_weights_too_large_to_bundle_are_refused(config, monkeypatch: pytest.Mon
     assert not settings.output_dir.exists() or not list(settings.output_dir.iterdir())
 
 
-def test_settled_statistics_are_those_of_all_batches() -> None:
+def test_recomputed_batch_norm_statistics_are_those_of_all_batches() -> None:
     import keras
 
     pixels = keras.Input((4, 4, 3))
@@ -294,11 +294,11 @@ def test_settled_statistics_are_those_of_all_batches() -> None:
     assert normal.momentum == 0.99
 
 
-def test_recordings_that_cannot_be_decoded_are_an_error(config) -> None:
+def test_undecodable_recordings_are_an_error(config) -> None:
     settings = config()
     for path in settings.data_dir.rglob("*.wav"):
         path.write_bytes(b"RIFF")
-    with pytest.raises(DatasetError, match=r"none of the recordings .* look at data_dir"):
+    with pytest.raises(DatasetError, match=r"none of the recordings .* check data_dir"):
         pretrain(settings)
 
 
@@ -323,22 +323,24 @@ def test_as_a_user_runs_it(config, tmp_path: Path) -> None:
     original = np.asarray(backbone.load().function(images.astype(np.float32)))
     assert mean_cosine(original, expected) > 0.9999
     again = run_script("pretrain.py", *flags)
-    assert "Going on from step 2" in again.stdout
+    assert "Resuming from step 2" in again.stdout
 
 
 @pytest.mark.parametrize(
     ("bottleneck", "pooling", "embedding", "width"), [("embedding", "statistics", 16, 16), ("time", "time", 0, 16 * 3)]
 )
-def test_what_is_said_of_a_finished_backbone(config, bottleneck: str, pooling: str, embedding: int, width: int) -> None:
+def test_the_description_of_a_finished_backbone(
+    config, bottleneck: str, pooling: str, embedding: int, width: int
+) -> None:
     settings = config(steps=3, bottleneck=bottleneck, embedding=16)
     found = pretrain(settings)
     assert isinstance(found, Pretrained)
     write_backbone(found, settings)
-    described = json.loads((settings.output_dir / "backbone.json").read_text())
-    assert described["name"] == "heard"
-    assert (described["pooling"], described["embedding"], described["statistics"]) == (pooling, embedding, None)
-    assert f"SHA-256 `{described['sha256']}`" in (settings.output_dir / "README.md").read_text()
-    with np.load(settings.output_dir / described["weights"]) as arrays:
+    description = json.loads((settings.output_dir / "backbone.json").read_text())
+    assert description["name"] == "heard"
+    assert (description["pooling"], description["embedding"], description["statistics"]) == (pooling, embedding, None)
+    assert f"SHA-256 `{description['sha256']}`" in (settings.output_dir / "README.md").read_text()
+    with np.load(settings.output_dir / description["weights"]) as arrays:
         assert arrays["check_features"].shape[1] == width
         # The layer that only training needs is not kept.
         assert sum(name.startswith("w") for name in arrays) == (len(found.student.features.weights) if embedding else 0)

@@ -1,4 +1,4 @@
-"""What the network is shown while a backbone is made."""
+"""Augmented views and their auxiliary targets."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from audionet.audio.spectrogram import level
-from audionet.pretraining import views as glimpses
+from audionet.pretraining import views
 from audionet.pretraining.views import (
     AUXILIARY_WIDTH,
     SPECTROGRAM,
@@ -40,10 +40,10 @@ def levels_of(seconds: float = 3.3) -> np.ndarray:
     return level((generator.standard_normal(round(seconds * 16_000)) * 3000).astype(np.int16), SPECTROGRAM)
 
 
-def test_a_stretch_is_as_long_as_the_others_whatever_the_recording() -> None:
+def test_all_segments_have_the_same_length() -> None:
     generator = np.random.default_rng(0)
     lengths = {
-        len(draw_segment(sound(seconds), speed, generator)) for seconds in (0.3, 9) for speed in glimpses.SPEED_FACTORS
+        len(draw_segment(sound(seconds), speed, generator)) for seconds in (0.3, 9) for speed in views.SPEED_FACTORS
     }
     assert lengths == {52_800}
     assert not draw_segment(sound(0.3), 1.0, generator)[5000:].any()
@@ -51,7 +51,7 @@ def test_a_stretch_is_as_long_as_the_others_whatever_the_recording() -> None:
 
 @given(seed=st.integers(0, 2**32 - 1))
 @settings(max_examples=50, deadline=None)
-def test_both_images_are_cut_alike_and_as_loud_as_can_be(seed: int) -> None:
+def test_both_views_are_cut_alike_and_scaled_to_1(seed: int) -> None:
     levels = levels_of()
     one, other = crop_views(levels, levels, np.random.default_rng(seed))
     np.testing.assert_array_equal(one, other)
@@ -60,7 +60,7 @@ def test_both_images_are_cut_alike_and_as_loud_as_can_be(seed: int) -> None:
     assert 195 <= one.shape[1] <= levels.shape[1]
 
 
-def test_some_glimpses_are_short_clips() -> None:
+def test_some_views_are_short_clips() -> None:
     generator = np.random.default_rng(1)
     padded = [not crop_views(levels_of(), levels_of(), generator)[0].any(axis=0).all() for _ in range(100)]
     assert 10 < sum(padded) < 45
@@ -68,7 +68,7 @@ def test_some_glimpses_are_short_clips() -> None:
 
 @given(seed=st.integers(0, 2**32 - 1))
 @settings(max_examples=50, deadline=None)
-def test_a_disturbed_image_is_still_one(seed: int) -> None:
+def test_augmented_levels_stay_in_range(seed: int) -> None:
     levels = levels_of()
     levels[:, 100:] = 0
     result = augment_levels(levels, 1.0, np.random.default_rng(seed))
@@ -79,7 +79,7 @@ def test_a_disturbed_image_is_still_one(seed: int) -> None:
     assert np.abs(result - levels).mean() > 0.005
 
 
-def test_content_tells_rising_from_falling_and_knows_the_mean() -> None:
+def test_auxiliary_targets_describe_mean_and_course() -> None:
     rising = np.tile(np.linspace(0, 1, 300, dtype=np.float32), (128, 1))
     up, down = auxiliary_targets(rising), auxiliary_targets(rising[:, ::-1])
     assert up.shape == (AUXILIARY_WIDTH,)
@@ -92,30 +92,30 @@ def test_content_tells_rising_from_falling_and_knows_the_mean() -> None:
     assert down[40] == pytest.approx(-first, rel=1e-3)
 
 
-def test_glimpses_are_the_same_for_the_same_seeds_and_of_what_they_say(tmp_path: Path) -> None:
+def test_views_are_the_same_for_the_same_seeds(tmp_path: Path) -> None:
     paths = [write_tone(tmp_path / "a.wav", 300, 4), write_tone(tmp_path / "b.mp3", 2000, 0.6)]
     task = ViewTask(paths, [0, 4], [1, 2], 3, SIZE)
-    made = make_views(task)
-    assert made.pixels.shape == (6, *SIZE, 3)
-    assert made.content.shape == (6, AUXILIARY_WIDTH)
-    assert made.stretch.tolist() == [0, 0, 0, 1, 1, 1]
+    rendered = make_views(task)
+    assert rendered.pixels.shape == (6, *SIZE, 3)
+    assert rendered.auxiliary.shape == (6, AUXILIARY_WIDTH)
+    assert rendered.segment.tolist() == [0, 0, 0, 1, 1, 1]
     again = make_views(task)
-    np.testing.assert_array_equal(made.pixels, again.pixels)
-    np.testing.assert_array_equal(made.content, again.content)
+    np.testing.assert_array_equal(rendered.pixels, again.pixels)
+    np.testing.assert_array_equal(rendered.auxiliary, again.auxiliary)
     other = make_views(task._replace(seeds=[3, 4]))
-    assert (made.pixels != other.pixels).any()
+    assert (rendered.pixels != other.pixels).any()
 
 
-def test_what_cannot_be_decoded_is_passed_over(tmp_path: Path) -> None:
+def test_undecodable_recordings_have_no_views(tmp_path: Path) -> None:
     damaged = tmp_path / "damaged.flac"
     damaged.write_bytes(b"fLaC" + bytes(100))
     whole = write_tone(tmp_path / "whole.wav", 300, 3)
-    made = make_views(ViewTask([damaged, whole], [0, 0], [1, 2], 2, SIZE))
-    assert made.stretch.tolist() == [1, 1]
+    rendered = make_views(ViewTask([damaged, whole], [0, 0], [1, 2], 2, SIZE))
+    assert rendered.segment.tolist() == [1, 1]
     assert make_views(ViewTask([damaged], [0], [1], 2, SIZE)).pixels.shape == (0, *SIZE, 3)
 
 
 def test_a_recording_at_another_rate_is_resampled(tmp_path: Path) -> None:
-    samples = glimpses.samples_of(write_tone(tmp_path / "high.wav", 1000, 2, rate=44_100))
+    samples = views.samples_of(write_tone(tmp_path / "high.wav", 1000, 2, rate=44_100))
     assert len(samples) == pytest.approx(32_000, abs=2)
     assert spectrum_peak(samples) == pytest.approx(1000, abs=2)

@@ -56,5 +56,5 @@ def test_every_drawn_setting_is_a_valid_one() -> None:
 def test_one_recording_of_a_label_cannot_be_judged() -> None:
     data = examples(np.zeros((9, 2), np.float32), np.array([0, 0, 0, 1, 1, 1, 1, 1, 1]))
     recordings = [("ann", "1")] * 3 + [("bob", str(row)) for row in range(6)]
-    with pytest.raises(DatasetError, match="'ann' has one to train on: record more of it"):
+    with pytest.raises(DatasetError, match="'ann' has only one outside the test set: record more of it"):
         search(data, recordings, 2, [2], QUICK)

@@ -86,7 +86,7 @@ def test_a_damaged_checkpoint_costs_only_time(tmp_path: Path, capsys, spoil, wor
     np.testing.assert_array_equal(whole.last.weights, again.last.weights)
     errors = capsys.readouterr().err
     assert word in errors
-    assert "training begins anew" in errors
+    assert "training starts over" in errors
 
 
 def test_a_checkpoint_of_another_network_is_said_and_left(tmp_path: Path, capsys) -> None:
@@ -98,7 +98,7 @@ def test_a_checkpoint_of_another_network_is_said_and_left(tmp_path: Path, capsys
     other.path.write_bytes(checkpoint.path.read_bytes())
     head, _ = train_head(*sets, 3, [6], dataclasses.replace(QUICK, head="mlp"), None, other)
     assert head.hidden is not None
-    assert "is a checkpoint of another training; training begins anew" in capsys.readouterr().err
+    assert "is a checkpoint of another training; training starts over" in capsys.readouterr().err
 
 
 def lose_the_loss(monkeypatch: pytest.MonkeyPatch, at: int) -> None:
@@ -121,14 +121,14 @@ def test_a_loss_that_is_no_number_ends_training_with_the_best_so_far(monkeypatch
     errors = capsys.readouterr().err
     assert errors.count("\n") == 1
     assert (
-        f"the loss was not a number at step 23: training ends there, with the weights of step {fitted.best_step}"
-        in errors
+        f"the loss became NaN or infinite at step 23: training stops with the best weights so far, "
+        f"those of step {fitted.best_step}" in errors
     )
 
 
 def test_a_loss_that_is_no_number_at_once_is_an_error(monkeypatch) -> None:
     lose_the_loss(monkeypatch, 2)
-    with pytest.raises(ModelError, match="at step 2, before any weights could be judged: lower learning"):
+    with pytest.raises(ModelError, match="at step 2, before the first validation: lower learning"):
         train_head(clusters(100, 6, 3, 1), clusters(30, 6, 3, 2), 3, [6], QUICK)
 
 
@@ -136,7 +136,7 @@ def test_bottlenecks_that_are_no_numbers_are_an_error() -> None:
     broken = clusters(100, 6, 3, 1).all()
     broken[7, 2] = np.nan
     sets = examples(broken, clusters(100, 6, 3, 1).labels), clusters(30, 6, 3, 2)
-    with pytest.raises(ModelError, match="bottlenecks that hold no numbers: delete bottleneck_dir"):
+    with pytest.raises(ModelError, match="the bottleneck cache contains NaN or infinite values: delete bottleneck_dir"):
         train_head(*sets, 3, [6], QUICK)
 
 

@@ -118,7 +118,7 @@ def test_one_recording_under_two_labels_is_said(
     for path in (folder / "high").glob("0.wav*"):
         (folder / "low" / path.name.replace("0.wav", "again.wav")).write_bytes(path.read_bytes())
     train(retrain_config(folder))
-    assert capsys.readouterr().err.count("high/0.wav: lies under low/again.wav too") == 1
+    assert capsys.readouterr().err.count("high/0.wav: has the same sound as low/again.wav") == 1
 
 
 @pytest.mark.parametrize("output", ["output_graph", "output_labels", "summaries_dir"])
@@ -262,7 +262,7 @@ def test_images_of_another_size_are_left_out_and_named(image_folder, retrain_con
 def test_images_of_other_sizes_than_dataset_json_says(image_folder, retrain_config) -> None:
     folder = image_folder()
     write_json(folder / "dataset.json", dataset_json(SpectrogramConfig(), {}, None, complete=True))
-    with pytest.raises(DatasetError, match=r"no image has the size that dataset\.json says"):
+    with pytest.raises(DatasetError, match=r"no image has the size that dataset\.json states"):
         train(retrain_config(folder))
 
 
@@ -275,7 +275,7 @@ def test_foreign_images_of_several_sizes_are_resized(image_folder, retrain_confi
             image.resize((100, 70)).save(path)
     trained = train(retrain_config(folder))
     assert len(trained.data.bottlenecks.images) == 45
-    assert "the images are of 2 sizes" in capsys.readouterr().err
+    assert "the images have 2 sizes" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("architecture", ["", "simple_cnn"])

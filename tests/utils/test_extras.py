@@ -14,6 +14,7 @@ def test_a_missing_module_names_its_extra(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setitem(sys.modules, "sklearn", None)
     with pytest.raises(UsageError, match=r"^sklearn is not installed: pip install 'audionet\[train\]'$"):
         require_modules("numpy", "sklearn")
+    monkeypatch.delitem(sys.modules, "sklearn.metrics", raising=False)
     for module in ("sklearn", "sklearn.metrics"):
         with pytest.raises(UsageError, match=r"pip install 'audionet\[train\]'"), extras_named():
             importlib.import_module(module)

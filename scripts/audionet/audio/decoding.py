@@ -21,6 +21,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 import soundfile
 
+from audionet.audio.array_sound import ArraySound
 from audionet.errors import RecordingError, UnavailableError
 from audionet.utils.arrays import FloatArray
 from audionet.utils.process import native_stderr_muted
@@ -95,7 +96,7 @@ class Sound(Protocol):
 
 
 @contextlib.contextmanager
-def open_sound(path: Path) -> Iterator[Sound]:
+def open_sound(source: Path | ArraySound) -> Iterator[Sound]:
     """Open a sound file.
 
     Raises
@@ -105,6 +106,10 @@ def open_sound(path: Path) -> Iterator[Sound]:
     UnavailableError
         If it cannot be read, or needs ffmpeg and that is not installed.
     """
+    if isinstance(source, ArraySound):
+        yield source
+        return
+    path = source
     check_readable(path)
     if path.suffix.lower() in FFMPEG_SUFFIXES:
         if not has_ffmpeg():

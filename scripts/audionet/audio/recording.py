@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from audionet.audio.array_sound import ArraySound
 from audionet.audio.config import SpectrogramConfig
 from audionet.audio.decoding import open_sound
 from audionet.audio.resampling import SECTION_SECONDS, resampled, until_damage
@@ -80,7 +81,7 @@ class Recording:
 
     Parameters
     ----------
-    path : Path
+    path : Path or ArraySound
         A file that libsndfile or ffmpeg decodes: any rate, any number of channels (they are averaged).
     config : SpectrogramConfig
         Gives the sample rate and the chunk's length and step; loudness and trimming take a pass of their own.
@@ -99,7 +100,7 @@ class Recording:
         Chunks that came before it are sound.
     """
 
-    def __init__(self, path: Path, config: SpectrogramConfig, span: Span | None = None) -> None:
+    def __init__(self, path: Path | ArraySound, config: SpectrogramConfig, span: Span | None = None) -> None:
         self.path = path
         self.config = config
         self.seconds = 0.0
@@ -152,7 +153,9 @@ def needs_levels(config: SpectrogramConfig) -> bool:
     return config.loudness is not None or config.trim_silence is not None
 
 
-def measure(path: Path, config: SpectrogramConfig, section: int = 0, sections: int | None = None) -> Levels:
+def measure(
+    path: Path | ArraySound, config: SpectrogramConfig, section: int = 0, sections: int | None = None
+) -> Levels:
     """How loud a recording is from a section on, over so many sections or to where it ends or is damaged."""
     rate = config.sample_rate
     left = math.inf if sections is None else sections * SECTION_SECONDS

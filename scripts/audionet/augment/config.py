@@ -1,4 +1,4 @@
-"""Which variants of chunks are rendered."""
+"""Settings of data augmentation: augmented copies of chunks, and test conditions."""
 
 from __future__ import annotations
 
@@ -8,25 +8,29 @@ from pathlib import Path
 from audionet.utils.settings import require, setting
 
 AUGMENT_KINDS = ("stretch", "pitch", "room", "noise", "gain", "telephone", "codec")
-"""What variants are made by, in the order in which it happens to a voice."""
+"""Augmentations, in the order in which they are applied: speaker, room, background, microphone, line."""
 
 PROBE_CONDITIONS = ("noise", "telephone", "slower", "faster")
-"""What test recordings are changed by when features are probed."""
+"""Conditions under which probing repeats its test: additive noise, telephone band, speed perturbation."""
 
 MAX_COPIES = 50
-"""Variants of one chunk, at most: more of the same teaches nothing."""
+"""Maximum number of augmented copies of one chunk; more do not improve training."""
 
 
 @dataclass(frozen=True)
 class AugmentConfig:
-    """Which variants of chunks are rendered beside them, for training only."""
+    """Settings of the augmented copies that are rendered for training only."""
 
-    augment: int = setting(0, "variants of each chunk, for training only")
-    augment_label: tuple[str, ...] = setting((), 'variants of each chunk of one label, as in "crow=4"; may be repeated')
-    balance: bool = setting(False, "variants for labels that have less, until all have as much as the largest")
-    augment_kinds: str = setting(",".join(AUGMENT_KINDS), "what variants are made by, separated by commas")
-    noise_dir: Path | None = setting(None, "recordings of background noise; default: generated noise")
-    augment_seed: int = setting(0, "seed that variants are drawn with")
+    augment: int = setting(0, "augmented copies of each chunk, for training only")
+    augment_label: tuple[str, ...] = setting(
+        (), 'augmented copies of each chunk of one label, as in "crow=4"; may be repeated'
+    )
+    balance: bool = setting(
+        False, "balance the labels: add augmented copies to the smaller ones until all are as large as the largest"
+    )
+    augment_kinds: str = setting(",".join(AUGMENT_KINDS), "augmentations to choose from, separated by commas")
+    noise_dir: Path | None = setting(None, "folder of background noise recordings; default: generated noise")
+    augment_seed: int = setting(0, "random seed of the augmented copies")
 
     def __post_init__(self) -> None:
         require(0 <= self.augment <= MAX_COPIES, "augment", self.augment, f"0 to {MAX_COPIES}")
@@ -40,15 +44,15 @@ class AugmentConfig:
 
     @property
     def kinds(self) -> tuple[str, ...]:
-        """The kinds by name, each once."""
+        """Names of the augmentations, without duplicates."""
         return tuple(dict.fromkeys(name.strip() for name in self.augment_kinds.split(",") if name.strip()))
 
     @property
     def by_label(self) -> dict[str, int]:
-        """Variants of each chunk, of the labels that have a number of their own."""
+        """Augmented copies of each chunk, for the labels with a number of their own."""
         return {label: int(number) for label, _, number in (entry.rpartition("=") for entry in self.augment_label)}
 
     @property
     def wanted(self) -> bool:
-        """Whether any variants are asked for."""
+        """True if any augmented copies are requested."""
         return self.augment > 0 or self.balance or any(self.by_label.values())

@@ -1,6 +1,7 @@
-"""Variants of a chunk, as another day, room or line would have made it: training hears more than was recorded.
+"""Waveform augmentation of chunks: time stretch, pitch shift, reverberation, noise, gain, telephone, codec.
 
-What audiomentations has is taken from there; rooms, telephones and codecs are made here, without its extra packages.
+audiomentations provides the transforms it has; reverberation, telephone and codec are implemented here, because its
+own need extra packages.
 """
 
 from __future__ import annotations
@@ -32,23 +33,23 @@ from audionet.utils.arrays import FloatArray, Int16Array
 from audionet.utils.files import walk
 from audionet.utils.text import escape
 
-_MOST_KINDS = 3  # in one variant
+_MAX_KINDS = 3  # in one augmented copy
 _MP3_RATES = frozenset({8_000, 11_025, 12_000, 16_000, 22_050, 24_000, 32_000, 44_100, 48_000})
 _TELEPHONE_HZ = (300, 3400)
 _DIGESTED_BYTES = 1 << 20
-_LONGEST_NOISE_CHUNKS = 6000  # of a tenth of a second: ten minutes
+_MAX_NOISE_CHUNKS = 6000  # of a tenth of a second: ten minutes
 
 _global_random = threading.Lock()
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """How variants are made.
+    """Settings that determine the augmented copies of a chunk.
 
     Attributes
     ----------
     kinds : tuple of str
-        Names out of AUGMENT_KINDS to choose from.
+        Names from AUGMENT_KINDS to choose from.
     noise : tuple of Path
         Recordings of background noise; without any, noise is generated.
     seed : int
@@ -59,12 +60,12 @@ class Recipe:
     seed: int = 0
 
     def described(self) -> dict[str, Any]:
-        """For dataset.json: all that a variant's content depends on beside its chunk."""
+        """Return everything an augmented copy depends on beside its chunk, for dataset.json."""
         digest = hashlib.blake2b(digest_size=8)
         for path in self.noise:
             size = path.stat().st_size
             digest.update(f"{path.name}\0{size}\0".encode("utf-8", "surrogateescape"))
-            with path.open("rb") as file:  # both ends: noise collections are large
+            with path.open("rb") as file:  # first and last megabyte only: noise collections are large
                 digest.update(file.read(_DIGESTED_BYTES))
                 file.seek(max(0, size - _DIGESTED_BYTES))
                 digest.update(file.read(_DIGESTED_BYTES))
@@ -72,7 +73,7 @@ class Recipe:
 
 
 def augment_chunk(samples: Int16Array, rate: int, recipe: Recipe, name: str) -> Int16Array:
-    """A variant of a chunk: one to three of the recipe's kinds, in the order in which they happen to a voice.
+    """Augment a chunk by one to three of the recipe's kinds, in the order of AUGMENT_KINDS.
 
     Parameters
     ----------
@@ -81,7 +82,7 @@ def augment_chunk(samples: Int16Array, rate: int, recipe: Recipe, name: str) -> 
         Hz.
     recipe : Recipe
     name : str
-        Stands for the variant; with the recipe's seed it decides what is done and how much of it.
+        Identifies the augmented copy; with the recipe's seed it determines the kinds and their parameters.
 
     Returns
     -------
@@ -89,7 +90,7 @@ def augment_chunk(samples: Int16Array, rate: int, recipe: Recipe, name: str) -> 
     """
     seed = hashlib.blake2b(f"{recipe.seed}\0{name}".encode("utf-8", "surrogateescape"), digest_size=8).digest()
     generator = np.random.default_rng(int.from_bytes(seed, "big"))
-    chosen = set(generator.permutation(recipe.kinds)[: generator.integers(1, _MOST_KINDS + 1)])
+    chosen = set(generator.permutation(recipe.kinds)[: generator.integers(1, _MAX_KINDS + 1)])
     sound = to_float(samples)
     for kind in AUGMENT_KINDS:
         if kind in chosen:
@@ -98,12 +99,12 @@ def augment_chunk(samples: Int16Array, rate: int, recipe: Recipe, name: str) -> 
 
 
 def find_noise(folder: Path) -> tuple[Path, ...]:
-    """The recordings in a folder of background noise, in order.
+    """Find the recordings in a folder of background noise, in order.
 
     Raises
     ------
     UsageError
-        If there are none, or one cannot be used.
+        If there are none, or one is unusable.
     """
     found = tuple(path for _, path in walk(folder.absolute()) if path.suffix.lower() in AUDIO_SUFFIXES)
     if not found:
@@ -120,10 +121,12 @@ def find_noise(folder: Path) -> tuple[Path, ...]:
     return found
 
 
-def _by_library(transform: Any, sound: FloatArray, rate: int, generator: np.random.Generator) -> FloatArray:
-    """Apply an audiomentations transform; it draws from Python's and NumPy's global random numbers."""
+def _apply_library_transform(
+    transform: Any, sound: FloatArray, rate: int, generator: np.random.Generator
+) -> FloatArray:
+    """Apply an audiomentations transform, seeded: it uses the global random generators of Python and NumPy."""
     with _global_random, warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of too quiet a noise, which then changes nothing
+        warnings.simplefilter("ignore")  # about a noise too quiet to change anything
         random.seed(int(generator.integers(2**32)))
         np.random.seed(int(generator.integers(2**32)))
         changed: FloatArray = transform(sound, rate)
@@ -131,27 +134,27 @@ def _by_library(transform: Any, sound: FloatArray, rate: int, generator: np.rand
 
 
 def _stretch(sound: FloatArray, rate: int, generator: np.random.Generator, recipe: Recipe) -> FloatArray:
-    """Up to a quarter faster or slower at the same pitch; what is missing at the end is heard again."""
+    """Stretch time by a rate of 0.8 to 1.25 at constant pitch; repeat the sound to fill a shortened chunk."""
     from audiomentations import TimeStretch
 
     stretch = TimeStretch(min_rate=0.8, max_rate=1.25, leave_length_unchanged=False, p=1)
-    return np.resize(_by_library(stretch, sound, rate, generator), sound.shape)
+    return np.resize(_apply_library_transform(stretch, sound, rate, generator), sound.shape)
 
 
 def _pitch(sound: FloatArray, rate: int, generator: np.random.Generator, recipe: Recipe) -> FloatArray:
-    """Up to two semitones higher or lower at the same speed."""
+    """Shift the pitch by up to two semitones at constant speed."""
     from audiomentations import PitchShift
 
-    return _by_library(PitchShift(min_semitones=-2, max_semitones=2, p=1), sound, rate, generator)
+    return _apply_library_transform(PitchShift(min_semitones=-2, max_semitones=2, p=1), sound, rate, generator)
 
 
 def _room(sound: FloatArray, rate: int, generator: np.random.Generator, recipe: Recipe) -> FloatArray:
-    """A room of 0.15 to 0.8 s reverberation time: direct sound, and noise that decays (Polack, 1988)."""
+    """Add the reverberation of a room, RT60 0.15 to 0.8 s: direct sound plus decaying noise (Polack, 1988)."""
     from scipy.signal import fftconvolve
 
-    reverberation = generator.uniform(0.15, 0.8)
-    time = np.arange(math.ceil(reverberation * rate)) / rate
-    tail = generator.standard_normal(len(time)) * 10 ** (-3 * time / reverberation)  # -60 dB at its end
+    reverberation_time = generator.uniform(0.15, 0.8)
+    time = np.arange(math.ceil(reverberation_time * rate)) / rate
+    tail = generator.standard_normal(len(time)) * 10 ** (-3 * time / reverberation_time)  # -60 dB at its end
     tail[0] = 0
     direct_to_reverberant = 10 ** (generator.uniform(0, 12) / 10)
     tail /= math.sqrt(float(np.square(tail).sum()) * direct_to_reverberant)
@@ -160,10 +163,10 @@ def _room(sound: FloatArray, rate: int, generator: np.random.Generator, recipe: 
 
 
 def _noise(sound: FloatArray, rate: int, generator: np.random.Generator, recipe: Recipe) -> FloatArray:
-    """Background noise 5 to 30 dB below the sound: recorded, or generated from brown to white."""
+    """Add background noise at an SNR of 5 to 30 dB: recorded, or generated between brown and white."""
     if recipe.noise:
-        # audiomentations reads fewer kinds of files than are read here, and fails at a damaged one.
-        recorded = _noise_of(recipe.noise[generator.integers(len(recipe.noise))], rate)
+        # audiomentations reads fewer file formats than AudioNet does, and fails at a damaged file.
+        recorded = _load_noise(recipe.noise[generator.integers(len(recipe.noise))], rate)
         start = generator.integers(max(1, len(recorded) - len(sound) + 1))
         noise = np.resize(recorded[start : start + len(sound)], sound.shape).astype(np.float32)
         ratio = 10 ** (generator.uniform(5, 30) / 20)
@@ -172,29 +175,29 @@ def _noise(sound: FloatArray, rate: int, generator: np.random.Generator, recipe:
     from audiomentations import AddColorNoise
 
     generated = AddColorNoise(min_snr_db=5, max_snr_db=30, min_f_decay=-6, max_f_decay=0, p=1)
-    return _by_library(generated, sound, rate, generator)
+    return _apply_library_transform(generated, sound, rate, generator)
 
 
 @functools.lru_cache(maxsize=8)
-def _noise_of(path: Path, rate: int) -> Int16Array:
-    """What can be heard of a recording of noise, its first ten minutes."""
+def _load_noise(path: Path, rate: int) -> Int16Array:
+    """Load the decodable part of a noise recording, at most its first ten minutes."""
     chunks: list[Int16Array] = []
-    with contextlib.suppress(RecordingError):  # found usable before the work; damage behind that does not matter
+    with contextlib.suppress(RecordingError):  # checked by find_noise already; later damage only shortens the noise
         recording = Recording(path, SpectrogramConfig(sample_rate=rate, chunk_seconds=0.1))
-        for chunk in recording.chunks(0, _LONGEST_NOISE_CHUNKS):
+        for chunk in recording.chunks(0, _MAX_NOISE_CHUNKS):
             chunks.append(chunk.samples)
     return np.concatenate(chunks) if chunks else np.zeros(1, np.int16)
 
 
 def _gain(sound: FloatArray, rate: int, generator: np.random.Generator, recipe: Recipe) -> FloatArray:
-    """From 18 dB quieter to 6 dB louder, clipped as a microphone clips."""
+    """Change the level by -18 to +6 dB, clipped as a microphone clips."""
     from audiomentations import Gain
 
-    return _by_library(Gain(min_gain_db=-18, max_gain_db=6, p=1), sound, rate, generator)
+    return _apply_library_transform(Gain(min_gain_db=-18, max_gain_db=6, p=1), sound, rate, generator)
 
 
 def _telephone(sound: FloatArray, rate: int, generator: np.random.Generator, recipe: Recipe) -> FloatArray:
-    """300 to 3400 Hz, up to 12 dB quieter, in eight bits of mu-law (ITU-T G.711, without its segments)."""
+    """Simulate a telephone: 300 to 3400 Hz, up to 12 dB quieter, eight-bit mu-law (ITU-T G.711 without segments)."""
     from audiomentations import BandPassFilter
 
     low, high = _TELEPHONE_HZ
@@ -210,17 +213,17 @@ def _telephone(sound: FloatArray, rate: int, generator: np.random.Generator, rec
         p=1,
     )
     level = np.float32(10 ** (-generator.uniform(0, 12) / 20))
-    return mu_law(level * _by_library(line, sound, rate, generator))
+    return mu_law(level * _apply_library_transform(line, sound, rate, generator))
 
 
 def _codec(sound: FloatArray, rate: int, generator: np.random.Generator, recipe: Recipe) -> FloatArray:
-    """What MP3 or Vorbis leave of it at a low bit rate."""
+    """Encode with MP3 or Vorbis at a low bit rate, and decode again."""
     mp3 = generator.random() < 0.5 and rate in _MP3_RATES
     level = float(generator.uniform(0.3, 0.95))
     container, codec = ("MP3", "MPEG_LAYER_III") if mp3 else ("OGG", "VORBIS")
     buffer = io.BytesIO()
     with soundfile.SoundFile(buffer, "w", rate, 1, codec, format=container, compression_level=level) as file:
-        for start in range(0, len(sound), rate):  # a long block at once overflows libvorbis's stack
+        for start in range(0, len(sound), rate):  # one long block would overflow libvorbis's stack
             file.write(np.clip(sound[start : start + rate], -1, 1))
     buffer.seek(0)
     decoded, _ = soundfile.read(buffer, dtype="float32")

@@ -1,4 +1,4 @@
-"""Images to bottleneck features: what the cache lacks is computed, by as many processes as there are."""
+"""Bottleneck features of images: read from the cache, or computed by parallel processes or on the GPU."""
 
 from __future__ import annotations
 
@@ -35,27 +35,27 @@ _BATCH = 32
 _GPU_BATCH = 128
 _BATCHES_AHEAD = 4
 _NO_SIZE = (8, 8)
-_SAVE_SECONDS = 10.0  # what a killed run loses at most
+_SAVE_SECONDS = 10.0  # a killed run loses at most this much work
 
 
 @dataclass(frozen=True)
 class Bottlenecks:
-    """Features of images, row for row.
+    """Bottleneck features of images, one row per image.
 
     Attributes
     ----------
-    images : list of Image
-        Those that could be read.
+    images : list of ChunkImage
+        The readable images.
     keys : ndarray of V16, shape (len(images),)
-        What stands for each image's content.
+        Content hash of each image.
     records : Records
-        Their bottlenecks.
+        Bottlenecks of the images.
     computed, cached : int
-        How many different images were computed, and how many were in the cache.
+        Number of distinct images computed, and of those found in the cache.
     seconds : float
         Time spent computing them.
     engine : str
-        What computed them: ``LiteRT`` or ``GPU``.
+        ``LiteRT`` or ``GPU``.
     """
 
     images: list[ChunkImage]
@@ -74,22 +74,22 @@ def compute_bottlenecks(
     workers: int,
     scheduler: str | None = None,
 ) -> Bottlenecks:
-    """Features of all images, from the cache where it has them. Unreadable images are said and left out.
+    """Compute the bottlenecks of all images that the cache lacks. Unreadable images are logged and skipped.
 
-    A backbone runs on the GPU where TensorFlow finds one, and as LiteRT on all cores elsewhere; the two differ by
-    rounding, so that each has a cache of its own.
+    A backbone runs on the GPU if TensorFlow finds one, otherwise as LiteRT on all cores. The two differ by rounding,
+    so each has its own cache.
 
     Parameters
     ----------
-    images : iterable of Image
+    images : iterable of ChunkImage
     backbone : Backbone or None
-        Without one, only the statistics that need no network.
+        If None, only the image statistics are computed, which need no network.
     cache_dir : Path
-        Every backbone gets a folder of its own in it.
+        Folder with one sub-folder per backbone.
     workers : int
-        Processes to compute with.
+        Number of processes.
     scheduler : str, optional
-        Address of the Dask cluster to compute with instead.
+        Address of a Dask cluster to compute on instead.
 
     Raises
     ------
@@ -106,7 +106,7 @@ def compute_bottlenecks(
         try:
             contents += content_key(image.path.read_bytes())
         except OSError as error:
-            log.warning(f"{image.path}: cannot be read ({error.strerror}); left out")
+            log.warning(f"{image.path}: cannot be read ({error.strerror}); skipped")
             continue
         readable.append(image)
     keys = np.frombuffer(contents, f"V{KEY_BYTES}")
@@ -120,13 +120,13 @@ def compute_bottlenecks(
         kept = np.flatnonzero(~cache.missing(keys))
         readable, keys = [readable[i] for i in kept], keys[kept]
     if not readable:
-        raise DatasetError("none of the images can be read: make them again with data_maker.py --force")
-    different = len(np.unique(keys)) + len(unreadable)
-    return Bottlenecks(readable, keys, cache.records(keys), len(missing), different - len(missing), seconds, engine)
+        raise DatasetError("none of the images can be read: render them again with data_maker.py --force")
+    distinct = len(np.unique(keys)) + len(unreadable)
+    return Bottlenecks(readable, keys, cache.records(keys), len(missing), distinct - len(missing), seconds, engine)
 
 
 class BottleneckTask(NamedTuple):
-    """Images for one worker to compute, and the network to do it with, if any."""
+    """Images for one worker, and the network that computes their features, if any."""
 
     images: list[Path]
     network: Path | None
@@ -134,22 +134,22 @@ class BottleneckTask(NamedTuple):
 
 
 def compute(task: BottleneckTask) -> list[Bottleneck | str]:
-    """The features of each image, or why it has none."""
-    # All images first, then the network on all: taking turns, each would push the other out of the cache.
-    found = [_features(path, task.input_size) for path in task.images]
-    return _with_network(found, lambda pixels: _network_features(pixels, task.network))
+    """Compute the bottleneck of each image, or the reason why it has none."""
+    # Decode all images, then run the network on all: alternating, each would evict the other from the CPU cache.
+    decoded = [_decode(path, task.input_size) for path in task.images]
+    return _with_network(decoded, lambda pixels: _network_features(pixels, task.network))
 
 
 def _with_network(
-    found: list[ImageFeatures | str], network: Callable[[UInt8Array], FloatArray]
+    decoded: list[ImageFeatures | str], network: Callable[[UInt8Array], FloatArray]
 ) -> list[Bottleneck | str]:
-    pixels = [features.pixels for features in found if not isinstance(features, str)]
+    pixels = [features.pixels for features in decoded if not isinstance(features, str)]
     computed = iter(network(np.concatenate(pixels)) if pixels else ())
     return [
         features
         if isinstance(features, str)
         else Bottleneck(features.size, next(computed), features.band_statistics, features.mfcc_statistics)
-        for features in found
+        for features in decoded
     ]
 
 
@@ -157,7 +157,7 @@ def _network_features(pixels: UInt8Array, network: Path | None) -> FloatArray:
     return _runner(network).features(pixels, AT_A_TIME) if network else np.empty((len(pixels), 0), np.float32)
 
 
-def _features(path: Path, input_size: tuple[int, int]) -> ImageFeatures | str:
+def _decode(path: Path, input_size: tuple[int, int]) -> ImageFeatures | str:
     try:
         return image_features(path.read_bytes(), input_size)
     except OSError as error:
@@ -170,31 +170,31 @@ def _split(task: BottleneckTask) -> list[BottleneckTask]:
     return [task._replace(images=[path]) for path in task.images]
 
 
-_of_thread = threading.local()  # a Dask worker may run several tasks at a time; a network runs one
+_thread_state = threading.local()  # a Dask worker may run several tasks at a time, a runner only one
 
 
 def _runner(network: Path) -> Runner:
-    """The network of this worker."""
-    if getattr(_of_thread, "network", None) != network:
-        _of_thread.network, _of_thread.runner = network, Runner(network)
-    runner: Runner = _of_thread.runner
+    """Return this thread's runner of a network, loaded on first use."""
+    if getattr(_thread_state, "network", None) != network:
+        _thread_state.network, _thread_state.runner = network, Runner(network)
+    runner: Runner = _thread_state.runner
     return runner
 
 
 def _on_gpu(
     tasks: list[BottleneckTask], backbone: Backbone
 ) -> Generator[tuple[BottleneckTask, list[Bottleneck | str]], None, None]:
-    """Images decoded by threads, a few batches ahead of the network."""
+    """Yield bottlenecks computed on the GPU; threads decode images a few batches ahead of the network."""
     network = gpu_features(backbone)
     with ThreadPoolExecutor(available_cores()) as threads:
-        waiting: deque[tuple[BottleneckTask, list[Future[ImageFeatures | str]]]] = deque()
+        queue: deque[tuple[BottleneckTask, list[Future[ImageFeatures | str]]]] = deque()
         source = iter(tasks)
         while True:
-            for task in itertools.islice(source, _BATCHES_AHEAD - len(waiting)):
-                waiting.append((task, [threads.submit(_features, path, task.input_size) for path in task.images]))
-            if not waiting:
+            for task in itertools.islice(source, _BATCHES_AHEAD - len(queue)):
+                queue.append((task, [threads.submit(_decode, path, task.input_size) for path in task.images]))
+            if not queue:
                 return
-            task, decoded = waiting.popleft()
+            task, decoded = queue.popleft()
             yield task, _with_network([future.result() for future in decoded], network)
 
 
@@ -204,7 +204,7 @@ def _on_cores(
     with worker_pool(min(workers, len(tasks)), scheduler, folders) as pool:
         for task, rows in map_unordered(pool, compute, tasks, _split):
             if isinstance(rows, WorkerDied):
-                yield task, ["ended the worker process, twice" for _ in task.images]
+                yield task, ["ended the worker process twice" for _ in task.images]
             else:
                 yield task, rows
 
@@ -217,9 +217,9 @@ def _compute(
     scheduler: str | None,
     engine: str,
 ) -> set[bytes]:
-    """Fill the cache; returns the keys of images that cannot be read."""
-    place = {image.path.absolute(): key for key, image in missing.items()}
-    paths = list(place)
+    """Add missing bottlenecks to the cache; return the keys of unreadable images."""
+    key_of = {image.path.absolute(): key for key, image in missing.items()}
+    paths = list(key_of)
     network = backbone.path.absolute() if backbone else None
     size = backbone.input_size if backbone else _NO_SIZE
     batch = _GPU_BATCH if engine == "GPU" else _BATCH
@@ -236,10 +236,10 @@ def _compute(
         for task, rows in results:
             for path, bottleneck in zip(task.images, rows, strict=True):
                 if isinstance(bottleneck, str):
-                    unreadable.add(place[path])
-                    log.warning(f"{path}: {bottleneck}; left out")
+                    unreadable.add(key_of[path])
+                    log.warning(f"{path}: {bottleneck}; skipped")
                 else:
-                    unsaved.append((place[path], bottleneck))
+                    unsaved.append((key_of[path], bottleneck))
             advance(len(rows))
             if unsaved and time.monotonic() - saved_at > _SAVE_SECONDS:
                 cache.add(unsaved)
@@ -251,13 +251,13 @@ def _compute(
 
 
 def gpu_features(backbone: Backbone) -> Callable[[UInt8Array], FloatArray]:
-    """The backbone's original network on all GPUs, in mixed precision where they are faster at it.
+    """Load the backbone's original network on all GPUs, in mixed precision where that is faster.
 
     Returns
     -------
     callable
-        Pixels, uint8 (n, height, width, 3), to features, float32 (n, width). They agree with LiteRT's as well as
-        the converted network agrees with the original: ``backbone.cosine``.
+        Maps pixels, uint8 (n, height, width, 3), to features, float32 (n, width). Their cosine to LiteRT's features is
+        that of the conversion, ``backbone.cosine``.
     """
     tf = import_tensorflow()
     strategy = training_strategy()
@@ -265,7 +265,7 @@ def gpu_features(backbone: Backbone) -> Callable[[UInt8Array], FloatArray]:
         original = backbone.load()
 
     def forward(pixels: UInt8Array) -> FloatArray:
-        # Every device gets as many, and the same number whenever possible: another shape is traced anew.
+        # Every device gets equally many images; a batch of a new shape would be traced again.
         padded = np.concatenate([pixels, pixels[:1].repeat(-len(pixels) % strategy.num_replicas_in_sync, axis=0)])
         features = strategy.experimental_local_results(run(distribute(strategy, padded)))
         return np.concatenate([part.numpy() for part in features])[: len(pixels)]

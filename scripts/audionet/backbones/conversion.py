@@ -1,4 +1,4 @@
-"""A TensorFlow network to LiteRT, checked against the original."""
+"""Conversion of a TensorFlow network to LiteRT, verified against the original."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ FeatureFunction = Callable[[Any], Any]
 
 @dataclass(frozen=True)
 class SourceNetwork:
-    """A backbone as TensorFlow runs it.
+    """Backbone in its original form, run by TensorFlow.
 
     Attributes
     ----------
     function : callable
-        Images, float32 (n, height, width, 3) of 0 to 255, to features, (n, width).
+        Maps images, float32 (n, height, width, 3) of 0 to 255, to features, (n, width).
     input_size : (int, int)
         Height and width, pixels.
     owner : object
-        What holds its weights, and has to live as long as the function.
+        Object that holds the weights; it must live as long as the function.
     model : keras.Model or None
-        The same as layers, where it is made of them.
+        The same network as a Keras model, if it is one.
     """
 
     function: FeatureFunction
@@ -43,18 +43,18 @@ class SourceNetwork:
 
 
 MINIMUM_COSINE = 0.99
-"""How well a quantised backbone's features must agree with the original's, on average."""
+"""Smallest mean cosine between a quantised backbone's features and the original's."""
 
 
 def convert(
     function: FeatureFunction, input_size: tuple[int, int], samples: UInt8Array, name: str, quantise: bool = True
 ) -> tuple[bytes, str, float]:
-    """A LiteRT model of a feature function: int8 weights where that keeps its features, else float32.
+    """Convert a feature function to LiteRT, with int8 weights if they preserve its features, otherwise float32.
 
     Parameters
     ----------
     function : callable
-        A tensor of uint8-valued float32, shape (1, height, width, 3), to features, shape (1, width).
+        Maps a float32 tensor of integers 0 to 255, shape (1, height, width, 3), to features, shape (1, width).
     input_size : (int, int)
         Height and width.
     samples : ndarray of uint8, shape (n, height, width, 3)
@@ -62,7 +62,7 @@ def convert(
     name : str
         For error messages.
     quantise : bool
-        Whether int8 is tried.
+        Whether to try int8.
 
     Returns
     -------
@@ -76,7 +76,7 @@ def convert(
     Raises
     ------
     BackboneError
-        If the function does not take such images, gives no feature vector, or cannot be converted.
+        If the function does not accept such images, returns no feature vector, or cannot be converted.
     """
     tf = import_tensorflow()
     from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
@@ -88,14 +88,14 @@ def convert(
             concrete = traced.get_concrete_function(spec)
     except UsageError:
         raise
-    except Exception as error:  # a network that does not take such an image fails in its own words
+    except Exception as error:  # a network given an image of the wrong size may raise any error
         raise BackboneError(
-            f"{name} does not take an image of {input_size[0]} x {input_size[1]} ({first_line(error)})"
+            f"{name} does not accept an image of {input_size[0]} x {input_size[1]} ({first_line(error)})"
         ) from None
     shapes = [output.shape for output in tf.nest.flatten(concrete.structured_outputs)]
     if len(shapes) != 1 or shapes[0].rank != 2 or shapes[0][1] is None:
-        given = ", ".join(map(str, shapes))
-        raise BackboneError(f"{name} is no feature-vector backbone: it gives {given}, not one (images, width)")
+        returned = ", ".join(map(str, shapes))
+        raise BackboneError(f"{name} is no feature-vector backbone: it returns {returned}, not one (images, width)")
     reference = np.concatenate([tf.nest.flatten(concrete(tf.constant(sample[None])))[0].numpy() for sample in samples])
     frozen = convert_variables_to_constants_v2(concrete)
     best: tuple[bytes, str, float] | None = None
@@ -111,11 +111,12 @@ def convert(
         best = model, arithmetic, _agreement(model, samples, reference)
         if best[2] >= MINIMUM_COSINE:
             return best
-    raise BackboneError(f"{name}: its LiteRT features differ from the original's (cosine {best[2] if best else 0:.3f})")
+    cosine = best[2] if best else 0
+    raise BackboneError(f"{name}: its LiteRT features differ too much from the original's (cosine {cosine:.3f})")
 
 
 def _agreement(model: bytes, samples: UInt8Array, reference: FloatArray) -> float:
-    """Mean cosine between a converted network's features and the original's."""
+    """Compute the mean cosine between a converted network's features and the original's."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "candidate.tflite"
         path.write_bytes(model)
@@ -125,8 +126,8 @@ def _agreement(model: bytes, samples: UInt8Array, reference: FloatArray) -> floa
 
 
 def mean_cosine(one: FloatArray, other: FloatArray) -> float:
-    """Mean cosine between matching rows; two rows of nothing but zeros are alike."""
+    """Compute the mean cosine between matching rows; the cosine of two all-zero rows counts as 1."""
     norms = np.linalg.norm(one, axis=1) * np.linalg.norm(other, axis=1)
     cosines = np.einsum("ij,ij->i", one, other) / np.maximum(norms, 1e-12)
-    silent = ~one.any(axis=1) & ~other.any(axis=1)
-    return float(np.mean(np.where(silent, 1, cosines)))
+    both_zero = ~one.any(axis=1) & ~other.any(axis=1)
+    return float(np.mean(np.where(both_zero, 1, cosines)))

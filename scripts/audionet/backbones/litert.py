@@ -1,4 +1,4 @@
-"""Running a LiteRT model: the one arithmetic of bottlenecks and of labelling, without TensorFlow."""
+"""LiteRT inference without TensorFlow: the same arithmetic for bottlenecks and for labelling."""
 
 from __future__ import annotations
 
@@ -13,37 +13,37 @@ from audionet.utils.process import native_stderr_muted
 from audionet.utils.text import escape
 
 AT_A_TIME = 8
-"""Images in one run of a network; more gain nothing."""
+"""Number of images in a forward pass; more are not faster."""
 
 
 class Runner:
-    """A loaded LiteRT model. One thread at a time may call it; give each thread its own.
+    """A loaded LiteRT model. Only one thread at a time may call it; give each thread its own.
 
-    Each image's outputs are the same to the last bit in a batch as alone, and come up to a third sooner: the weights
-    are fetched from memory once for all of them.
+    An image's outputs are bit-identical in a batch and alone, and a batch takes up to a third less time: the weights
+    are read from memory once for all its images.
 
     Parameters
     ----------
     path : Path
         A .tflite file.
     threads : int
-        Threads inside the network. On several images, one thread in each of several runners is faster
-        than several threads in one.
+        Threads inside the network. For several images, several runners of one thread each are faster than one
+        runner of several threads.
     held : bool
-        Whether to read the file into memory, not to map it: mapped, a file that is cut short while the network is in
-        use ends the process.
+        Whether to read the file into memory instead of mapping it: a mapped file that is truncated while in use kills
+        the process.
 
     Raises
     ------
     ModelError
-        If the file is no LiteRT model.
+        If the file is missing or no LiteRT model.
     """
 
     def __init__(self, path: Path, threads: int = 1, held: bool = False) -> None:
         self._path = path
         self._threads = threads
         self._held = held
-        self._grows = True
+        self._resizable = True
         self._load()
 
     def _load(self) -> None:
@@ -56,9 +56,9 @@ class Runner:
                 self._interpreter.allocate_tensors()
         except (ValueError, RuntimeError, OSError):
             raise ModelError(f"{escape(self._path)} is missing or no LiteRT model: run retrain.py again") from None
-        self._look_up()
+        self._read_details()
 
-    def _look_up(self) -> None:
+    def _read_details(self) -> None:
         self._inputs: list[dict[str, Any]] = self._interpreter.get_input_details()
         self._outputs: list[dict[str, Any]] = self._interpreter.get_output_details()
 
@@ -69,14 +69,14 @@ class Runner:
 
     @property
     def output_width(self) -> int:
-        """Numbers in the first output, of one image."""
+        """Width of the first output of one image."""
         return int(np.prod(self._outputs[0]["shape"])) // int(self._inputs[0]["shape"][0])
 
-    def _takes(self, batch: int) -> bool:
-        """Make room for a batch; False, and only for one image, where the graph's layers do not all follow."""
+    def _resize(self, batch: int) -> bool:
+        """Resize the network's tensors for a batch; return False, and keep batch size 1, if that fails."""
         if batch == self._inputs[0]["shape"][0]:
             return True
-        if not self._grows:
+        if not self._resizable:
             return False
         widths = [int(np.prod(item["shape"])) // int(self._inputs[0]["shape"][0]) for item in self._outputs]
         try:
@@ -84,36 +84,36 @@ class Runner:
                 for item in self._inputs:
                     self._interpreter.resize_tensor_input(item["index"], [batch, *map(int, item["shape"][1:])])
                 self._interpreter.allocate_tensors()
-            self._look_up()
+            self._read_details()
         except (ValueError, RuntimeError):
-            self._grows = False
+            self._resizable = False
         else:
             shapes = [tuple(map(int, item["shape"])) for item in self._outputs]
-            self._grows = shapes == [(batch, width) for width in widths]
-        if not self._grows:
+            self._resizable = shapes == [(batch, width) for width in widths]
+        if not self._resizable:
             self._load()
-        return self._grows
+        return self._resizable
 
     def __call__(self, *inputs: NDArray[Any]) -> NDArray[np.float32]:
-        """The first output, shape (width,), for inputs of batch one."""
+        """Compute the first output, shape (width,), for inputs of batch size 1."""
         result: NDArray[np.float32] = self.run(*inputs).reshape(-1)
         return result
 
     def run(self, *inputs: NDArray[Any]) -> NDArray[np.float32]:
-        """The first output as it comes, shape (batch, width)."""
+        """Compute the first output, shape (batch, width)."""
         return self.run_all(*inputs)[0]
 
     def features(self, pixels: NDArray[np.uint8], at_a_time: int = 1) -> NDArray[np.float32]:
-        """The first output, shape (n, width), of a network with one input, for pixels, shape (n, height, width, 3)."""
-        found = np.empty((len(pixels), self.output_width), np.float32)
+        """Compute the first output, shape (n, width), of a one-input network for pixels, (n, height, width, 3)."""
+        features = np.empty((len(pixels), self.output_width), np.float32)
         for start in range(0, len(pixels), at_a_time):
-            found[start : start + at_a_time] = self.run(pixels[start : start + at_a_time])
-        return found
+            features[start : start + at_a_time] = self.run(pixels[start : start + at_a_time])
+        return features
 
     def run_all(self, *inputs: NDArray[Any]) -> list[NDArray[np.float32]]:
-        """All outputs as they come, for inputs of any batch."""
+        """Compute all outputs, for inputs of any batch size."""
         batch = len(inputs[0])
-        if not self._takes(batch):
+        if not self._resize(batch):
             singly = [self.run_all(*(value[i : i + 1] for value in inputs)) for i in range(batch)]
             return [np.concatenate(parts) for parts in zip(*singly, strict=True)]
         for item, value in zip(self._inputs, inputs, strict=True):

@@ -1,4 +1,4 @@
-"""Pretrained networks: found by name, folder or TF Hub handle, and converted to LiteRT once."""
+"""Pretrained backbones: found by name, folder or TF Hub handle, and converted to LiteRT once."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ log = logging.getLogger(__name__)
 
 
 BUNDLED = Path(__file__).with_name("bundled")
-"""The backbones that come with the package, a folder each."""
+"""Folder of the backbones that come with the package, one sub-folder each."""
 
 _HUB = "https://tfhub.dev/google/imagenet/{}/feature_vector/5"
 _HUB_NAME = re.compile(r"(inception_v[1-3]|inception_resnet_v2|mobilenet_v[123]_\w+|resnet_v[12]_\d+|nasnet_\w+)")
@@ -43,34 +43,34 @@ _HANDLE = re.compile(r"https?://|gs://")
 
 @dataclass(frozen=True)
 class Backbone:
-    """A backbone ready to run as LiteRT.
+    """Backbone converted to LiteRT.
 
     Attributes
     ----------
     name : str
         Short, safe as a file name.
     source : str
-        What the user asked for: a bundled name, a folder or a handle.
+        Backbone as the user named it: a bundled name, a folder or a handle.
     source_hash : str
         SHA-256 of the weights or of the SavedModel's files.
     path : Path
         The converted network: uint8 RGB (1, height, width, 3) in, features (1, width) out.
     identity : str
-        SHA-256 of `path`: bottlenecks made by the same bytes are the same.
+        SHA-256 of the file `path`; names the bottleneck cache.
     input_size : (int, int)
         Height and width, pixels.
     width : int
-        Numbers in the network's features.
+        Width of the network's features.
     statistics : str or None
-        Those of the image, "bands" or "mfcc", that the bottleneck joins to the network's features.
+        Image statistics, "bands" or "mfcc", that the bottleneck appends to the network's features.
     arithmetic : str
         ``int8`` or ``float32``.
     cosine : float
         Mean cosine between the converted features and the original's.
     load : callable
-        Gives the original network.
+        Loads the original network.
     endpoint, pooling : str or None
-        Where it is tapped, and how that becomes one vector; None is its own last layer, as it comes.
+        Feature layer and its pooling; None: the network's own output, unpooled.
     """
 
     name: str
@@ -90,18 +90,18 @@ class Backbone:
 
 @dataclass(frozen=True)
 class _Origin:
-    """A backbone before conversion: where it lies and how to load it."""
+    """Backbone before conversion, with a function that loads it."""
 
     name: str
     source: str
     source_hash: str
     statistics: str | None
-    says_size: bool
+    has_fixed_size: bool
     load: Callable[[], SourceNetwork]
     endpoint: str | None = None
     pooling: str | None = None
     shipped: Path | None = None
-    """Where its conversion lies, if it may come with one."""
+    """Path of the bundled conversion, which may be missing; None if the backbone never has one."""
 
 
 def prepare(
@@ -113,43 +113,43 @@ def prepare(
     pooling: str | None = None,
     quantise: bool = True,
 ) -> Backbone:
-    """Find a backbone and convert it to LiteRT, unless that has been done before.
+    """Find a backbone and convert it to LiteRT, unless a conversion exists.
 
     Parameters
     ----------
     architecture : str
         A bundled name, a folder holding a SavedModel, a TF Hub handle, or a TF Hub network's short name.
     model_dir : Path
-        Where fetched and converted networks are kept.
+        Folder for downloaded and converted networks.
     input_side : int or None
-        Input height and width for a network that does not say.
+        Input height and width, pixels, for a network that leaves them open.
     samples : callable
-        Gives some of the user's images at an input size, uint8 (n, height, width, 3): the quantised network
-        must agree with the original on them, else it stays in float32.
+        Returns some of the user's images at an input size, uint8 (n, height, width, 3). If the quantised network
+        does not agree with the original on them, float32 is used.
     endpoint : str, optional
-        Layer to take features from, in place of the backbone's own.
+        Layer to take features from; default: the backbone's own.
     pooling : str, optional
-        How its maps become one vector, in place of the backbone's own way.
+        Pooling of its maps to one vector; default: the backbone's own.
     quantise : bool
-        Whether its weights may become int8.
+        Whether to try int8 weights.
 
     Raises
     ------
     UsageError
-        If there is no backbone of this name, or it has no such endpoint; the message lists those there are.
+        If there is no such backbone or endpoint; the message lists the available ones.
     BackboneError
-        If it cannot be fetched, loaded or converted; the message says what to do.
+        If it cannot be downloaded, loaded or converted; the message names a remedy.
     """
     origin = _resolve(architecture, model_dir, input_side, endpoint, pooling)
     folder = model_dir / "converted"
     make_folder(folder)
-    side = f"-{input_side}" if input_side and not origin.says_size else ""
-    tap = "".join(f"-{re.sub(r'[^A-Za-z0-9_.]+', '_', part)}" for part in (endpoint, pooling) if part)
+    side = f"-{input_side}" if input_side and not origin.has_fixed_size else ""
+    layer = "".join(f"-{re.sub(r'[^A-Za-z0-9_.]+', '_', part)}" for part in (endpoint, pooling) if part)
     arithmetic = "" if quantise else "-float32"
-    path = folder / f"{origin.name}-{origin.source_hash[:12]}{side}{tap}{arithmetic}.tflite"
+    path = folder / f"{origin.name}-{origin.source_hash[:12]}{side}{layer}{arithmetic}.tflite"
     card_path = path.with_suffix(".json")
     card = _read_card(path, card_path)
-    if card is None and origin.shipped and quantise and not tap:
+    if card is None and origin.shipped and quantise and not layer:
         card = _take_shipped(origin.shipped, path)
     if card is None:
         log.info(f"Converting {origin.name} to LiteRT (once) ...")
@@ -159,7 +159,7 @@ def prepare(
         write_bytes(path, model)
         card = {"sha256": hashlib.sha256(model).hexdigest(), "arithmetic": arithmetic, "cosine": cosine}
         write_json(card_path, card)
-        log.info(f"Kept as {escape(path)}: {arithmetic}, cosine to the original's features {cosine:.5f}")
+        log.info(f"Saved {escape(path)}: {arithmetic}, cosine to the original's features {cosine:.5f}")
     runner = Runner(path)
     _, height, width, _ = runner.input_shapes[0]
     return Backbone(
@@ -180,19 +180,19 @@ def prepare(
 
 
 def convert_trained(model: Any, name: str, statistics: str | None, samples: UInt8Array, folder: Path) -> Backbone:
-    """A network that was trained here, converted to LiteRT.
+    """Convert a newly trained network to LiteRT.
 
     Parameters
     ----------
     model : keras.Model
-        Pixels of 0 to 255 to features.
+        Maps pixels of 0 to 255 to features.
     name : str
     statistics : str or None
-        Those of the image that the top is given too.
+        Image statistics that are appended to the features.
     samples : ndarray of uint8, shape (n, height, width, 3)
         Images on which the converted network must agree with the original.
     folder : Path
-        Where the converted network goes.
+        Output folder for the converted network.
 
     Raises
     ------
@@ -220,13 +220,13 @@ def convert_trained(model: Any, name: str, statistics: str | None, samples: UInt
 
 
 def describe(backbone: Backbone) -> dict[str, Any]:
-    """What a model's JSON says of its backbone."""
+    """Describe a backbone for a model's JSON card."""
     names = [item.name for item in dataclasses.fields(backbone) if item.name not in ("path", "load")]
     return {name: getattr(backbone, name) for name in names}
 
 
 def _read_card(path: Path, card_path: Path) -> dict[str, Any] | None:
-    """The card of a converted network, if both are there and belong together."""
+    """Read the card of a converted network; None unless both exist and belong together."""
     try:
         card: dict[str, Any] = json.loads(card_path.read_bytes())
         return card if sha256(path) == card["sha256"] else None
@@ -235,7 +235,7 @@ def _read_card(path: Path, card_path: Path) -> dict[str, Any] | None:
 
 
 def _take_shipped(shipped: Path, path: Path) -> dict[str, Any] | None:
-    """Copy the conversion that comes with a backbone to where converting would have put it, if it is whole."""
+    """Copy a backbone's bundled conversion to the folder of converted networks, unless it is damaged."""
     card = _read_card(shipped, shipped.with_suffix(".json"))
     if card is not None:
         write_bytes(path, shipped.read_bytes())
@@ -246,8 +246,8 @@ def _take_shipped(shipped: Path, path: Path) -> dict[str, Any] | None:
 def _resolve(
     architecture: str, model_dir: Path, input_side: int | None, endpoint: str | None, pooling: str | None
 ) -> _Origin:
-    own = [folder / architecture for folder in (BUNDLED, model_dir) if re.fullmatch(r"[\w.-]+", architecture)]
-    for folder in (*own, Path(architecture)):
+    named = [folder / architecture for folder in (BUNDLED, model_dir) if re.fullmatch(r"[\w.-]+", architecture)]
+    for folder in (*named, Path(architecture)):
         if (folder / "backbone.json").is_file():
             return _bundled(folder / "backbone.json", endpoint, pooling)
     if (Path(architecture) / "saved_model.pb").is_file():
@@ -290,20 +290,22 @@ def _bundled(card_path: Path, endpoint: str | None, pooling: str | None) -> _Ori
     if not weights.is_file():
         raise BackboneError(f"{escape(weights)} is missing: {remedy}")
     if sha256(weights) != card["sha256"]:
-        raise BackboneError(f"{escape(weights)} is damaged (its SHA-256 is not the one in {card_path.name}): {remedy}")
+        raise BackboneError(
+            f"{escape(weights)} is damaged (its SHA-256 differs from that in {card_path.name}): {remedy}"
+        )
 
-    size, tap = tuple(card["input_size"]), feature_layer_from_card(card)
+    size, layer = tuple(card["input_size"]), feature_layer_from_card(card)
 
     def load_bundled() -> SourceNetwork:
         import_tensorflow()
-        model = inception_v3(size, tap)
+        model = inception_v3(size, layer)
         read_weights(model, weights)
         if endpoint or pooling:
-            own = tap.pooling if tap.pooling in POOLINGS else "statistics"
-            model = with_feature_layer(model, FeatureLayer(endpoint or tap.endpoint, pooling or own))
+            default = layer.pooling if layer.pooling in POOLINGS else "statistics"
+            model = with_feature_layer(model, FeatureLayer(endpoint or layer.endpoint, pooling or default))
         return SourceNetwork(lambda pixels: model(pixels, training=False), size, model, model)
 
     origin = _Origin(card["name"], card["name"], card["sha256"], card["statistics"], True, load_bundled)
     return dataclasses.replace(
-        origin, endpoint=tap.endpoint, pooling=tap.pooling, shipped=weights.with_suffix(".tflite")
+        origin, endpoint=layer.endpoint, pooling=layer.pooling, shipped=weights.with_suffix(".tflite")
     )

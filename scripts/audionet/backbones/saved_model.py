@@ -1,4 +1,4 @@
-"""SavedModels as backbones: fetched from TF Hub, or on disk."""
+"""SavedModels as backbones, downloaded from TF Hub or read from disk."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ log = logging.getLogger(__name__)
 
 
 def fetch(handle: str, model_dir: Path) -> Path:
-    """Download a TF Hub module, or find it in the cache."""
+    """Download a TF Hub module, unless it is cached; return its folder."""
     hub = import_tensorflow_hub(model_dir / "tfhub")
     timeout = socket.getdefaulttimeout()
     socket.setdefaulttimeout(60)
     try:
-        log.info(f"Fetching {handle} (kept in {escape(os.environ['TFHUB_CACHE_DIR'])}) ...")
+        log.info(f"Downloading {handle} (kept in {escape(os.environ['TFHUB_CACHE_DIR'])}) ...")
         with native_stderr_muted():
             return Path(hub.resolve(handle))
-    except Exception as error:  # whatever the network, the archive reader or the hub's own code raises
+    except Exception as error:  # network, archive reader and hub library share no base class
         raise BackboneError(
             f"{handle} cannot be fetched ({first_line(error)}): use the bundled backbone "
-            "(--architecture inception_v3_speech), or download the SavedModel elsewhere and give its folder"
+            "(--architecture inception_v3_speech), or download the SavedModel elsewhere and name its folder"
         ) from None
     finally:
         socket.setdefaulttimeout(timeout)
@@ -41,38 +41,41 @@ def fetch(handle: str, model_dir: Path) -> Path:
 def load_saved_model(
     folder: Path, source: str, input_side: int | None, endpoint: str | None = None, pooling: str | None = None
 ) -> SourceNetwork:
-    """A SavedModel as a backbone.
+    """Load a SavedModel as a backbone.
 
-    Follows TF Hub's image convention: values of 0 to 1, batch x height x width x 3 in, batch x width out. Its layers
-    are those that its signature gives beside that, as TF1's modules do, or its call with ``return_endpoints=True``.
+    The model follows TF Hub's image convention: values of 0 to 1, (batch, height, width, 3) in, (batch, width) out. Its
+    endpoints are the further outputs of its signature, as in TF1 modules, or the outputs of a call with
+    ``return_endpoints=True``.
 
     Parameters
     ----------
     folder : Path
     source : str
-        What the user called it.
+        Name or handle that the user gave.
     input_side : int, optional
-        Height and width of its input, pixels, where it does not say.
+        Height and width of its input, pixels, if the model leaves them open.
     endpoint : str, optional
         Layer to take features from.
     pooling : str, optional
-        How maps become one vector; their average, if there are any and nothing is asked for.
+        Pooling of maps to one vector; default with an endpoint: their average.
 
     Raises
     ------
     BackboneError
         If it cannot be loaded or used.
     """
-    hub = import_tensorflow_hub(folder.parent)  # nothing is fetched: the folder is here
+    hub = import_tensorflow_hub(folder.parent)  # nothing is downloaded: the folder exists
     try:
         with native_stderr_muted():
             module = hub.load(str(folder))
-    except Exception as error:  # a damaged or foreign SavedModel fails in many ways
+    except Exception as error:  # a damaged or foreign SavedModel may raise any error
         raise BackboneError(f"{escape(folder)} cannot be loaded as a SavedModel ({first_line(error)})") from None
     signatures = getattr(module, "signatures", {})
     signature = signatures.get("serving_default") or signatures.get("default")
     if signature is None and not callable(module):
-        raise BackboneError(f"{escape(folder)} has neither a serving_default signature nor can it be called")
+        raise BackboneError(
+            f"{escape(folder)} has no serving_default signature and is not callable: name another backbone"
+        )
     shape = _input_shape(signature) if signature is not None else None
     if shape is not None:
         input_size = shape
@@ -81,7 +84,7 @@ def load_saved_model(
     elif (size := _size_in_name(source)) is not None:
         input_size = (size, size)
     else:
-        raise BackboneError(f"{escape(source)} does not say its input size: give it with --input_size")
+        raise BackboneError(f"{escape(source)} does not state its input size: set --input_size")
 
     def call(pixels: Any, **options: Any) -> Any:
         if signature is None or callable(module):
@@ -94,32 +97,32 @@ def load_saved_model(
             output = _layer(call, pixels / 255.0, endpoint, source)
         else:
             output = call(pixels / 255.0)
-            # TF1 hub modules call their feature vector so, beside every layer's output.
+            # TF1 hub modules name their feature vector "default", among the outputs of all layers.
             output = output["default"] if isinstance(output, dict) and "default" in output else output
         is_maps = getattr(getattr(output, "shape", None), "rank", None) == 4
         if pooling is not None and not is_maps:
-            raise UsageError(f"--pooling {pooling} takes maps, and {escape(source)} gives a vector: name --endpoint")
+            raise UsageError(f"--pooling {pooling} needs maps, and {escape(source)} returns a vector: name --endpoint")
         return pool_maps(output, pooling or POOLINGS[0]) if is_maps and (pooling or endpoint) else output
 
     return SourceNetwork(features, input_size, module)
 
 
 def _layer(call: Any, pixels: Any, endpoint: str, source: str) -> Any:
-    """What one layer says.
+    """Compute the output of one layer.
 
     Raises
     ------
     UsageError
-        If there is no such layer; the message lists those there are.
+        If there is no such layer; the message lists the layers.
     """
     outputs = call(pixels)
     if not isinstance(outputs, Mapping):
         try:
             outputs = call(pixels, return_endpoints=True)
-        except (TypeError, ValueError):  # as it says when it knows no such argument
+        except (TypeError, ValueError):  # the module has no such argument
             outputs = {}
     if endpoint not in outputs:
-        names = ", ".join(sorted(map(str, outputs))) or "none: it gives its feature vector alone"
+        names = ", ".join(sorted(map(str, outputs))) or "none: it returns its feature vector only"
         raise UsageError(f"{escape(source)} has no endpoint '{endpoint}': there are {names}")
     return outputs[endpoint]
 
@@ -133,7 +136,7 @@ def _input_shape(signature: Any) -> tuple[int, int] | None:
 
 
 def _size_in_name(source: str) -> int | None:
-    """TF Hub's names say the size (mobilenet_v2_100_224); Inception's do not, it is 299."""
+    """Read the input size from a TF Hub name (mobilenet_v2_100_224); Inception-v3's names omit it, it is 299."""
     if "inception" in source:
         return 224 if re.search(r"inception_v[12]\b", source) else 299
     sizes = re.findall(r"(?<!\d)(96|128|160|192|224|240|260|300|331|380|456|528|600)(?!\d)", source)

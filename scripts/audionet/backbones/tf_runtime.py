@@ -1,4 +1,4 @@
-"""TensorFlow and TensorFlow Hub, imported late (it takes seconds) and quietly."""
+"""Lazy imports of TensorFlow, Keras and TensorFlow Hub, which take seconds, without their messages on stderr."""
 
 from __future__ import annotations
 
@@ -18,27 +18,27 @@ from audionet.utils.process import native_stderr_muted
 
 
 def import_tensorflow() -> Any:
-    """TensorFlow, without its notes on stderr."""
+    """Import TensorFlow without its messages on stderr."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     with native_stderr_muted():
         import tensorflow as tf
 
         tf.get_logger().setLevel("ERROR")
         logging.getLogger("absl").setLevel("ERROR")
-        tf.config.list_physical_devices()  # its first look at the hardware writes more of them
+        tf.config.list_physical_devices()  # the first query of the hardware writes more messages
     return tf
 
 
 def import_keras() -> Any:
-    """Keras on whatever ``KERAS_BACKEND`` names, TensorFlow by default, in the arithmetic that is fastest there.
+    """Import Keras on the backend in ``KERAS_BACKEND``, by default TensorFlow, with the fastest precision policy.
 
-    Weights stay in 32 bits. On a GPU layers multiply in 16; on a CPU that has AMX, TensorFlow's convolutions do.
+    Weights stay in 32 bits. Layers compute in 16 bits on a GPU, and TensorFlow's convolutions on a CPU with AMX.
     """
     backend = os.environ.get("KERAS_BACKEND", "tensorflow")
     if backend == "tensorflow":
         precision = _fast_precision()
         if not gpus() and precision == "mixed_bfloat16":
-            # Half as fast again as the same by Keras's policy, whose casts stand between the layers.
+            # 1.5 times as fast as Keras's own policy, which inserts casts between the layers.
             import_tensorflow().config.optimizer.set_experimental_options(
                 {"auto_mixed_precision_onednn_bfloat16": True}
             )
@@ -58,29 +58,29 @@ def import_keras() -> Any:
 
 
 def gpus() -> list[Any]:
-    """The GPUs that TensorFlow found."""
+    """List the GPUs that TensorFlow found."""
     found: list[Any] = import_tensorflow().config.list_physical_devices("GPU")
     return found
 
 
 def training_strategy() -> Any:
-    """Where to train: on all GPUs where there are several, a part of each batch on each."""
+    """Return the distribution strategy: each batch is divided among all GPUs, if there are several."""
     tf = import_tensorflow()
     return tf.distribute.MirroredStrategy() if len(gpus()) > 1 else tf.distribute.get_strategy()
 
 
 def distribute(strategy: Any, array: NDArray[Any]) -> Any:
-    """An array as a strategy's devices get it, a part of its rows each."""
+    """Divide an array's rows among a strategy's devices."""
     tf = import_tensorflow()
     parts = np.array_split(array, strategy.num_replicas_in_sync)
     return strategy.experimental_distribute_values_from_function(
-        lambda place: tf.constant(parts[place.replica_id_in_sync_group])
+        lambda context: tf.constant(parts[context.replica_id_in_sync_group])
     )
 
 
 @contextlib.contextmanager
 def mixed_precision() -> Iterator[None]:
-    """Layers made in this block multiply in 16 bits, if the hardware is faster at that; weights stay in 32."""
+    """Build layers in this block with 16-bit arithmetic, if the hardware is faster at it; weights stay in 32 bits."""
     import_tensorflow()
     import keras
 
@@ -95,10 +95,10 @@ def mixed_precision() -> Iterator[None]:
 def _fast_precision() -> str:
     tf = import_tensorflow()
     if found := gpus():
-        abilities = [tf.config.experimental.get_device_details(gpu).get("compute_capability") for gpu in found]
-        if all(ability and ability >= (8, 0) for ability in abilities):
+        capabilities = [tf.config.experimental.get_device_details(gpu).get("compute_capability") for gpu in found]
+        if all(version and version >= (8, 0) for version in capabilities):
             return "mixed_bfloat16"
-        return "mixed_float16" if all(ability and ability >= (7, 0) for ability in abilities) else "float32"
+        return "mixed_float16" if all(version and version >= (7, 0) for version in capabilities) else "float32"
     with contextlib.suppress(OSError):
         if re.search(r"\bamx_bf16\b", Path("/proc/cpuinfo").read_text()):
             return "mixed_bfloat16"
@@ -106,11 +106,11 @@ def _fast_precision() -> str:
 
 
 def import_tensorflow_hub(cache: Path) -> Any:
-    """tensorflow_hub, keeping what it fetches in the folder `cache`."""
+    """Import tensorflow_hub; it keeps its downloads in the folder `cache`."""
     import_tensorflow()
     os.environ["TFHUB_CACHE_DIR"] = str(cache)
     with native_stderr_muted(), warnings.catch_warnings():
-        # Version 0.16 imports pkg_resources, which warns that it will go away; pyproject.toml holds it.
+        # Version 0.16 imports pkg_resources, which warns of its removal; pyproject.toml pins setuptools below 82.
         warnings.simplefilter("ignore")
         import tensorflow_hub
     return tensorflow_hub

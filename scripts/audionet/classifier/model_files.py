@@ -12,13 +12,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from audionet._paths import model_json_path
+from audionet._paths import arrays_path, lite_path, model_json_path
+from audionet.audio.config import SpectrogramConfig, spectrogram_config_from
 from audionet.audio.network_input import STATISTICS_WIDTHS
 from audionet.classifier.head import Head, Layer
 from audionet.classifier.prototypes import SpeakerModels
 from audionet.errors import ModelError
 from audionet.utils.arrays import FloatArray, evenly
-from audionet.utils.files import read_json, write_bytes
+from audionet.utils.files import content_hash, read_json, write_bytes
 from audionet.utils.text import escape
 
 _MOST_SCORES = 2000
@@ -118,6 +119,64 @@ def read_arrays(path: Path, remedy: str) -> ModelArrays:
 
 
 MODEL_FORMAT = 3
+
+
+@dataclass(frozen=True)
+class ModelFiles:
+    """Content of a model's files, checked to belong together.
+
+    Attributes
+    ----------
+    card : dict
+        The model's JSON.
+    arrays : ModelArrays
+    spectrogram : SpectrogramConfig or None
+        Settings of the images it was trained on, where data_maker.py rendered them.
+    """
+
+    card: dict[str, Any]
+    arrays: ModelArrays
+    spectrogram: SpectrogramConfig | None
+
+
+def load_model_files(graph: Path, labels_file: Path | None = None) -> ModelFiles:
+    """Read and check the files of a model beside its graph.
+
+    Parameters
+    ----------
+    graph : Path
+        The .tflite file, or the model in another form.
+    labels_file : Path, optional
+        Must list the same labels as the JSON.
+
+    Raises
+    ------
+    ModelError
+        If a file is missing or damaged, or they do not belong together.
+    """
+    remedy = "run retrain.py again, or name the right one with --graph"
+    if not graph.exists():
+        raise ModelError(f"{escape(graph)} is missing: run retrain.py first, or name a model with --graph")
+    card_path, arrays_file = model_json_path(graph), arrays_path(graph)
+    card = read_json(card_path, ModelError, f"it belongs beside {graph.name}; {remedy}")
+    if card.get("format") != MODEL_FORMAT:
+        raise ModelError(f"{escape(card_path)} is not of this version: {remedy}")
+    wanted = {lite_path(graph).name: card.get("graph_sha256"), arrays_file.name: card.get("arrays_sha256")}
+    wanted |= {name: export.get("sha256") for name, export in card.get("exports", {}).items()}
+    for path in dict.fromkeys((graph, lite_path(graph), arrays_file)):
+        if not path.exists():
+            raise ModelError(f"{escape(path)}, which answers for {graph.name}, is missing: {remedy}")
+        if content_hash(path) != wanted.get(path.name):
+            raise ModelError(f"{escape(card_path)} describes another model than {path.name}: {remedy}")
+    arrays = read_arrays(arrays_file, remedy)
+    if not has_all_fields(card, len(arrays.voices.counts)):
+        raise ModelError(f"{escape(card_path)} is damaged: {remedy}")
+    if labels_file is not None and read_labels_file(labels_file) != card["labels"]:
+        raise ModelError(f"{escape(labels_file)} lists other labels than {escape(card_path)}: {remedy}")
+    spectrogram = None
+    if card["picture"] is not None:
+        spectrogram = spectrogram_config_from(card["picture"], card_path, remedy, ModelError)
+    return ModelFiles(card, arrays, spectrogram)
 
 
 def has_all_fields(card: dict[str, Any], labels: int) -> bool:

@@ -18,7 +18,7 @@ from audionet.data.naming import recording_name
 from audionet.errors import AudioNetError, DatasetError, RecordingError, UsageError
 from audionet.inference.clip import IMAGE_SUFFIXES
 from audionet.inference.config import LabelConfig
-from audionet.inference.diarization import diarize
+from audionet.inference.diarization import diarize_to_files
 from audionet.inference.formatting import (
     answer_json,
     answer_text,
@@ -97,7 +97,7 @@ def judge(predictor: Predictor, config: LabelConfig) -> Callable[[Path], Said]:
             whole = recording_name(path.name)
             names = (f"{whole}{f'-{number}' if number else ''}" for number in range(len(used) + 1))
             used.add(name := next(name for name in names if name not in used))
-            found = diarize(predictor, path, config.timeline_step, config.timeline_dir, name)
+            found = diarize_to_files(predictor, path, config.timeline_step, config.timeline_dir, name)
             return timeline_json(path, found), timeline_text(path, found)
 
     else:

@@ -1,4 +1,4 @@
-"""Which variants a dataset gets, and their files: beside each chunk, for training only."""
+"""Augmented copies of chunks, for training only: their number per label and their files beside the chunks."""
 
 from __future__ import annotations
 
@@ -27,23 +27,23 @@ _HIGHEST_CODEC_RATE = 192_000  # Hz; libvorbis crashes above 200 kHz
 
 
 class CopyTask(NamedTuple):
-    """Variants of one label's chunks, for one worker to render."""
+    """Augmented copies of one label's chunks, for one worker to render."""
 
     label: str
-    variants: list[ChunkName]
+    copies: list[ChunkName]
     outputs: dict[Path, str]
     config: SpectrogramConfig
     recipe: Recipe
 
 
 def recipe_of(augment: AugmentConfig, config: SpectrogramConfig, labels: Collection[str]) -> Recipe | None:
-    """How variants are to be made; None if none are asked for.
+    """Build the recipe for augmented copies, or None if none are requested.
 
     Raises
     ------
     UsageError
-        If the background noise cannot be used, the rate is none for a telephone or a codec, or variants are
-        asked for of a label that is not among `labels`.
+        If the background noise cannot be used, the sample rate does not suit the telephone or the codec, or
+        copies are requested for a label that is not among `labels`.
     """
     for label in augment.by_label:
         if label not in labels:
@@ -52,12 +52,12 @@ def recipe_of(augment: AugmentConfig, config: SpectrogramConfig, labels: Collect
         return None
     if "telephone" in augment.kinds and config.sample_rate < _LOWEST_TELEPHONE_RATE:
         raise UsageError(
-            f"--sample_rate {config.sample_rate} is less than a telephone's {_LOWEST_TELEPHONE_RATE}: "
+            f"--sample_rate {config.sample_rate} is below the {_LOWEST_TELEPHONE_RATE} Hz of a telephone: "
             "leave telephone out of --augment_kinds"
         )
     if "codec" in augment.kinds and config.sample_rate > _HIGHEST_CODEC_RATE:
         raise UsageError(
-            f"--sample_rate {config.sample_rate} is more than a codec's {_HIGHEST_CODEC_RATE}: "
+            f"--sample_rate {config.sample_rate} is above the {_HIGHEST_CODEC_RATE} Hz of the codec: "
             "leave codec out of --augment_kinds"
         )
     noise = find_noise(augment.noise_dir) if augment.noise_dir else ()
@@ -65,32 +65,32 @@ def recipe_of(augment: AugmentConfig, config: SpectrogramConfig, labels: Collect
 
 
 def copies_by_label(chunks: dict[str, int], augment: AugmentConfig) -> dict[str, int]:
-    """How many variants each label gets in all, given its number of chunks."""
-    wanted = {label: number * augment.by_label.get(label, augment.augment) for label, number in chunks.items()}
+    """Compute the number of augmented copies for each label, from its number of chunks."""
+    totals = {label: number * augment.by_label.get(label, augment.augment) for label, number in chunks.items()}
     if augment.balance:
-        most = max((chunks[label] + wanted[label] for label in chunks), default=0)
-        wanted = {
-            label: max(wanted[label], min(most - number, MAX_COPIES * number)) for label, number in chunks.items()
+        largest = max((chunks[label] + totals[label] for label in chunks), default=0)
+        totals = {
+            label: max(totals[label], min(largest - number, MAX_COPIES * number)) for label, number in chunks.items()
         }
-    return wanted
+    return totals
 
 
 def copies_of(label: str, chunks: Sequence[tuple[str, int]], total: int) -> set[ChunkName]:
-    """So many variants of a label's chunks, spread evenly; which chunks get one more than others is left to a hash."""
+    """Name `total` augmented copies of a label's chunks, spread evenly; a hash selects the chunks that get one more."""
 
     def order(chunk: tuple[str, int]) -> bytes:
         return hashlib.blake2b(os.fsencode(f"{label}\0{chunk[0]}\0{chunk[1]}"), digest_size=8).digest()
 
-    each, more = divmod(total, max(1, len(chunks)))
+    each, remainder = divmod(total, max(1, len(chunks)))
     return {
         ChunkName(recording, number, copy)
-        for place, (recording, number) in enumerate(sorted(chunks, key=order))
-        for copy in range(1, 1 + each + (place < more))
+        for rank, (recording, number) in enumerate(sorted(chunks, key=order))
+        for copy in range(1, 1 + each + (rank < remainder))
     }
 
 
 def copies_present(label: str, outputs: dict[Path, str], chunks: Set[tuple[str, int]]) -> Counter[ChunkName]:
-    """The variants of these chunks in a label's folders, and in how many of the folders each is."""
+    """Count, for each augmented copy of these chunks, the label's folders that contain it."""
     present: Counter[ChunkName] = Counter()
     for folder, suffix in outputs.items():
         names = os.listdir(folder / label) if (folder / label).is_dir() else []
@@ -99,29 +99,29 @@ def copies_present(label: str, outputs: dict[Path, str], chunks: Set[tuple[str, 
     return present
 
 
-def copy_batches(variants: set[ChunkName]) -> Iterator[list[ChunkName]]:
-    """Variants in order, a worker's task each."""
-    ordered = sorted(variants)
-    return (ordered[place : place + _BATCH] for place in range(0, len(ordered), _BATCH))
+def copy_batches(copies: set[ChunkName]) -> Iterator[list[ChunkName]]:
+    """Divide augmented copies, in order, into batches for one task each."""
+    ordered = sorted(copies)
+    return (ordered[start : start + _BATCH] for start in range(0, len(ordered), _BATCH))
 
 
 def split_copies(task: CopyTask) -> list[CopyTask]:
-    """A task for each variant."""
-    return [task._replace(variants=[name]) for name in task.variants]
+    """Split a task into one task per augmented copy."""
+    return [task._replace(copies=[name]) for name in task.copies]
 
 
 def render_copies(task: CopyTask) -> int:
-    """Write variants of chunks, made of the chunks' own WAV files; returns how many."""
+    """Write augmented copies, computed from the chunks' WAV files; return their number."""
     wav_folder = next(folder for folder, suffix in task.outputs.items() if suffix == ".wav") / task.label
     rate = task.config.sample_rate
-    for recording, number, copy in task.variants:
+    for recording, number, copy in task.copies:
         chunk = wav_folder / chunk_name(recording, number, ".wav")
         try:
             samples, _ = soundfile.read(os.fsencode(chunk), dtype="int16")
         except soundfile.LibsndfileError:
-            raise DatasetError(f"{escape(chunk)} cannot be read: make it again with --force") from None
-        varied = augment_chunk(samples, rate, task.recipe, f"{task.label}\0{recording}\0{number}\0{copy}")
+            raise DatasetError(f"{escape(chunk)} cannot be read: render it again with --force") from None
+        augmented = augment_chunk(samples, rate, task.recipe, f"{task.label}\0{recording}\0{number}\0{copy}")
         for folder, suffix in task.outputs.items():
-            content = wav_bytes(varied, rate) if suffix == ".wav" else render(varied, task.config)
+            content = wav_bytes(augmented, rate) if suffix == ".wav" else render(augmented, task.config)
             write_bytes(folder / task.label / chunk_name(recording, number, suffix, copy), content)
-    return len(task.variants)
+    return len(task.copies)

@@ -1,4 +1,4 @@
-"""Where data_maker.py reads and writes."""
+"""Settings of data_maker.py: folders and processes."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from audionet.utils.settings import require, setting
 
 @dataclass(frozen=True)
 class DataConfig:
-    """Where data_maker.py reads and writes, and how many processes it uses."""
+    """Input and output folders of data_maker.py, and its number of processes."""
 
-    audio_dir: Path = setting(TF_FILES / "data_audio", "recordings, one folder per label; never changed")
-    wav_dir: Path = setting(TF_FILES / "data_wav", "where the WAV chunks go")
-    image_dir: Path = setting(TF_FILES / "data_image", "where the images and dataset.json go")
-    workers: int = setting(available_cores(), "processes to render with")
-    scheduler: str | None = setting(None, "address of a Dask cluster that renders instead, such as tcp://host:8786")
-    force: bool = setting(False, "render everything again, changed or not")
+    audio_dir: Path = setting(TF_FILES / "data_audio", "folder of recordings, one folder per label; never changed")
+    wav_dir: Path = setting(TF_FILES / "data_wav", "output folder for the WAV chunks")
+    image_dir: Path = setting(TF_FILES / "data_image", "output folder for the spectrogram images and dataset.json")
+    workers: int = setting(available_cores(), "number of rendering processes")
+    scheduler: str | None = setting(None, "address of a Dask cluster to render on instead, such as tcp://host:8786")
+    force: bool = setting(False, "render every recording again, changed or not")
     gallery: bool = setting(False, "also write a contact sheet of each label's images")
-    gallery_dir: Path = setting(TF_FILES / "gallery", "where contact sheets go")
+    gallery_dir: Path = setting(TF_FILES / "gallery", "output folder for the contact sheets")
 
     def __post_init__(self) -> None:
         require(1 <= self.workers <= 1024, "workers", self.workers, "1 to 1024")

@@ -1,4 +1,4 @@
-"""Contact sheets: a label's images on one page, to see at a glance whether they make sense."""
+"""Contact sheets: a label's images on one page, for a quick visual check."""
 
 from __future__ import annotations
 
@@ -30,29 +30,29 @@ _MARGIN = 48
 _LINE = 18
 _GAP = 10
 _TICKS_HZ = (50, 100, 200, 500, 1000, 2000, 5000, 10_000, 20_000, 50_000)
-_LEAST_BETWEEN_TICKS = 14
+_MIN_TICK_DISTANCE = 14
 
 
 class Tick(NamedTuple):
-    """A mark on the image's left edge: its height, 0 at the bottom to 1 at the top, and what it says."""
+    """Tick on an image's left edge: its height, 0 at the bottom to 1 at the top, and its text."""
 
     height: float
     text: str
 
 
 def write_gallery(images: Sequence[ChunkImage], gallery_dir: Path, config: SpectrogramConfig) -> list[Path]:
-    """Write a contact sheet for each label; returns the files."""
+    """Write a contact sheet for each label; return the files."""
     make_folder(gallery_dir)
     written = []
     for label, group in groupby(images, key=lambda image: image.label):
-        of_label = list(group)
+        label_images = list(group)
         cells = []
-        for image in chosen(of_label, config):
+        for image in select(label_images, config):
             try:
                 cells.append((caption(image, config), decode(image.path.read_bytes())))
             except (OSError, DatasetError) as error:
                 log.warning(f"{image.path}: {error}")
-        title = f"{escape(label)}: {len(cells)} of {len(of_label)} images, {recordings_in(of_label)} recordings"
+        title = f"{escape(label)}: {len(cells)} of {len(label_images)} images, {recordings_in(label_images)} recordings"
         path = gallery_dir / f"{recording_name(label)}.jpg"
         with atomic_path(path) as temporary:
             contact_sheet(title, cells, config).save(temporary, "JPEG", quality=92)
@@ -60,22 +60,22 @@ def write_gallery(images: Sequence[ChunkImage], gallery_dir: Path, config: Spect
     return written
 
 
-def chosen(images: Sequence[ChunkImage], config: SpectrogramConfig) -> list[ChunkImage]:
-    """As many images as fit on a page, evenly from the first to the last."""
-    return [images[place] for place in evenly(len(images), _columns(config) * _ROWS)]
+def select(images: Sequence[ChunkImage], config: SpectrogramConfig) -> list[ChunkImage]:
+    """Select as many images as fit on a page, evenly spaced from the first to the last."""
+    return [images[i] for i in evenly(len(images), _columns(config) * _ROWS)]
 
 
 def caption(image: ChunkImage, config: SpectrogramConfig) -> str:
-    """Recording, time and variant."""
+    """Format an image's time, augmented copy and recording."""
     minutes, seconds = divmod(round(image.index * config.step_length / config.sample_rate, 1), 60)
     copy = f" aug{image.copy}" if image.copy else ""
     return f"{minutes:.0f}:{seconds:04.1f}{copy} {escape(image.recording)}"
 
 
 def ticks(config: SpectrogramConfig) -> list[Tick]:
-    """What to write at the left edge of an image: frequencies, or pitch classes."""
+    """Compute the ticks at an image's left edge: frequencies, or pitch classes."""
     if config.representation == "chroma":
-        return [Tick((place + 0.5) / 12, name) for name, place in zip("CDEFGAB", (0, 2, 4, 5, 7, 9, 11), strict=True)]
+        return [Tick((row + 0.5) / 12, name) for name, row in zip("CDEFGAB", (0, 2, 4, 5, 7, 9, 11), strict=True)]
     low, high = config.min_frequency, config.top_frequency
     frequencies = np.array([hz for hz in _TICKS_HZ if low <= hz <= high], float)
     scale = hz_to_mel if config.representation == "mel" else np.asarray
@@ -88,7 +88,7 @@ def ticks(config: SpectrogramConfig) -> list[Tick]:
 
 
 def contact_sheet(title: str, cells: Sequence[tuple[str, Image.Image]], config: SpectrogramConfig) -> Image.Image:
-    """A page of images of one size, each with its caption below it.
+    """Draw a page of images of one size, each with its caption below it.
 
     Parameters
     ----------
@@ -96,7 +96,7 @@ def contact_sheet(title: str, cells: Sequence[tuple[str, Image.Image]], config: 
     cells : sequence of (str, Image)
         Captions and images.
     config : SpectrogramConfig
-        Says how large the images are and what their edges mean.
+        Determines the size of the images and their ticks.
     """
     columns, (width, height) = _columns(config), _cell(config)
     rows = max(1, -(-len(cells) // columns))
@@ -105,27 +105,27 @@ def contact_sheet(title: str, cells: Sequence[tuple[str, Image.Image]], config: 
     page = Image.new("RGB", (max(600, _MARGIN + columns * step_x + _GAP), 2 * _LINE + rows * step_y + _LINE), "white")
     draw = ImageDraw.Draw(page)
     large, small = _font(16), _font(11)
-    draw.text((_MARGIN, 8), _fitting(title, large, page.width - _MARGIN - _GAP), "black", large)
-    for place, (text, image) in enumerate(cells):
-        row, column = divmod(place, columns)
+    draw.text((_MARGIN, 8), _truncate(title, large, page.width - _MARGIN - _GAP), "black", large)
+    for i, (text, image) in enumerate(cells):
+        row, column = divmod(i, columns)
         x, y = _MARGIN + column * step_x, 2 * _LINE + row * step_y
         page.paste(image.resize((width, height)), (x, y))
-        draw.text((x, y + height + 2), _fitting(text, small, width), "black", small)
+        draw.text((x, y + height + 2), _truncate(text, small, width), "black", small)
         if column == 0:
-            last = page.height
+            lowest_text = page.height
             for tick in ticks(config):
                 middle = y + round((1 - tick.height) * (height - 1))
                 draw.line((x - 4, middle, x - 1, middle), "black")
-                if last - middle >= _LEAST_BETWEEN_TICKS:
+                if lowest_text - middle >= _MIN_TICK_DISTANCE:
                     draw.text((x - 6, middle), tick.text, "black", small, anchor="rm")
-                    last = middle
-    seconds = f"each {config.chunk_seconds:g} s wide, {config.dynamic_range_db:g} dB from dark to bright"
-    draw.text((_MARGIN, page.height - _LINE - 2), seconds, "black", small)
+                    lowest_text = middle
+    legend = f"each {config.chunk_seconds:g} s wide, {config.dynamic_range_db:g} dB from dark to bright"
+    draw.text((_MARGIN, page.height - _LINE - 2), legend, "black", small)
     return page
 
 
 def _cell(config: SpectrogramConfig) -> tuple[int, int]:
-    """Width and height of an image on the page: as they are, unless they are too large or too small to see."""
+    """Return the width and height of an image on the page: unchanged, unless they are too large or too small."""
     return min(_WIDTH, max(64, config.frames)), min(384, max(96, config.rows))
 
 
@@ -140,8 +140,8 @@ def _font(size: int) -> ImageFont.FreeTypeFont:
     return ImageFont.truetype(str(Path(get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"), size)
 
 
-def _fitting(text: str, font: ImageFont.FreeTypeFont, width: int) -> str:
-    """As much of a text as there is room for."""
+def _truncate(text: str, font: ImageFont.FreeTypeFont, width: int) -> str:
+    """Truncate a text to a width in pixels."""
     while text and font.getlength(text) > width:
         text = text[:-2] + "…" if len(text) > 2 else ""
     return text

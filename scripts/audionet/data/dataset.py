@@ -1,4 +1,4 @@
-"""Chunk files and their names, folders of images, and the split into training, validation and test."""
+"""Folders of spectrogram images, and their dataset.json."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from audionet.utils.text import escape
 
 @dataclass(frozen=True, slots=True)
 class ChunkImage:
-    """One image of one chunk. A set may hold millions, so that it keeps no path of its own."""
+    """Image of one chunk. A dataset may contain millions, so it stores the folder and the name, not a whole path."""
 
     label: str
     recording: str
@@ -30,20 +30,19 @@ class ChunkImage:
 
     @property
     def path(self) -> Path:
-        """Where it lies."""
+        """Path of the image file."""
         return self.folder / self.name
 
 
 def find_images(image_dir: Path, least_labels: int = 2) -> list[ChunkImage]:
-    """All JPG images under the label folders, in order of label, recording and index.
+    """List all JPG images under the label folders, in order of label, recording and index.
 
     Raises
     ------
     DatasetError
-        If the folder does not exist, a label cannot be written on one line, or fewer labels than `least_labels` have
-        images.
+        If the folder does not exist, a label contains a line break, or fewer labels than `least_labels` have images.
     """
-    remedy = "make images with data_maker.py first"
+    remedy = "render images with data_maker.py first"
     if not image_dir.is_dir():
         raise DatasetError(f"{escape(image_dir)} is not a folder: {remedy}")
     images = []
@@ -63,15 +62,15 @@ def find_images(image_dir: Path, least_labels: int = 2) -> list[ChunkImage]:
     if len(labels) < least_labels:
         found = f"only '{escape(*labels)}' has images" if labels else "it holds no images in label folders"
         found += f" beside {UNKNOWN}, which is no label" if (image_dir / UNKNOWN).is_dir() else ""
-        also = f" (nothing in {', '.join(map(escape, empty))})" if empty else ""
-        raise DatasetError(f"{escape(image_dir)}: {found}{also}; telling labels apart takes two or more: {remedy}")
+        empty_folders = f" (nothing in {', '.join(map(escape, empty))})" if empty else ""
+        raise DatasetError(f"{escape(image_dir)}: {found}{empty_folders}; training needs two or more labels: {remedy}")
     return sorted(images, key=lambda p: (p.label, p.recording, p.index, p.copy, p.name))
 
 
 def dataset_json(
     spectrogram: SpectrogramConfig, labels: dict[str, Any], augmentation: dict[str, Any] | None, complete: bool
 ) -> dict[str, Any]:
-    """What dataset.json says: how the images were made, and of what."""
+    """Build the content of dataset.json: rendering settings, augmentation recipe and label summaries."""
     settings = dataclasses.asdict(spectrogram)
     return {
         "format": 2,
@@ -83,12 +82,12 @@ def dataset_json(
 
 
 def read_spectrogram_config(image_dir: Path) -> SpectrogramConfig | None:
-    """How a folder's images were made, or None where data_maker.py did not make them.
+    """Read the spectrogram settings of a folder's images; None if data_maker.py did not render them.
 
     Raises
     ------
     DatasetError
-        If dataset.json is damaged, of another version, or says that data_maker.py did not finish.
+        If dataset.json is damaged, of another version, or marked incomplete because data_maker.py did not finish.
     """
     path = image_dir / DATASET_JSON
     if not path.exists():
@@ -101,11 +100,11 @@ def read_spectrogram_config(image_dir: Path) -> SpectrogramConfig | None:
 
 
 def read_augmentation(image_dir: Path) -> dict[str, Any] | None:
-    """How a folder's variants were made, or None where there are none or data_maker.py did not make them."""
+    """Read the recipe of a folder's augmented copies; None without copies, or if data_maker.py did not render it."""
     path = image_dir / DATASET_JSON
     return read_json(path, DatasetError, "run data_maker.py again").get("augmentation") if path.exists() else None
 
 
 def recordings_in(images: Iterable[ChunkImage]) -> int:
-    """How many recordings the images come from."""
+    """Count the recordings that the images come from."""
     return len({(image.label, image.recording) for image in images})

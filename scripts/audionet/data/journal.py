@@ -1,6 +1,6 @@
-"""The books of one label: what has been made of each recording, and so what is missing.
+"""Journal of one label's rendered recordings; decides what the next incremental run renders.
 
-They lie beside the label's images, one JSON object a line, so that the next run does only what has changed.
+It lies beside the label's images, one JSON object per line, so that the next run renders only changed recordings.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from audionet.data.naming import chunk_name, label_problem, parse_chunk_name, re
 from audionet.utils.files import make_folder, walk, write_bytes
 
 JOURNAL_NAME = ".recordings.jsonl"
-_FORMAT = 2  # another one renders everything again
+_FORMAT = 2  # part of the fingerprint: a new number renders everything again
 
 
 class RecordingFile(NamedTuple):
-    """A recording as it lies on disk."""
+    """Recording on disk: path, size and modification time."""
 
     file: str  # path inside the label's folder
     size: int
@@ -34,22 +34,22 @@ class RecordingFile(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """What became of a recording, or of a piece of it.
+    """Result of rendering a recording, or a piece of it.
 
     Attributes
     ----------
     seconds : float
-        Where decoding came to.
+        Position at which decoding ended.
     chunks : int
-        Chunks cut, silent ones among them.
+        Number of chunks, silent ones included.
     silent : list of int
-        Numbers of those that are silent, and so have neither WAV nor image.
+        Numbers of the silent chunks, which have neither a WAV file nor an image.
     note : str or None
-        What is wrong with it.
+        Problem with the recording, if any.
     digest : str
-        Stands for the recording's content.
-    lasting : bool
-        False if another run should try again.
+        Hash of the recording's content.
+    final : bool
+        False if the next run should try again; not written to the journal.
     """
 
     seconds: float
@@ -57,17 +57,17 @@ class Outcome(NamedTuple):
     silent: list[int]
     note: str | None = None
     digest: str = ""
-    lasting: bool = True
+    final: bool = True
 
     @property
-    def heard(self) -> int:
-        """Chunks that are not silent, and so have a WAV and an image."""
+    def audible(self) -> int:
+        """Number of chunks that are not silent; each has a WAV file and an image."""
         return self.chunks - len(self.silent)
 
 
 @dataclass
 class Summary:
-    """What a label came to."""
+    """Counts of one label, and its skipped and partly rendered recordings, for dataset.json."""
 
     recordings: int = 0
     chunks: int = 0
@@ -78,67 +78,68 @@ class Summary:
 
 
 def fingerprint(config: SpectrogramConfig) -> str:
-    """Sixteen digits that stand for all the settings."""
+    """Compute a hash of all settings, 16 hexadecimal digits."""
     text = json.dumps({"format": _FORMAT, **dataclasses.asdict(config)}, sort_keys=True)
     return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
 
 
 def join_pieces(pieces: Iterable[Outcome]) -> Outcome:
-    """One recording's outcome out of those of its pieces, first to last; what follows damage does not count."""
-    seconds, chunks, silent, note, digest, lasting = 0.0, 0, list[int](), None, "", True
+    """Combine the outcomes of a recording's pieces, first to last; pieces after the first damage are ignored."""
+    seconds, chunks, silent, note, digest, final = 0.0, 0, list[int](), None, "", True
     for piece in pieces:
         seconds = max(seconds, piece.seconds)
         chunks += piece.chunks
         silent += piece.silent
         digest = digest or piece.digest
-        note, lasting = piece.note, piece.lasting
+        note, final = piece.note, piece.final
         if note:
             break
     if chunks and len(silent) == chunks and note is None:
         note = SILENT
-    return Outcome(seconds, chunks, silent, note, digest, lasting)
+    return Outcome(seconds, chunks, silent, note, digest, final)
 
 
 class Journal:
-    """One label's recordings and what has been made of them.
+    """Journal of one label's recordings and their rendered chunks.
 
     Parameters
     ----------
     label : str
     audio_dir : Path
     outputs : dict of Path to str
-        The folders that chunks are written to, each with its files' ending; the books lie in the last one.
+        Output folders, each with the suffix of its files; the journal lies in the last one.
     settings : str
-        The settings' fingerprint.
+        Fingerprint of the settings.
     force : bool
-        Whether to count nothing as made.
+        Whether to treat every recording as not rendered.
 
     Attributes
     ----------
-    missing : list of Source
+    missing : list of RecordingFile
         Recordings still to be rendered, largest first.
     outcomes : dict of str to Outcome
-        Of those that are rendered, by file.
+        Outcomes of the rendered recordings, by file.
     known : dict of str to Outcome
-        Of missing recordings that were rendered under another date: worth comparing their content.
+        Earlier outcomes of missing recordings of which only the modification time differs. A recording whose content
+        has the same digest is not rendered again.
     """
 
     def __init__(self, label: str, audio_dir: Path, outputs: dict[Path, str], settings: str, force: bool) -> None:
         self.label = label
         self.folders = {folder / label: suffix for folder, suffix in outputs.items()}
         self._settings = settings
-        self._journal = list(self.folders)[-1] / JOURNAL_NAME
+        self._path = list(self.folders)[-1] / JOURNAL_NAME
         self.sources, self._skipped = find_recordings(audio_dir, label)
-        entries, self._begun = read_journal(self._journal)
+        entries, self._begun = read_journal(self._path)
         for folder in self.folders:
             if folder.is_dir():
                 make_folder(folder, alone=True)
         self._present = {folder: self._chunks_present(folder) for folder in self.folders}
-        self._variants = self._variants_present()
+        self._copies = self._copies_present()
         self.outcomes: dict[str, Outcome] = {}
         self.known: dict[str, Outcome] = {}
         self.missing: list[RecordingFile] = []
-        self._waiting: set[str] = set()
+        self._pending: set[str] = set()
         for source in self.sources:
             entry = entries.get(source.file)
             usable = entry is not None and entry.settings == settings and entry.source.size == source.size
@@ -152,36 +153,36 @@ class Journal:
 
     @property
     def unchanged(self) -> bool:
-        """Whether everything is as a finished run left it."""
+        """True if everything is as a finished run left it."""
         return not self.missing and not self._stale() and self._begun == {source.file for source in self.sources}
 
     @property
     def finished(self) -> bool:
-        """Whether nothing is being waited for."""
-        return not self._waiting
+        """True if no recording is pending."""
+        return not self._pending
 
     def begin(self) -> None:
-        """Write down what is about to be rendered, and remove what was made of its earlier versions by variation."""
+        """Record the recordings about to be rendered, and remove augmented copies of their earlier versions."""
         for folder in self.folders:
             make_folder(folder)
-        self._waiting = {source.file for source in self.missing}
+        self._pending = {source.file for source in self.missing}
         self._write(gone=self._begun - {source.file for source in self.sources})
-        self._begun |= self._waiting
-        for file in self._waiting - set(self.known):
-            self._remove_variants(file)
+        self._begun |= self._pending
+        for file in self._pending - set(self.known):
+            self._remove_copies(file)
 
     def record(self, source: RecordingFile, outcome: Outcome) -> None:
-        """Write down what became of a recording."""
+        """Record the outcome of a recording."""
         if source.file in self.known and self.known[source.file].digest != outcome.digest:
-            self._remove_variants(source.file)
+            self._remove_copies(source.file)
         self.outcomes[source.file] = outcome
-        self._waiting.discard(source.file)
-        if outcome.lasting:
-            with self._journal.open("a", encoding="ascii") as journal:
+        self._pending.discard(source.file)
+        if outcome.final:
+            with self._path.open("a", encoding="ascii") as journal:
                 journal.write(_line(source, self._settings, outcome))
 
     def close(self) -> int:
-        """Remove the chunks of recordings and settings that are gone, and what dead workers left; returns how many."""
+        """Remove chunks of deleted recordings and earlier settings, and files of dead workers; return the number."""
         if self.missing:
             for folder in self.folders:
                 make_folder(folder, alone=True)
@@ -191,15 +192,15 @@ class Journal:
             path.unlink(missing_ok=True)
         if self.sources:
             self._write()
-        elif self._journal.exists():
-            self._journal.unlink()
+        elif self._path.exists():
+            self._path.unlink()
         for folder in self.folders:
-            with contextlib.suppress(OSError):  # something of somebody else's is in it
+            with contextlib.suppress(OSError):  # not empty: it contains the user's own files
                 folder.rmdir()
         return len(stale)
 
     def untracked_images(self) -> int:
-        """Images with a chunk's name that neither the books nor the recordings know, as after damage to the books."""
+        """Count images with a chunk's name but no known recording, as after damage to the journal."""
         folder, suffix = list(self.folders.items())[-1]
         if not folder.is_dir():
             return 0
@@ -208,26 +209,26 @@ class Journal:
         return sum("_nohash_" in stem and parse_chunk_name(stem).recording not in known for stem in stems)
 
     def summary(self) -> Summary:
-        """Counts, and what was left out and why."""
+        """Build the label's summary: counts, and the reasons for skipped recordings."""
         summary = Summary(skipped=[{"file": file, "reason": reason} for file, reason in self._skipped])
         for source in self.sources:
             outcome = self.outcomes[source.file]
             if outcome.note:
                 remark = {"file": source.file, "reason": outcome.note}
-                (summary.remarks if outcome.heard else summary.skipped).append(remark)
-            if outcome.heard:
+                (summary.remarks if outcome.audible else summary.skipped).append(remark)
+            if outcome.audible:
                 summary.recordings += 1
-                summary.chunks += outcome.heard
+                summary.chunks += outcome.audible
                 summary.seconds += outcome.seconds
         return summary
 
     def chunks(self) -> Iterable[tuple[str, int]]:
-        """Recording's name and number of every chunk that has an image."""
+        """Yield the recording's name and the number of every chunk that has an image."""
         for file, outcome in self.outcomes.items():
-            yield from self._heard(file, outcome)
+            yield from self._audible_chunks(file, outcome)
 
     @staticmethod
-    def _heard(file: str, outcome: Outcome) -> Iterable[tuple[str, int]]:
+    def _audible_chunks(file: str, outcome: Outcome) -> Iterable[tuple[str, int]]:
         name, silent = recording_name(file), set(outcome.silent)
         return ((name, i) for i in range(outcome.chunks) if i not in silent)
 
@@ -235,12 +236,12 @@ class Journal:
         return all(
             chunk_name(name, index, suffix) in self._present[folder]
             for folder, suffix in self.folders.items()
-            for name, index in self._heard(file, outcome)
+            for name, index in self._audible_chunks(file, outcome)
         )
 
     def _chunks_present(self, folder: Path) -> set[str]:
-        """Names of all chunks and variants that were made here; not what the user put among them."""
-        made = {recording_name(file) for file in self._begun}
+        """List the names of all chunks and augmented copies rendered here, without the user's own files."""
+        rendered = {recording_name(file) for file in self._begun}
         suffix = self.folders[folder]
         try:
             names = os.listdir(folder)
@@ -249,16 +250,16 @@ class Journal:
         return {
             name
             for name in names
-            if name.endswith(suffix) and parse_chunk_name(name.removesuffix(suffix)).recording in made
+            if name.endswith(suffix) and parse_chunk_name(name.removesuffix(suffix)).recording in rendered
         }
 
     def _stale(self) -> list[Path]:
-        """Chunks that are there and should not be; a variant belongs to its chunk."""
+        """List the obsolete chunks, with their augmented copies."""
         expected = {
             chunk
             for source in self.sources
             if source.file in self.outcomes
-            for chunk in self._heard(source.file, self.outcomes[source.file])
+            for chunk in self._audible_chunks(source.file, self.outcomes[source.file])
         }
         return [
             folder / name
@@ -267,34 +268,34 @@ class Journal:
             if parse_chunk_name(name.removesuffix(suffix))[:2] not in expected
         ]
 
-    def _variants_present(self) -> dict[str, list[Path]]:
-        """The variants that are there, by recording's name."""
-        variants: dict[str, list[Path]] = {}
+    def _copies_present(self) -> dict[str, list[Path]]:
+        """List the existing augmented copies by recording's name."""
+        copies: dict[str, list[Path]] = {}
         for folder, suffix in self.folders.items():
             for name in self._present[folder]:
                 parsed = parse_chunk_name(name.removesuffix(suffix))
                 if parsed.copy:
-                    variants.setdefault(parsed.recording, []).append(folder / name)
-        return variants
+                    copies.setdefault(parsed.recording, []).append(folder / name)
+        return copies
 
-    def _remove_variants(self, file: str) -> None:
-        for path in self._variants.pop(recording_name(file), []):
+    def _remove_copies(self, file: str) -> None:
+        for path in self._copies.pop(recording_name(file), []):
             path.unlink(missing_ok=True)
 
     def _write(self, gone: Iterable[str] = ()) -> None:
-        """Write the books anew: what is made, what is about to be, and what is gone but not yet removed."""
+        """Rewrite the journal: rendered recordings, pending ones, and deleted ones whose chunks still exist."""
         lines = []
         for source in self.sources:
             outcome = self.outcomes.get(source.file)
-            lines.append(_line(source, self._settings, outcome if outcome and outcome.lasting else None))
+            lines.append(_line(source, self._settings, outcome if outcome and outcome.final else None))
         lines += [json.dumps({"file": file}) + "\n" for file in sorted(gone)]
         content = "".join(lines).encode("ascii")
-        if not self._journal.exists() or self._journal.read_bytes() != content:
-            write_bytes(self._journal, content)
+        if not self._path.exists() or self._path.read_bytes() != content:
+            write_bytes(self._path, content)
 
 
 class Entry(NamedTuple):
-    """One line of the books."""
+    """One line of the journal."""
 
     source: RecordingFile
     settings: str
@@ -302,21 +303,21 @@ class Entry(NamedTuple):
 
 
 def _line(source: RecordingFile, settings: str, outcome: Outcome | None) -> str:
-    """The line that keeps an outcome or, without one, says that the recording's chunks are about to be written."""
+    """Format a journal line: an outcome or, without one, that the recording's chunks are about to be written."""
     content: dict[str, Any] = {**source._asdict(), "settings": settings}
     if outcome is not None:
         content |= outcome._asdict()
-        del content["lasting"]
+        del content["final"]
     return json.dumps(content) + "\n"
 
 
 def read_journal(path: Path) -> tuple[dict[str, Entry], set[str]]:
-    """What earlier runs did to a label.
+    """Read the journal that earlier runs wrote for a label.
 
     Returns
     -------
     entries : dict
-        By file. Damaged lines are passed over: their recordings are rendered again.
+        By file. Damaged lines are ignored: their recordings are rendered again.
     begun : set of str
         Files of all recordings whose chunks may have been written, finished or not.
     """
@@ -343,7 +344,7 @@ def read_journal(path: Path) -> tuple[dict[str, Entry], set[str]]:
 
 
 def find_recordings(audio_dir: Path, label: str) -> tuple[list[RecordingFile], list[tuple[str, str]]]:
-    """A label's recordings, and what is left out: file and reason."""
+    """List a label's recordings, and the skipped files with their reasons."""
     if problem := label_problem(label):
         return [], [("", problem)]
     sources: list[RecordingFile] = []
@@ -352,9 +353,9 @@ def find_recordings(audio_dir: Path, label: str) -> tuple[list[RecordingFile], l
         try:
             state = path.stat()
             if path.is_dir():
-                os.scandir(path).close()  # a folder that could not be looked into: says why
+                os.scandir(path).close()  # raises the reason why a folder cannot be listed
         except OSError as error:
-            if file or path.exists():  # not a label that is gone, as one of earlier images may be
+            if file or path.exists():  # unless the label's whole folder was deleted and only its images remain
                 skipped.append((file, f"cannot be read: {error.strerror}"))
             continue
         if path.suffix.lower() in AUDIO_SUFFIXES:

@@ -1,4 +1,4 @@
-"""Names of recordings, chunks and labels' folders."""
+"""Names of recordings, chunk files and label folders."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from audionet.utils.text import escape
 
 DATASET_JSON = "dataset.json"
 UNKNOWN = "_unknown_"
-"""The folder of examples of what is none of the labels."""
+"""Folder of recordings that belong to none of the labels: examples of unknown sounds."""
 
-_CHUNK_NAME = re.compile(r"(?P<recording>.+)_nohash_(?P<index>\d+)(?:_aug(?P<variant>\d+))?", re.DOTALL)
-_LONGEST_NAME = 200  # bytes; file systems allow 255, and the chunk's number and ending come on top
+_CHUNK_NAME = re.compile(r"(?P<recording>.+)_nohash_(?P<index>\d+)(?:_aug(?P<copy>\d+))?", re.DOTALL)
+_LONGEST_NAME = 200  # bytes; file systems allow 255, and the chunk's number and suffix are added to it
 
 
 def recording_name(relative: str) -> str:
-    """The name a recording's chunks begin with, one to one with its path inside the label's folder.
+    """Encode a recording's path inside the label's folder, one to one, as the first part of its chunks' names.
 
-    The ending stays (``a.mp3`` and ``a.wav`` are two recordings), slashes and control characters are
+    The suffix stays (``a.mp3`` and ``a.wav`` are two recordings), slashes and control characters are
     percent-encoded (``day 1/a.mp3`` becomes ``day 1%2Fa.mp3``), and a name too long for a file system ends
     in a hash instead.
     """
@@ -35,7 +35,7 @@ def recording_name(relative: str) -> str:
 
 
 class ChunkName(NamedTuple):
-    """What a chunk file's name says; `copy` is 0 for the chunk itself, and counts its augmentations from 1."""
+    """Parts of a chunk file's name; `copy` is 0 for the chunk itself, and numbers its augmented copies from 1."""
 
     recording: str
     number: int
@@ -43,25 +43,23 @@ class ChunkName(NamedTuple):
 
 
 def chunk_name(recording: str, index: int, suffix: str, copy: int = 0) -> str:
-    """File name of a chunk, ``<recording>_nohash_<index><suffix>``, or of a variant, ``..._aug<variant><suffix>``."""
+    """Format a chunk's file name, ``<recording>_nohash_<index><suffix>``, or a copy's, ``..._aug<copy><suffix>``."""
     return f"{recording}_nohash_{index:04d}{f'_aug{copy}' if copy else ''}{suffix}"
 
 
 def is_chunk_name(stem: str) -> bool:
-    """Whether a file's name without its ending is one that `chunk_name` gives."""
+    """Return whether a file name without its suffix has the format of `chunk_name`."""
     return _CHUNK_NAME.fullmatch(stem) is not None
 
 
 def parse_chunk_name(stem: str) -> ChunkName:
-    """What a chunk file's name without its ending says; a foreign name is a recording of its own."""
+    """Parse a chunk file's name without its suffix; a name in any other format is a recording of its own."""
     match = _CHUNK_NAME.fullmatch(stem)
-    return (
-        ChunkName(match["recording"], int(match["index"]), int(match["variant"] or 0)) if match else ChunkName(stem, 0)
-    )
+    return ChunkName(match["recording"], int(match["index"]), int(match["copy"] or 0)) if match else ChunkName(stem, 0)
 
 
 def label_folders(folder: Path, error: type[DatasetError] = DatasetError) -> list[str]:
-    """Names of the label folders, exactly as on disk, sorted by code point; hidden ones are passed over.
+    """List the label folders' names, exactly as on disk, sorted by code point; hidden folders are ignored.
 
     Raises
     ------
@@ -72,11 +70,11 @@ def label_folders(folder: Path, error: type[DatasetError] = DatasetError) -> lis
         with os.scandir(folder) as entries:
             return sorted(entry.name for entry in entries if entry.is_dir() and not entry.name.startswith("."))
     except (FileNotFoundError, NotADirectoryError):
-        raise error(f"{escape(folder)} is not a folder: make it, with one folder of recordings per label") from None
+        raise error(f"{escape(folder)} is not a folder: create it, with one folder of recordings per label") from None
 
 
 def label_problem(label: str) -> str | None:
-    """Why a folder's name cannot be a label, or None: it has to fit on one line of retrained_labels.txt."""
+    """Return why a folder's name cannot be a label, or None; it must fit on one line of retrained_labels.txt."""
     if label.splitlines() != [label]:
         return "a label cannot hold a line break: rename the folder"
     if label == DATASET_JSON:

@@ -1,4 +1,4 @@
-"""Folders of recordings to folders of chunks and images, doing only what is missing."""
+"""Incremental rendering of a folder of recordings to folders of WAV chunks and spectrogram images."""
 
 from __future__ import annotations
 
@@ -33,28 +33,40 @@ from audionet.data.naming import DATASET_JSON, ChunkName, chunk_name, label_fold
 from audionet.data.render_tasks import (
     LARGE_BYTES,
     Piece,
+    PieceProgress,
     PieceTask,
-    Watched,
     piece_batches,
     pieces_of,
     render_pieces,
     split_pieces,
 )
 from audionet.errors import DatasetError, UsageError
-from audionet.utils.files import exclusive_lock, make_folder, walk, write_json
+from audionet.utils.files import PathLike, exclusive_lock, make_folder, walk, write_json
 from audionet.utils.parallel import Pool, WorkerDied, map_unordered, worker_pool
-from audionet.utils.progress import progress
+from audionet.utils.progress import ProgressCallback, calling, progress
+from audionet.utils.settings import from_parameters
 from audionet.utils.text import escape, pluralise
 
 log = logging.getLogger(__name__)
 
 
-_NO_VARIANTS = AugmentConfig()
+_NO_COPIES = AugmentConfig()
 
 
 @dataclass(frozen=True)
 class Result:
-    """What a run of `render_folder` did: summaries by label, and counts of recordings, variants and removed files."""
+    """Result of `render_folder`.
+
+    Attributes
+    ----------
+    labels : dict of str to Summary
+    rendered, unchanged : int
+        Number of recordings.
+    removed : int
+        Number of files.
+    varied : int
+        Number of augmented copies rendered.
+    """
 
     labels: dict[str, Summary]
     rendered: int
@@ -63,20 +75,20 @@ class Result:
     varied: int
 
 
-def render_folder(data: DataConfig, config: SpectrogramConfig, augment: AugmentConfig = _NO_VARIANTS) -> Result:
+def render_folder(data: DataConfig, config: SpectrogramConfig, augment: AugmentConfig = _NO_COPIES) -> Result:
     """Render every recording under ``data.audio_dir`` that has not been rendered yet with these settings.
 
-    Chunks and images of recordings that are gone are removed, and so are variants that are no longer asked for.
-    Killed and run again, the result is the same.
+    Chunks and images of deleted recordings are removed, and so are augmented copies that are no longer requested.
+    A run that is killed and started again gives the same result.
 
     Raises
     ------
     UsageError
-        If the folders overlap, or an output folder holds what this program did not make.
+        If the folders overlap, or an output folder holds files that data_maker.py did not write.
     DatasetError
         If there are no recordings.
     AudioNetError
-        If another run is at work in an output folder, or there is no such cluster.
+        If another run is using an output folder, or the Dask cluster cannot be used.
     OSError
         If an output cannot be written.
     """
@@ -97,13 +109,73 @@ def render_folder(data: DataConfig, config: SpectrogramConfig, augment: AugmentC
         reads = [data.audio_dir] if augment.noise_dir is None else [data.audio_dir, augment.noise_dir]
         with worker_pool(data.workers, data.scheduler, reads, list(run.outputs)) as pool:
             run.render(pool)
-            run.vary(pool, augment, recipe)
+            run.augment(pool, augment, recipe)
         return run.result()
+
+
+def render(
+    audio_dir: PathLike,
+    image_dir: PathLike,
+    wav_dir: PathLike | None = None,
+    progress: ProgressCallback | None = None,
+    **settings: Any,
+) -> Result:
+    """Render a folder of recordings to spectrogram images; only what has changed since the last call.
+
+    Parameters
+    ----------
+    audio_dir : str or path
+        Recordings, one folder per label; never changed.
+    image_dir : str or path
+        Output folder for the images and dataset.json.
+    wav_dir : str or path, optional
+        Output folder for the WAV chunks; default: beside the images, ``<image_dir>_wav``.
+    progress : callable, optional
+        Called with the name of the work, the amount done and the total.
+    **settings
+        Fields of `SpectrogramConfig`, `AugmentConfig` and `DataConfig`, such as ``chunk_seconds``, ``augment``,
+        ``workers``.
+
+    Returns
+    -------
+    Result
+        ``labels`` gives, for each label, the number of recordings and chunks used, and the skipped files with their
+        reasons.
+
+    Raises
+    ------
+    TypeError
+        If a setting does not exist or has the wrong type.
+    UsageError
+        If a setting is out of range, or the folders overlap.
+    DatasetError
+        If there are no recordings.
+
+    Examples
+    --------
+    >>> result = audionet.render(audio_dir, folder / "data_image", workers=1, chunk_seconds=0.5)
+    >>> sorted(result.labels), result.rendered
+    (['ann', 'bob'], 2)
+    """
+    folders = {"audio_dir": audio_dir, "image_dir": image_dir, "wav_dir": wav_dir or f"{os.fspath(image_dir)}_wav"}
+    configs = from_parameters("render", folders | settings, DataConfig, SpectrogramConfig, AugmentConfig)
+    with calling(progress):
+        return render_folder(*configs)
 
 
 @dataclass
 class _Survey:
-    """What lies in the folder of recordings."""
+    """Contents of the folder of recordings.
+
+    Attributes
+    ----------
+    recordings : int
+        Number of recordings.
+    size : int
+        Bytes in all.
+    largest : dict of str to int
+        Bytes of each label's largest recording.
+    """
 
     recordings: int = 0
     size: int = 0
@@ -114,7 +186,7 @@ def _survey(audio_dir: Path) -> _Survey:
     survey = _Survey()
     for path in sorted(audio_dir.iterdir()) if audio_dir.is_dir() else []:
         if path.is_file() and path.suffix.lower() in AUDIO_SUFFIXES and not path.name.startswith("."):
-            log.warning(f"{path}: lies in no label's folder; skipped: move it into one")
+            log.warning(f"{path}: is in no label's folder; skipped: move it into one")
     for label in label_folders(audio_dir):
         survey.largest[label] = 0
         for _, path in walk(audio_dir / label):
@@ -128,7 +200,7 @@ def _survey(audio_dir: Path) -> _Survey:
 
 
 class _RenderRun:
-    """One run over all labels."""
+    """State of one run over all labels."""
 
     def __init__(self, data: DataConfig, config: SpectrogramConfig, survey: _Survey) -> None:
         self.data = data
@@ -138,47 +210,46 @@ class _RenderRun:
         self.survey = survey
         self.summaries: dict[str, Summary] = {}
         self.rendered = self.unchanged = self.removed = self.varied = 0
-        self._open: dict[str, Journal] = {}
-        self._unplanned: set[str] = set()
-        self._pieces: dict[tuple[str, str], dict[int, Outcome]] = {}
-        self._wanted: dict[tuple[str, str], int] = {}
+        self._journals: dict[str, Journal] = {}
+        self._unscheduled: set[str] = set()
+        self._piece_outcomes: dict[tuple[str, str], dict[int, Outcome]] = {}
+        self._piece_counts: dict[tuple[str, str], int] = {}
         self._advance: Callable[[float], object] = lambda amount: None
-        self._watched: dict[tuple[str, str], Watched] = {}
-        described = _described(data.image_dir)
-        self._before = described
-        self._augmentation: dict[str, Any] | None = described.get("augmentation") if described else None
-        self._changing = False
+        self._progress: dict[tuple[str, str], PieceProgress] = {}
+        self._previous = _read_dataset_json(data.image_dir)
+        self._augmentation: dict[str, Any] | None = self._previous.get("augmentation") if self._previous else None
+        self._marked_incomplete = False
 
     def render(self, pool: Pool) -> None:
-        """Bring the chunks up to date."""
+        """Render missing chunks, and remove obsolete ones."""
         labels = sorted(set(self.survey.largest) | {label for f in self.outputs for label in label_folders(f)})
         with progress("Rendering", "B", self.survey.size) as self._advance:
             tasks = self._tasks(labels, pool)
-            for task, outcomes in map_unordered(pool, render_pieces, tasks, split_pieces, self._look_within):
+            for task, outcomes in map_unordered(pool, render_pieces, tasks, split_pieces, self._report_progress):
                 for piece, outcome in zip(task.pieces, _outcomes(outcomes, task), strict=True):
-                    self._take(task.label, piece, outcome)
+                    self._add_outcome(task.label, piece, outcome)
 
-    def vary(self, pool: Pool, augment: AugmentConfig, recipe: Recipe | None) -> None:
-        """Bring the chunks' variants up to date."""
+    def augment(self, pool: Pool, augment: AugmentConfig, recipe: Recipe | None) -> None:
+        """Render missing augmented copies, and remove obsolete ones."""
         described = recipe.described() if recipe else None
         if described != self._augmentation:
-            # Until all of the old ones are gone nobody can tell which variants are which.
+            # Copies of two recipes have the same names: remove all old ones before the new recipe is written down.
             self._augmentation = {}
-            self._describe({}, complete=False)
+            self._write_dataset_json({}, complete=False)
             for label in self.summaries:
-                self._remove_variants(label, copies_present(label, self.outputs, set(self._chunks(label))))
+                self._remove_copies(label, copies_present(label, self.outputs, set(self._chunks(label))))
             self._augmentation = described
-            self._describe({}, complete=False)
+            self._write_dataset_json({}, complete=False)
         if recipe is None:
             return
-        wanted = copies_by_label({label: summary.chunks for label, summary in self.summaries.items()}, augment)
-        with progress("Augmenting", "variants", sum(wanted.values())) as self._advance:
-            tasks = self._variant_tasks(wanted, recipe)
+        totals = copies_by_label({label: summary.chunks for label, summary in self.summaries.items()}, augment)
+        with progress("Augmenting", "copies", sum(totals.values())) as self._advance:
+            tasks = self._copy_tasks(totals, recipe)
             for task, done in map_unordered(pool, render_copies, tasks, split_copies):
-                self._advance(len(task.variants))
+                self._advance(len(task.copies))
                 if isinstance(done, WorkerDied):
-                    name = chunk_name(*task.variants[0][:2], "", task.variants[0].copy)
-                    log.warning(f"{task.label}/{name}: ended the worker process, twice; left out")
+                    name = chunk_name(*task.copies[0][:2], "", task.copies[0].copy)
+                    log.warning(f"{task.label}/{name}: ended the worker process twice; skipped")
                     self.summaries[task.label].variants -= 1
                 else:
                     self.varied += done
@@ -187,29 +258,30 @@ class _RenderRun:
                 make_folder(folder / label, alone=True)
 
     def result(self) -> Result:
-        """What the run came to, written down in dataset.json as well."""
+        """Write dataset.json, unless it is up to date, and return the run's result."""
         labels = dict(sorted(self.summaries.items()))
-        described = {label: dataclasses.asdict(summary) for label, summary in labels.items()}
-        if self._changing or self._before != dataset_json(self.config, described, self._augmentation, complete=True):
-            self._describe(described, complete=True)
+        summaries = {label: dataclasses.asdict(summary) for label, summary in labels.items()}
+        current = dataset_json(self.config, summaries, self._augmentation, complete=True)
+        if self._marked_incomplete or self._previous != current:
+            self._write_dataset_json(summaries, complete=True)
         return Result(labels, self.rendered, self.unchanged, self.removed, self.varied)
 
-    def _describe(self, labels: dict[str, Any], complete: bool) -> None:
+    def _write_dataset_json(self, labels: dict[str, Any], complete: bool) -> None:
         for folder in self.outputs:
             write_json(folder / DATASET_JSON, dataset_json(self.config, labels, self._augmentation, complete))
-        self._changing = not complete
+        self._marked_incomplete = not complete
 
-    def _variant_tasks(self, wanted: dict[str, int], recipe: Recipe) -> Iterator[CopyTask]:
+    def _copy_tasks(self, totals: dict[str, int], recipe: Recipe) -> Iterator[CopyTask]:
         for label, summary in self.summaries.items():
             chunks = self._chunks(label)
-            expected = copies_of(label, chunks, wanted[label])
+            expected = copies_of(label, chunks, totals[label])
             summary.variants = len(expected)
             present = copies_present(label, self.outputs, set(chunks))
             missing = {name for name in expected if self.data.force or present.get(name) != len(self.outputs)}
             surplus = set(present) - expected
-            if (missing or surplus) and not self._changing:
-                self._describe({}, complete=False)
-            self._remove_variants(label, surplus)
+            if (missing or surplus) and not self._marked_incomplete:
+                self._write_dataset_json({}, complete=False)
+            self._remove_copies(label, surplus)
             self._advance(len(expected) - len(missing))
             for batch in copy_batches(missing):
                 yield CopyTask(label, batch, self.outputs, self.config, recipe)
@@ -217,106 +289,106 @@ class _RenderRun:
     def _chunks(self, label: str) -> list[tuple[str, int]]:
         return list(Journal(label, self.data.audio_dir, self.outputs, self.settings, force=False).chunks())
 
-    def _remove_variants(self, label: str, variants: Iterable[ChunkName]) -> None:
-        for name in variants:
+    def _remove_copies(self, label: str, copies: Iterable[ChunkName]) -> None:
+        for name in copies:
             for folder, suffix in self.outputs.items():
                 path = folder / label / chunk_name(name.recording, name.number, suffix, name.copy)
                 path.unlink(missing_ok=True)
                 self.removed += 1
 
     def _tasks(self, labels: Sequence[str], pool: Pool) -> Iterator[PieceTask]:
-        """Large recordings of all labels first, so that none is left for one worker to do alone in the end."""
+        """Yield all tasks, large recordings first, so that no worker renders one alone at the end."""
         largest = self.survey.largest
         large = [label for label in labels if largest.get(label, 0) >= LARGE_BYTES]
-        self._unplanned = set(labels)
+        self._unscheduled = set(labels)
         for label in sorted(large, key=lambda label: -largest[label]):
-            ledger = self._ledger(label)
-            for source in ledger.missing:
+            journal = self._journal_of(label)
+            for source in journal.missing:
                 if source.size >= LARGE_BYTES:
-                    yield from (self._task(label, [piece]) for piece in self._pieces_of(ledger, source, pool))
+                    yield from (self._task(label, [piece]) for piece in self._pieces_of(journal, source, pool))
         for label in labels:
-            ledger = self._ledger(label)
-            small = [source for source in ledger.missing if source.size < LARGE_BYTES]
+            journal = self._journal_of(label)
+            small = [source for source in journal.missing if source.size < LARGE_BYTES]
             for batch in piece_batches(small):
                 for source in batch:
-                    self._wanted[label, source.file] = 1
-                yield self._task(label, [Piece(s, known=ledger.known.get(s.file)) for s in batch])
-            self._unplanned.discard(label)
+                    self._piece_counts[label, source.file] = 1
+                yield self._task(label, [Piece(s, known=journal.known.get(s.file)) for s in batch])
+            self._unscheduled.discard(label)
             self._close_if_finished(label)
 
     def _task(self, label: str, pieces: list[Piece]) -> PieceTask:
         return PieceTask(label, pieces, self.data.audio_dir, self.outputs, self.config)
 
-    def _ledger(self, label: str) -> Journal:
-        """A label's books, opened when its turn comes: memory grows with one label, not with all."""
-        if label in self._open:
-            return self._open[label]
-        ledger = Journal(label, self.data.audio_dir, self.outputs, self.settings, self.data.force)
-        self._open[label] = ledger
-        self.unchanged += len(ledger.outcomes)
-        self._advance(sum(source.size for source in ledger.sources if source.file in ledger.outcomes))
-        if not ledger.unchanged:
-            if not self._changing:
-                self._describe({}, complete=False)
-            if ledger.missing:
-                ledger.begin()
-        return ledger
+    def _journal_of(self, label: str) -> Journal:
+        """Return a label's journal, opened on first use: memory grows with one label, not with all."""
+        if label in self._journals:
+            return self._journals[label]
+        journal = Journal(label, self.data.audio_dir, self.outputs, self.settings, self.data.force)
+        self._journals[label] = journal
+        self.unchanged += len(journal.outcomes)
+        self._advance(sum(source.size for source in journal.sources if source.file in journal.outcomes))
+        if not journal.unchanged:
+            if not self._marked_incomplete:
+                self._write_dataset_json({}, complete=False)
+            if journal.missing:
+                journal.begin()
+        return journal
 
-    def _pieces_of(self, ledger: Journal, source: RecordingFile, pool: Pool) -> list[Piece]:
-        label, known = ledger.label, ledger.known.get(source.file)
+    def _pieces_of(self, journal: Journal, source: RecordingFile, pool: Pool) -> list[Piece]:
+        label, known = journal.label, journal.known.get(source.file)
         path = self.data.audio_dir / label / source.file
-        cut, seconds = pieces_of(source, path, self.config, known, pool)
-        self._wanted[label, source.file] = len(cut)
+        pieces, seconds = pieces_of(source, path, self.config, known, pool)
+        self._piece_counts[label, source.file] = len(pieces)
         if seconds is not None:
-            folder, suffix = list(ledger.folders.items())[-1]
-            self._watched[label, source.file] = Watched(source, folder, suffix, seconds)
-        return cut
+            folder, suffix = list(journal.folders.items())[-1]
+            self._progress[label, source.file] = PieceProgress(source, folder, suffix, seconds)
+        return pieces
 
-    def _take(self, label: str, piece: Piece, outcome: Outcome) -> None:
-        key, ledger = (label, piece.source.file), self._open[label]
-        pieces = self._pieces.setdefault(key, {})
-        pieces[piece.first] = outcome
-        watched = self._watched.pop(key, None)
-        seen = watched.done if watched else 0.0
-        self._advance(piece.source.size * (1 / self._wanted[key] - seen))
-        if len(pieces) < self._wanted[key]:
+    def _add_outcome(self, label: str, piece: Piece, outcome: Outcome) -> None:
+        key, journal = (label, piece.source.file), self._journals[label]
+        outcomes = self._piece_outcomes.setdefault(key, {})
+        outcomes[piece.first] = outcome
+        tracked = self._progress.pop(key, None)
+        reported = tracked.done if tracked else 0.0
+        self._advance(piece.source.size * (1 / self._piece_counts[key] - reported))
+        if len(outcomes) < self._piece_counts[key]:
             return
-        del self._pieces[key], self._wanted[key]
-        whole = join_pieces(pieces[first] for first in sorted(pieces))
+        del self._piece_outcomes[key], self._piece_counts[key]
+        whole = join_pieces(outcomes[first] for first in sorted(outcomes))
         if piece.known and piece.known.digest == whole.digest:
             self.unchanged += 1
         else:
             self.rendered += 1
         if whole.note:
             log.warning(f"{label}/{piece.source.file}: {whole.note}; {_consequence(whole)}")
-        ledger.record(piece.source, whole)
+        journal.record(piece.source, whole)
         self._close_if_finished(label)
 
     def _close_if_finished(self, label: str) -> None:
-        ledger = self._open[label]
-        if label in self._unplanned or not ledger.finished:
+        journal = self._journals[label]
+        if label in self._unscheduled or not journal.finished:
             return
-        if not ledger.unchanged:
-            self.removed += ledger.close()
-        if untracked_images := ledger.untracked_images():
+        if not journal.unchanged:
+            self.removed += journal.close()
+        if untracked := journal.untracked_images():
             log.warning(
-                f"{label}: {pluralise(untracked_images, 'image')} of unknown recordings in {list(ledger.folders)[-1]}; "
-                "left alone, but retrain.py would learn from them: remove what is not yours"
+                f"{label}: {pluralise(untracked, 'image')} of unknown recordings in {list(journal.folders)[-1]}; "
+                "kept, but retrain.py would train on them: remove those that are not yours"
             )
-        if ledger.sources or label in self.survey.largest:
-            self.summaries[label] = ledger.summary()
-        del self._open[label]
+        if journal.sources or label in self.survey.largest:
+            self.summaries[label] = journal.summary()
+        del self._journals[label]
 
-    def _look_within(self) -> None:
-        """Show how far long recordings are that one worker reads from beginning to end, by the files it has made."""
-        for watched in self._watched.values():
-            self._advance(watched.source.size * watched.newly_done(self.config))
+    def _report_progress(self) -> None:
+        """Report the progress within long recordings that one worker renders from beginning to end."""
+        for tracked in self._progress.values():
+            self._advance(tracked.source.size * tracked.newly_done(self.config))
 
 
 def _outcomes(outcomes: list[Outcome] | WorkerDied, task: PieceTask) -> list[Outcome]:
     if isinstance(outcomes, WorkerDied):
-        note = "ended the worker process, twice, by a crash or for want of memory"
-        return [Outcome(0, 0, [], note, lasting=False) for _ in task.pieces]
+        note = "ended the worker process twice (by a crash or lack of memory)"
+        return [Outcome(0, 0, [], note, final=False) for _ in task.pieces]
     return outcomes
 
 
@@ -326,10 +398,10 @@ _FOLDERS = ("wav_dir", "image_dir", "audio_dir")
 def _check_folders(data: DataConfig) -> None:
     folders = {flag: Path(os.path.realpath(getattr(data, flag))) for flag in _FOLDERS}
     for one, path in folders.items():
-        for other, place in folders.items():
-            if one != other and (path == place or place in path.parents):
+        for other, parent in folders.items():
+            if one != other and (path == parent or parent in path.parents):
                 raise UsageError(
-                    f"--{one} is inside --{other} ({escape(place)}): chunks would be taken for recordings; "
+                    f"--{one} is inside --{other} ({escape(parent)}): chunks would be mistaken for recordings; "
                     "give each its own folder"
                 )
     sheets = Path(os.path.realpath(data.gallery_dir))
@@ -338,9 +410,9 @@ def _check_folders(data: DataConfig) -> None:
             raise UsageError(f"--gallery_dir is inside --{one} ({escape(path)}): give it its own folder")
     for flag in ("wav_dir", "image_dir"):
         folder = folders[flag]
-        if not folder.is_dir() or _described(folder) is not None:
+        if not folder.is_dir() or _read_dataset_json(folder) is not None:
             continue
-        # A damaged dataset.json is made anew where the labels' books say whose folder it is.
+        # A damaged dataset.json is written anew if journals show that data_maker.py made the folder.
         if any(data.image_dir.glob(f"*/{JOURNAL_NAME}")):
             continue
         if (folder / DATASET_JSON).exists() or any(os.listdir(folder / label) for label in label_folders(folder)):
@@ -350,16 +422,16 @@ def _check_folders(data: DataConfig) -> None:
 
 
 def _outputs(data: DataConfig) -> dict[Path, str]:
-    """The folders that chunks are written to, with their files' ending."""
+    """Return the output folders, each with the suffix of its files."""
     return {data.wav_dir: ".wav", data.image_dir: ".jpg"}
 
 
 def _consequence(outcome: Outcome) -> str:
-    return f"kept {pluralise(outcome.heard, 'chunk')} before that" if outcome.heard else "skipped"
+    return f"kept {pluralise(outcome.audible, 'chunk')} before that" if outcome.audible else "skipped"
 
 
-def _described(folder: Path) -> dict[str, Any] | None:
-    """What dataset.json says, or None where there is none of ours."""
+def _read_dataset_json(folder: Path) -> dict[str, Any] | None:
+    """Read dataset.json; return None if there is none, or none that data_maker.py wrote."""
     try:
         content = json.loads((folder / DATASET_JSON).read_bytes())
     except (OSError, ValueError):

@@ -1,4 +1,4 @@
-"""Recordings as work for one process each: many small ones together, a long one in pieces."""
+"""Rendering tasks for worker processes: a batch of small recordings, or a piece of a long one."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ from audionet.utils.files import write_bytes
 from audionet.utils.parallel import Pool, process_died
 
 PIECE_SECONDS = 1800
-"""A recording twice as long as this is rendered in pieces, by several workers at a time."""
+"""Length of a piece, seconds; several workers render the pieces of a recording at least twice as long."""
 
 _BATCH_BYTES = 2 << 20
 _BATCH_RECORDINGS = 64
-LARGE_BYTES = 1 << 20  # of smaller files nobody asks how long they are
-_LARGE_CONTAINER_BYTES = 16 << 20  # it takes ffprobe a twentieth of a second to say
-_LONGEST_SILENCE = 64  # chunks that progress within a recording looks ahead
+LARGE_BYTES = 1 << 20  # the length of smaller files is not read
+_LARGE_CONTAINER_BYTES = 16 << 20  # ffprobe takes 0.05 s to read the length
+_LONGEST_SILENCE = 64  # chunks; silent ones have no files, so progress looks this far ahead for the next file
 
 
 class Piece(NamedTuple):
-    """A recording, or the chunks from `first` to before `stop` of it."""
+    """Recording, or its chunks from `first` to before `stop`."""
 
     source: RecordingFile
     first: int = 0
@@ -52,20 +52,20 @@ class PieceTask(NamedTuple):
 
 
 @dataclass
-class Watched:
-    """A long recording that one worker renders from beginning to end, and how far it was seen to be.
+class PieceProgress:
+    """Progress of a long recording that one worker renders from beginning to end.
 
     Attributes
     ----------
-    source : Source
+    source : RecordingFile
     folder : Path
-        Where its images go, with `suffix`.
+        Folder of its images, whose names end in `suffix`.
     seconds : float
-        How long it says it is.
+        Length according to its header.
     chunks : int
-        How many were seen.
+        Number of chunks rendered at the last call.
     done : float
-        Share of it that was seen, 0 to 1.
+        Share rendered at the last call, 0 to 1.
     """
 
     source: RecordingFile
@@ -76,7 +76,7 @@ class Watched:
     done: float = 0.0
 
     def newly_done(self, config: SpectrogramConfig) -> float:
-        """How much further it has come since the last look, by the files it has made; a share of the whole."""
+        """Return the share of the recording rendered since the last call, judging by its image files."""
         name = recording_name(self.source.file)
         index, before = self.chunks, self.done
         while index < self.chunks + _LONGEST_SILENCE:
@@ -90,20 +90,20 @@ class Watched:
 def pieces_of(
     source: RecordingFile, path: Path, config: SpectrogramConfig, known: Outcome | None, pool: Pool
 ) -> tuple[list[Piece], float | None]:
-    """A large recording's pieces, and its length where it is long but has to be read from its beginning."""
+    """Divide a large recording into pieces; also return its length if it is long but has to be read from its start."""
     whole = [Piece(source, known=known)]
     if path.suffix.lower() in FFMPEG_SUFFIXES and source.size < _LARGE_CONTAINER_BYTES:
         return whole, None
-    about = header(path)
-    if about is None or about.seconds < 2 * PIECE_SECONDS:
+    info = header(path)
+    if info is None or info.seconds < 2 * PIECE_SECONDS:
         return whole, None
-    if not about.can_seek or known:
-        return whole, about.seconds
-    seconds, span = about.seconds, None
+    if not info.can_seek or known:
+        return whole, info.seconds
+    seconds, span = info.seconds, None
     if needs_levels(config):
-        span = _measured(path, seconds, config, pool)
+        span = _measure_span(path, seconds, config, pool)
         if span is None:
-            return whole, about.seconds
+            return whole, info.seconds
         if span.stop is not None:
             seconds = (span.stop - span.start) / config.sample_rate
     step = config.step_length / config.sample_rate
@@ -113,7 +113,7 @@ def pieces_of(
 
 
 def piece_batches(sources: Sequence[RecordingFile]) -> Iterator[list[RecordingFile]]:
-    """Small recordings together: a task takes long enough to be worth sending."""
+    """Group small recordings into batches, so that a task outweighs the cost of sending it."""
     batch: list[RecordingFile] = []
     size = 0
     for source in sources:
@@ -127,12 +127,12 @@ def piece_batches(sources: Sequence[RecordingFile]) -> Iterator[list[RecordingFi
 
 
 def split_pieces(task: PieceTask) -> list[PieceTask]:
-    """A task for each piece."""
+    """Split a task into one task per piece."""
     return [task._replace(pieces=[piece]) for piece in task.pieces]
 
 
-def _measured(path: Path, seconds: float, config: SpectrogramConfig, pool: Pool) -> Span | None:
-    """The span of a long recording, measured by several workers; None if one of them ended."""
+def _measure_span(path: Path, seconds: float, config: SpectrogramConfig, pool: Pool) -> Span | None:
+    """Measure the span of a long recording with several workers; return None if one of them died."""
     sections = PIECE_SECONDS // SECTION_SECONDS
     places = range(0, math.ceil(seconds / SECTION_SECONDS), sections)
     try:
@@ -145,7 +145,7 @@ def _measured(path: Path, seconds: float, config: SpectrogramConfig, pool: Pool)
 
 
 def render_pieces(task: PieceTask) -> list[Outcome]:
-    """Write the chunks and images of some recordings; what cannot be decoded is said in the outcome."""
+    """Write the chunks and images of some recordings; the outcomes name decoding errors."""
     return [_render_piece(piece, task) for piece in task.pieces]
 
 
@@ -155,7 +155,7 @@ def _render_piece(piece: Piece, task: PieceTask) -> Outcome:
     name = recording_name(piece.source.file)
     silent: list[int] = []
     chunks = 0
-    note, digest, lasting = None, "", True
+    note, digest, final = None, "", True
     try:
         if piece.first == 0:
             digest = _digest(path)
@@ -172,16 +172,16 @@ def _render_piece(piece: Piece, task: PieceTask) -> Outcome:
                 write_bytes(folder / task.label / chunk_name(name, chunk.index, suffix), content)
         state = path.stat()
         if (state.st_size, state.st_mtime_ns) != (piece.source.size, piece.source.mtime_ns):
-            raise UnavailableError("changed while it was read: run again to have it as it is now")
+            raise UnavailableError("changed while it was read: run again to render the new version")
     except OSError as error:
-        if error.filename != str(path):  # an output: no way to go on
+        if error.filename != str(path):  # an output cannot be written: no other recording could be either
             raise
-        chunks, silent, note, lasting = 0, [], f"cannot be read: {error.strerror}", False
+        chunks, silent, note, final = 0, [], f"cannot be read: {error.strerror}", False
     except UnavailableError as error:
-        chunks, silent, note, lasting = 0, [], str(error), False
+        chunks, silent, note, final = 0, [], str(error), False
     except RecordingError as error:
         note = str(error)
-    return Outcome(recording.seconds, chunks, silent, note, digest, lasting)
+    return Outcome(recording.seconds, chunks, silent, note, digest, final)
 
 
 def _digest(path: Path) -> str:

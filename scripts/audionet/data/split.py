@@ -1,4 +1,4 @@
-"""The split of images into training, validation and test."""
+"""Split of images into training, validation and test sets."""
 
 from __future__ import annotations
 
@@ -16,16 +16,17 @@ SETS = ("training", "validation", "testing")
 
 @dataclass(frozen=True)
 class Split:
-    """Which set each image is in.
+    """Images of the training, validation and test sets.
 
     Attributes
     ----------
-    sets : dict of str to list of Image
-        Under each name in SETS, its images.
+    sets : dict of str to list of ChunkImage
+        Images of each set, by its name in SETS.
     seen_in_training : list of str
-        Labels with fewer than three recordings: their test images come from recordings that training heard too.
+        Labels with fewer than three recordings: their test images come from recordings seen in training.
     dropped : int
-        Images in the gaps between the sets of such labels, and variants of what is not in training: used nowhere.
+        Number of unused images: in the gaps between the sets of such labels, and augmented copies of chunks outside
+        the training set.
     """
 
     sets: dict[str, list[ChunkImage]]
@@ -36,26 +37,26 @@ class Split:
 def split_images(
     images: Sequence[ChunkImage], validation_percentage: float, testing_percentage: float, apart: int = 2
 ) -> Split:
-    """Split by recording, so that no recording is in two sets.
+    """Split images by recording, so that no recording is in two sets.
 
     Within a label, recordings are ordered by a hash of label and recording name (moving or copying the folder
-    changes nothing) and fill the test set, then the validation set, to the asked shares of the label's images.
-    Each set that was asked for gets a recording where the label has three. A label with fewer is cut in time.
-    Variants made by augmentation count for nothing in this, and join their chunk if it is in training.
+    changes nothing) and fill the test set, then the validation set, to the requested shares of the label's images.
+    Each requested set gets a recording if the label has three. A label with fewer is cut in time. Augmented copies do
+    not count towards the shares; they join their chunk if it is in training, and are dropped otherwise.
 
     Parameters
     ----------
-    images : sequence of Image
+    images : sequence of ChunkImage
     validation_percentage, testing_percentage : float
         0 or more, together below 100.
     apart : int
-        How many chunks from the last of one set to the first of the next where a label is cut in time.
+        Distance in chunks from the last of one set to the first of the next where a label is cut in time.
     """
-    variants = [image for image in images if image.copy]
+    copies = [image for image in images if image.copy]
     images = [image for image in images if not image.copy]
     shares = {"testing": testing_percentage / 100, "validation": validation_percentage / 100}
     sets: dict[str, list[ChunkImage]] = {name: [] for name in SETS}
-    heard: list[str] = []
+    seen_in_training: list[str] = []
     dropped = 0
     for label, group in groupby(sorted(images, key=lambda p: p.label), key=lambda p: p.label):
         ordered = sorted(group, key=lambda p: (_order(p.label, p.recording), p.recording, p.index))
@@ -65,14 +66,14 @@ def split_images(
         else:
             parts = _by_time(ordered, shares, apart - 1)
             if parts["testing"] or parts["validation"]:
-                heard.append(label)
+                seen_in_training.append(label)
             dropped += len(ordered) - sum(map(len, parts.values()))
         for name in SETS:
             sets[name] += parts[name]
-    learned = {(image.label, image.recording, image.index) for image in sets["training"]}
-    joining = [image for image in variants if (image.label, image.recording, image.index) in learned]
-    sets["training"] += joining
-    return Split(sets, heard, dropped + len(variants) - len(joining))
+    trained = {(image.label, image.recording, image.index) for image in sets["training"]}
+    used_copies = [image for image in copies if (image.label, image.recording, image.index) in trained]
+    sets["training"] += used_copies
+    return Split(sets, seen_in_training, dropped + len(copies) - len(used_copies))
 
 
 def _order(label: str, recording: str) -> bytes:
@@ -81,7 +82,7 @@ def _order(label: str, recording: str) -> bytes:
 
 def _by_recording(recordings: Sequence[Sequence[ChunkImage]], shares: dict[str, float]) -> dict[str, list[ChunkImage]]:
     total = sum(map(len, recordings))
-    waiting = list(recordings)
+    remaining = list(recordings)
     parts: dict[str, list[ChunkImage]] = {name: [] for name in SETS}
     # Training keeps one recording, and so does each set still to be filled.
     reserved = 1 + sum(share > 0 for share in shares.values())
@@ -89,45 +90,47 @@ def _by_recording(recordings: Sequence[Sequence[ChunkImage]], shares: dict[str, 
         if share == 0:
             continue
         reserved -= 1
-        while len(waiting) > reserved and (not parts[name] or len(parts[name]) + len(waiting[0]) / 2 <= share * total):
-            parts[name] += waiting.pop(0)
-    parts["training"] = [image for recording in waiting for image in recording]
+        while len(remaining) > reserved and (
+            not parts[name] or len(parts[name]) + len(remaining[0]) / 2 <= share * total
+        ):
+            parts[name] += remaining.pop(0)
+    parts["training"] = [image for recording in remaining for image in recording]
     return parts
 
 
 def _by_time(ordered: Sequence[ChunkImage], shares: dict[str, float], gap: int) -> dict[str, list[ChunkImage]]:
-    """Contiguous blocks with `gap` images left out between them: training, validation, testing."""
+    """Cut images into contiguous blocks, training, validation and testing, with `gap` images dropped between them."""
     wanted = {name: max(1, round(share * len(ordered))) if share > 0 else 0 for name, share in shares.items()}
     gaps = gap * sum(count > 0 for count in wanted.values())
     training = len(ordered) - sum(wanted.values()) - gaps
     if training < 1:
         return {"training": list(ordered), "validation": [], "testing": []}
     parts = {"training": list(ordered[:training])}
-    place = training
+    start = training
     for name in ("validation", "testing"):
-        place += gap * (wanted[name] > 0)
-        parts[name] = list(ordered[place : place + wanted[name]])
-        place += wanted[name]
+        start += gap * (wanted[name] > 0)
+        parts[name] = list(ordered[start : start + wanted[name]])
+        start += wanted[name]
     return parts
 
 
 def without_copies(split: Split, content: Mapping[ChunkImage, bytes]) -> tuple[Split, int]:
-    """Take exact copies out of the split, so that no test image is also learned from.
+    """Remove exact duplicates from the split, so that no test image is also in training.
 
     People copy recordings from folder to folder, and a copy has another name.
 
     Parameters
     ----------
     split : Split
-    content : mapping of Image to bytes
-        What stands for each image's content.
+    content : mapping of ChunkImage to bytes
+        Hash of each image's content.
 
     Returns
     -------
     split : Split
         Without test images that are in validation or training, and validation images that are in training.
     copies : int
-        How many were taken out.
+        Number of images removed.
     """
     seen = {content[image] for image in split.sets["training"]}
     sets = {"training": split.sets["training"]}

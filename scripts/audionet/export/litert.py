@@ -1,4 +1,4 @@
-"""A trained head joined to its backbone: one LiteRT file that needs nothing else, and the JSON beside it."""
+"""Export to LiteRT: backbone, trained head and embedding layer in one file."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from audionet.utils.arrays import FloatArray
 
 
 def join_head(backbone: Backbone, head: Head, output_name: str, space: Layer) -> bytes:
-    """Append the head, and the layer that voices are compared by, to the backbone's graph.
+    """Append the head, and the layer of the speaker embedding, to the backbone's graph.
 
     The converted backbone's flatbuffer is edited, not converted again: that takes a tenth of a second where a
-    conversion takes ten. Added are the concatenation with the image's statistics where the bottleneck has them,
-    the head's layers and a softmax.
+    conversion takes ten seconds. The added operators are the concatenation with the image's statistics, where the
+    bottleneck has them, the head's layers and a softmax.
 
     Returns
     -------
     bytes
         A .tflite file. Inputs: uint8 RGB (1, height, width, 3) and, where the backbone's bottleneck has them,
         those statistics, float32 (1, width). Outputs: float32 probabilities (1, labels), named `output_name`, and
-        the place in the space of voices (1, dimensions), named "place".
+        the speaker embedding before its normalisation (1, dimensions), named "place".
     """
     import flatbuffers
     from ai_edge_litert import schema_py_generated as schema
@@ -50,7 +50,7 @@ def join_head(backbone: Backbone, head: Head, output_name: str, space: Layer) ->
     def operator(kind: str, inputs: list[int], output: int, options: Any) -> int:
         code = schema.OperatorCodeT()
         code.builtinCode = getattr(schema.BuiltinOperator, kind)
-        code.deprecatedBuiltinCode = min(code.builtinCode, 127)  # readers older than schema 3a look only here
+        code.deprecatedBuiltinCode = min(code.builtinCode, 127)  # readers older than schema 3a read only this field
         model.operatorCodes.append(code)
         item = schema.OperatorT()
         item.opcodeIndex = len(model.operatorCodes) - 1
@@ -99,7 +99,7 @@ def join_head(backbone: Backbone, head: Head, output_name: str, space: Layer) ->
 
 
 def predict(path: Path, images: Sequence[ImageFeatures], statistics: str | None) -> FloatArray:
-    """What an exported model says of images.
+    """Compute an exported model's probabilities of images.
 
     Parameters
     ----------
@@ -108,7 +108,7 @@ def predict(path: Path, images: Sequence[ImageFeatures], statistics: str | None)
     images : sequence of ImageFeatures
         At the model's input size.
     statistics : str or None
-        Those that the model takes as its second input.
+        Kind of image statistics that the model takes as its second input; None: no second input.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""A trained model to files: as LiteRT with its JSON and labels, and in the other forms that were asked for."""
+"""Publishing of a trained model: LiteRT file, JSON, arrays and labels, and the other requested formats."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from audionet.data.dataset import read_augmentation, recordings_in
 from audionet.data.split import SETS
 from audionet.errors import ModelError
 from audionet.export.litert import join_head
-from audionet.export.litert import predict as lite_answers
+from audionet.export.litert import predict as predict_litert
 from audionet.export.tf_formats import predict, write_model
 from audionet.training.config import RetrainConfig
 from audionet.training.results import Trained
@@ -33,62 +33,71 @@ from audionet.utils.plots import confusion_plot, curves_plot
 log = logging.getLogger(__name__)
 
 
-_SAMPLES = 16
+_CHECKED_IMAGES = 16
 
 _TOLERANCE = 0.02
-"""How far the LiteRT file's probabilities may be from the trainer's; the cache's fp16 costs under 0.005."""
+"""Largest allowed difference between the LiteRT file's and the trainer's probabilities.
 
-_TOLERANCE_IN_FLOAT = 0.2
-"""The same for the other forms, which hold the network's weights in float32 where LiteRT rounds them to int8."""
+The float16 bottleneck cache alone causes less than 0.005.
+"""
+
+_FLOAT_TOLERANCE = 0.2
+"""The same for the other formats, which hold the network's weights in float32 where LiteRT rounds them to int8."""
 
 
 def publish(trained: Trained, config: RetrainConfig) -> None:
-    """Write the model, its JSON and its labels, once what was written has answered like the trained one.
+    """Write the model, its JSON, arrays and labels, once the written model predicts like the trained one.
 
     Raises
     ------
     ModelError
-        If it does not.
+        If the written model's probabilities differ.
     OSError
         If a file cannot be written.
     """
     with exclusive_lock(config.checkpoint_dir, wait=True):
         _publish(trained, config)
-    for path in trained.leftovers:
+    for path in trained.temporary_files:
         path.unlink(missing_ok=True)
 
 
 def _publish(trained: Trained, config: RetrainConfig) -> None:
     graph, suffix, name = config.output_graph, config.output_graph.suffix, config.final_tensor_name
-    samples = evenly(len(trained.points), _SAMPLES)
+    samples = evenly(len(trained.points), _CHECKED_IMAGES)
     expected = trained.head.probabilities(trained.features[samples])
     temperature = trained.temperature
     jpgs = [trained.points[i].path.read_bytes() for i in samples]
     images = [image_features(jpg, trained.backbone.input_size) for jpg in jpgs]
     exports: dict[str, dict[str, Any]] = {}
-    before = read_card(graph)
+    previous = read_card(graph)
     with atomic_path(lite_path(graph)) as temporary:
         temporary.write_bytes(join_head(trained.backbone, trained.head, name, trained.open_set.comparison.space))
-        found = lite_answers(temporary, images, trained.backbone.statistics)
+        probabilities = predict_litert(temporary, images, trained.backbone.statistics)
         exact = trained.data.bottlenecks.engine == "LiteRT"
-        difference = _difference(found, expected, temperature, _TOLERANCE if exact else _TOLERANCE_IN_FLOAT)
+        difference = _difference(probabilities, expected, temperature, _TOLERANCE if exact else _FLOAT_TOLERANCE)
         fingerprint = content_hash(temporary)
         if suffix != ".tflite":
             with atomic_path(graph) as other:
                 write_model(other, suffix, trained.backbone, trained.head, name)
-                given = predict(other, suffix, name, jpgs, images, trained.backbone)
-                apart = _difference(given, expected, temperature, _TOLERANCE_IN_FLOAT)
+                probabilities = predict(other, suffix, name, jpgs, images, trained.backbone)
+                apart = _difference(probabilities, expected, temperature, _FLOAT_TOLERANCE)
                 exports[graph.name] = {"sha256": content_hash(other), "difference": apart}
-    for other_name, export in before.get("exports", {}).items():
-        if fingerprint == before.get("graph_sha256"):  # the same model: its other forms still are
+    for other_name, export in previous.get("exports", {}).items():
+        if fingerprint == previous.get("graph_sha256"):  # the same model: its other formats stay valid
             exports.setdefault(other_name, export)
         elif other_name not in exports and graph.with_name(other_name).exists():
-            log.warning(f"{graph.with_name(other_name)}: is of an earlier training, and is no longer answered for")
-    if before.get("decision"):
-        log.warning(f"{config.output_model}: what mistakes cost is forgotten: run evaluate.py with --cost again")
-    if fingerprint != before.get("graph_sha256"):
-        _put_aside(enrolled_path(graph))
-    write_arrays(arrays_path(graph), _arrays(trained))
+            log.warning(
+                f"{graph.with_name(other_name)}: is of an earlier training and can no longer be used: "
+                "export it again or delete it"
+            )
+    if previous.get("decision"):
+        log.warning(
+            f"{config.output_model}: the decision costs of the earlier model are dropped: "
+            "run evaluate.py with --cost again"
+        )
+    if fingerprint != previous.get("graph_sha256"):
+        _set_aside_enrolled(enrolled_path(graph))
+    write_arrays(arrays_path(graph), _model_arrays(trained))
     card = _card(trained, config, fingerprint, difference, exports)
     write_json(config.output_model, card | {"arrays_sha256": content_hash(arrays_path(graph))})
     write_bytes(
@@ -97,24 +106,24 @@ def _publish(trained: Trained, config: RetrainConfig) -> None:
 
 
 def summarise(trained: Trained) -> list[Path]:
-    """Write what there is to look at beside the curves that TensorBoard has already; returns the PNGs."""
+    """Write plots, and log them and the bottlenecks for TensorBoard; return the PNG files."""
     data, folder = trained.data, trained.summaries
-    images = [(folder / "curves.png", curves_plot(trained.fitted.points, trained.fitted.best_step))]
+    plots = [(folder / "curves.png", curves_plot(trained.fitted.points, trained.fitted.best_step))]
     points = folder / "points"
     if trained.test is not None:
-        confusion = confusion_plot(data.targets_of("testing"), trained.test.given, data.labels)
-        images.append((folder / "confusion.png", confusion))
+        confusion = confusion_plot(data.targets_of("testing"), trained.test.predicted, data.labels)
+        plots.append((folder / "confusion.png", confusion))
         add_image(points, "confusion", confusion)
-    for path, png in images:
+    for path, png in plots:
         write_bytes(path, png)
     names = [image.name for image in trained.points]
     add_projector(points, trained.features, [image.label for image in trained.points], names)
-    return [path for path, _ in images]
+    return [path for path, _ in plots]
 
 
 def _difference(found: FloatArray, expected: FloatArray, temperature: float, tolerance: float) -> float:
-    # Before calibration, which makes small differences large where it makes answers surer.
-    found, expected = (apply_temperature(predict, 1 / temperature) for predict in (found, expected))
+    # At temperature 1: calibration enlarges small differences where it makes the probabilities more confident.
+    found, expected = (apply_temperature(probabilities, 1 / temperature) for probabilities in (found, expected))
     difference = float(np.abs(found - expected).max())
     if not difference <= tolerance:
         raise ModelError(
@@ -124,40 +133,40 @@ def _difference(found: FloatArray, expected: FloatArray, temperature: float, tol
     return difference
 
 
-def _put_aside(path: Path) -> None:
-    """Keep voices that were enrolled in the model before this one, which cannot be compared with its embeddings."""
+def _set_aside_enrolled(path: Path) -> None:
+    """Rename the file of speakers enrolled in the previous model, whose embeddings are of another space."""
     if path.exists():
         kept = path.with_name(f"{path.stem}-{sha256(path)[:8]}{path.suffix}")
         path.replace(kept)
-        log.warning(f"{path}: its voices were enrolled in the earlier model: kept as {kept.name}, enrol them again")
+        log.warning(f"{path}: its speakers were enrolled in the earlier model: kept as {kept.name}, enrol them again")
 
 
-def _arrays(trained: Trained) -> ModelArrays:
-    """What retrained_model.npz holds."""
+def _model_arrays(trained: Trained) -> ModelArrays:
+    """Collect the arrays of retrained_model.npz."""
     data, found = trained.data, trained.open_set
-    nobody = np.zeros(0, np.float32)
-    heard = [of[name] for of in (data.rows, data.background) for name in SETS[:2]]
+    empty = np.zeros(0, np.float32)
+    seen = [of[name] for of in (data.rows, data.background) for name in SETS[:2]]
     return ModelArrays(
         found.comparison.voices,
-        nobody if found.trials is None else thin_scores(found.trials.unknown),
-        nobody if found.trials is None else thin_scores(found.trials.impostors),
+        empty if found.trials is None else thin_scores(found.trials.unknown),
+        empty if found.trials is None else thin_scores(found.trials.impostors),
         thin_scores(found.known),
-        np.sort(short_keys(data.bottlenecks.keys[np.concatenate(heard)])),
+        np.sort(short_keys(data.bottlenecks.keys[np.concatenate(seen)])),
         trained.baseline,
     )
 
 
 def _open_set(trained: Trained) -> dict[str, Any]:
-    """What the JSON says of unknown voices."""
+    """Collect the JSON's section on the open set."""
     found, data = trained.open_set, trained.data
-    refused = None if found.threshold is None else int((found.known < found.threshold).sum())
+    rejected = None if found.threshold is None else int((found.known < found.threshold).sum())
     return {
         "threshold": found.threshold,
         "asked_rate": found.rate,
         "stretches_left_out": 0 if found.trials is None else len(found.trials.unknown),
         "stretches_needed": segments_needed(found.trials, found.rate) if found.trials and found.rate else None,
         "area_under_curve": found.area,
-        "known": {"refused": refused, "stretches": len(found.known)},
+        "known": {"refused": rejected, "stretches": len(found.known)},
         "background_recordings": recordings_in(
             data.bottlenecks.images[i] for rows in data.background.values() for i in rows
         ),
@@ -168,10 +177,12 @@ def _open_set(trained: Trained) -> dict[str, Any]:
 def _card(
     trained: Trained, config: RetrainConfig, fingerprint: str, difference: float, exports: dict[str, Any]
 ) -> dict[str, Any]:
-    """What retrained_model.json says."""
+    """Collect the content of retrained_model.json."""
     data, fitted = trained.data, trained.fitted
-    used = dataclasses.asdict(trained.config)
-    settings = {name: value for name, value in used.items() if isinstance(value, int | float | str | bool | None)}
+    config_used = dataclasses.asdict(trained.config)
+    settings = {
+        name: value for name, value in config_used.items() if isinstance(value, int | float | str | bool | None)
+    }
     packages = ("tensorflow", "keras", "ai-edge-litert", "numpy", "pillow", "soundfile", "soxr")
     return {
         "format": MODEL_FORMAT,

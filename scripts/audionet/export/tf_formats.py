@@ -1,6 +1,6 @@
-"""A trained model for TensorFlow's own tools: a frozen graph, a SavedModel, a Keras file.
+"""Export to TensorFlow's own formats: frozen graph, SavedModel, Keras file.
 
-The frozen graph and the SavedModel take JPG bytes, and do what `features` does as TensorFlow operations.
+The frozen graph and the SavedModel take JPG bytes, and compute `network_input` as TensorFlow operations.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ from audionet.backbones.tf_runtime import import_tensorflow
 from audionet.classifier.head import Head
 from audionet.errors import ModelError
 from audionet.training.config import RetrainConfig
-from audionet.training.head_training import put_head
+from audionet.training.head_training import set_head_weights
 from audionet.training.networks import add_head
 from audionet.utils.arrays import FloatArray
 from audionet.utils.process import native_stderr_muted
 
 INPUT_NAME = "jpeg"
 
-_LUMA = (19595, 38470, 7471)  # over 65536: how Pillow weighs red, green and blue
+_LUMA = (19595, 38470, 7471)  # Pillow's weights of red, green and blue, times 65536
 
 
 def write_model(path: Path, suffix: str, backbone: Backbone, head: Head, output_name: str) -> None:
-    """Write a model.
+    """Write a model in one of TensorFlow's formats.
 
     Parameters
     ----------
@@ -38,8 +38,8 @@ def write_model(path: Path, suffix: str, backbone: Backbone, head: Head, output_
         The file or, for a SavedModel, the folder to write.
     suffix : str
         ``.pb``: a frozen graph from ``jpeg:0``, bytes (n,), to ``<output_name>:0``, probabilities (n, labels).
-        Nothing: a SavedModel whose ``serving_default`` does the same. ``.keras``: a Keras model of pixels of 0 to
-        255 and, where the bottleneck has them, statistics.
+        Empty: a SavedModel whose ``serving_default`` does the same. ``.keras``: a Keras model that takes pixels of
+        0 to 255 and, where the bottleneck has them, statistics.
     backbone : Backbone
     head : Head
     output_name : str
@@ -47,7 +47,7 @@ def write_model(path: Path, suffix: str, backbone: Backbone, head: Head, output_
     Raises
     ------
     ModelError
-        If the backbone cannot be written so.
+        If the backbone cannot be written in this format.
     """
     {".pb": _write_graph, ".keras": _write_keras, "": _write_saved_model}[suffix](path, backbone, head, output_name)
 
@@ -82,10 +82,10 @@ def _write_keras(path: Path, backbone: Backbone, head: Head, output_name: str) -
     config = RetrainConfig(head=head.kind, hidden_units=1 if head.hidden is None else len(head.hidden.biases))
     built = add_head(features, head.offset, head.scale, len(head.last.biases), backbone.statistics, config)
     model = built.network.model
-    put_head(head, model)
-    named = path.with_name(path.name + ".keras")  # Keras goes by the ending
-    keras.Model(model.inputs, keras.layers.Softmax(name=output_name)(model.outputs[0])).save(named)
-    shutil.move(named, path)
+    set_head_weights(head, model)
+    temporary = path.with_name(path.name + ".keras")  # Keras chooses the format by the suffix
+    keras.Model(model.inputs, keras.layers.Softmax(name=output_name)(model.outputs[0])).save(temporary)
+    shutil.move(temporary, path)
 
 
 def predict(
@@ -96,15 +96,15 @@ def predict(
     images: Sequence[ImageFeatures],
     backbone: Backbone,
 ) -> FloatArray:
-    """What a model that `write_model` wrote says of images, probabilities (n, labels).
+    """Compute the probabilities, (n, labels), of a model that `write_model` wrote.
 
     Parameters
     ----------
     path, suffix, output_name
-        As they were given to `write_model`.
+        As given to `write_model`.
     jpgs : sequence of bytes
     images : sequence of ImageFeatures
-        The same images, for a model that takes no JPG.
+        The same images decoded, for a model that does not take JPG bytes.
     backbone : Backbone
     """
     tf = import_tensorflow()
@@ -112,11 +112,13 @@ def predict(
 
     result: FloatArray
     if suffix == ".keras":
-        shown = path.with_name(path.name + ".keras")
-        shutil.copyfile(path, shown)
+        temporary = path.with_name(path.name + ".keras")
+        shutil.copyfile(path, temporary)
         inputs = zip(*(model_inputs(image, backbone.statistics) for image in images), strict=True)
-        result = keras.models.load_model(shown)([np.concatenate(part).astype(np.float32) for part in inputs]).numpy()
-        shown.unlink()
+        result = keras.models.load_model(temporary)(
+            [np.concatenate(part).astype(np.float32) for part in inputs]
+        ).numpy()
+        temporary.unlink()
     elif suffix == ".pb":
         result = load_graph(path, output_name)(tf.constant(list(jpgs))).numpy()
     else:
@@ -126,29 +128,29 @@ def predict(
 
 
 def load_graph(path: Path, output_name: str) -> Callable[[Any], Any]:
-    """The function in a frozen graph: bytes (n,) to probabilities (n, labels)."""
+    """Load the function of a frozen graph: JPG bytes (n,) to probabilities (n, labels)."""
     tf = import_tensorflow()
     definition = tf.compat.v1.GraphDef.FromString(path.read_bytes())
     with native_stderr_muted():
-        whole = tf.compat.v1.wrap_function(lambda: tf.import_graph_def(definition, name=""), [])
-    function: Callable[[Any], Any] = whole.prune(f"{INPUT_NAME}:0", f"{output_name}:0")
+        wrapped = tf.compat.v1.wrap_function(lambda: tf.import_graph_def(definition, name=""), [])
+    function: Callable[[Any], Any] = wrapped.prune(f"{INPUT_NAME}:0", f"{output_name}:0")
     return function
 
 
 def _probabilities(backbone: Backbone, head: Head, output_name: str) -> tuple[Any, Any]:
-    """The object that owns the network's weights, and the whole way from JPG bytes as a tf.function."""
+    """Return the object that owns the network's weights, and a tf.function from JPG bytes to probabilities."""
     tf = import_tensorflow()
     original = backbone.load()
 
     kind = backbone.statistics
 
-    def prepared(jpg: Any) -> tuple[Any, Any]:
+    def prepare(jpg: Any) -> tuple[Any, Any]:
         return _pixels_and_statistics(tf, jpg, original.input_size, kind)
 
     def probabilities(jpegs: Any) -> dict[str, Any]:
         height, width = original.input_size
         shapes = tf.TensorSpec((height, width, 3)), tf.TensorSpec((STATISTICS_WIDTHS[kind] if kind else 0,))
-        pixels, statistics = tf.map_fn(prepared, jpegs, fn_output_signature=shapes)
+        pixels, statistics = tf.map_fn(prepare, jpegs, fn_output_signature=shapes)
         values = original.function(pixels)
         values = tf.concat([values, statistics], axis=1)
         values = (values - head.offset) * head.scale
@@ -164,24 +166,24 @@ def _probabilities(backbone: Backbone, head: Head, output_name: str) -> tuple[An
 
 
 def _pixels_and_statistics(tf: Any, jpg: Any, input_size: tuple[int, int], kind: str | None) -> tuple[Any, Any]:
-    """`features.image_features` of one image: pixels at the input size, and statistics, none where not asked."""
-    # The decoder that Pillow uses, so that a pixel is the same here and there.
+    """Compute `network_input.image_features` of one image: pixels at the input size and statistics of this kind."""
+    # The same decoder as Pillow's, so that the pixels are identical.
     image = tf.io.decode_jpeg(jpg, channels=3, dct_method="INTEGER_ACCURATE")
 
     shape = tf.shape(image)
 
-    def resized(size: Any) -> Any:
-        # As Pillow does it: first the rows, then the columns, whole numbers after each.
-        rows = tf.floor(tf.image.resize(image, [shape[0], size[1]], antialias=True) + 0.5)
-        columns = tf.floor(tf.image.resize(rows, size, antialias=True) + 0.5)
-        return tf.clip_by_value(columns, 0.0, 255.0)
+    def resize(size: Any) -> Any:
+        # As in Pillow: along the width, then the height, rounded to integers after each.
+        horizontal = tf.floor(tf.image.resize(image, [shape[0], size[1]], antialias=True) + 0.5)
+        resized = tf.floor(tf.image.resize(horizontal, size, antialias=True) + 0.5)
+        return tf.clip_by_value(resized, 0.0, 255.0)
 
     height, width = input_size
-    pixels = tf.ensure_shape(resized(input_size), (height, width, 3))
+    pixels = tf.ensure_shape(resize(input_size), (height, width, 3))
     if kind is None:
         return pixels, tf.zeros((0,))
     bands = tf.cast(
-        tf.cond(shape[0] == BANDS, lambda: tf.cast(image, tf.float32), lambda: resized([BANDS, shape[1]])), tf.int32
+        tf.cond(shape[0] == BANDS, lambda: tf.cast(image, tf.float32), lambda: resize([BANDS, shape[1]])), tf.int32
     )
     luma = (tf.reduce_sum(bands * tf.constant(_LUMA), axis=2) + 0x8000) // 0x10000
     level = tf.gather(tf.constant(LEVEL_OF_LUMA), luma)[::-1]

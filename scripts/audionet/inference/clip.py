@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TypeVar
 
+from audionet.audio.array_sound import ArraySound
 from audionet.audio.config import SpectrogramConfig
 from audionet.audio.image import decode, render
 from audionet.audio.recording import SILENT, Recording
@@ -24,8 +25,9 @@ class Clip:
 
     Parameters
     ----------
-    path : Path
-    image : SpectrogramConfig or None
+    source : Path or ArraySound
+        A recording, samples in memory, or a spectrogram image (``.jpg``).
+    spectrogram : SpectrogramConfig or None
         How the model's images were made.
 
     Attributes
@@ -41,16 +43,16 @@ class Clip:
         If it is an image of other making.
     """
 
-    def __init__(self, path: Path, spectrogram: SpectrogramConfig | None) -> None:
-        self.path = path
+    def __init__(self, source: Path | ArraySound, spectrogram: SpectrogramConfig | None) -> None:
+        self._source = source
         self._spectrogram = spectrogram
         self._recording: Recording | None = None
-        if path.suffix.lower() not in IMAGE_SUFFIXES:
+        if not is_image(source):
             if spectrogram is None:
                 raise RecordingError(
                     "is a recording, but this model was trained on images of unknown making: give it a JPG"
                 )
-            self._recording = Recording(path, spectrogram)
+            self._recording = Recording(source, spectrogram)
 
     @property
     def seconds(self) -> float | None:
@@ -58,15 +60,16 @@ class Clip:
 
     def __iter__(self) -> Iterator[tuple[float, bytes | None]]:
         if self._recording is None:
-            yield 0.0, self._jpg()
+            assert isinstance(self._source, Path)
+            yield 0.0, self._jpg(self._source)
             return
         for chunk in self._recording:
             silent = is_silent(chunk.samples)
             yield chunk.start, None if silent else render(chunk.samples, self._recording.config)
 
-    def _jpg(self) -> bytes:
+    def _jpg(self, path: Path) -> bytes:
         try:
-            jpg = self.path.read_bytes()
+            jpg = path.read_bytes()
         except OSError as error:
             raise RecordingError(f"cannot be read: {error.strerror}") from None
         if self._spectrogram is not None:
@@ -77,6 +80,11 @@ class Clip:
                     "give the recording itself"
                 )
         return jpg
+
+
+def is_image(source: Path | ArraySound) -> bool:
+    """Return whether a source is a spectrogram image, by its file name."""
+    return isinstance(source, Path) and source.suffix.lower() in IMAGE_SUFFIXES
 
 
 def process_images(

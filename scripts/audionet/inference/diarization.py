@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,9 +12,10 @@ from typing import IO
 
 import numpy as np
 
+from audionet.audio.array_sound import ArraySound
 from audionet.audio.recording import SILENT
 from audionet.errors import RecordingError, UsageError
-from audionet.inference.clip import IMAGE_SUFFIXES, Clip
+from audionet.inference.clip import Clip, is_image
 from audionet.inference.predictor import ChunkAnswer, Predictor
 from audionet.inference.segmentation import Segment, Window, segments
 from audionet.inference.timeline_files import CSV_HEADER, segment_to_csv, segment_to_rttm, timeline_plot
@@ -30,86 +31,113 @@ WINDOWS_PER_CHUNK = 3
 
 @dataclass(frozen=True)
 class Diarization:
-    """Who speaks when in a recording.
+    """Segments of a recording: who speaks when.
 
     Attributes
     ----------
     seconds : float
-        The recording's length.
+        Length of the recording.
     segments : list of Segment
-    files : list of Path
-        CSV, RTTM and, where matplotlib is installed, PNG.
+        In order of time, never overlapping.
     remark : str or None
-        What was wrong with the recording, where part of it could be judged.
+        Damage to the recording, where part of it could be diarized.
+    files : list of Path
+        CSV, RTTM and, where matplotlib is installed, PNG, where they were written.
     """
 
     seconds: float
     segments: list[Segment]
-    files: list[Path]
     remark: str | None
+    files: list[Path] = dataclasses.field(default_factory=list)
 
 
-def diarize(predictor: Predictor, path: Path, step: float | None, folder: Path, name: str) -> Diarization:
-    """Slide the model's chunk over a recording, and write the segments as they are found.
+def diarize(
+    predictor: Predictor,
+    source: Path | ArraySound,
+    step: float | None = None,
+    on_segment: Callable[[Segment], object] | None = None,
+) -> Diarization:
+    """Slide the model's chunk over a recording, and join its answers to segments.
 
     Parameters
     ----------
     predictor : Predictor
-    path : Path
+    source : Path or ArraySound
         A recording.
-    step : float or None
-        Seconds from one place of the chunk to the next, at most its length; default: a third of it.
-    folder : Path
-        Where the files go.
-    name : str
-        What they are called, before the ending.
+    step : float, optional
+        Hop of the sliding window in seconds, at most a chunk; default: a third of a chunk.
+    on_segment : callable, optional
+        Called with each segment as soon as it is decided.
 
     Raises
     ------
     RecordingError
-        If nothing in it can be judged.
+        If nothing in the recording can be used.
     UsageError
-        If the step is longer than a chunk, or much shorter.
+        If the step is longer than a chunk, or shorter than a twentieth of one.
     """
     spectrogram = predictor.spectrogram
-    if path.suffix.lower() in IMAGE_SUFFIXES:
+    if is_image(source):
         raise RecordingError("is an image: a timeline takes a recording")
     if spectrogram is None:
-        raise RecordingError("cannot be followed: this model was trained on images of unknown making")
+        raise RecordingError("cannot be diarized: this model was trained on images of unknown making")
     length = spectrogram.chunk_seconds
-    step = step or length / WINDOWS_PER_CHUNK
+    step = length / WINDOWS_PER_CHUNK if step is None else step
     if not 0.0499 * length <= step <= length:
         raise UsageError(
             f"--timeline_step is {step:g}: with this model it must be {length / 20:g} to {length:g} seconds"
         )
     config = dataclasses.replace(spectrogram, overlap=min(1 - step / length, 0.95), trim_silence=None)
     step = config.step_length / config.sample_rate
-    clip = Clip(path, config)
-    listening = _Listening(predictor, clip)
+    clip = Clip(source, config)
+    windows = _Windows(predictor, clip)
     found: list[Segment] = []
+    for segment in segments(windows, predictor.names, length, step, lambda: clip.seconds or 0.0, predictor.threshold):
+        found.append(segment)
+        if on_segment is not None:
+            on_segment(segment)
+    if not windows.heard:
+        raise windows.damage or RecordingError(SILENT)
+    return Diarization(clip.seconds or 0.0, found, None if windows.damage is None else str(windows.damage))
+
+
+def diarize_to_files(predictor: Predictor, path: Path, step: float | None, folder: Path, name: str) -> Diarization:
+    """Diarize a recording, and write the segments to CSV and RTTM as they are decided, then a plot.
+
+    Parameters
+    ----------
+    predictor, path, step
+        As for `diarize`.
+    folder : Path
+        Created if missing.
+    name : str
+        Name of the files, without the ending.
+
+    Raises
+    ------
+    RecordingError, UsageError
+        As `diarize` does; no file is left then.
+    """
     make_folder(folder)
     files = [folder / f"{name}.{kind}" for kind in ("csv", "rttm", "png")]
     with ExitStack() as stack:
         table, turns = (_lines(stack, file) for file in files[:2])
         table.write(CSV_HEADER + "\r\n")
-        for segment in segments(
-            listening, predictor.names, length, step, lambda: clip.seconds or 0.0, predictor.threshold
-        ):
-            found.append(segment)
+
+        def write(segment: Segment) -> None:
             table.write(segment_to_csv(segment) + "\r\n")
             turns.write(segment_to_rttm(segment, path.name) + "\n")
-        if not listening.heard:
-            raise listening.damage or RecordingError(SILENT)
-    seconds = clip.seconds or 0.0
+
+        found = diarize(predictor, path, step, write)
     if is_installed("matplotlib"):
-        write_bytes(files[2], timeline_plot(found, seconds, path.name))
+        write_bytes(files[2], timeline_plot(found.segments, found.seconds, path.name))
     else:
         log.warning(f"{files.pop().name} is left out: {missing_extra('matplotlib', 'train')}")
-    return Diarization(seconds, found, files, None if listening.damage is None else str(listening.damage))
+    return dataclasses.replace(found, files=files)
 
 
-class _Listening:
-    """The windows of a clip. Damage ends them, and is kept, so that what was heard before it counts."""
+class _Windows:
+    """Windows of a clip; damage ends them and is kept, so that the windows before it count."""
 
     def __init__(self, predictor: Predictor, clip: Clip) -> None:
         self._predictor = predictor

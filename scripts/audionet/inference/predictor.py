@@ -8,20 +8,17 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from audionet._paths import arrays_path, enrolled_path, lite_path, model_json_path
-from audionet.audio.config import SpectrogramConfig, spectrogram_config_from
+from audionet._paths import enrolled_path, lite_path, model_json_path
+from audionet.audio.array_sound import ArraySound
 from audionet.audio.network_input import ImageFeatures, image_features, model_inputs
 from audionet.backbones.litert import Runner
 from audionet.classifier.decision import Costs, Rule
 from audionet.classifier.enrolment import Enrolled, read_enrolled
-from audionet.classifier.model_files import MODEL_FORMAT, has_all_fields, read_arrays, read_labels_file
+from audionet.classifier.model_files import load_model_files
 from audionet.classifier.prototypes import embeddings_of_places
-from audionet.errors import ModelError
 from audionet.inference.clip import Clip, process_images
 from audionet.utils.arrays import FloatArray, UInt8Array
-from audionet.utils.files import content_hash, read_json
 from audionet.utils.parallel import available_cores
-from audionet.utils.text import escape
 
 
 class ImageOutput(NamedTuple):
@@ -124,39 +121,20 @@ class Predictor:
         with_enrolled: bool = True,
         held: bool = False,
     ) -> None:
-        remedy = "run retrain.py again, or name the right one with --graph"
-        if not graph.exists():
-            raise ModelError(f"{escape(graph)} is missing: run retrain.py first, or name a model with --graph")
+        files = load_model_files(graph, labels_file)
+        card = files.card
         self.graph = graph
         self.card_path = model_json_path(graph)
-        card = read_json(self.card_path, ModelError, f"it belongs beside {graph.name}; {remedy}")
-        if card.get("format") != MODEL_FORMAT:
-            raise ModelError(f"{escape(self.card_path)} is not of this version: {remedy}")
-        wanted = {lite_path(graph).name: card.get("graph_sha256"), arrays_path(graph).name: card.get("arrays_sha256")}
-        wanted |= {name: export.get("sha256") for name, export in card.get("exports", {}).items()}
-        for path in dict.fromkeys((graph, lite_path(graph), arrays_path(graph))):
-            if not path.exists():
-                raise ModelError(f"{escape(path)}, which answers for {graph.name}, is missing: {remedy}")
-            if content_hash(path) != wanted.get(path.name):
-                raise ModelError(f"{escape(self.card_path)} describes another model than {path.name}: {remedy}")
-        self.arrays = read_arrays(arrays_path(graph), remedy)
-        if not has_all_fields(card, len(self.arrays.voices.counts)):
-            raise ModelError(f"{escape(self.card_path)} is damaged: {remedy}")
-        self.card = card
+        self.card, self.arrays, self.spectrogram = card, files.arrays, files.spectrogram
         self.labels: list[str] = card["labels"]
-        if labels_file is not None and read_labels_file(labels_file) != self.labels:
-            raise ModelError(f"{escape(labels_file)} lists other labels than {escape(self.card_path)}: {remedy}")
-        self.spectrogram: SpectrogramConfig | None = None
-        if card["picture"] is not None:
-            self.spectrogram = spectrogram_config_from(card["picture"], self.card_path, remedy, ModelError)
         self.dimensions = self.arrays.voices.centroids.shape[1]
         self.threshold: float | None = card["open_set"]["threshold"]
         stored = card["decision"]
         self.rule = Rule(Costs(len(self.labels))) if stored is None else Rule.from_json(stored, self.labels)
         self.enrolled: dict[str, Enrolled] = {}
+        self.voices = self.arrays.voices
         if with_enrolled:
-            self.enrolled = read_enrolled(enrolled_path(graph), card["graph_sha256"], self.dimensions)
-        self.voices = self.arrays.voices.joined([enrolled.voice for enrolled in self.enrolled.values()])
+            self.read_enrolled()
         self.statistics: str | None = card["backbone"]["statistics"]
         self._runner = Runner(lite_path(graph), threads or available_cores(), held)
         _, height, width, _ = self._runner.input_shapes[0]
@@ -167,7 +145,18 @@ class Predictor:
         """The labels, and after them the enrolled voices."""
         return [*self.labels, *self.enrolled]
 
-    def answer(self, path: Path) -> Answer:
+    def read_enrolled(self) -> None:
+        """Read the enrolled speakers from disk again, after one was added or removed.
+
+        Raises
+        ------
+        ModelError
+            If their file is damaged or belongs to another model.
+        """
+        self.enrolled = read_enrolled(enrolled_path(self.graph), self.card["graph_sha256"], self.dimensions)
+        self.voices = self.arrays.voices.joined([enrolled.voice for enrolled in self.enrolled.values()])
+
+    def answer(self, source: Path | ArraySound) -> Answer:
         """Judge a clip, or an image where the name ends in .jpg.
 
         A clip's chunks are rendered as in training, and what is found of them averaged.
@@ -177,7 +166,7 @@ class Predictor:
         RecordingError, DatasetError
             If nothing in the file can be judged.
         """
-        clip = Clip(path, self.spectrogram)
+        clip = Clip(source, self.spectrogram)
         outputs, remark = process_images(clip, lambda start, jpg: (start, self.predict_image(jpg)))
         chunks = [self.chunk_answer(start, output.probabilities, output.embedding) for start, output in outputs]
         return self.combine_chunks(chunks, clip.seconds, remark)

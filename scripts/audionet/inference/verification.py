@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from audionet._paths import enrolled_path
+from audionet.audio.array_sound import ArraySound
 from audionet.classifier.enrolment import enrol, forget
 from audionet.classifier.prototypes import false_acceptance_rate, fit_speaker_model
 from audionet.data.naming import UNKNOWN, label_problem
@@ -70,8 +71,8 @@ class Enrolment(NamedTuple):
     norm: float
     resembles: str | None
     replaced: bool
-    failed: dict[Path, str]
-    in_part: dict[Path, str]
+    failed: dict[Path | ArraySound, str]
+    in_part: dict[Path | ArraySound, str]
 
 
 def check_name(predictor: Predictor, name: str) -> None:
@@ -82,7 +83,7 @@ def check_name(predictor: Predictor, name: str) -> None:
         raise UsageError(f"--enrol {escape(name)}: that is no name for a voice: take another")
 
 
-def enrol_from_clips(predictor: Predictor, name: str, clips: Sequence[Path]) -> Enrolment:
+def enrol_from_clips(predictor: Predictor, name: str, clips: Sequence[Path | ArraySound]) -> Enrolment:
     """Add a voice from what can be heard of clips.
 
     Raises
@@ -93,22 +94,22 @@ def enrol_from_clips(predictor: Predictor, name: str, clips: Sequence[Path]) -> 
     check_name(predictor, name)
     embeddings: list[FloatArray] = []
     seconds = 0.0
-    failed: dict[Path, str] = {}
-    in_part: dict[Path, str] = {}
-    for path in clips:
+    failed: dict[Path | ArraySound, str] = {}
+    in_part: dict[Path | ArraySound, str] = {}
+    for source in clips:
         try:
-            clip = Clip(path, predictor.spectrogram)
+            clip = Clip(source, predictor.spectrogram)
             found, remark = process_images(clip, lambda _, jpg: predictor.predict_image(jpg).embedding)
         except (RecordingError, DatasetError) as error:
-            failed[path] = str(error)
+            failed[source] = str(error)
             continue
         if remark is not None:
-            in_part[path] = remark
+            in_part[source] = remark
         embeddings += found
         heard = predictor.spectrogram.chunk_seconds * len(found) if predictor.spectrogram else 0.0
         seconds += min(clip.seconds or heard, heard)
     if not embeddings:
-        reasons = "; ".join(f"{escape(path)} {reason}" for path, reason in failed.items())
+        reasons = "; ".join(f"{escape(str(source))} {reason}" for source, reason in failed.items())
         raise RecordingError(f"nothing can be heard to enrol {escape(name)}: {reasons}")
     card = predictor.card
     together = np.stack(embeddings)
@@ -160,7 +161,7 @@ class Verifier:
         self._predictor = predictor
         self._place = predictor.names.index(name)
 
-    def verify(self, path: Path) -> Verification:
+    def verify(self, source: Path | ArraySound) -> Verification:
         """Hold a clip against the voice.
 
         Raises
@@ -168,7 +169,7 @@ class Verifier:
         RecordingError, DatasetError
             If nothing in the file can be judged.
         """
-        score = float(self._predictor.answer(path).scores[self._place])
+        score = float(self._predictor.answer(source).scores[self._place])
         impostors = self._predictor.arrays.impostors
         rate = false_acceptance_rate(score, impostors)
         return Verification(rate <= self._rate, score, rate, int((impostors >= score).sum()), len(impostors))

@@ -1,4 +1,4 @@
-"""What pretrain.py makes a backbone from, and how."""
+"""Settings of pretrain.py."""
 
 from __future__ import annotations
 
@@ -13,51 +13,57 @@ from audionet.utils.settings import require, setting
 
 @dataclass(frozen=True)
 class PretrainConfig:
-    """What pretrain.py makes a backbone from, how, and where it goes."""
+    """Settings for pretraining a backbone: data, network, optimizer, augmentation and output."""
 
-    data_dir: Path = setting(TF_FILES / "pretraining_audio", "recordings, in the folders that the manifest names")
+    data_dir: Path = setting(
+        TF_FILES / "pretraining_audio", "folder of the recordings, in the sub-folders that the manifest names"
+    )
     manifest: Path = setting(
-        TF_FILES / "pretraining.json", "datasets: their folders, how labels are read from names, their licences"
+        TF_FILES / "pretraining.json",
+        "JSON file that lists the datasets: folder, task, pattern of labels in file names, licence",
     )
-    output_dir: Path = setting(TF_FILES / "models" / "pretrained", "the backbone to write: its name is the folder's")
+    output_dir: Path = setting(
+        TF_FILES / "models" / "pretrained", "folder for the finished backbone; its name becomes the backbone's name"
+    )
     checkpoint_dir: Path = setting(
-        TF_FILES / "checkpoints" / "pretraining", "where training that was interrupted goes on from; teachers' answers"
+        TF_FILES / "checkpoints" / "pretraining",
+        "folder for checkpoints, from which interrupted training resumes, and for cached teacher embeddings",
     )
-    summaries_dir: Path = setting(TF_FILES / "training_summaries" / "pretraining", "TensorBoard's curves")
+    summaries_dir: Path = setting(TF_FILES / "training_summaries" / "pretraining", "folder for TensorBoard logs")
     teacher: Literal["resemblyzer", "none"] = setting(
-        "resemblyzer", "published network to learn from too; takes audionet[pretrain]"
+        "resemblyzer", "published network whose embeddings are distilled; needs audionet[pretrain]"
     )
-    steps: int = setting(20_000, "training steps, at most")
-    hours: float | None = setting(None, "end after so many hours, if the steps are not done by then")
-    batch_size: int = setting(64, "images in one step")
-    learning_rate: float = setting(
-        1.5e-3, "rate at its highest; it rises over the first steps, then falls along a cosine"
+    steps: int = setting(20_000, "maximum number of training steps")
+    hours: float | None = setting(None, "stop after this many hours, even if steps remain")
+    batch_size: int = setting(64, "images per training step")
+    learning_rate: float = setting(1.5e-3, "peak learning rate; linear warm-up over the first steps, then cosine decay")
+    weight_decay: float = setting(0.02, "weight decay of AdamW")
+    average: float = setting(
+        0.999, "decay of the exponential moving average of the weights, which the backbone keeps; 0: no average"
     )
-    weight_decay: float = setting(0.02, "AdamW's decay of the weights")
-    average: float = setting(0.999, "share of the past in the running average of the weights, which is what is kept")
-    input_height: int = setting(128, "height of the network's input, pixels")
-    input_width: int = setting(96, "width of the network's input, pixels")
-    endpoint: str = setting("mixed4", "the last block of Inception-v3 to keep; earlier is smaller and faster")
+    input_height: int = setting(128, "height of the network's input in pixels")
+    input_width: int = setting(96, "width of the network's input in pixels")
+    endpoint: str = setting("mixed4", "last block of Inception-v3 to keep; an earlier one is smaller and faster")
     pooling: Literal["average", "time", "statistics", "attentive"] = setting(
-        "statistics", "how its maps become one vector"
+        "statistics", "pooling of that block's feature maps in training"
     )
-    embedding: int = setting(512, "width of the linear layer that follows, on which everything is learned")
+    embedding: int = setting(512, "dimensions of the linear layer after the pooling, the input of all training heads")
     bottleneck: Literal["embedding", "average", "time", "statistics"] = setting(
-        "time", "what the backbone gives in the end: that layer, or the maps before it, pooled so"
+        "time", "output of the finished backbone: that linear layer, or the feature maps before it with this pooling"
     )
     statistics: Literal["none", "bands", "mfcc"] = setting(
-        "none", "statistics of the image that join the bottleneck: of its mel bands, of its MFCCs"
+        "none", "statistics of the image appended to the bottleneck: of its mel bands or of its MFCCs"
     )
-    version: int = setting(1, "number of the backbone, for its card")
-    margin: float = setting(0.2, "how much nearer its own direction than any other a speaker has to be, in cosines")
+    version: int = setting(1, "version number of the backbone, for its model card")
+    margin: float = setting(0.2, "additive cosine margin of the speaker loss (CosFace)")
     disturbance: float = setting(
-        0.7, "how much sound and images are changed at most, 0 to 1; less where there is less time to learn"
+        0.7, "maximum augmentation strength of sound and images, 0 to 1; lower it for a short training"
     )
-    glimpses: int = setting(6, "images made of one stretch of sound before the next is drawn")
-    shuffle: int = setting(4096, "images held to draw from, so that those of one stretch do not come together")
-    look_every: int = setting(500, "steps from one look at recordings held out, and one checkpoint, to the next")
-    workers: int = setting(available_cores(), "processes that make images")
-    seed: int = setting(0, "seed of the initial weights and of all that is drawn")
+    glimpses: int = setting(6, "augmented views of each segment of sound")
+    shuffle: int = setting(4096, "images in the shuffle buffer, which spreads the views of a segment over many batches")
+    look_every: int = setting(500, "steps between validations on held-out recordings; each also saves a checkpoint")
+    workers: int = setting(available_cores(), "worker processes that render images")
+    seed: int = setting(0, "seed of the initial weights and of all random choices")
 
     def __post_init__(self) -> None:
         for flag in ("steps", "batch_size", "glimpses", "shuffle", "look_every", "embedding", "version"):

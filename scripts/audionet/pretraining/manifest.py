@@ -1,4 +1,4 @@
-"""The recordings that a backbone is made from: folders, how labels are read from names, under which licence."""
+"""Training manifest of a backbone: datasets, the labels in their file names, licences and held-out recordings."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ log = logging.getLogger(__name__)
 
 
 TASKS = ("speaker", "word", "sound")
-"""What can be learned of a recording, with one head of the network each."""
+"""Classification tasks; each has its own head of the network."""
 
 _HELD_OUT_SHARE = 0.05
-_REMEDY = "README.md says how a manifest is written"
+_REMEDY = "see README.md for the format of a manifest"
 
 
 @dataclass(frozen=True)
@@ -33,15 +33,15 @@ class ManifestDataset:
     name, licence, url : str
         For the model card.
     folder : str
-        Where it lies, below the folder of all data.
+        Its folder, relative to the data folder.
     task : str
         One of TASKS.
     label : re.Pattern
-        Finds the group ``label`` in a recording's path inside the folder.
+        Pattern whose group ``label`` is the label in a recording's path, relative to the folder.
     leave_out_last : int
-        How many recordings, the last in order of their paths, are kept for probing.
+        Number of recordings, the last in order of their paths, that are reserved for probing.
     pitches : tuple of float
-        To learn from its recordings at these times their pitch as well.
+        Pitch factors (0.5 to 2) of pitch-shifted copies to train on as well.
     """
 
     name: str
@@ -56,19 +56,19 @@ class ManifestDataset:
 
 @dataclass(frozen=True)
 class Utterance:
-    """A recording to learn from, and what is known of it.
+    """A recording with its dataset and label.
 
     Attributes
     ----------
     path : Path
-    source : int
-        Which dataset of the corpus it belongs to.
+    dataset : int
+        Index of its dataset in the corpus.
     label : int
-        Place of its label among those of its task.
+        Index of its label among those of its task.
     """
 
     path: Path
-    source: int
+    dataset: int
     label: int
 
 
@@ -78,118 +78,122 @@ class Corpus:
 
     Attributes
     ----------
-    sources : list of Source
-        Those that are there.
+    datasets : list of ManifestDataset
+        Datasets whose recordings were found.
     labels : dict of str to list of str
-        Each task's labels, in order. A task that cannot be learned, having fewer than two, is missing.
-    training, held_out : list of Lesson
-        To learn from, and to watch the learning with.
+        Each task's labels, sorted. A task with fewer than two labels is left out.
+    training, held_out : list of Utterance
+        Recordings to train on and to validate on.
     """
 
-    sources: list[ManifestDataset]
+    datasets: list[ManifestDataset]
     labels: dict[str, list[str]]
     training: list[Utterance]
     held_out: list[Utterance]
 
 
 def read_manifest(path: Path) -> list[ManifestDataset]:
-    """The datasets that a manifest names.
+    """Read the datasets that a manifest lists.
 
     Raises
     ------
     DatasetError
-        If it is missing or says something else than a manifest does.
+        If the file is missing or is not a valid manifest.
     """
     listed = read_json(path, DatasetError, _REMEDY).get("datasets")
     if not isinstance(listed, list) or not listed:
         raise DatasetError(f"{escape(path)} lists no datasets: {_REMEDY}")
-    return [_source(path, entry) for entry in listed]
+    return [_parse_dataset(path, entry) for entry in listed]
 
 
-def _source(path: Path, entry: Any) -> ManifestDataset:
+def _parse_dataset(path: Path, entry: Any) -> ManifestDataset:
     where = f"{escape(path)}: {str(entry)[:80]}"
     if not isinstance(entry, dict):
-        raise DatasetError(f"{where} is no dataset: {_REMEDY}")
+        raise DatasetError(f"{where} is not a dataset: {_REMEDY}")
     for name in ("name", "folder", "task", "label", "licence", "url"):
         if not isinstance(entry.get(name), str) or not entry[name]:
             raise DatasetError(f"{where}: '{name}' is missing: {_REMEDY}")
     if entry["task"] not in TASKS:
-        raise DatasetError(f"{where}: task '{entry['task']}' is none of {', '.join(TASKS)}")
+        raise DatasetError(f"{where}: task '{entry['task']}' must be one of {', '.join(TASKS)}")
     try:
         label = re.compile(entry["label"])
     except re.error as error:
-        raise DatasetError(f"{where}: label '{entry['label']}' is no regular expression ({error})") from None
+        raise DatasetError(f"{where}: label '{entry['label']}' is not a regular expression ({error})") from None
     if "label" not in label.groupindex:
         raise DatasetError(f"{where}: label '{entry['label']}' has no group (?P<label>...)")
-    kept_back = entry.get("leave_out_last", 0)
-    if not isinstance(kept_back, int) or kept_back < 0:
-        raise DatasetError(f"{where}: leave_out_last is {kept_back!r}: it must be 0 or more")
+    reserved = entry.get("leave_out_last", 0)
+    if not isinstance(reserved, int) or reserved < 0:
+        raise DatasetError(f"{where}: leave_out_last is {reserved!r}: it must be 0 or more")
     pitches = entry.get("pitches", [])
     if not isinstance(pitches, list) or not all(_is_pitch(pitch) for pitch in pitches):
-        raise DatasetError(f"{where}: pitches is {pitches!r}: it must list numbers of 0.5 to 2, 1 left out")
+        raise DatasetError(f"{where}: pitches is {pitches!r}: it must be a list of numbers from 0.5 to 2, other than 1")
     texts = {name: entry[name] for name in ("name", "folder", "task", "licence", "url")}
-    return ManifestDataset(**texts, label=label, leave_out_last=kept_back, pitches=tuple(map(float, pitches)))
+    return ManifestDataset(**texts, label=label, leave_out_last=reserved, pitches=tuple(map(float, pitches)))
 
 
 def _is_pitch(pitch: Any) -> bool:
     return isinstance(pitch, int | float) and 0.5 <= pitch <= 2 and pitch != 1
 
 
-def find_utterances(sources: list[ManifestDataset], data_dir: Path) -> Corpus:
-    """Find every dataset's recordings. A folder that is missing, or of one label, is said and left out.
+def find_utterances(datasets: list[ManifestDataset], data_dir: Path) -> Corpus:
+    """Find every dataset's recordings; log and leave out datasets without recordings and tasks with a single label.
 
-    One recording in twenty is held out, by a hash of its path, so that which one does not change with the others.
+    One recording in twenty is held out. A hash of its path decides, so that the choice does not depend on the other
+    recordings.
 
     Raises
     ------
     DatasetError
-        If nothing is left to learn from.
+        If no recordings are left.
     """
     found: list[tuple[ManifestDataset, list[tuple[Path, str]]]] = []
-    for source in sources:
-        recordings = _recordings(source, data_dir / source.folder)
+    for dataset in datasets:
+        recordings = _list_recordings(dataset, data_dir / dataset.folder)
         if not recordings:
-            log.warning(f"{data_dir / source.folder} holds no recordings of '{source.name}': left out")
+            log.warning(f"{data_dir / dataset.folder} has no recordings of '{dataset.name}'; left out")
         else:
-            found.append((source, recordings))
+            found.append((dataset, recordings))
     labels: dict[str, list[str]] = {}
     for task in TASKS:
-        of_task = [(source, recordings) for source, recordings in found if source.task == task]
-        known = sorted({_qualified(source, label) for source, recordings in of_task for _, label in recordings})
-        if len(known) > 1:
-            labels[task] = known
-        elif known:
-            log.warning(f"the task '{task}' has {pluralise(len(known), 'label')}: left out")
-    found = [(source, recordings) for source, recordings in found if source.task in labels]
+        task_recordings = [(dataset, recordings) for dataset, recordings in found if dataset.task == task]
+        names = sorted(
+            {_qualified_label(dataset, label) for dataset, recordings in task_recordings for _, label in recordings}
+        )
+        if len(names) > 1:
+            labels[task] = names
+        elif names:
+            log.warning(f"the task '{task}' has only {pluralise(len(names), 'label')}; left out")
+    found = [(dataset, recordings) for dataset, recordings in found if dataset.task in labels]
     if not found:
-        raise DatasetError(f"{escape(data_dir)} holds nothing that the manifest names: give --data_dir")
-    places = {task: {name: place for place, name in enumerate(names)} for task, names in labels.items()}
+        raise DatasetError(f"{escape(data_dir)} has no recordings that the manifest lists: set --data_dir")
+    indices = {task: {name: index for index, name in enumerate(names)} for task, names in labels.items()}
     training: list[Utterance] = []
     held_out: list[Utterance] = []
-    for number, (source, recordings) in enumerate(found):
+    for number, (dataset, recordings) in enumerate(found):
         for path, label in recordings:
-            lesson = Utterance(path, number, places[source.task][_qualified(source, label)])
-            kept = _share_of(f"{source.folder}/{path.relative_to(data_dir / source.folder).as_posix()}")
-            (held_out if kept < _HELD_OUT_SHARE else training).append(lesson)
-    return Corpus([source for source, _ in found], labels, training, held_out)
+            utterance = Utterance(path, number, indices[dataset.task][_qualified_label(dataset, label)])
+            share = _hash_share(f"{dataset.folder}/{path.relative_to(data_dir / dataset.folder).as_posix()}")
+            (held_out if share < _HELD_OUT_SHARE else training).append(utterance)
+    return Corpus([dataset for dataset, _ in found], labels, training, held_out)
 
 
-def _qualified(source: ManifestDataset, label: str) -> str:
-    """A speaker's number means somebody else in another dataset; a word or a sound is the same everywhere."""
-    return f"{source.folder}/{label}" if source.task == "speaker" else label
+def _qualified_label(dataset: ManifestDataset, label: str) -> str:
+    """Return the label, qualified by its dataset if it is a speaker's: speaker numbers are not shared by datasets."""
+    return f"{dataset.folder}/{label}" if dataset.task == "speaker" else label
 
 
-def _recordings(source: ManifestDataset, folder: Path) -> list[tuple[Path, str]]:
-    """A dataset's recordings with their labels, in order, without those that are kept for probing."""
+def _list_recordings(dataset: ManifestDataset, folder: Path) -> list[tuple[Path, str]]:
+    """List a dataset's recordings with their labels, in order of paths, without those reserved for probing."""
     if not folder.is_dir():
         return []
     paths = sorted((name, path) for name, path in walk(folder) if path.suffix.lower() in AUDIO_SUFFIXES)
-    if source.leave_out_last:
-        paths = paths[: -source.leave_out_last]
-    matched = [(path, source.label.search(name)) for name, path in paths]
+    if dataset.leave_out_last:
+        paths = paths[: -dataset.leave_out_last]
+    matched = [(path, dataset.label.search(name)) for name, path in paths]
     return [(path, match["label"]) for path, match in matched if match is not None]
 
 
-def _share_of(name: str) -> float:
+def _hash_share(name: str) -> float:
+    """Return a hash of a name as a number from 0 to 1."""
     digest = hashlib.blake2b(name.encode("utf-8", "surrogateescape"), digest_size=8).digest()
     return int.from_bytes(digest, "big") / 2**64

@@ -1,4 +1,4 @@
-"""The network that becomes a backbone: Inception-v3 up to a tap, and a head for each thing it learns to say."""
+"""Network in training: Inception-v3 up to the feature layer, with one head for each training task."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from audionet.pretraining.config import PretrainConfig
 from audionet.pretraining.views import AUXILIARY_WIDTH
 
 COSINE_SCALE = 30.0
-"""What cosines are multiplied by before the softmax."""
+"""Scale of the cosines before the softmax."""
 
 LOSS_WEIGHTS = {"teacher": 2.0, "content": 1.0, "speaker": 0.2, "word": 0.2, "sound": 0.2}
-_HIDDEN = 256
+_SPEAKER_DIMENSIONS = 256
 
 
 @dataclass(frozen=True)
@@ -24,9 +24,9 @@ class Student:
     Attributes
     ----------
     features : keras.Model
-        Pixels of 0 to 255 to bottlenecks: what is kept in the end.
+        Maps pixels of 0 to 255 to bottlenecks; the part that the backbone keeps.
     model : keras.Model
-        The same with all heads; its outputs are named by what they say.
+        The same with all heads; its outputs are named after their tasks.
     """
 
     features: Any
@@ -34,30 +34,30 @@ class Student:
 
 
 def build(config: PretrainConfig, classes: Mapping[str, int], teacher_width: int) -> Student:
-    """The untrained network, compiled with its losses.
+    """Build the untrained network and compile it with its losses.
 
     Parameters
     ----------
     config : PretrainConfig
     classes : mapping of str to int
-        How many classes each task has: ``speaker``, ``word``, ``sound``, those there are.
+        Number of classes of each task: ``speaker``, ``word``, ``sound``, as far as the corpus has them.
     teacher_width : int
-        Numbers in the teacher's answer; 0: no teacher.
+        Dimensions of the teacher's embedding; 0: no teacher.
     """
     import keras
 
-    tap = FeatureLayer(config.endpoint, config.pooling, config.embedding)
-    features = inception_v3((config.input_height, config.input_width), tap)
+    layer = FeatureLayer(config.endpoint, config.pooling, config.embedding)
+    features = inception_v3((config.input_height, config.input_width), layer)
     bottleneck = features.output
     outputs = {"content": _dense(AUXILIARY_WIDTH, name="content")(bottleneck)}
     losses: dict[str, Any] = {"content": keras.losses.Huber()}
     if teacher_width:
-        answer = _dense(teacher_width, name="teacher_direction")(bottleneck)
-        outputs["teacher"] = keras.layers.UnitNormalization(name="teacher", dtype="float32")(answer)
+        embedding = _dense(teacher_width, name="teacher_direction")(bottleneck)
+        outputs["teacher"] = keras.layers.UnitNormalization(name="teacher", dtype="float32")(embedding)
         losses["teacher"] = keras.losses.CosineSimilarity()
     for task, count in classes.items():
         if task == "speaker":
-            direction = _dense(_HIDDEN, name="speaker_direction", use_bias=False)(bottleneck)
+            direction = _dense(_SPEAKER_DIMENSIONS, name="speaker_direction", use_bias=False)(bottleneck)
             direction = keras.layers.UnitNormalization(name="speaker_unit", dtype="float32")(direction)
             outputs[task] = _dense(
                 count, name="speaker", use_bias=False, kernel_constraint=keras.constraints.UnitNorm(axis=0)
@@ -92,20 +92,20 @@ def _dense(width: int, **options: Any) -> Any:
 
 
 def margin_softmax(margin: float) -> Any:
-    """Cross entropy of cosines of which the right one counts as `margin` less (CosFace: Wang et al., 2018).
+    """Return the additive-margin softmax loss: the true class's cosine minus `margin` (CosFace: Wang et al., 2018).
 
     Returns
     -------
     callable
-        Labels, int (n,), and cosines, float32 (n, classes), to losses, float32 (n,).
+        Maps labels, int (n,), and cosines, float32 (n, classes), to losses, float32 (n,).
     """
     import keras
 
     def loss(labels: Any, cosines: Any) -> Any:
         labels = keras.ops.reshape(labels, (-1,))
-        right = keras.ops.one_hot(labels, cosines.shape[-1], dtype=cosines.dtype)
+        true_class = keras.ops.one_hot(labels, cosines.shape[-1], dtype=cosines.dtype)
         return keras.ops.sparse_categorical_crossentropy(
-            labels, COSINE_SCALE * (cosines - margin * right), from_logits=True
+            labels, COSINE_SCALE * (cosines - margin * true_class), from_logits=True
         )
 
     return loss

@@ -1,7 +1,7 @@
-"""More voices than were recorded: readers at another pitch, whose formants follow by half or less.
+"""Additional training speakers: pitch-shifted copies of recordings, whose formants move by half as much or less.
 
-Played faster, all of a voice rises alike. Pitch for itself is the second thing that tells people apart, and both
-together give many times as many voices to learn from as there were readers.
+Speed perturbation moves pitch and formants alike. Pitch alone is the second cue that distinguishes speakers; together,
+the two augmentations multiply the number of training speakers.
 """
 
 from __future__ import annotations
@@ -29,62 +29,65 @@ from audionet.utils.progress import progress
 log = logging.getLogger(__name__)
 
 
-_SECONDS = 120  # for one recording, or it is given up
+_TIMEOUT_SECONDS = 120  # for one recording
 
 
 class _Task(NamedTuple):
     path: Path
     pitch: float
-    made: Path
+    shifted: Path
 
 
 def add_pitch_shifted_speakers(corpus: Corpus, folder: Path, workers: int) -> Corpus:
-    """A corpus, and beside each dataset whose manifest asks for it one of its training recordings at other pitches.
+    """Add pitch-shifted copies of the training recordings, as one more dataset for each dataset that asks for them.
 
-    Takes ffmpeg with the rubberband filter; without it the corpus stays as it is, and that is said.
+    Needs ffmpeg with the rubberband filter; without it, a warning is logged and the corpus is returned unchanged.
 
     Parameters
     ----------
     corpus : Corpus
     folder : Path
-        Where recordings are kept, from run to run.
+        Folder of the pitch-shifted recordings, reused by later runs.
     workers : int
-        Processes to make them with.
+        Number of worker processes.
     """
-    if not any(source.pitches for source in corpus.sources):
+    if not any(dataset.pitches for dataset in corpus.datasets):
         return corpus
     if not has_rubberband():
-        log.warning("no voices at other pitches: they take ffmpeg with the rubberband filter")
+        log.warning("no pitch-shifted speakers: install ffmpeg with the rubberband filter to add them")
         return corpus
     make_folder(folder)
-    sources = list(corpus.sources)
+    datasets = list(corpus.datasets)
     labels = {task: list(names) for task, names in corpus.labels.items()}
-    lessons, tasks = [], []
-    for number, source in enumerate(corpus.sources):
-        if not source.pitches:
+    utterances, tasks = [], []
+    for number, dataset in enumerate(corpus.datasets):
+        if not dataset.pitches:
             continue
-        names = labels[source.task]
-        place = {name: i for i, name in enumerate(names)}
-        for lesson in (lesson for lesson in corpus.training if lesson.source == number):
-            for pitch in source.pitches:
-                # To another pitch a speaker is somebody else; a word or a sound stays what it is.
-                name = names[lesson.label] + (f" at {pitch:g}" if source.task == "speaker" else "")
-                if name not in place:
-                    place[name] = len(names)
+        names = labels[dataset.task]
+        index = {name: i for i, name in enumerate(names)}
+        for utterance in (utterance for utterance in corpus.training if utterance.dataset == number):
+            for pitch in dataset.pitches:
+                # Another pitch makes another speaker; a word or a sound keeps its label.
+                name = names[utterance.label] + (f" at {pitch:g}" if dataset.task == "speaker" else "")
+                if name not in index:
+                    index[name] = len(names)
                     names.append(name)
-                made = folder / f"{lesson.path.stem}-{_digest(lesson.path)}-{pitch:g}.flac"
-                lessons.append(Utterance(made, len(sources), place[name]))
-                tasks.append(_Task(lesson.path, pitch, made))
-        sources.append(dataclasses.replace(source, name=f"{source.name}, at other pitches", pitches=()))
-    missing = _make(tasks, workers)
+                shifted = folder / f"{utterance.path.stem}-{_digest(utterance.path)}-{pitch:g}.flac"
+                utterances.append(Utterance(shifted, len(datasets), index[name]))
+                tasks.append(_Task(utterance.path, pitch, shifted))
+        datasets.append(dataclasses.replace(dataset, name=f"{dataset.name}, at other pitches", pitches=()))
+    failed = _render(tasks, workers)
     return Corpus(
-        sources, labels, corpus.training + [one for one in lessons if one.path not in missing], corpus.held_out
+        datasets,
+        labels,
+        corpus.training + [utterance for utterance in utterances if utterance.path not in failed],
+        corpus.held_out,
     )
 
 
 @functools.lru_cache(maxsize=1)
 def has_rubberband() -> bool:
-    """Whether ffmpeg is installed, and can move a pitch without the formants."""
+    """Return whether ffmpeg is installed and has the rubberband filter, which shifts pitch but not formants."""
     if not has_ffmpeg():
         return False
     listed = subprocess.run(["ffmpeg", "-hide_banner", "-filters"], capture_output=True, text=True, check=False)
@@ -92,7 +95,7 @@ def has_rubberband() -> bool:
 
 
 def shift_pitch(samples: Int16Array, rate: int, pitch: float) -> Int16Array:
-    """Sound as long as before, its pitch `pitch` times as high, its formants nearer to where they were.
+    """Multiply the pitch of a sound by `pitch`; keep its length, and its formants closer to where they were.
 
     Raises
     ------
@@ -100,38 +103,40 @@ def shift_pitch(samples: Int16Array, rate: int, pitch: float) -> Int16Array:
         If ffmpeg fails.
     """
     raw = ("-f", "s16le", "-ar", str(rate), "-ac", "1")
-    moved = ("-af", f"rubberband=pitch={pitch:g}:formant=preserved:pitchq=quality")
-    command = ["ffmpeg", "-v", "error", *raw, "-i", "pipe:0", *moved, *raw, "pipe:1"]
+    audio_filter = ("-af", f"rubberband=pitch={pitch:g}:formant=preserved:pitchq=quality")
+    command = ["ffmpeg", "-v", "error", *raw, "-i", "pipe:0", *audio_filter, *raw, "pipe:1"]
     try:
-        found = subprocess.run(command, input=samples.tobytes(), capture_output=True, timeout=_SECONDS, check=True)
+        done = subprocess.run(
+            command, input=samples.tobytes(), capture_output=True, timeout=_TIMEOUT_SECONDS, check=True
+        )
     except (OSError, subprocess.SubprocessError):
-        raise RecordingError("cannot be brought to another pitch by ffmpeg") from None
-    return np.frombuffer(found.stdout, "<i2").astype(np.int16)
+        raise RecordingError("ffmpeg cannot shift its pitch") from None
+    return np.frombuffer(done.stdout, "<i2").astype(np.int16)
 
 
-def _make(tasks: list[_Task], workers: int) -> set[Path]:
-    """Make what is not there yet; returns what cannot be made."""
-    missing: set[Path] = set()
-    tasks = [task for task in tasks if not task.made.exists()]
+def _render(tasks: list[_Task], workers: int) -> set[Path]:
+    """Render the copies that do not exist yet; return the paths of those that failed."""
+    failed: set[Path] = set()
+    tasks = [task for task in tasks if not task.shifted.exists()]
     if not tasks:
-        return missing
-    with local_processes(workers) as pool, progress("Other pitches", "recordings", len(tasks)) as advance:
-        for task, trouble in map_unordered(pool, _make_one, tasks, lambda task: [task]):
-            if trouble is not None:
+        return failed
+    with local_processes(workers) as pool, progress("Pitch shift", "recordings", len(tasks)) as advance:
+        for task, error in map_unordered(pool, _render_one, tasks, lambda task: [task]):
+            if error is not None:
                 log.warning(
-                    f"{task.path}: {'ended the process' if isinstance(trouble, WorkerDied) else trouble}; left out"
+                    f"{task.path}: {'crashed the worker process' if isinstance(error, WorkerDied) else error}; left out"
                 )
-                missing.add(task.made)
+                failed.add(task.shifted)
             advance(1)
-    return missing
+    return failed
 
 
-def _make_one(task: _Task) -> str | None:
+def _render_one(task: _Task) -> str | None:
     try:
         samples = shift_pitch(samples_of(task.path), SPECTROGRAM.sample_rate, task.pitch)
     except RecordingError as error:
         return str(error)
-    with atomic_path(task.made) as temporary:
+    with atomic_path(task.shifted) as temporary:
         soundfile.write(temporary, samples, SPECTROGRAM.sample_rate, format="FLAC")
     return None
 

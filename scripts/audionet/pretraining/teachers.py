@@ -1,4 +1,7 @@
-"""Teachers: published networks whose answers the backbone learns to give from images. Needed for training alone."""
+"""Teachers for distillation: published networks whose embeddings the backbone learns to predict from images.
+
+Only training needs them.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +30,7 @@ log = logging.getLogger(__name__)
 
 
 _LONGEST_SECONDS = 15
-_RECORDINGS_A_TASK = 4
+_RECORDINGS_PER_TASK = 4
 
 
 @dataclass(frozen=True)
@@ -39,9 +42,9 @@ class Teacher:
     name, licence, url : str
         For the model card.
     width : int
-        Numbers in its answer, a vector of unit length.
+        Dimensions of its embedding, which has unit length.
     load : callable
-        Gives the function from samples at 16 kHz, of -1 to 1, to the answer. Run once in each worker process.
+        Returns the function that maps samples at 16 kHz, -1 to 1, to the embedding. Called once in each worker process.
     """
 
     name: str
@@ -75,21 +78,21 @@ class _Task(NamedTuple):
 
 
 def teacher_embeddings(teacher: str, paths: Sequence[Path], folder: Path, workers: int) -> FloatArray:
-    """What a teacher says of recordings at each speed, kept from run to run.
+    """Compute a teacher's embeddings of recordings at each speed factor, or load them from the cache.
 
     Parameters
     ----------
     teacher : str
-        A name out of TEACHERS.
+        A key of TEACHERS.
     paths : sequence of Path
     folder : Path
-        Where the answers are kept.
+        Folder of the cache.
     workers : int
-        Processes to ask it with.
+        Number of worker processes.
 
     Returns
     -------
-    ndarray of float32, shape (len(paths), len(SPEEDS), width)
+    ndarray of float32, shape (len(paths), len(SPEED_FACTORS), width)
         Zeros where a recording cannot be decoded.
 
     Raises
@@ -97,52 +100,57 @@ def teacher_embeddings(teacher: str, paths: Sequence[Path], folder: Path, worker
     UsageError
         If the teacher is not installed.
     """
-    asked = "\n".join([teacher, *map(str, SPEED_FACTORS), *(f"{path} {path.stat().st_size}" for path in paths)])
-    digest = hashlib.sha256(asked.encode("utf-8", "surrogateescape")).hexdigest()
+    request = "\n".join([teacher, *map(str, SPEED_FACTORS), *(f"{path} {path.stat().st_size}" for path in paths)])
+    digest = hashlib.sha256(request.encode("utf-8", "surrogateescape")).hexdigest()
     make_folder(folder)
-    kept = folder / f"{teacher}-{digest[:16]}.npy"
+    cache = folder / f"{teacher}-{digest[:16]}.npy"
     shape = (len(paths), len(SPEED_FACTORS), TEACHERS[teacher].width)
-    if (found := _kept(kept, shape)) is not None:
-        return found
-    TEACHERS[teacher].load()  # what is missing is said here, not in a worker
-    answers = np.zeros(shape, np.float32)
-    place = {path: row for row, path in enumerate(paths)}
-    tasks = [_Task(teacher, list(paths[i : i + _RECORDINGS_A_TASK])) for i in range(0, len(paths), _RECORDINGS_A_TASK)]
+    if (cached := _load_cache(cache, shape)) is not None:
+        return cached
+    TEACHERS[teacher].load()  # report a missing package here, not in a worker
+    embeddings = np.zeros(shape, np.float32)
+    row_of = {path: row for row, path in enumerate(paths)}
+    starts = range(0, len(paths), _RECORDINGS_PER_TASK)
+    tasks = [_Task(teacher, list(paths[i : i + _RECORDINGS_PER_TASK])) for i in starts]
     with local_processes(workers) as pool, progress(teacher, "recordings", len(paths)) as advance:
-        for task, rows in map_unordered(pool, _ask, tasks, lambda task: [_Task(teacher, [p]) for p in task.paths]):
+        for task, found in map_unordered(pool, _embed_task, tasks, _split_task):
             for i, path in enumerate(task.paths):
-                row = None if isinstance(rows, WorkerDied) else rows[i]
-                if row is None:
+                embedding = None if isinstance(found, WorkerDied) else found[i]
+                if embedding is None:
                     log.warning(f"{path}: cannot be decoded; left out")
                 else:
-                    answers[place[path]] = row
+                    embeddings[row_of[path]] = embedding
             advance(len(task.paths))
-    with atomic_path(kept) as temporary, temporary.open("wb") as stream:
-        np.save(stream, answers.astype(np.float16), allow_pickle=False)
-    return answers
+    with atomic_path(cache) as temporary, temporary.open("wb") as stream:
+        np.save(stream, embeddings.astype(np.float16), allow_pickle=False)
+    return embeddings
 
 
-def _kept(path: Path, shape: tuple[int, ...]) -> FloatArray | None:
+def _load_cache(path: Path, shape: tuple[int, ...]) -> FloatArray | None:
     try:
-        found = np.load(path, allow_pickle=False).astype(np.float32)
+        embeddings = np.load(path, allow_pickle=False).astype(np.float32)
     except (OSError, ValueError, EOFError, zipfile.BadZipFile):
         return None
-    return found if found.shape == shape else None
+    return embeddings if embeddings.shape == shape else None
 
 
-def _ask(task: _Task) -> list[FloatArray | None]:
-    """The answers to each recording at each speed, (speeds, width); None where it cannot be decoded."""
-    return [_answers(path, _loaded(task.teacher)) for path in task.paths]
+def _split_task(task: _Task) -> list[_Task]:
+    return [_Task(task.teacher, [path]) for path in task.paths]
+
+
+def _embed_task(task: _Task) -> list[FloatArray | None]:
+    """Return each recording's embeddings, (speeds, width); None for a recording that cannot be decoded."""
+    return [_embed_recording(path, _loaded_teacher(task.teacher)) for path in task.paths]
 
 
 @functools.lru_cache(maxsize=1)
-def _loaded(teacher: str) -> Callable[[FloatArray], FloatArray]:
+def _loaded_teacher(teacher: str) -> Callable[[FloatArray], FloatArray]:
     return TEACHERS[teacher].load()
 
 
-def _answers(path: Path, ask: Callable[[FloatArray], FloatArray]) -> FloatArray | None:
+def _embed_recording(path: Path, embed: Callable[[FloatArray], FloatArray]) -> FloatArray | None:
     try:
         samples: Int16Array = samples_of(path)[: _LONGEST_SECONDS * SPECTROGRAM.sample_rate]
     except RecordingError:
         return None
-    return np.stack([ask(to_float(perturb_speed(samples, speed))) for speed in SPEED_FACTORS])
+    return np.stack([embed(to_float(perturb_speed(samples, speed))) for speed in SPEED_FACTORS])

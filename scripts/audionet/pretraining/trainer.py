@@ -1,4 +1,4 @@
-"""Making a backbone: images of public recordings, several tasks at once, teachers where there are any."""
+"""Pretraining of a backbone: multi-task training on augmented views of public recordings, with distillation."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ from audionet.utils.text import os_error_reason, pluralise
 log = logging.getLogger(__name__)
 
 
-_STRETCHES_A_TASK = 4
+_SEGMENTS_PER_TASK = 4
 _WARM_UP_SHARE = 0.05
-_SHOWN_IMAGES = 600  # at each look
-_CONTENT_IMAGES = 600  # that the scale of the content's numbers is taken from
+_VALIDATION_IMAGES = 600
+_STATISTICS_IMAGES = 600  # for the mean and deviation of the auxiliary targets
 _LEAST_DEVIATION = 1e-3
-_SETTLING_BATCHES = 100
-_CHECKED = 4  # images kept with the weights
-_NO_PART = (
+_BATCH_NORM_BATCHES = 100
+_CHECK_IMAGES = 4  # stored with the weights
+_IDENTITY_EXCLUDES = (
     "data_dir",
     "output_dir",
     "checkpoint_dir",
@@ -55,21 +55,22 @@ _NO_PART = (
 
 
 class Batch(NamedTuple):
-    """Images with all that is known of them.
+    """Images with the values that their targets are computed from.
 
     Attributes
     ----------
     pixels : ndarray of uint8, shape (n, height, width, 3)
-    content : ndarray of float32, shape (n, CONTENT_WIDTH)
-    lesson : ndarray of int64, shape (n,)
-        Which recording of the list each is of.
+    auxiliary : ndarray of float32, shape (n, AUXILIARY_WIDTH)
+        Auxiliary targets, not normalised.
+    utterance : ndarray of int64, shape (n,)
+        Index of the recording of each image.
     speed : ndarray of int64, shape (n,)
-        At which of SPEEDS.
+        Index of its speed factor in SPEED_FACTORS.
     """
 
     pixels: UInt8Array
-    content: FloatArray
-    lesson: NDArray[np.int64]
+    auxiliary: FloatArray
+    utterance: NDArray[np.int64]
     speed: NDArray[np.int64]
 
 
@@ -82,12 +83,12 @@ class Pretrained:
     student : Student
     corpus : Corpus
     held_out : dict of str to float
-        How well it does on recordings held out.
+        Metrics on held-out recordings.
     steps : int
     hours : float
-        Spent training, in this run and those that it went on from.
+        Training time, including that of interrupted runs.
     check_images : ndarray of uint8, shape (n, height, width, 3)
-        Some images to compare a loaded copy's answers on.
+        Images to compare a loaded copy's output on.
     """
 
     student: Student
@@ -99,59 +100,59 @@ class Pretrained:
 
 
 def pretrain(config: PretrainConfig) -> Pretrained:
-    """Make a backbone.
+    """Pretrain a backbone.
 
     Raises
     ------
     DatasetError
-        If the manifest cannot be used, or nothing that it names is there or can be decoded.
+        If the manifest is invalid, or none of its recordings exist or can be decoded.
     UsageError
         If the teacher is not installed.
     ModelError
-        If the loss is no number, twice.
+        If the loss becomes NaN or infinite before the first checkpoint, or a second time.
     """
     corpus = find_utterances(read_manifest(config.manifest), config.data_dir)
     corpus = add_pitch_shifted_speakers(corpus, config.checkpoint_dir / "other pitches", config.workers)
-    for source in corpus.sources:
-        log.info(f"{source.name}: {source.task}s, {source.licence}")
-    log.info(f"{pluralise(len(corpus.training), 'recording')} to learn from, {len(corpus.held_out)} held out")
+    for dataset in corpus.datasets:
+        log.info(f"{dataset.name}: {dataset.task}s, {dataset.licence}")
+    log.info(f"{pluralise(len(corpus.training), 'recording')} to train on, {len(corpus.held_out)} held out")
     if not corpus.held_out:
-        log.warning("too few recordings to hold any out: what follows is about those it learns from")
-    answers = None
+        log.warning("too few recordings to hold any out: validation metrics are computed on the training recordings")
+    embeddings = None
     if config.teacher != "none":
-        answers = centre_embeddings(_asked(corpus, config))
+        embeddings = centre_embeddings(_embed_corpus(corpus, config))
     keras = import_keras()
     keras.utils.set_random_seed(config.seed)
     classes = {
         task: len(labels) * (len(SPEED_FACTORS) if task == "speaker" else 1) for task, labels in corpus.labels.items()
     }
-    student = build(config, classes, TEACHERS[config.teacher].width if answers is not None else 0)
-    return _Training(config, corpus, answers, student).run()
+    student = build(config, classes, TEACHERS[config.teacher].width if embeddings is not None else 0)
+    return _Training(config, corpus, embeddings, student).run()
 
 
-def _asked(corpus: Corpus, config: PretrainConfig) -> FloatArray:
-    """The teacher's answers, each dataset's kept apart: adding one leaves those of the others as they are."""
-    lessons = corpus.training + corpus.held_out
-    answers = np.zeros((len(lessons), len(SPEED_FACTORS), TEACHERS[config.teacher].width), np.float32)
-    for number in range(len(corpus.sources)):
-        rows = [row for row, lesson in enumerate(lessons) if lesson.source == number]
-        paths = [lessons[row].path for row in rows]
-        answers[rows] = teacher_embeddings(config.teacher, paths, config.checkpoint_dir, config.workers)
-    return answers
+def _embed_corpus(corpus: Corpus, config: PretrainConfig) -> FloatArray:
+    """Compute the teacher's embeddings, cached per dataset, so that the cache of one outlives changes to another."""
+    utterances = corpus.training + corpus.held_out
+    embeddings = np.zeros((len(utterances), len(SPEED_FACTORS), TEACHERS[config.teacher].width), np.float32)
+    for number in range(len(corpus.datasets)):
+        rows = [row for row, utterance in enumerate(utterances) if utterance.dataset == number]
+        paths = [utterances[row].path for row in rows]
+        embeddings[rows] = teacher_embeddings(config.teacher, paths, config.checkpoint_dir, config.workers)
+    return embeddings
 
 
 class _Training:
-    """One training: its network, its data, its state on disk."""
+    """One pretraining run: network, data, and state on disk."""
 
-    def __init__(self, config: PretrainConfig, corpus: Corpus, answers: FloatArray | None, student: Student) -> None:
+    def __init__(self, config: PretrainConfig, corpus: Corpus, embeddings: FloatArray | None, student: Student) -> None:
         self.config, self.corpus, self.student = config, corpus, student
-        self.lessons = corpus.training + corpus.held_out
-        self.answers = answers
-        self.source_of = np.array([lesson.source for lesson in self.lessons])
-        self.label_of = np.array([lesson.label for lesson in self.lessons])
+        self.utterances = corpus.training + corpus.held_out
+        self.embeddings = embeddings
+        self.datasets = np.array([utterance.dataset for utterance in self.utterances])
+        self.labels = np.array([utterance.label for utterance in self.utterances])
         self.variables = [*student.model.variables, *student.model.optimizer.variables]
         self.checkpoint = Checkpoint(config.checkpoint_dir, "pretraining", self._identity(), config.look_every)
-        self.slower = 1.0
+        self.rate_factor = 1.0
         self.step = 0
         self.seconds, self.started = 0.0, time.monotonic()
 
@@ -160,264 +161,288 @@ class _Training:
         self._resume()
         with contextlib.ExitStack() as stack:
             pool = stack.enter_context(local_processes(config.workers))
-            # The same images at every look, and from run to run.
-            content = self._some(pool, training, _CONTENT_IMAGES).content
-            self.content_mean, self.content_deviation = content.mean(axis=0), content.std(axis=0) + _LEAST_DEVIATION
-            shown = self._some(pool, range(len(training), len(self.lessons)) or training, _SHOWN_IMAGES)
+            # The same images at every validation, and from run to run.
+            auxiliary = self._fixed_batch(pool, training, _STATISTICS_IMAGES).auxiliary
+            self.auxiliary_mean = auxiliary.mean(axis=0)
+            self.auxiliary_deviation = auxiliary.std(axis=0) + _LEAST_DEVIATION
+            validation = self._fixed_batch(
+                pool, range(len(training), len(self.utterances)) or training, _VALIDATION_IMAGES
+            )
             scalars = stack.enter_context(contextlib.closing(Scalars(config.summaries_dir)))
-            images = stack.enter_context(contextlib.closing(self._images(pool, training)))
+            batches = stack.enter_context(contextlib.closing(self._batches(pool, training)))
             advance = stack.enter_context(progress("Pretraining", "steps", config.steps))
             advance(self.step)
             recent: list[dict[str, float]] = []
             self.started = time.monotonic()
-            while (done := self._done()) < 1:
-                losses = self._learn(next(images), done)
+            while (done := self._progress()) < 1:
+                losses = self._train_step(next(batches), done)
                 if not math.isfinite(losses["loss"]):
-                    at = self.step
-                    self._back()
-                    advance(self.step - at)
+                    failed_at = self.step
+                    self._roll_back()
+                    advance(self.step - failed_at)
                     recent = []
                     continue
                 recent.append(losses)
                 self.step += 1
                 advance(1)
                 if self.step % config.look_every == 0:
-                    self._take_stock(recent, shown, scalars)
+                    self._log_and_save(recent, validation, scalars)
                     recent = []
             if recent:
-                self._take_stock(recent, shown, scalars)
+                self._log_and_save(recent, validation, scalars)
             if config.average:
                 self.student.model.optimizer.finalize_variable_values(self.student.model.trainable_variables)
-                batches = min(_SETTLING_BATCHES, self.step)
-                pixels = self._some(pool, training, batches * config.batch_size).pixels
-                recompute_batch_norm(self.student.features, np.array_split(pixels, batches))
-        found = self._validate(shown)
-        log.info(f"Held out, with the running average of the weights: {format_metrics(found)}")
-        pixels = shown.pixels[:: max(1, len(shown.pixels) // _CHECKED)][:_CHECKED]
-        return Pretrained(self.student, self.corpus, found, self.step, self._elapsed() / 3600, pixels)
+                number = min(_BATCH_NORM_BATCHES, self.step)
+                pixels = self._fixed_batch(pool, training, number * config.batch_size).pixels
+                recompute_batch_norm(self.student.features, np.array_split(pixels, number))
+        metrics = self._validate(validation)
+        log.info(f"Held out, with the moving average of the weights: {format_metrics(metrics)}")
+        pixels = validation.pixels[:: max(1, len(validation.pixels) // _CHECK_IMAGES)][:_CHECK_IMAGES]
+        return Pretrained(self.student, self.corpus, metrics, self.step, self._elapsed() / 3600, pixels)
 
-    def _take_stock(self, recent: list[dict[str, float]], shown: Batch, scalars: Scalars) -> None:
-        """Say how far it is, and keep it."""
+    def _log_and_save(self, recent: list[dict[str, float]], validation: Batch, scalars: Scalars) -> None:
+        """Log the mean losses and the validation metrics, and save a checkpoint."""
         means = {name: float(np.mean([losses[name] for losses in recent])) for name in recent[0]}
-        found = self._validate(shown)
-        log.warning(f"step {self.step}: {format_metrics(means)}; held out: {format_metrics(found)}")
+        metrics = self._validate(validation)
+        log.warning(f"step {self.step}: {format_metrics(means)}; held out: {format_metrics(metrics)}")
         scalars.add(self.step, {f"training/{name}": value for name, value in means.items()})
-        scalars.add(self.step, {f"held out/{name}": value for name, value in found.items()})
+        scalars.add(self.step, {f"held out/{name}": value for name, value in metrics.items()})
         self._save()
 
     def _elapsed(self) -> float:
-        """Seconds spent, those before an interruption counted in."""
+        """Return the training time in seconds, including that of interrupted runs."""
         return self.seconds + time.monotonic() - self.started
 
-    def _done(self) -> float:
-        """The share of the training that is done, by steps or by the clock, whichever is further."""
-        by_clock = self._elapsed() / 3600 / self.config.hours if self.config.hours else 0
-        return max(self.step / self.config.steps, by_clock)
+    def _progress(self) -> float:
+        """Return the share of the training that is done, by steps or by time, whichever is larger."""
+        by_time = self._elapsed() / 3600 / self.config.hours if self.config.hours else 0
+        return max(self.step / self.config.steps, by_time)
 
     def _identity(self) -> dict[str, Any]:
         config = dataclasses.asdict(self.config)
         digest = hashlib.sha256()
-        for lesson in self.lessons:
-            digest.update(f"{lesson.path.name} {lesson.source} {lesson.label}\n".encode("utf-8", "surrogateescape"))
-        settings = {name: value for name, value in config.items() if name not in _NO_PART}
+        for utterance in self.utterances:
+            digest.update(
+                f"{utterance.path.name} {utterance.dataset} {utterance.label}\n".encode("utf-8", "surrogateescape")
+            )
+        settings = {name: value for name, value in config.items() if name not in _IDENTITY_EXCLUDES}
         return {"settings": settings, "recordings": digest.hexdigest(), "labels": self.corpus.labels}
 
     def _resume(self) -> None:
         others = [path for path in self.config.checkpoint_dir.glob("pretraining-*.npz") if path != self.checkpoint.path]
         if others and not self.checkpoint.path.exists():
-            log.warning(f"{others[0]}: is of another recipe or other data; training begins anew beside it")
-        state = self._saved()
+            log.warning(
+                f"{others[0]}: has other settings or other data; training starts from scratch and leaves it as it is"
+            )
+        state = self._load_checkpoint()
         if state is not None:
             self._restore(state)
-            log.info(f"Going on from step {self.step}")
+            log.info(f"Resuming from step {self.step}")
 
-    def _saved(self) -> State | None:
+    def _load_checkpoint(self) -> State | None:
         return self.checkpoint.load([(tuple(v.shape), str(np.dtype(v.dtype))) for v in self.variables])
 
     def _restore(self, state: State) -> None:
         for variable, array in zip(self.variables, state.arrays, strict=True):
             variable.assign(array)
         self.step = state.step
-        self.slower, self.seconds = state.progress["slower"], state.progress["seconds"]
+        self.rate_factor, self.seconds = state.progress["slower"], state.progress["seconds"]
         self.started = time.monotonic()
 
     def _save(self) -> None:
         import keras
 
         arrays = [np.asarray(keras.ops.convert_to_numpy(variable)) for variable in self.variables]
-        state = State(self.step, arrays, [], {"slower": self.slower, "seconds": self._elapsed()})
+        state = State(self.step, arrays, [], {"slower": self.rate_factor, "seconds": self._elapsed()})
         try:
             self.checkpoint.save(state)
         except OSError as error:
             log.warning(
-                f"{self.checkpoint.path}: cannot be written ({os_error_reason(error)}); the last one stays, and "
-                "training goes on"
+                f"{self.checkpoint.path}: cannot be written ({os_error_reason(error)}); the previous "
+                "checkpoint is kept and training continues"
             )
 
-    def _back(self) -> None:
-        """Go back to the last checkpoint, and on from there at half the rate; once.
+    def _roll_back(self) -> None:
+        """Restore the last checkpoint and halve the learning rate from there on; possible once.
 
         Raises
         ------
         ModelError
-            The second time.
+            The second time, or if there is no checkpoint.
         """
-        if self.slower < 1:
-            raise ModelError("the loss is no number, again: lower --learning_rate")
-        state = self._saved()
+        if self.rate_factor < 1:
+            raise ModelError("the loss became NaN or infinite again; lower --learning_rate")
+        state = self._load_checkpoint()
         if state is None:
-            raise ModelError(f"the loss is no number at step {self.step}, before a checkpoint: lower --learning_rate")
-        at = self.step
+            raise ModelError(
+                f"the loss became NaN or infinite at step {self.step}, before the first checkpoint; "
+                "lower --learning_rate"
+            )
+        failed_at = self.step
         self._restore(state)
-        self.slower = 0.5
-        log.warning(f"the loss is no number at step {at}: back to step {self.step}, at half the rate")
+        self.rate_factor = 0.5
+        log.warning(
+            f"the loss became NaN or infinite at step {failed_at}; back to step {self.step}, at half the learning rate"
+        )
 
-    def _learn(self, batch: Batch, done: float) -> dict[str, float]:
-        """One step; the losses, one by one and in all."""
+    def _train_step(self, batch: Batch, done: float) -> dict[str, float]:
+        """Train on one batch and return the losses, each and in total."""
         config, model = self.config, self.student.model
-        model.optimizer.learning_rate = config.learning_rate * learning_rate_factor(done) * self.slower
+        model.optimizer.learning_rate = config.learning_rate * learning_rate_factor(done) * self.rate_factor
         targets, weights = self._targets(batch)
         losses = model.train_on_batch(batch.pixels.astype(np.float32), targets, sample_weight=weights, return_dict=True)
         return {name.removesuffix("_loss"): float(value) for name, value in losses.items()}
 
     def _targets(self, batch: Batch) -> tuple[dict[str, Any], dict[str, FloatArray]]:
-        """What each head is to say of each image, and how much that counts: 0 where it is not known."""
-        everywhere = np.ones(len(batch.lesson), np.float32)
-        targets: dict[str, Any] = {"content": (batch.content - self.content_mean) / self.content_deviation}
-        weights = {"content": everywhere}
-        if self.answers is not None:
-            targets["teacher"] = self.answers[batch.lesson, batch.speed]
-            weights["teacher"] = everywhere
-        sources, labels = self.source_of[batch.lesson], self.label_of[batch.lesson]
+        """Return the targets of each head and the sample weights, 0 for images without a label of the task."""
+        ones = np.ones(len(batch.utterance), np.float32)
+        targets: dict[str, Any] = {"content": (batch.auxiliary - self.auxiliary_mean) / self.auxiliary_deviation}
+        weights = {"content": ones}
+        if self.embeddings is not None:
+            targets["teacher"] = self.embeddings[batch.utterance, batch.speed]
+            weights["teacher"] = ones
+        datasets, labels = self.datasets[batch.utterance], self.labels[batch.utterance]
         for task in self.corpus.labels:
-            of_task = np.array([source.task == task for source in self.corpus.sources])[sources]
+            has_label = np.array([dataset.task == task for dataset in self.corpus.datasets])[datasets]
             classes = labels * len(SPEED_FACTORS) + batch.speed if task == "speaker" else labels
-            targets[task] = np.where(of_task, classes, 0)
-            weights[task] = of_task.astype(np.float32)
+            targets[task] = np.where(has_label, classes, 0)
+            weights[task] = has_label.astype(np.float32)
         return targets, weights
 
-    def _validate(self, shown: Batch) -> dict[str, float]:
-        """How well recordings held out are answered for."""
+    def _validate(self, validation: Batch) -> dict[str, float]:
+        """Compute the metrics on a validation batch.
+
+        Explained variance of the auxiliary targets, mean cosine similarity to the teacher, accuracy of the other tasks.
+        """
         blocks = [
-            self.student.model.predict_on_batch(shown.pixels[i : i + 64].astype(np.float32))
-            for i in range(0, len(shown.pixels), 64)
+            self.student.model.predict_on_batch(validation.pixels[i : i + 64].astype(np.float32))
+            for i in range(0, len(validation.pixels), 64)
         ]
-        says = {name: np.concatenate([np.asarray(block[name]) for block in blocks]) for name in blocks[0]}
-        targets, weights = self._targets(shown)
-        errors = np.square(says["content"] - targets["content"]).mean()
-        found = {"content": float(1 - errors / np.square(targets["content"]).mean())}
-        if self.answers is not None:
-            found["teacher"] = float((says["teacher"] * targets["teacher"]).sum(axis=1).mean())
+        outputs = {name: np.concatenate([np.asarray(block[name]) for block in blocks]) for name in blocks[0]}
+        targets, weights = self._targets(validation)
+        errors = np.square(outputs["content"] - targets["content"]).mean()
+        metrics = {"content": float(1 - errors / np.square(targets["content"]).mean())}
+        if self.embeddings is not None:
+            metrics["teacher"] = float((outputs["teacher"] * targets["teacher"]).sum(axis=1).mean())
         for task in self.corpus.labels:
-            which = weights[task] > 0
-            if task != "speaker" and which.any():  # a speaker held out is none of those in training
-                found[task] = float((says[task][which].argmax(axis=1) == targets[task][which]).mean())
-        return found
+            labelled = weights[task] > 0
+            if task != "speaker" and labelled.any():  # no accuracy of speakers, whose classes serve training alone
+                metrics[task] = float((outputs[task][labelled].argmax(axis=1) == targets[task][labelled]).mean())
+        return metrics
 
-    def _some(self, pool: Any, which: range, wanted: int) -> Batch:
-        """A fixed set of images."""
-        generator = np.random.default_rng([self.config.seed, which.start])
-        stretches = -(-wanted // self.config.glimpses)
-        chosen = generator.choice(which, stretches)
-        tasks = list(self._tasks(chosen, generator))
-        made = {task.seeds[0]: blocks for task, blocks in self._made(pool, tasks)}
-        blocks = [made[task.seeds[0]] for task in tasks if task.seeds[0] in made]
-        if not any(len(block.lesson) for block in blocks):
-            raise DatasetError("none of the recordings that were tried can be decoded: look at --data_dir")
-        return Batch(*(np.concatenate(parts) for parts in zip(*blocks, strict=True)))
+    def _fixed_batch(self, pool: Any, indices: range, wanted: int) -> Batch:
+        """Return `wanted` images or a few more, the same ones for the same indices and seed.
 
-    def _tasks(self, lessons: Any, generator: np.random.Generator) -> Iterator[ViewTask]:
-        """Stretches of these recordings, at random speeds."""
+        Raises
+        ------
+        DatasetError
+            If none of the recordings can be decoded.
+        """
+        generator = np.random.default_rng([self.config.seed, indices.start])
+        segments = -(-wanted // self.config.glimpses)
+        chosen = generator.choice(indices, segments)
+        tasks = list(self._view_tasks(chosen, generator))
+        rendered = {task.seeds[0]: batch for task, batch in self._render(pool, tasks)}
+        batches = [rendered[task.seeds[0]] for task in tasks if task.seeds[0] in rendered]
+        if not any(len(batch.utterance) for batch in batches):
+            raise DatasetError("none of the recordings that were tried can be decoded; check --data_dir")
+        return Batch(*(np.concatenate(parts) for parts in zip(*batches, strict=True)))
+
+    def _view_tasks(self, utterances: Any, generator: np.random.Generator) -> Iterator[ViewTask]:
+        """Draw one segment of each recording, at a random speed."""
         size = (self.config.input_height, self.config.input_width)
-        for i in range(0, len(lessons), _STRETCHES_A_TASK):
-            part = lessons[i : i + _STRETCHES_A_TASK]
+        for i in range(0, len(utterances), _SEGMENTS_PER_TASK):
+            part = utterances[i : i + _SEGMENTS_PER_TASK]
             speeds = generator.integers(len(SPEED_FACTORS), size=len(part)).tolist()
             seeds = generator.integers(2**62, size=len(part)).tolist()
-            paths = [self.lessons[k].path for k in part]
+            paths = [self.utterances[k].path for k in part]
             yield ViewTask(paths, speeds, seeds, self.config.glimpses, size, self.config.disturbance)
 
-    def _made(self, pool: Any, tasks: Any) -> Iterator[tuple[ViewTask, Batch]]:
-        place = {lesson.path: number for number, lesson in enumerate(self.lessons)}
-        for task, found in map_unordered(pool, make_views, tasks, lambda task: [task]):
-            if isinstance(found, WorkerDied):
-                log.warning("a worker process ended, twice, over the same recordings; they are passed over")
+    def _render(self, pool: Any, tasks: Any) -> Iterator[tuple[ViewTask, Batch]]:
+        index = {utterance.path: number for number, utterance in enumerate(self.utterances)}
+        for task, views in map_unordered(pool, make_views, tasks, lambda task: [task]):
+            if isinstance(views, WorkerDied):
+                log.warning("a worker process crashed twice on the same recordings; skipped")
                 continue
-            lessons = np.array([place[path] for path in task.paths])[found.stretch]
-            yield task, Batch(found.pixels, found.content, lessons, np.array(task.speeds)[found.stretch])
+            utterances = np.array([index[path] for path in task.paths])[views.segment]
+            yield task, Batch(views.pixels, views.auxiliary, utterances, np.array(task.speeds)[views.segment])
 
-    def _images(self, pool: Any, which: range) -> Generator[Batch, None, None]:
-        """Batches for ever: each dataset as often as the others, images of one stretch far apart."""
+    def _batches(self, pool: Any, indices: range) -> Generator[Batch, None, None]:
+        """Yield batches without end, shuffled, with every dataset sampled equally often."""
         config = self.config
         generator = np.random.default_rng([config.seed, 1, self.step])
-        by_source = [
-            np.array([i for i in which if self.lessons[i].source == number])
-            for number in range(len(self.corpus.sources))
+        by_dataset = [
+            np.array([i for i in indices if self.utterances[i].dataset == number])
+            for number in range(len(self.corpus.datasets))
         ]
-        by_source = [places for places in by_source if len(places)]
+        by_dataset = [members for members in by_dataset if len(members)]
 
         def endless() -> Iterator[ViewTask]:
             while True:
-                drawn = generator.integers(len(by_source), size=_STRETCHES_A_TASK)
-                chosen = [generator.choice(by_source[source]) for source in drawn]
-                yield from self._tasks(chosen, generator)
+                drawn = generator.integers(len(by_dataset), size=_SEGMENTS_PER_TASK)
+                chosen = [generator.choice(by_dataset[dataset]) for dataset in drawn]
+                yield from self._view_tasks(chosen, generator)
 
-        held: list[NDArray[Any]] | None = None
+        buffer: list[NDArray[Any]] | None = None
         size = max(config.shuffle, 2 * config.batch_size)
-        waiting: list[Batch] = []
-        for _, made in self._made(pool, endless()):
-            waiting.append(made)
-            enough = config.batch_size if held is not None else size
-            if sum(len(block.lesson) for block in waiting) < enough:
+        pending: list[Batch] = []
+        for _, batch in self._render(pool, endless()):
+            pending.append(batch)
+            needed = config.batch_size if buffer is not None else size
+            if sum(len(batch.utterance) for batch in pending) < needed:
                 continue
-            fresh = [np.concatenate(parts) for parts in zip(*waiting, strict=True)]
-            waiting = [Batch(*(part[enough:] for part in fresh))]
-            if held is None:
-                held = [part[:enough].copy() for part in fresh]
+            fresh = [np.concatenate(parts) for parts in zip(*pending, strict=True)]
+            pending = [Batch(*(part[needed:] for part in fresh))]
+            if buffer is None:
+                buffer = [part[:needed].copy() for part in fresh]
                 continue
             drawn = generator.choice(size, config.batch_size, replace=False)
-            yield Batch(*(part[drawn] for part in held))
-            for part, new in zip(held, fresh, strict=True):
-                part[drawn] = new[:enough]
+            yield Batch(*(part[drawn] for part in buffer))
+            for part, new in zip(buffer, fresh, strict=True):
+                part[drawn] = new[:needed]
 
 
-def centre_embeddings(answers: FloatArray) -> FloatArray:
-    """A teacher's answers as directions from their mean: what they share, which is most, says nothing.
+def centre_embeddings(embeddings: FloatArray) -> FloatArray:
+    """Subtract the mean of a teacher's embeddings and scale them to unit length.
 
-    Those of recordings that it could not hear stay 0.
+    The mean is the largest part of each embedding and carries no information. Zero embeddings, of recordings that
+    cannot be decoded, stay zero.
     """
-    heard = np.linalg.norm(answers, axis=-1) > 0
-    away = np.where(heard[..., None], answers - answers[heard].mean(axis=0), 0)
-    result: FloatArray = (away / np.maximum(np.linalg.norm(away, axis=-1, keepdims=True), 1e-6)).astype(np.float32)
+    is_known = np.linalg.norm(embeddings, axis=-1) > 0
+    centred = np.where(is_known[..., None], embeddings - embeddings[is_known].mean(axis=0), 0)
+    result: FloatArray = (centred / np.maximum(np.linalg.norm(centred, axis=-1, keepdims=True), 1e-6)).astype(
+        np.float32
+    )
     return result
 
 
 def recompute_batch_norm(model: Any, batches: Iterable[UInt8Array]) -> None:
-    """Give batch normalisation the statistics of the weights as they are now: its own are those of weights passed by.
+    """Recompute the batch normalisation statistics for the current weights.
 
-    Averaged weights never were in training, and with the statistics of others they answer at random (Izmailov et al.,
-    Averaging weights leads to wider optima, 2018).
+    The network never ran with the averaged weights in training, and with the statistics of other weights its output is
+    random (Izmailov et al., Averaging weights leads to wider optima, 2018).
     """
     import keras
 
-    normalising = [layer for layer in model.layers if isinstance(layer, keras.layers.BatchNormalization)]
-    momenta = [layer.momentum for layer in normalising]
+    layers = [layer for layer in model.layers if isinstance(layer, keras.layers.BatchNormalization)]
+    momenta = [layer.momentum for layer in layers]
     for number, pixels in enumerate(batches):
-        for layer in normalising:
+        for layer in layers:
             layer.momentum = number / (number + 1)  # the mean over all batches
         model(pixels.astype(np.float32), training=True)
-    for layer, momentum in zip(normalising, momenta, strict=True):
+    for layer, momentum in zip(layers, momenta, strict=True):
         layer.momentum = momentum
 
 
 def format_metrics(values: Mapping[str, float]) -> str:
-    """``content 0.560, word 0.962``."""
+    """Format metrics as ``content 0.560, word 0.962``."""
     return ", ".join(f"{name} {value:.3f}" for name, value in values.items())
 
 
 def learning_rate_factor(done: float) -> float:
-    """Share of the highest learning rate when a share of the training is done.
+    """Return the learning rate, relative to its peak, when the share `done` of the training is done.
 
-    Up a line over the first twentieth, then down half a cosine to nothing.
+    Linear warm-up over the first twentieth, then cosine decay to 0.
     """
     if done < _WARM_UP_SHARE:
         return done / _WARM_UP_SHARE

@@ -1,4 +1,4 @@
-"""Interrupted training goes on where it was: its state on disk, every so often, whole or not at all."""
+"""Checkpoints: the training state, written atomically, from which an interrupted training resumes."""
 
 from __future__ import annotations
 
@@ -19,23 +19,23 @@ from audionet.utils.files import atomic_path, make_folder
 log = logging.getLogger(__name__)
 
 
-_SECONDS = 20.0
+_SAVE_SECONDS = 20.0
 
 
 @dataclasses.dataclass
 class State:
-    """All that training needs to go on as if nothing had happened.
+    """Training state, complete enough to resume with the same result as an uninterrupted run.
 
     Attributes
     ----------
     step : int
-        Steps done.
+        Number of completed steps.
     arrays : list of ndarray
         The network's and the optimizer's variables.
     best : list of ndarray
-        The network's variables at the best look so far.
+        The network's variables at the best validation so far.
     progress : dict
-        Numbers and lists that JSON holds: scores, curves.
+        Numbers and lists that can be written as JSON: scores, curves.
     """
 
     step: int
@@ -45,17 +45,17 @@ class State:
 
 
 class Checkpoint:
-    """Where one training keeps its state. Another training, or the same on other data, has another file.
+    """Checkpoint file of one training run. Other settings or other data give another file.
 
     Parameters
     ----------
     folder : Path
     stage : str
-        What is being trained, such as ``head``.
+        Name of the network being trained, such as ``head``.
     identity : object
-        Whatever the result depends on, as JSON.
+        Everything that the result depends on, as JSON.
     every : int
-        Steps from one checkpoint to the next; 0 goes by the clock.
+        Steps between checkpoints; 0: save every 20 seconds instead.
     """
 
     def __init__(self, folder: Path, stage: str, identity: Any, every: int = 0) -> None:
@@ -66,13 +66,13 @@ class Checkpoint:
         make_folder(folder)
 
     def due(self, before: int, step: int) -> bool:
-        """Whether it is time to save, after steps `before` to `step`."""
+        """Return whether to save now, after steps `before` to `step`."""
         if self._every:
             return step // self._every > before // self._every
-        return time.monotonic() - self._saved_at > _SECONDS
+        return time.monotonic() - self._saved_at > _SAVE_SECONDS
 
     def save(self, state: State) -> None:
-        """Write the state."""
+        """Write the state to the file."""
         about = {"identity": self._identity, "step": state.step, "progress": state.progress}
         arrays = {f"array{i:04d}": array for i, array in enumerate(state.arrays)}
         arrays |= {f"best{i:04d}": array for i, array in enumerate(state.best)}
@@ -81,12 +81,12 @@ class Checkpoint:
         self._saved_at = time.monotonic()
 
     def load(self, like: list[tuple[tuple[int, ...], str]]) -> State | None:
-        """The state as last saved; None, with a word about it, where that cannot be used.
+        """Return the last saved state; None, with a warning, if the file cannot be used.
 
         Parameters
         ----------
         like : list of (shape, dtype)
-            What the network's and the optimizer's variables are like.
+            Shapes and dtypes of the network's and the optimizer's variables.
         """
         if not self.path.exists():
             return None
@@ -97,9 +97,9 @@ class Checkpoint:
                 arrays = [stored[name] for name in sorted(stored.files) if name.startswith("array")]
                 best = [stored[name] for name in sorted(stored.files) if name.startswith("best")]
             if about["identity"] != self._identity or [(a.shape, str(a.dtype)) for a in arrays] != like:
-                log.warning(f"{self.path}: is a checkpoint of another training; training begins anew")
+                log.warning(f"{self.path}: is a checkpoint of another training; training starts over")
                 return None
             return State(about["step"], arrays, best, about["progress"])
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
-            log.warning(f"{self.path}: is damaged; training begins anew")
+            log.warning(f"{self.path}: is damaged; training starts over")
             return None

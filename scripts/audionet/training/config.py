@@ -1,4 +1,4 @@
-"""What retrain.py learns from, how, and where the result goes."""
+"""Settings of training."""
 
 from __future__ import annotations
 
@@ -12,98 +12,108 @@ from audionet.errors import UsageError
 from audionet.utils.settings import require, setting
 
 FROM_SCRATCH = ("simple_cnn", "deep_cnn")
-"""Architectures that are trained as a whole."""
+"""Architectures trained from scratch, without a pretrained backbone."""
 
 LEARNING_RATES = {"linear": 0.3, "mlp": 0.003, "cosine": 0.03, "from scratch": 0.001}
-"""What suits each kind of training."""
+"""Default learning rate of each kind of head, and of training from scratch."""
 
 
 def _refuse(value: object, flag: str, reason: str) -> None:
     if value:
-        raise UsageError(f"--{flag} is refused: {reason}. data_maker.py --augment varies sound as sound varies")
+        raise UsageError(f"--{flag} is refused: {reason}. data_maker.py --augment augments the waveform instead")
 
 
 @dataclass(frozen=True)
 class RetrainConfig:
-    """What retrain.py learns from, how, and where the result goes."""
+    """Settings of retrain.py: training data, network, optimisation and output files."""
 
-    image_dir: Path = setting(TF_FILES / "data_image", "images, one folder per label, as data_maker.py makes them")
+    image_dir: Path = setting(
+        TF_FILES / "data_image", "spectrogram images, one folder per label, as data_maker.py writes them"
+    )
     bottleneck_dir: Path = setting(TF_FILES / "bottlenecks", "cache of bottleneck features")
     model_dir: Path = setting(TF_FILES / "models", "cache of fetched and converted backbones")
-    checkpoint_dir: Path = setting(TF_FILES / "checkpoints", "where training that was interrupted goes on from")
+    checkpoint_dir: Path = setting(TF_FILES / "checkpoints", "checkpoints, from which interrupted training resumes")
     summaries_dir: Path = setting(TF_FILES / "training_summaries", "TensorBoard summaries and the curves as a PNG")
     output_graph: Path = setting(
         TF_FILES / "retrained_graph.tflite",
-        "the model to write: .tflite, or also a frozen graph (.pb), a .keras file or, with no ending, a SavedModel",
+        "model to write: .tflite, or in addition a frozen graph (.pb), a .keras file or, with no ending, a SavedModel",
     )
-    output_labels: Path = setting(TF_FILES / "retrained_labels.txt", "the labels to write, one a line")
+    output_labels: Path = setting(TF_FILES / "retrained_labels.txt", "label file to write, one label per line")
     architecture: str = setting(
         "inception_v3_speech",
         "backbone: a bundled name, a folder holding a SavedModel, a TF Hub handle, "
         "or inception_v3 / mobilenet_v2_100_224 and the like for TF Hub's; "
         f"or a network trained from scratch: {' or '.join(FROM_SCRATCH)}",
     )
-    input_size: int | None = setting(None, "side of the backbone's input, pixels, where it does not say")
+    input_size: int | None = setting(
+        None, "side of the backbone's square input, pixels; needed if its model file does not state it"
+    )
     endpoint: str | None = setting(
-        None, "layer of the backbone to take bottlenecks from, such as mixed7; default: the backbone's own choice"
+        None, "layer of the backbone to compute bottlenecks from, such as mixed7; default: the backbone's own"
     )
     pooling: Literal["average", "time", "statistics"] | None = setting(
-        None, "how that layer's maps become one vector: their average, their averages over time, or with deviations"
+        None,
+        "pooling of that layer's maps: average, average over time per frequency row, or that and deviations",
     )
-    final_tensor_name: str = setting("final_result", "name of the output that holds the probabilities")
+    final_tensor_name: str = setting("final_result", "name of the output tensor of probabilities")
     head: Literal["linear", "mlp", "cosine"] = setting(
-        "linear", "the new top: one layer, one hidden layer before it, or the cosine to each label's direction"
+        "linear",
+        "top layer: linear, with a hidden layer before it (mlp), or the cosine similarity to one direction per label",
     )
     hidden_units: int = setting(256, "width of the mlp's hidden layer")
-    how_many_training_steps: int = setting(500, "training steps, of the top layer or of a network from scratch")
+    how_many_training_steps: int = setting(500, "training steps of the top layer, or of a network trained from scratch")
     learning_rate: float | None = setting(
         None,
-        f"learning rate of the first step; default: {', '.join(f'{r:g} ({n})' for n, r in LEARNING_RATES.items())}",
+        f"initial learning rate; default: {', '.join(f'{r:g} ({n})' for n, r in LEARNING_RATES.items())}",
     )
     schedule: Literal["cosine", "plateau", "constant"] = setting(
-        "cosine", "the rate falls along a cosine, to a third when validation gets no better, or never"
+        "cosine", "learning rate schedule: cosine decay, divided by 3 when validation stops improving, or constant"
     )
-    train_batch_size: int = setting(100, "images in one training step")
-    eval_step_interval: int = setting(10, "steps from one look at the validation set to the next")
-    validation_batch_size: int = setting(-1, "images that a look at the validation set takes, always the same; -1: all")
-    test_batch_size: int = setting(-1, "-1: the test takes all its images; a part would prove less")
+    train_batch_size: int = setting(100, "batch size, images")
+    eval_step_interval: int = setting(10, "training steps between validations")
+    validation_batch_size: int = setting(-1, "images per validation, a fixed random subset; -1: all")
+    test_batch_size: int = setting(-1, "only -1: the test uses all its images; a subset would prove less")
     early_stopping: int = setting(
-        0, "stop after so many looks without a better one; 0: never. The best weights are kept"
+        0, "stop after this many validations without improvement; 0: never. The best weights are always kept"
     )
-    weight_decay: float = setting(1e-4, "AdamW's decay of the weights")
-    l1: float = setting(0.0, "penalty on the top's absolute weights")
-    l2: float = setting(0.0, "penalty on the top's squared weights")
-    dropout: float = setting(0.0, "share of the top's inputs left out in each step, 0 to 0.9")
-    label_smoothing: float = setting(0.1, "share of each label's probability given to all labels, 0 to 0.9")
+    weight_decay: float = setting(1e-4, "weight decay of AdamW")
+    l1: float = setting(0.0, "L1 penalty on the top layer's weights")
+    l2: float = setting(0.0, "L2 penalty on the top layer's weights")
+    dropout: float = setting(0.0, "dropout rate of the top layer's inputs, 0 to 0.9")
+    label_smoothing: float = setting(0.1, "share of the target probability spread evenly over all labels, 0 to 0.9")
     class_weights: Literal["equal", "balanced"] = setting(
-        "equal", "balanced: a label with few images counts as much as one with many"
+        "equal", "balanced: every label counts the same in the loss, however many images it has"
     )
-    clip_norm: float | None = setting(None, "longest gradient, over all weights together; none: any")
+    clip_norm: float | None = setting(
+        None, "maximum norm of the gradient over all weights together; default: no clipping"
+    )
     hyper_search: int = setting(
-        0, "first try so many settings of the top and its regularisation, by cross-validation on the cached features"
+        0,
+        "number of settings of the top layer and its regularisation to try first, by cross-validation on the cached "
+        "bottlenecks; 0: none",
     )
-    fine_tune: int = setting(0, "then also train the backbone's last so many blocks, at a low rate; Inception has 11")
+    fine_tune: int = setting(
+        0, "then also train this many of the backbone's last blocks, at a low learning rate; Inception v3 has 11"
+    )
     fine_tune_steps: int = setting(500, "training steps of --fine_tune")
-    fine_tune_learning_rate: float = setting(1e-4, "learning rate of --fine_tune's first step")
-    fine_tune_batch_size: int = setting(32, "images in one step of --fine_tune")
+    fine_tune_learning_rate: float = setting(1e-4, "initial learning rate of --fine_tune")
+    fine_tune_batch_size: int = setting(32, "batch size of --fine_tune, images")
     spec_augment: int = setting(
-        1, "bands and stretches masked in each image, where images are trained on (--fine_tune, from scratch)"
+        1, "SpecAugment: frequency masks and time masks per image, as many of each (--fine_tune, from scratch)"
     )
-    mixup: float = setting(
-        0.0, "how much images are mixed there, two at a time: alpha of mixup, such as 0.2; 0: not at all"
-    )
+    mixup: float = setting(0.0, "alpha of mixup, such as 0.2 (--fine_tune, from scratch); 0: no mixup")
     unknown_fpr: float = setting(
-        5.0, "share of unknown voices that may be taken for one of the labels, percent; 0: never answer unknown"
+        5.0, "share of unknown speakers that may be taken for one of the labels, percent; 0: never answer unknown"
     )
-    testing_percentage: float = setting(10.0, "share of each label kept for the test, percent of its duration")
-    validation_percentage: float = setting(10.0, "share of each label kept for validation, percent of its duration")
-    intermediate_store_frequency: int = setting(0, "steps from one checkpoint to the next; 0: about every 20 seconds")
+    testing_percentage: float = setting(10.0, "share of each label held out for the test, percent of its duration")
+    validation_percentage: float = setting(10.0, "share of each label held out for validation, percent of its duration")
+    intermediate_store_frequency: int = setting(0, "training steps between checkpoints; 0: about every 20 seconds")
     scheduler: str | None = setting(
         None, "address of a Dask cluster that computes bottlenecks, such as tcp://host:8786"
     )
-    print_misclassified_test_images: bool = setting(False, "list the test images that got a wrong label")
-    seed: int = setting(0, "seed of the initial weights and of the order of images")
-    flip_left_right: bool = setting(False, "refused: it would play the sound backwards")
+    print_misclassified_test_images: bool = setting(False, "list the misclassified test images")
+    seed: int = setting(0, "random seed of the initial weights and of the order of images")
+    flip_left_right: bool = setting(False, "refused: it would reverse the sound in time")
     random_crop: float = setting(0.0, "refused: it would change pitch and speed at random; see data_maker.py --augment")
     random_scale: float = setting(0.0, "refused, for the same reason")
     random_brightness: float = setting(0.0, "refused: an image's brightness is relative to its own loudest moment")
@@ -130,13 +140,13 @@ class RetrainConfig:
             require(0 <= getattr(self, flag) <= most, flag, getattr(self, flag), f"0 to {most}")
         for flag in ("dropout", "label_smoothing"):
             require(0 <= getattr(self, flag) <= 0.9, flag, getattr(self, flag), "0 to 0.9")
-        looked_at = self.validation_batch_size
-        require(looked_at == -1 or looked_at >= 1, "validation_batch_size", looked_at, "1 or more, or -1 for all")
+        validated = self.validation_batch_size
+        require(validated == -1 or validated >= 1, "validation_batch_size", validated, "1 or more, or -1 for all")
         require(
             self.test_batch_size == -1,
             "test_batch_size",
             self.test_batch_size,
-            "-1: the test takes all its images, because a part of them would prove less",
+            "-1: the test takes all its images, because a subset would prove less",
         )
         _refuse(self.flip_left_right, "flip_left_right", "a flipped image is sound played backwards")
         for flag in ("random_crop", "random_scale"):
@@ -178,17 +188,17 @@ class RetrainConfig:
 
     @property
     def from_scratch(self) -> bool:
-        """Whether the whole network is trained, not a top layer on a pretrained one."""
+        """True if the whole network is trained, not a top layer on a pretrained backbone."""
         return self.architecture in FROM_SCRATCH
 
     @property
     def rate(self) -> float:
-        """Learning rate of the first step."""
+        """Initial learning rate."""
         if self.learning_rate is not None:
             return self.learning_rate
         return LEARNING_RATES["from scratch" if self.from_scratch else self.head]
 
     @property
     def output_model(self) -> Path:
-        """The JSON that describes ``output_graph``."""
+        """Path of the JSON that describes ``output_graph``."""
         return model_json_path(self.output_graph)

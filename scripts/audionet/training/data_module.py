@@ -1,4 +1,4 @@
-"""From a folder of images to what can be trained on: bottlenecks, labels, split."""
+"""Training data from a folder of images: bottlenecks, labels and split."""
 
 from __future__ import annotations
 
@@ -26,28 +26,28 @@ from audionet.utils.text import escape, format_table, pluralise
 log = logging.getLogger(__name__)
 
 
-_MOST_LABELS_SHOWN = 40
-_MOST_ODD_ONES_SHOWN = 5
+_MAX_LABELS_SHOWN = 40
+_MAX_ODD_SIZES_SHOWN = 5
 
 
 @dataclass(frozen=True)
 class Data:
-    """The images, which set each is in, and what is known of them before any training.
+    """Images with their labels, bottlenecks and split.
 
     Attributes
     ----------
     spectrogram : SpectrogramConfig or None
-        How the images were made, where data_maker.py made them.
+        Spectrogram settings of the images; None where data_maker.py did not make them.
     labels : list of str
     bottlenecks : Bottlenecks
     targets : ndarray of int64, shape (n,)
-        Each image's label, as its place in `labels`; -1 for examples of what is none of them.
+        Index of each image's label in `labels`; -1 for background images, which belong to none of them.
     split : Split
-        Of the labels' images.
+        Split of the labels' images.
     rows : dict of str to ndarray of int64
-        Under each name in SETS, which images are in it, in the split's order.
+        Row numbers of each set's images, in the split's order; the keys are the names in SETS.
     background : dict of str to ndarray of int64
-        The same for the examples of what is none of the labels.
+        The same for the background images.
     """
 
     spectrogram: SpectrogramConfig | None
@@ -59,15 +59,15 @@ class Data:
     background: dict[str, IntArray]
 
     def targets_of(self, name: str) -> IntArray:
-        """The labels of one set."""
+        """Return the label numbers of one set, shape (n,)."""
         return self.targets[self.rows[name]]
 
-    def some_features(self, which: IntArray, fields: Sequence[str]) -> FloatArray:
-        """These fields of some bottlenecks, joined, shape (len(which), width)."""
-        return FeatureExamples(self.bottlenecks.records[which], self.targets[which], fields).all()
+    def some_features(self, rows: IntArray, fields: Sequence[str]) -> FloatArray:
+        """Return these fields of some bottlenecks, joined, shape (len(rows), width)."""
+        return FeatureExamples(self.bottlenecks.records[rows], self.targets[rows], fields).all()
 
     def features(self, name: str, fields: Sequence[str]) -> FeatureExamples:
-        """The bottlenecks of one set, of these fields."""
+        """Return these fields of the bottlenecks of one set."""
         return FeatureExamples(self.bottlenecks.records[self.rows[name]], self.targets_of(name), fields)
 
 
@@ -77,36 +77,38 @@ def prepare_data(
     backbone: Backbone | None,
     config: RetrainConfig,
 ) -> Data:
-    """Bottlenecks, labels and split, with what is to be said about them.
+    """Compute bottlenecks, labels and split, and log their statistics and faults.
 
     Raises
     ------
     DatasetError
-        If fewer than two labels have images that can be read.
+        If fewer than two labels have readable images.
     """
     bottlenecks = compute_bottlenecks(images, backbone, config.bottleneck_dir, available_cores(), config.scheduler)
     rate = f" at {bottlenecks.computed / bottlenecks.seconds:.0f} a second" if bottlenecks.computed else ""
-    made = f"{bottlenecks.computed} computed{rate}, {bottlenecks.cached} from {escape(config.bottleneck_dir)}"
-    log.info(f"Bottlenecks: {made}")
-    bottlenecks = _of_one_size(bottlenecks, spectrogram_config)
-    every = sorted({image.label for image in bottlenecks.images})
-    labels = [label for label in every if label != UNKNOWN]
+    counts = f"{bottlenecks.computed} computed{rate}, {bottlenecks.cached} from {escape(config.bottleneck_dir)}"
+    log.info(f"Bottlenecks: {counts}")
+    bottlenecks = _drop_odd_sizes(bottlenecks, spectrogram_config)
+    all_labels = sorted({image.label for image in bottlenecks.images})
+    labels = [label for label in all_labels if label != UNKNOWN]
     if len(labels) < 2:
         raise DatasetError(f"{escape(config.image_dir)}: only '{escape(*labels)}' has readable images")
     apart = spectrogram_config.apart if spectrogram_config else 2
     split = split_images(bottlenecks.images, config.validation_percentage, config.testing_percentage, apart)
     keys = [key.tobytes() for key in bottlenecks.keys]
     split, copies = without_copies(split, dict(zip(bottlenecks.images, keys, strict=True)))
-    log.info(split_table(every, split))
+    log.info(split_table(all_labels, split))
     if copies:
-        log.info(f"Left out {pluralise(copies, 'image')} with copies in another set: they would prove nothing.")
-    for here, there in sorted(_contradictions(bottlenecks.images, keys)):
-        log.warning(f"{here}: lies under {there} too, so one of the two labels is wrong: remove it there")
-    row = {image: i for i, image in enumerate(bottlenecks.images)}
-    number = {label: i for i, label in enumerate(labels)}
-    targets = np.array([number.get(image.label, -1) for image in bottlenecks.images], np.int64)
-    every_row = {name: np.array([row[image] for image in split.sets[name]], np.int64) for name in SETS}
-    rows, background = ({n: of[(targets[of] < 0) == other] for n, of in every_row.items()} for other in (False, True))
+        log.info(f"Left out {pluralise(copies, 'image')} with copies in another set: they would leak between the sets.")
+    for one, other in sorted(_conflicting_labels(bottlenecks.images, keys)):
+        log.warning(f"{one}: has the same sound as {other}, so one of the two labels is wrong: remove the wrong copy")
+    row_of = {image: i for i, image in enumerate(bottlenecks.images)}
+    number_of = {label: i for i, label in enumerate(labels)}
+    targets = np.array([number_of.get(image.label, -1) for image in bottlenecks.images], np.int64)
+    all_rows = {name: np.array([row_of[image] for image in split.sets[name]], np.int64) for name in SETS}
+    rows, background = (
+        {name: of[(targets[of] < 0) == unlabelled] for name, of in all_rows.items()} for unlabelled in (False, True)
+    )
     split = Split(
         {name: [image for image in split.sets[name] if image.label != UNKNOWN] for name in SETS},
         [label for label in split.seen_in_training if label != UNKNOWN],
@@ -115,34 +117,34 @@ def prepare_data(
     return Data(spectrogram_config, labels, bottlenecks, targets, split, rows, background)
 
 
-def _of_one_size(bottlenecks: Bottlenecks, config: SpectrogramConfig | None) -> Bottlenecks:
-    """Leave out images that data_maker.py cannot have made like the others."""
+def _drop_odd_sizes(bottlenecks: Bottlenecks, config: SpectrogramConfig | None) -> Bottlenecks:
+    """Leave out images of another size than dataset.json states; without dataset.json, warn of several sizes."""
     sizes = bottlenecks.records.take("size")
     if config is None:
         kinds = len(np.unique(sizes, axis=0))
         if kinds > 1:
-            log.warning(f"the images are of {kinds} sizes: each is resized to what the network takes")
+            log.warning(f"the images have {kinds} sizes: each is resized to the network's input size")
         return bottlenecks
-    fits = (sizes == (config.frames, config.rows)).all(axis=1)
-    for i in np.flatnonzero(~fits)[:_MOST_ODD_ONES_SHOWN]:
+    matching = (sizes == (config.frames, config.rows)).all(axis=1)
+    for i in np.flatnonzero(~matching)[:_MAX_ODD_SIZES_SHOWN]:
         width, height = sizes[i]
         log.warning(
             f"{bottlenecks.images[i].path}: is {width} x {height}, the others are {config.frames} x {config.rows}; "
             "left out"
         )
-    if (odd := int((~fits).sum())) > _MOST_ODD_ONES_SHOWN:
-        log.warning(f"... and {odd - _MOST_ODD_ONES_SHOWN} more of another size")
-    if odd == len(fits):
-        raise DatasetError("no image has the size that dataset.json says: run data_maker.py --force")
-    kept = np.flatnonzero(fits)
+    if (odd := int((~matching).sum())) > _MAX_ODD_SIZES_SHOWN:
+        log.warning(f"... and {odd - _MAX_ODD_SIZES_SHOWN} more of another size")
+    if odd == len(matching):
+        raise DatasetError("no image has the size that dataset.json states: run data_maker.py --force")
+    kept = np.flatnonzero(matching)
     images = [bottlenecks.images[i] for i in kept]
     return dataclasses.replace(
         bottlenecks, images=images, keys=bottlenecks.keys[kept], records=bottlenecks.records[kept]
     )
 
 
-def _contradictions(images: Sequence[ChunkImage], keys: Sequence[bytes]) -> set[tuple[str, str]]:
-    """Pairs of recordings, by label and name, that lie under two labels and share an image."""
+def _conflicting_labels(images: Sequence[ChunkImage], keys: Sequence[bytes]) -> set[tuple[str, str]]:
+    """Find pairs of recordings, ``label/name``, that have different labels and share an identical image."""
     first: dict[bytes, ChunkImage] = {}
     pairs = set()
     for image, key in zip(images, keys, strict=True):
@@ -153,12 +155,12 @@ def _contradictions(images: Sequence[ChunkImage], keys: Sequence[bytes]) -> set[
 
 
 def split_table(labels: Sequence[str], split: Split) -> str:
-    """How many chunks of how many recordings are in each set; of many labels, the first and the sum."""
+    """Format the numbers of chunks and recordings of each label and set; of many labels, the first and the sum."""
     chunks = {name: Counter(image.label for image in split.sets[name]) for name in SETS}
     recordings = {
         name: Counter(label for label, _ in {(p.label, p.recording) for p in split.sets[name]}) for name in SETS
     }
-    shown = labels[:_MOST_LABELS_SHOWN]
+    shown = labels[:_MAX_LABELS_SHOWN]
     rows = [[label, *(f"{chunks[name][label]} ({recordings[name][label]})" for name in SETS)] for label in shown]
     if len(labels) > len(shown):
         rows.append([f"all {len(labels)} labels", *(f"{chunks[n].total()} ({recordings[n].total()})" for n in SETS)])

@@ -1,4 +1,4 @@
-"""What a network is shown: bottlenecks from the cache or images from their files, a batch at a time."""
+"""Training examples in batches: bottlenecks from the cache, or images from their files."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from audionet.utils.text import escape
 Item = TypeVar("Item")
 
 _BLOCK = 8192
-_MOST_DECODED = 1 << 29  # bytes of pixels kept from one epoch to the next
+_MAX_DECODED_BYTES = 1 << 29  # of pixels kept in memory between epochs
 
 
 class Examples(Protocol):
-    """One set: what a network takes, and the labels it should give.
+    """Examples of one set: network inputs and target labels.
 
     Attributes
     ----------
@@ -33,20 +33,20 @@ class Examples(Protocol):
 
     labels: IntArray
 
-    def inputs(self, which: IntArray) -> tuple[NDArray[Any], ...]:
-        """The network's inputs for some examples, each of shape (len(which), ...)."""
+    def inputs(self, rows: IntArray) -> tuple[NDArray[Any], ...]:
+        """Return the network's inputs for some examples, each of shape (len(rows), ...)."""
         ...
 
 
 class FeatureExamples:
-    """Bottlenecks, read from the cache as they are wanted.
+    """Bottlenecks, read from the cache on demand.
 
     Parameters
     ----------
     records : Records
     labels : ndarray of int64, shape (len(records),)
     fields : sequence of str
-        Which of the records' fields are joined, in this order.
+        Fields of the records to join, in this order.
     """
 
     def __init__(self, records: Records, labels: IntArray, fields: Sequence[str]) -> None:
@@ -54,37 +54,37 @@ class FeatureExamples:
         self._records = records
         self._fields = fields
 
-    def inputs(self, which: IntArray) -> tuple[FloatArray]:
-        parts = [self._records.take(field, which) for field in self._fields]
-        features: FloatArray = np.empty((len(which), sum(part.shape[1] for part in parts)), np.float32)
+    def inputs(self, rows: IntArray) -> tuple[FloatArray]:
+        parts = [self._records.take(field, rows) for field in self._fields]
+        features: FloatArray = np.empty((len(rows), sum(part.shape[1] for part in parts)), np.float32)
         np.concatenate(parts, axis=1, out=features)
         return (features,)
 
-    def some(self, which: IntArray) -> FeatureExamples:
-        """Some of these examples."""
-        return FeatureExamples(self._records[which], self.labels[which], self._fields)
+    def some(self, rows: IntArray) -> FeatureExamples:
+        """Return a subset of these examples."""
+        return FeatureExamples(self._records[rows], self.labels[rows], self._fields)
 
     def blocks(self) -> Iterator[FloatArray]:
-        """All features, some thousand rows at a time."""
+        """Yield all features, some thousand rows at a time."""
         for start in range(0, len(self.labels), _BLOCK):
             yield self.inputs(np.arange(start, min(start + _BLOCK, len(self.labels))))[0]
 
     def all(self) -> FloatArray:
-        """All features at once, shape (n, width)."""
+        """Return all features at once, shape (n, width)."""
         return self.inputs(np.arange(len(self.labels)))[0]
 
 
 class ImageExamples:
-    """Images, decoded as they are wanted, and kept decoded where there are few.
+    """Images, decoded on demand; as many as fit in 512 MiB stay decoded in memory.
 
     Parameters
     ----------
-    images : sequence of Image
+    images : sequence of ChunkImage
     labels : ndarray of int64, shape (len(images),)
     input_size : (int, int)
-        Height and width that the network takes.
+        Height and width of the network's input, pixels.
     statistics : str or None
-        Those that it takes too, as its second input.
+        Kind of image statistics that the network takes as its second input; None: no second input.
     """
 
     def __init__(
@@ -95,67 +95,67 @@ class ImageExamples:
         self._input_size = input_size
         self._statistics = statistics
         self._threads = ThreadPoolExecutor(available_cores())
-        self._kept: dict[int, tuple[NDArray[Any], ...]] = {}
+        self._cache: dict[int, tuple[NDArray[Any], ...]] = {}
         height, width = input_size
-        self._room = _MOST_DECODED // (3 * height * width)
+        self._capacity = _MAX_DECODED_BYTES // (3 * height * width)
 
-    def inputs(self, which: IntArray) -> tuple[NDArray[Any], ...]:
-        """Pixels, uint8 (n, height, width, 3), and statistics, float32 (n, width), where some are wanted.
+    def inputs(self, rows: IntArray) -> tuple[NDArray[Any], ...]:
+        """Return pixels, uint8 (n, height, width, 3), and statistics, float32 (n, width), if the network takes any.
 
         Raises
         ------
         DatasetError
-            If an image is gone or damaged.
+            If an image was removed or damaged since training started.
         """
-        decoded = list(self._threads.map(self._decoded, which.tolist()))
+        decoded = list(self._threads.map(self._decode, rows.tolist()))
         return tuple(map(np.concatenate, zip(*decoded, strict=True)))
 
-    def _decoded(self, number: int) -> tuple[NDArray[Any], ...]:
-        if number in self._kept:
-            return self._kept[number]
-        path = self._images[number].path
+    def _decode(self, row: int) -> tuple[NDArray[Any], ...]:
+        if row in self._cache:
+            return self._cache[row]
+        path = self._images[row].path
         try:
             features = image_features(path.read_bytes(), self._input_size)
         except (OSError, DatasetError) as error:
             reason = error.strerror if isinstance(error, OSError) else error
-            raise DatasetError(f"{escape(path)}: {reason}; it was there when training began: run again") from None
-        found = model_inputs(features, self._statistics)
-        if len(self._kept) < self._room:
-            self._kept[number] = found
-        return found
+            raise DatasetError(f"{escape(path)}: {reason}; the image changed during training: run again") from None
+        inputs = model_inputs(features, self._statistics)
+        if len(self._cache) < self._capacity:
+            self._cache[row] = inputs
+        return inputs
 
 
 def batches(examples: int, size: int, seed: int, start: int = 0) -> Iterator[IntArray]:
-    """Example numbers for one step after another, without end, every example once before any comes again.
+    """Yield the example numbers of each step's batch, endlessly, in epochs of newly shuffled examples.
 
-    Which ones a step gets depends on nothing but the arguments and the step: training that was interrupted goes
-    on with the batches it would have had.
+    A batch depends on nothing but the arguments and the step: interrupted training resumes with the batches it would
+    have had.
 
     Parameters
     ----------
     examples, size, seed : int
     start : int
-        The step to begin with.
+        First step.
     """
     size = min(size, examples)
-    epoch, place = divmod(start * size, examples)
-    order = _epoch(examples, seed, epoch)[place:]
+    epoch, offset = divmod(start * size, examples)
+    order = _shuffled(examples, seed, epoch)[offset:]
     while True:
         while len(order) < size:
             epoch += 1
-            order = np.concatenate([order, _epoch(examples, seed, epoch)])
+            order = np.concatenate([order, _shuffled(examples, seed, epoch)])
         yield order[:size]
         order = order[size:]
 
 
-def _epoch(examples: int, seed: int, epoch: int) -> IntArray:
+def _shuffled(examples: int, seed: int, epoch: int) -> IntArray:
     return np.random.default_rng((seed, epoch)).permutation(examples)
 
 
 def prefetch(items: Iterator[Item]) -> Generator[Item, None, None]:
-    """Pass items through, each being made by a thread while the one before it is used."""
+    """Yield the items; a thread computes the next one while the current one is used."""
     with ThreadPoolExecutor(1) as thread:
-        waiting = thread.submit(next, items, None)
-        while (item := waiting.result()) is not None:
-            waiting = thread.submit(next, items, None)
+        pending = thread.submit(next, items, None)
+        while (item := pending.result()) is not None:
+            pending = thread.submit(next, items, None)
             yield item

@@ -1,4 +1,4 @@
-"""Training a top layer with Keras, and its layers for whoever trains more than the top."""
+"""Training of a classifier head with Keras, and its Keras layers for networks trained end to end."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from audionet.training.train_step import Network
 from audionet.utils.arrays import FloatArray
 
 COSINE_SCALE = 16.0
-"""Logits of the cosine head reach from minus this to this; more makes surer answers."""
+"""Largest absolute logit of the cosine head; a higher scale allows more confident probabilities."""
 
 
 def head_layers(labels: int, offset: FloatArray, scale: FloatArray, config: RetrainConfig) -> list[Any]:
-    """The top as Keras layers, untrained; `head_of` reads them back."""
+    """Build the untrained head as Keras layers; `extract_head` reads them back."""
     import keras
 
     def dense(units: int, **options: Any) -> Any:
@@ -44,14 +44,14 @@ def head_layers(labels: int, offset: FloatArray, scale: FloatArray, config: Retr
             keras.layers.Rescaling(COSINE_SCALE, name="logits"),
         ]
     else:
-        # One layer alone is convex and needs no random start.
-        start = "zeros" if config.head == "linear" else "glorot_uniform"
-        layers.append(dense(labels, kernel_initializer=start, name="last"))
+        # The loss of a single layer is convex, so that it needs no random initial weights.
+        initial = "zeros" if config.head == "linear" else "glorot_uniform"
+        layers.append(dense(labels, kernel_initializer=initial, name="last"))
     return layers
 
 
-def head_of(model: Any, offset: FloatArray, scale: FloatArray) -> Head:
-    """The top that a Keras model ends in."""
+def extract_head(model: Any, offset: FloatArray, scale: FloatArray) -> Head:
+    """Return the head at the end of a Keras model."""
     layers = {layer.name: layer for layer in model.layers}
     hidden = Layer(*map(np.asarray, layers["hidden"].get_weights())) if "hidden" in layers else None
     kernel, *bias = layers["last"].get_weights()
@@ -66,8 +66,8 @@ def head_of(model: Any, offset: FloatArray, scale: FloatArray) -> Head:
     )
 
 
-def put_head(head: Head, model: Any) -> None:
-    """Give a Keras model that ends in the same kind of top its weights."""
+def set_head_weights(head: Head, model: Any) -> None:
+    """Copy a head's weights into a Keras model that ends in a head of the same kind."""
     layers = {layer.name: layer for layer in model.layers}
     if head.hidden is not None:
         layers["hidden"].set_weights([head.hidden.weights, head.hidden.biases])
@@ -86,24 +86,24 @@ def train_head(
     curves: Curves | None = None,
     checkpoint: Checkpoint | None = None,
 ) -> tuple[Head, Fit]:
-    """Train a top on features.
+    """Train a head on bottlenecks.
 
     Parameters
     ----------
-    training, validation : FeatureExamples
+    training, validation : FeatureExamples, Examples
     labels : int
         Number of labels.
     widths : sequence of int
-        Widths of the parts that the features are joined of.
+        Widths of the joined parts of the features.
     config : RetrainConfig
     curves : Curves, optional
-        Where points go; also switches the progress bar on.
+        Receives the loss and accuracy; also switches the progress bar on.
     checkpoint : Checkpoint, optional
 
     Raises
     ------
     ModelError
-        If the features are no numbers, or the loss is none before any weights could be judged.
+        If a feature is NaN or infinite, or the loss becomes so before the first validation.
     """
     tf = import_tensorflow()
     import keras
@@ -111,7 +111,7 @@ def train_head(
     keras.utils.set_random_seed(config.seed)
     offset, scale = standardisation(training.blocks(), widths)
     if not (np.isfinite(offset).all() and np.isfinite(scale).all()):
-        raise ModelError("there are bottlenecks that hold no numbers: delete --bottleneck_dir and run again")
+        raise ModelError("the bottleneck cache contains NaN or infinite values: delete --bottleneck_dir and run again")
     outputs = inputs = keras.Input((sum(widths),))
     for layer in head_layers(labels, offset, scale, config):
         outputs = layer(outputs)
@@ -120,4 +120,4 @@ def train_head(
         model, model.variables, takes_images=False, pretrained=False, strategy=tf.distribute.get_strategy()
     )
     fitted = fit(network, training, validation, config, curves, checkpoint)
-    return head_of(model, offset, scale), fitted
+    return extract_head(model, offset, scale), fitted

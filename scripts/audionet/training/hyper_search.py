@@ -1,4 +1,4 @@
-"""Looking for a better top: settings tried by cross-validation on cached features, recordings kept together."""
+"""Hyperparameter search for the classifier head: cross-validation on cached bottlenecks, grouped by recording."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from audionet.utils.text import escape, format_table
 log = logging.getLogger(__name__)
 
 
-_FOLDS = 4
-_SHOWN = 5
+_MAX_FOLDS = 4
+_SETTINGS_SHOWN = 5
 
 
-class Tried(NamedTuple):
-    """A setting, and how it did on the folds it was not trained on."""
+class Trial(NamedTuple):
+    """Settings with their cross-validation accuracy and mean cross entropy."""
 
     accuracy: float
     loss: float
@@ -38,46 +38,42 @@ def search(
     widths: Sequence[int],
     config: RetrainConfig,
 ) -> RetrainConfig:
-    """The config with the best of ``hyper_search`` settings; the first one tried is the config's own.
+    """Return the config with the best of ``hyper_search`` settings, of which the first is the config's own.
 
-    Each is trained once for each of four folds (fewer where a label has fewer recordings), on the others, for all its
-    steps, and judged by the fold's right answers: by the loss where those are equal. A recording is in one fold only.
-    The test set takes no part.
+    For each of four folds (fewer where a label has fewer recordings), a head is trained on the other folds for all its
+    steps and scored on that fold: by accuracy, then by loss. A recording is in one fold only. The test set takes no
+    part.
 
     Parameters
     ----------
     examples : FeatureExamples
-        Training and validation set.
-    recordings : sequence of hashable
-        What each example belongs to.
+        Examples of the training and the validation set.
+    recordings : sequence of (str, str)
+        Label and name of each example's recording.
     labels : int
     widths : sequence of int
-        Widths of the parts that the features are joined of.
+        Widths of the joined parts of the features.
     config : RetrainConfig
     """
     folds = _folds(examples.labels, recordings)
     generator = np.random.default_rng(config.seed)
     settings = [{}, *(_draw(generator) for _ in range(config.hyper_search - 1))]
-    tried = [
-        _judge(examples, folds, labels, widths, config, change)
-        for change in tracked(settings, "Searching", "settings", len(settings))
+    trials = [
+        _evaluate(examples, folds, labels, widths, config, changes)
+        for changes in tracked(settings, "Searching", "settings", len(settings))
     ]
-    # By the folds' accuracy to a tenth of a percent: less is chance, and the loss says more.
-    ranked = sorted(tried, key=lambda one: (-round(one.accuracy, 3), one.loss))
+    # Accuracy is rounded to 0.1 %: smaller differences are chance, and the loss is more informative.
+    ranked = sorted(trials, key=lambda trial: (-round(trial.accuracy, 3), trial.loss))
     rows = [
-        [
-            ", ".join(f"{name} {value}" for name, value in one.settings.items()) or "as asked",
-            f"{one.accuracy:.1%}",
-            f"{one.loss:.3f}",
-        ]
-        for one in ranked[:_SHOWN]
+        [_format_settings(trial.settings), f"{trial.accuracy:.1%}", f"{trial.loss:.3f}"]
+        for trial in ranked[:_SETTINGS_SHOWN]
     ]
-    log.info(format_table([f"best of {len(tried)} settings", "accuracy", "loss"], rows))
+    log.info(format_table([f"best of {len(trials)} settings", "accuracy", "loss"], rows))
     return dataclasses.replace(config, **ranked[0].settings)
 
 
 def _draw(generator: np.random.Generator) -> dict[str, Any]:
-    """A setting of the top and its regularisation."""
+    """Draw random settings of the head and its regularisation."""
     head = str(generator.choice(["linear", "mlp", "cosine"]))
     settings: dict[str, Any] = {
         "head": head,
@@ -92,8 +88,8 @@ def _draw(generator: np.random.Generator) -> dict[str, Any]:
     return settings
 
 
-def _words(settings: dict[str, Any]) -> str:
-    return ", ".join(f"{name} {value}" for name, value in settings.items()) or "as asked"
+def _format_settings(settings: dict[str, Any]) -> str:
+    return ", ".join(f"{name} {value}" for name, value in settings.items()) or "as given"
 
 
 def _rounded(value: float) -> float:
@@ -101,37 +97,37 @@ def _rounded(value: float) -> float:
 
 
 def _folds(labels: Any, recordings: Sequence[tuple[str, str]]) -> list[tuple[Any, Any]]:
-    """Rows to train on and to judge by, for each fold: labels spread evenly, recordings whole."""
+    """Split rows into training and held-out rows for each fold, stratified by label and grouped by recording."""
     from sklearn.model_selection import StratifiedGroupKFold
 
     groups = np.unique([f"{label}/{recording}" for label, recording in recordings], return_inverse=True)[1]
-    of_label = np.bincount(np.unique(np.stack([labels, groups]), axis=1)[0])
-    if of_label.min() < 2:
-        label = next(recordings[i][0] for i in range(len(labels)) if of_label[labels[i]] < 2)
+    recordings_per_label = np.bincount(np.unique(np.stack([labels, groups]), axis=1)[0])
+    if recordings_per_label.min() < 2:
+        label = next(recordings[i][0] for i in range(len(labels)) if recordings_per_label[labels[i]] < 2)
         raise DatasetError(
-            f"--hyper_search judges settings on recordings they were not trained on, and '{escape(label)}' has "
-            "one to train on: record more of it, or leave --hyper_search out"
+            f"--hyper_search cross-validates between recordings, and '{escape(label)}' has only one outside the test "
+            "set: record more of it, or leave out --hyper_search"
         )
-    folds = min(_FOLDS, int(of_label.min()))
+    folds = min(_MAX_FOLDS, int(recordings_per_label.min()))
     splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=0)
     return list(splitter.split(np.zeros(len(labels)), labels, groups))
 
 
-def _judge(
+def _evaluate(
     examples: FeatureExamples,
     folds: Sequence[tuple[Any, Any]],
     labels: int,
     widths: Sequence[int],
     config: RetrainConfig,
     settings: dict[str, Any],
-) -> Tried:
+) -> Trial:
     config = dataclasses.replace(config, **settings)
-    right, losses = 0.0, 0.0
-    for training, judged in folds:
-        # No validation set: choosing the best step by the fold would flatter whatever wavers most.
-        head, _ = train_head(examples.some(training), examples.some(judged[:0]), labels, widths, config)
-        held = examples.some(judged)
+    correct, losses = 0.0, 0.0
+    for training, held_out in folds:
+        # No validation set: choosing the best step on the held-out fold would favour settings that fluctuate.
+        head, _ = train_head(examples.some(training), examples.some(held_out[:0]), labels, widths, config)
+        held = examples.some(held_out)
         probabilities = head.answers(held.blocks())
-        right += float((probabilities.argmax(axis=1) == held.labels).sum())
-        losses += float(-np.log(np.maximum(probabilities[np.arange(len(judged)), held.labels], 1e-12)).sum())
-    return Tried(right / len(examples.labels), losses / len(examples.labels), settings)
+        correct += float((probabilities.argmax(axis=1) == held.labels).sum())
+        losses += float(-np.log(np.maximum(probabilities[np.arange(len(held_out)), held.labels], 1e-12)).sum())
+    return Trial(correct / len(examples.labels), losses / len(examples.labels), settings)

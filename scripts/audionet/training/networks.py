@@ -1,4 +1,4 @@
-"""Networks that take images and are trained as such: small ones from scratch, and a backbone from some block on."""
+"""Networks trained on images: small ones from scratch, and a backbone whose last blocks are fine-tuned."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ from audionet.backbones.tf_runtime import import_tensorflow, mixed_precision, tr
 from audionet.classifier.head import Head
 from audionet.errors import BackboneError, UsageError
 from audionet.training.config import RetrainConfig
-from audionet.training.head_training import head_layers, head_of, put_head
+from audionet.training.head_training import extract_head, head_layers, set_head_weights
 from audionet.training.train_step import Network
 from audionet.utils.arrays import FloatArray, UInt8Array
 
 
 @dataclass(frozen=True)
 class ImageNetwork:
-    """A network to train, and the parts it is made of.
+    """Network to train, and its parts.
 
     Attributes
     ----------
     network : Network
-        Pixels, and perhaps the image's statistics, to logits.
+        Maps pixels, and the image's statistics where the backbone has them, to logits.
     features : keras.Model
-        Pixels of 0 to 255, (n, height, width, 3), to what the top is given.
+        Maps pixels of 0 to 255, (n, height, width, 3), to features, (n, width).
     offset, scale : ndarray of float32
-        How the top standardises what it is given.
+        Standardisation of the head's inputs.
     """
 
     network: Network
@@ -41,30 +41,30 @@ class ImageNetwork:
 
     @property
     def input_size(self) -> tuple[int, int]:
-        """Height and width that it takes, pixels."""
+        """Height and width of the input, pixels."""
         _, height, width, _ = self.features.input_shape
         return height, width
 
     def head(self) -> Head:
-        """The top as it is now."""
-        return head_of(self.network.model, self.offset, self.scale)
+        """Return the head with its current weights."""
+        return extract_head(self.network.model, self.offset, self.scale)
 
 
 INPUT_SIZES = {"simple_cnn": (32, 32), "deep_cnn": (64, 96)}
-"""Height and width that the networks from scratch take."""
+"""Height and width of the inputs of networks trained from scratch, pixels."""
 
 
 def from_scratch(samples: UInt8Array, labels: int, config: RetrainConfig, exact: bool = False) -> ImageNetwork:
-    """One of the small networks, untrained.
+    """Build one of the small networks, untrained.
 
     Parameters
     ----------
     samples : ndarray of uint8, shape (n, height, width, 3)
-        Training images that the normalisation is adapted to.
+        Training images whose mean and variance the normalisation takes.
     labels : int
     config : RetrainConfig
     exact : bool
-        In full precision on one device, whatever the hardware: to be converted, not trained.
+        Use float32 on one device, whatever the hardware: for conversion, not for training.
     """
     import_tensorflow()
     import keras
@@ -83,7 +83,7 @@ def from_scratch(samples: UInt8Array, labels: int, config: RetrainConfig, exact:
 
 
 def _simple(layers: Any, values: Any) -> Any:
-    """The network of TensorFlow's tutorial "Simple audio recognition", up to its last layer."""
+    """Build the network of TensorFlow's tutorial "Simple audio recognition", up to its last layer."""
     values = layers.Conv2D(32, 3, activation="relu")(values)
     values = layers.Conv2D(64, 3, activation="relu")(values)
     values = layers.Dropout(0.25)(layers.MaxPooling2D()(values))
@@ -92,7 +92,7 @@ def _simple(layers: Any, values: Any) -> Any:
 
 
 def _deep(layers: Any, values: Any) -> Any:
-    """A small residual network (He et al., 2016) that averages over time and keeps the frequency rows apart."""
+    """Build a small residual network (He et al., 2016) that averages over time but keeps the frequency rows."""
     values = _convolution(layers, values, 32, 2)
     values = layers.Activation("relu")(values)
     for channels, stride in ((32, 1), (32, 1), (64, 2), (64, 1), (128, 2), (128, 1)):
@@ -111,10 +111,9 @@ def _convolution(layers: Any, values: Any, channels: int, stride: int, size: int
 
 
 def from_backbone(backbone: Backbone, head: Head, config: RetrainConfig, exact: bool = False) -> ImageNetwork:
-    """A backbone with its trained top, the last ``fine_tune`` blocks free to learn.
+    """Build a backbone with its trained head, the last ``fine_tune`` blocks trainable.
 
-    Batch normalisation keeps the statistics it came with, and all that belongs to it: a batch of a few
-    images would spoil them.
+    Batch normalisation layers stay frozen, statistics and weights: small batches would give poor statistics.
 
     Parameters
     ----------
@@ -122,14 +121,14 @@ def from_backbone(backbone: Backbone, head: Head, config: RetrainConfig, exact: 
     head : Head
     config : RetrainConfig
     exact : bool
-        In full precision on one device, whatever the hardware: to be converted, not trained.
+        Use float32 on one device, whatever the hardware: for conversion, not for training.
 
     Raises
     ------
     BackboneError
-        If the backbone is not made of blocks.
+        If the backbone has no Keras layers in blocks.
     UsageError
-        If it has fewer than that.
+        If it has fewer than ``fine_tune`` blocks.
     """
     import_tensorflow()
     import keras
@@ -146,11 +145,11 @@ def from_backbone(backbone: Backbone, head: Head, config: RetrainConfig, exact: 
             )
         if config.fine_tune > len(blocks):
             raise UsageError(f"--fine_tune is {config.fine_tune}: {backbone.name} has {len(blocks)} blocks")
-        first = blocks[-config.fine_tune - 1] + 1 if config.fine_tune < len(blocks) else 0
+        first_trainable = blocks[-config.fine_tune - 1] + 1 if config.fine_tune < len(blocks) else 0
         for i, layer in enumerate(features.layers):
-            layer.trainable = i >= first and not isinstance(layer, keras.layers.BatchNormalization)
+            layer.trainable = i >= first_trainable and not isinstance(layer, keras.layers.BatchNormalization)
         built = add_head(features, head.offset, head.scale, len(head.last.biases), backbone.statistics, config)
-        put_head(head, built.network.model)
+        set_head_weights(head, built.network.model)
     return built
 
 
@@ -166,19 +165,19 @@ def _hardware(exact: bool) -> contextlib.AbstractContextManager[Any]:
 def add_head(
     features: Any, offset: FloatArray, scale: FloatArray, labels: int, statistics: str | None, config: RetrainConfig
 ) -> ImageNetwork:
-    """Features with an untrained top on them.
+    """Add an untrained head to a feature model.
 
     Parameters
     ----------
     features : keras.Model
-        Pixels of 0 to 255 to features.
+        Maps pixels of 0 to 255 to features.
     offset, scale : ndarray of float32
-        How the top standardises what it is given.
+        Standardisation of the head's inputs.
     labels : int
     statistics : str or None
-        Those of the image that the top is given too.
+        Kind of image statistics to append to the features; None: none.
     config : RetrainConfig
-        The kind of top and its regularisation.
+        Kind of head and its regularisation.
     """
     tf = import_tensorflow()
     import keras
@@ -191,7 +190,7 @@ def add_head(
     for layer in head_layers(labels, offset, scale, config):
         values = layer(values)
     model = keras.Model(inputs, values)
-    still = {id(weight) for layer in features.layers if not layer.trainable for weight in layer.weights}
-    state = [variable for variable in model.variables if id(variable) not in still]
-    pretrained = len(still) > 0
+    frozen = {id(weight) for layer in features.layers if not layer.trainable for weight in layer.weights}
+    state = [variable for variable in model.variables if id(variable) not in frozen]
+    pretrained = len(frozen) > 0
     return ImageNetwork(Network(model, state, True, pretrained, tf.distribute.get_strategy()), features, offset, scale)

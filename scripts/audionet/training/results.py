@@ -1,4 +1,4 @@
-"""What a test came to: the network and the baseline on the same images."""
+"""Results of training: the trained model, and the test of network and baseline on the same images."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from audionet.utils.arrays import FloatArray, IntArray
 
 @dataclass(frozen=True)
 class Accuracies:
-    """Accuracy on the test set, by chunk and by recording (chunks' probabilities averaged)."""
+    """Accuracy on the test set, by chunk and by recording (mean probabilities of its chunks)."""
 
     chunks: Accuracy
     recordings: Accuracy
@@ -31,25 +31,25 @@ class Accuracies:
 
 @dataclass(frozen=True)
 class Test:
-    """The network's and the baseline's results on the same test set, and the network's mistakes.
+    """Results of the network and the baseline on the same test set, and the network's errors.
 
     Attributes
     ----------
-    network : Measured
-    baseline : Measured or None
+    network : Accuracies
+    baseline : Accuracies or None
     leaky : Accuracy or None
-        What chunks drawn at random would have claimed, others of the same recordings being in training.
-    misclassified : list of (Image, str)
-        The images with the label each was given.
-    given : ndarray of int64, shape (n,)
-        The label number each test image was given, right or wrong.
+        Accuracy by chunk of a random split by chunk, in which recordings are in both training and test set.
+    misclassified : list of (ChunkImage, str)
+        Misclassified images with their predicted labels.
+    predicted : ndarray of int64, shape (n,)
+        Predicted label number of each test image.
     """
 
     network: Accuracies
     baseline: Accuracies | None
     leaky: Accuracy | None
     misclassified: list[tuple[ChunkImage, str]]
-    given: IntArray
+    predicted: IntArray
 
 
 def test_result(
@@ -59,26 +59,28 @@ def test_result(
     images: Sequence[ChunkImage],
     labels: Sequence[str],
 ) -> Test:
-    """Hold probabilities, shape (n, labels), against the labels of the n images."""
-    given = probabilities.argmax(axis=1)
-    named = zip(images, (labels[place] for place in given), strict=True)
+    """Compare probabilities, shape (n, labels), with the labels of the n images."""
+    predicted = probabilities.argmax(axis=1)
+    named = zip(images, (labels[number] for number in predicted), strict=True)
     return Test(
         _measure(probabilities, images, labels),
         None if baseline is None else _measure(baseline, images, labels),
         leaky,
         [(image, label) for image, label in named if image.label != label],
-        given,
+        predicted,
     )
 
 
 def _measure(probabilities: FloatArray, images: Sequence[ChunkImage], labels: Sequence[str]) -> Accuracies:
     recordings = [(image.label, image.recording) for image in images]
-    given = probabilities.argmax(axis=1)
-    right = np.array([labels[g] == image.label for g, image in zip(given, images, strict=True)])
+    predicted = probabilities.argmax(axis=1)
+    correct = np.array([labels[p] == image.label for p, image in zip(predicted, images, strict=True)])
     groups = Groups(recordings)
-    answers = groups.mean(probabilities).argmax(axis=1)
-    whole = np.array([labels[g] == label for g, (label, _) in zip(answers, groups.names, strict=True)])
-    return Accuracies(accuracy(right, recordings), accuracy(whole))
+    by_recording = groups.mean(probabilities).argmax(axis=1)
+    correct_recordings = np.array(
+        [labels[p] == label for p, (label, _) in zip(by_recording, groups.names, strict=True)]
+    )
+    return Accuracies(accuracy(correct, recordings), accuracy(correct_recordings))
 
 
 TUNED = "_tuned"
@@ -86,39 +88,39 @@ TUNED = "_tuned"
 
 @dataclass(frozen=True)
 class Candidate:
-    """A trained network, and what its LiteRT version says: the arithmetic that will label.
+    """Trained network with the outputs of its LiteRT version, whose arithmetic labelling uses.
 
     Attributes
     ----------
     backbone : Backbone
-        The network up to the top, as LiteRT.
+        The network up to the head, as LiteRT.
     head : Head
     fitted : Fit
-        How the training went.
+        Course of the training.
     features : ndarray of float32, shape (points, width)
-        What the top is given of some images.
-    compared : ndarray of float32, shape (n, width)
-        The same of the images that voices are compared by.
+        Bottlenecks of some images.
+    open_set_features : ndarray of float32, shape (n, width)
+        Bottlenecks of the images that the open set is fitted on.
     validation, testing : ndarray of float32, shape (n, labels)
-        Probabilities for these sets.
+        Probabilities of the images of these sets.
     """
 
     backbone: Backbone
     head: Head
     fitted: Fit
     features: FloatArray
-    compared: FloatArray
+    open_set_features: FloatArray
     validation: FloatArray
     testing: FloatArray
 
     def score(self, labels: IntArray) -> tuple[float, float]:
-        """Share right on the validation set, and how likely its labels were (mean log-likelihood)."""
-        right = self.validation.argmax(axis=1) == labels
-        likely = self.validation[np.arange(len(labels)), labels]
-        return float(right.mean()), float(np.log(np.maximum(likely, 1e-12)).mean())
+        """Return accuracy and mean log-likelihood of the labels on the validation set."""
+        correct = self.validation.argmax(axis=1) == labels
+        likelihoods = self.validation[np.arange(len(labels)), labels]
+        return float(correct.mean()), float(np.log(np.maximum(likelihoods, 1e-12)).mean())
 
     def with_temperature(self, temperature: float) -> Candidate:
-        """The same network, less or more sure of itself."""
+        """Return the same network with its logits divided by a temperature."""
         return dataclasses.replace(
             self,
             head=self.head.with_temperature(temperature),
@@ -129,35 +131,35 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Trained:
-    """All that a training came to.
+    """Result of a training.
 
     Attributes
     ----------
     data : Data
     backbone : Backbone
-        The network up to the top, as LiteRT.
+        The network up to the head, as LiteRT.
     head : Head
-        Calibrated.
+        Calibrated head.
     temperature : float
-        What its logits were divided by to calibrate it.
+        Calibration temperature, by which its logits were divided.
     open_set : OpenSet
     baseline : Head or None
-        The top on MFCC statistics, where the images have them.
+        Head on MFCC statistics; None where the images have none.
     fitted : Fit
-        How the training of the network that was kept went.
+        Training of the network that was kept.
     config : RetrainConfig
-        As asked, or as --hyper_search found better.
+        Settings as given, or with the best ones of --hyper_search.
     validation_accuracy : float or None
-        Share of validation chunks right; None without a validation set.
+        Accuracy by chunk on the validation set; None without one.
     test : Test or None
-    points : list of Image
-        Some of the images, evenly from the first to the last.
+    points : list of ChunkImage
+        Evenly spaced sample of the images.
     features : ndarray of float32, shape (len(points), width)
-        What the top is given of them.
+        Bottlenecks of these images.
     summaries : Path
-        Where this training's curves went.
-    leftovers : list of Path
-        What is needed until the model is published, and to go on if that does not happen.
+        Folder of this training's TensorBoard logs.
+    temporary_files : list of Path
+        Checkpoints and converted backbones, to delete once the model is published; until then, training can resume.
     """
 
     data: Data
@@ -173,9 +175,9 @@ class Trained:
     points: list[ChunkImage]
     features: FloatArray
     summaries: Path
-    leftovers: list[Path]
+    temporary_files: list[Path]
 
     @property
     def trained_on_left_out(self) -> bool:
-        """Whether the network itself was trained on the labels that were then played to it as unknown voices."""
+        """True if the network itself was trained on the labels held out as unknown speakers for the threshold."""
         return self.config.from_scratch or self.backbone.name.endswith(TUNED)

@@ -1,4 +1,4 @@
-"""What TensorBoard shows of a training: its curves, its confusions, its bottlenecks as points in space."""
+"""TensorBoard logs of a training: curves, confusion matrix, and bottlenecks in the projector."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from audionet.utils.files import make_folder, write_bytes
 from audionet.utils.plots import CurvePoint
 from audionet.utils.text import escape
 
-SETS_SHOWN = ("training", "validation")
+_SETS_LOGGED = ("training", "validation")
 
 
 _DIMENSIONS = 50
 
 
 class Curves:
-    """Loss and accuracy over the steps, kept and, where a folder is given, written for TensorBoard as they come.
+    """Loss and accuracy over the steps, kept in memory and, if a folder is given, logged for TensorBoard.
 
     Parameters
     ----------
@@ -34,7 +34,7 @@ class Curves:
         self._writers: dict[str, Any] = {}
         if folder is not None:
             tf = self._tf = import_tensorflow()
-            self._writers = {name: tf.summary.create_file_writer(str(folder / name)) for name in SETS_SHOWN}
+            self._writers = {name: tf.summary.create_file_writer(str(folder / name)) for name in _SETS_LOGGED}
 
     def add(self, point: CurvePoint) -> None:
         """Add a point."""
@@ -45,13 +45,13 @@ class Curves:
                 self._tf.summary.scalar("accuracy", point.accuracy, step=point.step)
 
     def close(self) -> None:
-        """Everything is written."""
+        """Flush and close the log."""
         for writer in self._writers.values():
             writer.close()
 
 
 class Scalars:
-    """Any numbers over the steps, written for TensorBoard whatever Keras runs on.
+    """Any numbers over the steps, logged for TensorBoard with any Keras backend.
 
     Parameters
     ----------
@@ -65,7 +65,7 @@ class Scalars:
         self._writer = EventFileWriter(str(folder))
 
     def add(self, step: int, values: Mapping[str, float]) -> None:
-        """Add points of a step."""
+        """Add the values of a step."""
         from tensorboard.compat.proto.event_pb2 import Event
         from tensorboard.compat.proto.summary_pb2 import Summary
 
@@ -73,12 +73,12 @@ class Scalars:
         self._writer.add_event(Event(wall_time=time.time(), step=step, summary=Summary(value=points)))
 
     def close(self) -> None:
-        """Everything is written."""
+        """Flush and close the log."""
         self._writer.close()
 
 
 def add_image(folder: Path, name: str, png: bytes) -> None:
-    """Show a PNG under TensorBoard's images."""
+    """Log a PNG for TensorBoard's images page."""
     tf = import_tensorflow()
     writer = tf.summary.create_file_writer(str(folder))
     with writer.as_default():
@@ -87,15 +87,15 @@ def add_image(folder: Path, name: str, png: bytes) -> None:
 
 
 def add_projector(folder: Path, features: FloatArray, labels: Sequence[str], names: Sequence[str]) -> None:
-    """Show features as points in TensorBoard's projector.
+    """Write features as points for TensorBoard's projector.
 
     Parameters
     ----------
     folder : Path
-        A run's folder; it has to hold event files, or TensorBoard does not look there.
+        A run's folder; TensorBoard reads it only if it also contains event files.
     features : ndarray of float32, shape (n, width), n in the thousands at most
     labels, names : sequence of n str
-        What each point is coloured by, and called.
+        Colour category and name of each point.
     """
     make_folder(folder)
     rows = principal_components(features, _DIMENSIONS)
@@ -113,12 +113,12 @@ def add_projector(folder: Path, features: FloatArray, labels: Sequence[str], nam
 
 
 def principal_components(features: FloatArray, most: int) -> FloatArray:
-    """Features as seen along the directions in which they differ most, shape (n, at most `most`).
+    """Project features onto their principal components, shape (n, at most `most`).
 
-    Hundreds of numbers a point less to load in the browser, and at a distance the same image.
+    The browser has hundreds of numbers less to load for each point, and distances stay nearly the same.
     """
     centred = features - features.mean(axis=0)
-    # Through the Gram matrix: there are fewer points than numbers in each.
+    # From the Gram matrix, which is smaller than the covariance: there are fewer points than features.
     values, vectors = np.linalg.eigh(centred @ centred.T)
     kept = [i for i in np.argsort(-values)[:most] if values[i] > 1e-6 * values[-1]] or [len(values) - 1]
     components: FloatArray = vectors[:, kept] * np.sqrt(np.maximum(values[kept], 0))

@@ -1,4 +1,4 @@
-"""The one training loop: of a top layer on bottlenecks, of a network from scratch, of a backbone's last blocks."""
+"""Training loop shared by classifier heads on bottlenecks, networks from scratch and fine-tuning."""
 
 from __future__ import annotations
 
@@ -26,24 +26,24 @@ from audionet.utils.progress import progress
 log = logging.getLogger(__name__)
 
 
-_FIRST_CALL = 10
+_FIRST_CALL_STEPS = 10
 _CALL_BYTES = 1 << 24
-_PLATEAU_LOOKS = 5
+_PLATEAU_VALIDATIONS = 5
 _PLATEAU_FACTOR = 1 / 3
 
 
 @dataclass(frozen=True)
 class Fit:
-    """How a training went; the network holds the weights of the best look.
+    """Course of a training; the network holds the weights of the best validation.
 
     Attributes
     ----------
     best_step : int
     validation_accuracy : float or None
-        Share of validation chunks right at that step; None without a validation set.
+        Accuracy by chunk at that step, 0 to 1; None without a validation set.
     last_step : int
-    points : list of Point
-        The curves.
+    points : list of CurvePoint
+        Loss and accuracy over the steps.
     """
 
     best_step: int
@@ -62,25 +62,25 @@ def fit(
 ) -> Fit:
     """Train a network and leave it with the weights that were best on the validation set.
 
-    AdamW on the cross entropy. Every ``eval_step_interval`` steps the validation set is looked at: more right
-    answers win, then the lower loss. Without a validation set the last weights are kept. The same seed gives the
-    same weights, whether or not training was interrupted.
+    AdamW minimises the cross entropy. The network is validated every ``eval_step_interval`` steps and compared by
+    accuracy, then by loss. Without a validation set the last weights are kept. The same seed gives the same weights,
+    whether or not training was interrupted.
 
     Parameters
     ----------
     network : Network
     training, validation : Examples
     config : RetrainConfig
-        Steps, rates, batch size and regularisation.
+        Number of steps, learning rate, batch size and regularisation.
     curves : Curves, optional
-        Where points go; also switches the progress bar on.
+        Receives the loss and accuracy; also switches the progress bar on.
     checkpoint : Checkpoint, optional
-        Where the state is kept; training goes on from what is there.
+        Stores the state; training resumes from a stored one.
 
     Raises
     ------
     ModelError
-        If the loss is no number before any weights could be judged.
+        If the loss becomes NaN or infinite before the first validation.
     """
     return _Loop(network, training, validation, config, curves, checkpoint).run()
 
@@ -112,20 +112,20 @@ class _Loop:
         steps = self.config.how_many_training_steps
         self._resume()
         if self.step == 0 and self.network.pretrained and len(self.validation.labels):
-            self._judge()
+            self._validate()
         bar = contextlib.nullcontext(lambda done: None) if self.quiet else progress("Training", "steps", steps)
         with bar as advance, contextlib.closing(prefetch(self._calls())) as calls:
             advance(self.step)
-            for inputs, labels in calls if not self._waited_long_enough() else ():
+            for inputs, labels in calls if not self._should_stop_early() else ():
                 before, self.step = self.step, self.step + len(labels)
                 if not self._train(before, inputs, labels):
                     break
                 advance(len(labels))
                 if self.step % self.config.eval_step_interval == 0 or self.step == steps:
-                    self._judge()
+                    self._validate()
                 if self.checkpoint is not None and self.checkpoint.due(before, self.step):
                     self._save()
-                if self._waited_long_enough():
+                if self._should_stop_early():
                     break
             else:
                 if self.checkpoint is not None:
@@ -136,38 +136,38 @@ class _Loop:
         return Fit(self.best_step, accuracy, self.step, self.curves.points)
 
     def _calls(self) -> Iterator[tuple[tuple[NDArray[Any], ...], IntArray]]:
-        """Batches for one call after another: a call ends where validation is looked at, at the latest."""
+        """Yield the batches of one call after another; no call goes beyond the next validation."""
         config = self.config
         order = batches(len(self.training.labels), config.train_batch_size, config.seed, self.step)
-        step, most = self.step, 1 if self.network.takes_images else _FIRST_CALL
+        step, max_steps = self.step, 1 if self.network.takes_images else _FIRST_CALL_STEPS
         while step < config.how_many_training_steps:
-            until_look = config.eval_step_interval - step % config.eval_step_interval
-            count = min(most, until_look, config.how_many_training_steps - step)
+            until_validation = config.eval_step_interval - step % config.eval_step_interval
+            count = min(max_steps, until_validation, config.how_many_training_steps - step)
             rows = np.stack([next(order) for _ in range(count)])
             inputs = self.training.inputs(rows.reshape(-1))
             yield tuple(part.reshape(*rows.shape, *part.shape[1:]) for part in inputs), self.training.labels[rows]
             step += count
-            if not self.network.takes_images:  # a call a step would spend more time in Python than in arithmetic
-                most = max(1, _CALL_BYTES * count // sum(part.nbytes for part in inputs))
+            if not self.network.takes_images:  # one call per step would spend more time in Python than in arithmetic
+                max_steps = max(1, _CALL_BYTES * count // sum(part.nbytes for part in inputs))
 
     def _train(self, before: int, inputs: tuple[NDArray[Any], ...], labels: IntArray) -> bool:
-        """Some steps; False where the loss stopped being a number."""
+        """Run some steps; return False if the loss became NaN or infinite."""
         steps = np.arange(before, before + len(labels))
         rates = np.array([self._rate(int(step)) for step in steps], np.float32)
-        loss, right, failed = self.steps(inputs, labels, rates, steps)
+        loss, accuracy, failed = self.steps(inputs, labels, rates, steps)
         if failed >= 0:
             if self.score is None:
                 raise ModelError(
-                    f"the loss was not a number at step {failed}, before any weights could be judged: lower "
-                    "--learning_rate, or limit --clip_norm"
+                    f"the loss became NaN or infinite at step {failed}, before the first validation: lower "
+                    "--learning_rate, or set --clip_norm"
                 )
             log.warning(
-                f"the loss was not a number at step {failed}: training ends there, with the weights of step "
-                f"{self.best_step}, its best; a lower --learning_rate or a --clip_norm may help"
+                f"the loss became NaN or infinite at step {failed}: training stops with the best weights so far, those "
+                f"of step {self.best_step}; a lower --learning_rate or a --clip_norm may help"
             )
             self.step = failed
             return False
-        self.curves.add(CurvePoint("training", self.step, loss, right))
+        self.curves.add(CurvePoint("training", self.step, loss, accuracy))
         return True
 
     def _rate(self, step: int) -> float:
@@ -176,21 +176,21 @@ class _Loop:
             return config.rate * 0.5 * (1 + math.cos(math.pi * step / config.how_many_training_steps))
         return config.rate * self.factor
 
-    def _judge(self) -> None:
-        """Look at the validation set, and keep the weights if they are the best so far."""
+    def _validate(self) -> None:
+        """Score the validation set, and keep the weights if they are the best so far."""
         score = (0.0, float(self.step))
         if len(self.validation.labels):
-            loss, right = self.validate()
-            self.curves.add(CurvePoint("validation", self.step, loss, right))
-            score = (right, -loss if math.isfinite(loss) else -math.inf)
+            loss, accuracy = self.validate()
+            self.curves.add(CurvePoint("validation", self.step, loss, accuracy))
+            score = (accuracy, -loss if math.isfinite(loss) else -math.inf)
         self.validations_since_best += 1
         if self.score is None or score > self.score:
             self.score, self.best_step, self.validations_since_best = score, self.step, 0
             self.best = [variable.numpy() for variable in self.network.state]
-        elif self.config.schedule == "plateau" and self.validations_since_best % _PLATEAU_LOOKS == 0:
+        elif self.config.schedule == "plateau" and self.validations_since_best % _PLATEAU_VALIDATIONS == 0:
             self.factor *= _PLATEAU_FACTOR
 
-    def _waited_long_enough(self) -> bool:
+    def _should_stop_early(self) -> bool:
         return 0 < self.config.early_stopping <= self.validations_since_best
 
     def _variables(self) -> list[Any]:
@@ -222,11 +222,11 @@ class _Loop:
             return
         for variable, value in zip(variables, state.arrays, strict=True):
             variable.assign(value)
-        self.step, self.best, kept = state.step, state.best, state.progress
-        self.score = None if kept["score"] is None else (kept["score"][0], kept["score"][1])
-        self.best_step, self.validations_since_best = kept["best_step"], kept["looks_since_best"]
-        self.factor = kept["factor"]
-        for point in kept["points"]:
+        self.step, self.best, saved = state.step, state.best, state.progress
+        self.score = None if saved["score"] is None else (saved["score"][0], saved["score"][1])
+        self.best_step, self.validations_since_best = saved["best_step"], saved["looks_since_best"]
+        self.factor = saved["factor"]
+        for point in saved["points"]:
             self.curves.add(CurvePoint(*point))
         if not self.quiet and self.step < self.config.how_many_training_steps:
-            log.info(f"Training goes on from step {self.step}, where it was interrupted.")
+            log.info(f"Training resumes from step {self.step}, where it was interrupted.")

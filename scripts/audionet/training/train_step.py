@@ -1,4 +1,4 @@
-"""One training step and one look at the validation set, as TensorFlow runs them."""
+"""Training step and validation step, compiled by TensorFlow."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ _BLOCK = 4096
 
 @dataclass(frozen=True)
 class Network:
-    """A Keras model on its way from inputs to logits, and what the loop has to know of it.
+    """Keras model from inputs to logits, and the properties that the training loop depends on.
 
     Attributes
     ----------
     model : keras.Model
     state : list of keras.Variable
-        What training changes: weights, moving statistics, the state of dropout.
+        Variables that training changes: weights, moving statistics, the random state of dropout.
     takes_images : bool
-        Images are masked and mixed on the fly, and one batch is work enough for one call.
+        If true, inputs are augmented in the training step (SpecAugment, mixup), and each call runs one batch.
     pretrained : bool
-        The weights it comes with are the ones to beat.
+        If true, the initial weights are validated too, and kept if no later ones are better.
     strategy : tf.distribute.Strategy
-        Where it runs; the model was made in its scope.
+        Devices that run the network; the model was created in its scope.
     """
 
     model: Any
@@ -45,7 +45,7 @@ class Network:
 
 
 class TrainingSteps:
-    """Training steps, one or many in a call: the optimizer and what TensorFlow traced."""
+    """Optimizer and compiled functions that run one or many training steps per call."""
 
     def __init__(self, network: Network, config: RetrainConfig, class_weights: NDArray[np.float32]) -> None:
         tf = self._tf = import_tensorflow()
@@ -54,59 +54,60 @@ class TrainingSteps:
         self._network, self._config = network, config
         self._weights = tf.constant(class_weights)
         with network.strategy.scope():
-            # What each device adds to the gradient is clipped on its own, by Keras.
+            # Keras clips each device's part of the gradient on its own.
             clip = config.clip_norm and config.clip_norm / network.strategy.num_replicas_in_sync
             self._inner = keras.optimizers.AdamW(config.rate, weight_decay=config.weight_decay, global_clipnorm=clip)
             half = network.model.dtype_policy.name == "mixed_float16"
             self.optimizer = keras.optimizers.LossScaleOptimizer(self._inner) if half else self._inner
             self.optimizer.build(network.model.trainable_variables)
         # Without autograph, which fails under Python 3.13.
-        self._one = tf.function(self._distributed, autograph=False, reduce_retracing=True)
-        self._many = tf.function(self._loop, autograph=False, reduce_retracing=True)
+        self._single = tf.function(self._distributed, autograph=False, reduce_retracing=True)
+        self._multiple = tf.function(self._loop, autograph=False, reduce_retracing=True)
 
     def __call__(
         self, inputs: tuple[NDArray[Any], ...], labels: IntArray, rates: NDArray[np.float32], steps: IntArray
     ) -> tuple[float, float, int]:
-        """Do some steps: mean loss, share right, and the first step whose loss was no number, or -1.
+        """Run some steps; return mean loss, accuracy, and the first step whose loss was NaN or infinite, or -1.
 
         Parameters
         ----------
         inputs : tuple of ndarray, each of shape (steps, batch, ...)
         labels : ndarray of int64, shape (steps, batch)
         rates : ndarray of float32, shape (steps,)
+            Learning rates.
         steps : ndarray of int64, shape (steps,)
-            Their numbers.
+            Step numbers.
         """
         if len(labels) > 1:
-            loss, right, failed = self._many(inputs, labels, rates, steps.astype(np.int32))
-            return float(loss), float(right), int(failed)
+            loss, accuracy, failed = self._multiple(inputs, labels, rates, steps.astype(np.int32))
+            return float(loss), float(accuracy), int(failed)
         batch = (distribute(self._network.strategy, part[0]) for part in (*inputs, labels))
-        loss, right = self._one(*batch, rates[0], np.int32(steps[0]))
+        loss, accuracy = self._single(*batch, rates[0], np.int32(steps[0]))
         failed = int(steps[0]) if not math.isfinite(float(loss)) else -1
-        return float(loss), float(right), failed
+        return float(loss), float(accuracy), failed
 
     def _distributed(self, *arguments: Any) -> tuple[Any, Any]:
         strategy, tf = self._network.strategy, self._tf
         *inputs, labels, rate, step = arguments
         examples = sum(tf.shape(part)[0] for part in strategy.experimental_local_results(labels))
-        loss, right = strategy.run(self._step, (tuple(inputs), labels, rate, step, tf.cast(examples, tf.float32)))
-        return tuple(strategy.reduce(tf.distribute.ReduceOp.SUM, value, axis=None) for value in (loss, right))
+        loss, accuracy = strategy.run(self._step, (tuple(inputs), labels, rate, step, tf.cast(examples, tf.float32)))
+        return tuple(strategy.reduce(tf.distribute.ReduceOp.SUM, value, axis=None) for value in (loss, accuracy))
 
     def _loop(self, inputs: tuple[Any, ...], labels: Any, rates: Any, steps: Any) -> tuple[Any, Any, Any]:
         tf = self._tf
         count, examples = tf.shape(labels)[0], tf.cast(tf.shape(labels)[1], tf.float32)
 
-        def body(i: Any, losses: Any, rights: Any, failed: Any) -> tuple[Any, ...]:
-            loss, right = self._step(tuple(part[i] for part in inputs), labels[i], rates[i], steps[i], examples)
+        def body(i: Any, losses: Any, accuracies: Any, failed: Any) -> tuple[Any, ...]:
+            loss, accuracy = self._step(tuple(part[i] for part in inputs), labels[i], rates[i], steps[i], examples)
             first = tf.logical_and(failed < 0, tf.logical_not(tf.math.is_finite(loss)))
-            return i + 1, losses + loss, rights + right, tf.where(first, steps[i], failed)
+            return i + 1, losses + loss, accuracies + accuracy, tf.where(first, steps[i], failed)
 
         start = (tf.constant(0), tf.constant(0.0), tf.constant(0.0), tf.constant(-1))
-        _, loss, right, failed = tf.while_loop(lambda i, *_: i < count, body, start)
-        return loss / tf.cast(count, tf.float32), right / tf.cast(count, tf.float32), failed
+        _, loss, accuracy, failed = tf.while_loop(lambda i, *_: i < count, body, start)
+        return loss / tf.cast(count, tf.float32), accuracy / tf.cast(count, tf.float32), failed
 
     def _step(self, inputs: tuple[Any, ...], labels: Any, rate: Any, step: Any, examples: Any) -> tuple[Any, Any]:
-        """One step on this device's part of the batch: its part of the mean loss and of the share right."""
+        """Run a step on this device's part of the batch; return its contribution to mean loss and accuracy."""
         tf, model, config = self._tf, self._network.model, self._config
         inputs = tuple(tf.cast(part, tf.float32) for part in inputs)
         classes = self._weights.shape[0]
@@ -127,15 +128,15 @@ class TrainingSteps:
         gradients = tape.gradient(total, model.trainable_variables)
         if devices > 1:
             summed = device.all_reduce(tf.distribute.ReduceOp.SUM, gradients)
-            gradients = [gradient / devices for gradient in summed]  # Keras sums once more
+            gradients = [gradient / devices for gradient in summed]  # Keras sums over the devices once more
         self._inner.learning_rate.assign(rate)
         self.optimizer.apply(gradients, model.trainable_variables)
-        right = tf.reduce_sum(tf.cast(tf.argmax(logits, 1) == labels, tf.float32)) / examples
-        return loss, right
+        accuracy = tf.reduce_sum(tf.cast(tf.argmax(logits, 1) == labels, tf.float32)) / examples
+        return loss, accuracy
 
 
 class ValidationStep:
-    """A look at the validation set: mean cross entropy and share right."""
+    """Validation step: mean cross entropy and accuracy on the validation set."""
 
     def __init__(self, network: Network, validation: Examples, config: RetrainConfig) -> None:
         tf = self._tf = import_tensorflow()
@@ -145,32 +146,32 @@ class ValidationStep:
             generator = np.random.default_rng(config.seed)
             self._chosen = np.sort(generator.choice(self._chosen, config.validation_batch_size, replace=False))
         self._block = 64 if network.takes_images else _BLOCK
-        self._kept: list[Any] = []
-        self._measure = tf.function(self._measured, autograph=False, reduce_retracing=True)
+        self._cache: list[Any] = []
+        self._sums = tf.function(self._block_sums, autograph=False, reduce_retracing=True)
 
     def __call__(self) -> tuple[float, float]:
-        sums = [self._measure(inputs, labels) for inputs, labels in self._blocks()]
-        loss, right = (sum(map(float, parts)) for parts in zip(*sums, strict=True))
-        return float(loss / len(self._chosen)), float(right / len(self._chosen))
+        sums = [self._sums(inputs, labels) for inputs, labels in self._blocks()]
+        loss, correct = (sum(map(float, parts)) for parts in zip(*sums, strict=True))
+        return float(loss / len(self._chosen)), float(correct / len(self._chosen))
 
     def _blocks(self) -> Iterator[Any]:
-        """The set in blocks, kept from look to look where it is small."""
-        if self._kept:
-            yield from self._kept
+        """Yield the set in blocks, cached between validations if they take at most 128 MiB."""
+        if self._cache:
+            yield from self._cache
             return
-        held: list[Any] = []
+        blocks: list[Any] = []
         size = 0
         for start in range(0, len(self._chosen), self._block):
-            which = self._chosen[start : start + self._block]
-            block = tuple(map(self._tf.constant, self._validation.inputs(which))), self._validation.labels[which]
+            rows = self._chosen[start : start + self._block]
+            block = tuple(map(self._tf.constant, self._validation.inputs(rows))), self._validation.labels[rows]
             size += sum(part.dtype.size * int(self._tf.size(part)) for part in block[0])
             if size <= _VALIDATION_BYTES:
-                held.append(block)
+                blocks.append(block)
             yield block
         if size <= _VALIDATION_BYTES:
-            self._kept = held
+            self._cache = blocks
 
-    def _measured(self, inputs: Any, labels: Any) -> tuple[Any, Any]:
+    def _block_sums(self, inputs: Any, labels: Any) -> tuple[Any, Any]:
         tf = self._tf
         inputs = tuple(tf.cast(part, tf.float32) for part in inputs)
         logits = tf.cast(self._model(list(inputs), training=False), tf.float32)
@@ -179,7 +180,7 @@ class ValidationStep:
 
 
 def class_weights(labels: IntArray, count: int, config: RetrainConfig) -> NDArray[np.float32]:
-    """What a mistake about each label costs: 1, or more for labels with few examples, 1 on average."""
+    """Compute each label's weight in the loss: all 1, or balanced by the number of examples, mean 1."""
     if config.class_weights == "equal":
         return np.ones(count, np.float32)
     examples = np.bincount(labels, minlength=count)

@@ -1,4 +1,4 @@
-"""From a folder of images to a trained model: split, bottlenecks, training one way or another, test."""
+"""Training from a folder of images to a tested model: bottlenecks, split, head or network, calibration, test."""
 
 from __future__ import annotations
 
@@ -44,10 +44,10 @@ from audionet.utils.text import escape, pluralise
 log = logging.getLogger(__name__)
 
 
-_SAMPLES = 16
-_POINTS = 1000
-_ADAPTED_TO = 512
-_NO_PART_IN_TRAINING = {
+_CONVERSION_SAMPLES = 16
+_PROJECTOR_POINTS = 1000
+_NORMALISATION_SAMPLES = 512
+_WITHOUT_EFFECT_ON_WEIGHTS = {
     "final_tensor_name",
     "intermediate_store_frequency",
     "print_misclassified_test_images",
@@ -56,16 +56,16 @@ _NO_PART_IN_TRAINING = {
 
 
 def train(config: RetrainConfig) -> Trained:
-    """Train on the images of ``config.image_dir`` and test, beside the MFCC-statistics baseline.
+    """Train on the images of ``config.image_dir``, and test beside a baseline on MFCC statistics.
 
     Raises
     ------
     DatasetError
         If the images cannot be trained on.
     BackboneError
-        If the backbone cannot be had.
+        If the backbone cannot be found, fetched or converted.
     ModelError
-        If training came to nothing.
+        If the loss becomes NaN or infinite before the first validation.
     """
     _check_outputs(config)
     spectrogram_config = read_spectrogram_config(config.image_dir)
@@ -76,7 +76,7 @@ def train(config: RetrainConfig) -> Trained:
             config.architecture,
             config.model_dir,
             config.input_size,
-            lambda size: _pixels([images[i] for i in evenly(len(images), _SAMPLES)], size),
+            lambda size: _pixels([images[i] for i in evenly(len(images), _CONVERSION_SAMPLES)], size),
             config.endpoint,
             config.pooling,
         )
@@ -86,18 +86,18 @@ def train(config: RetrainConfig) -> Trained:
 
 
 class _TrainingRun:
-    """One training: where its curves and checkpoints go, and what is common to all ways of training."""
+    """State of one training run: data, settings, output folders, and the rows of images it samples."""
 
     def __init__(self, data: Data, config: RetrainConfig, folder: Path) -> None:
         self.data, self.config, self.folder = data, config, folder
-        self.leftovers: list[Path] = []
-        known = data.bottlenecks.images
-        self.chosen = evenly(len(known), _POINTS)
-        self.points = [known[i] for i in self.chosen]
-        self.compared = {name: self._to_compare(name) for name in SETS[:2]}
+        self.temporary_files: list[Path] = []
+        images = data.bottlenecks.images
+        self.point_rows = evenly(len(images), _PROJECTOR_POINTS)
+        self.points = [images[i] for i in self.point_rows]
+        self.open_set_rows = {name: self._select_open_set_rows(name) for name in SETS[:2]}
 
-    def _to_compare(self, name: str) -> IntArray:
-        """Which images of a set voices are compared by: sound as it was recorded, of labels and background."""
+    def _select_open_set_rows(self, name: str) -> IntArray:
+        """Select the images of a set that the open set is fitted on: no augmented copies, of labels and background."""
         data = self.data
         rows = np.concatenate([data.rows[name], data.background[name]])
         images = [data.bottlenecks.images[i] for i in rows]
@@ -107,43 +107,45 @@ class _TrainingRun:
         return chosen
 
     def with_backbone(self, backbone: Backbone) -> Trained:
-        """A top layer on a pretrained network, whose last blocks may be trained after it."""
+        """Train a head on a pretrained backbone, then fine-tune the backbone's last blocks if configured."""
         data, config = self.data, self.config
         fields = _fields(backbone.statistics)
         widths = _widths(backbone)
         if config.hyper_search:
-            known = np.concatenate([data.rows["training"], data.rows["validation"]])
-            examples = FeatureExamples(data.bottlenecks.records[known], data.targets[known], fields)
-            recordings = [(data.bottlenecks.images[i].label, data.bottlenecks.images[i].recording) for i in known]
+            rows = np.concatenate([data.rows["training"], data.rows["validation"]])
+            examples = FeatureExamples(data.bottlenecks.records[rows], data.targets[rows], fields)
+            recordings = [(data.bottlenecks.images[i].label, data.bottlenecks.images[i].recording) for i in rows]
             config = search(examples, recordings, len(data.labels), widths, config)
         training, validation = (data.features(name, fields) for name in SETS[:2])
         curves = Curves(self.folder)
         checkpoint = self._checkpoint("head", config, backbone.identity)
         head, fitted = train_head(training, validation, len(data.labels), widths, config, curves, checkpoint)
         curves.close()
-        answers = (head.answers(data.features(name, fields).blocks()) for name in SETS[1:])
-        some, compared = (data.some_features(which, fields) for which in (self.chosen, self._compared_rows()))
-        candidate = Candidate(backbone, head, fitted, some, compared, *answers)
-        self._say(candidate)
+        probabilities = (head.answers(data.features(name, fields).blocks()) for name in SETS[1:])
+        points, others = (data.some_features(rows, fields) for rows in (self.point_rows, self._all_open_set_rows()))
+        candidate = Candidate(backbone, head, fitted, points, others, *probabilities)
+        self._log_validation(candidate)
         if config.fine_tune:
-            candidate = self._better(candidate, self._tuned(backbone, head, config))
-        leaky = self._leaky(fields, widths, config) if len(candidate.testing) else None
-        return self._result(candidate, config, leaky)
+            candidate = self._better_of(candidate, self._fine_tuned(backbone, head, config))
+        leaky = self._leaky_accuracy(fields, widths, config) if len(candidate.testing) else None
+        return self._calibrate_and_test(candidate, config, leaky)
 
     def from_scratch(self) -> Trained:
-        """A small network on the images alone."""
+        """Train a small network on the images, without a pretrained backbone."""
         data, config = self.data, self.config
         images = data.split.sets["training"]
-        samples = _pixels([images[i] for i in evenly(len(images), _ADAPTED_TO)], INPUT_SIZES[config.architecture])
+        samples = _pixels(
+            [images[i] for i in evenly(len(images), _NORMALISATION_SAMPLES)], INPUT_SIZES[config.architecture]
+        )
 
         def build(exact: bool) -> ImageNetwork:
             return from_scratch(samples, len(data.labels), config, exact)
 
         checkpoint = self._checkpoint(config.architecture, config, config.architecture)
-        candidate = self._whole(build, config.architecture, None, config, Curves(self.folder), checkpoint)
-        return self._result(candidate, config, None)
+        candidate = self._train_on_images(build, config.architecture, None, config, Curves(self.folder), checkpoint)
+        return self._calibrate_and_test(candidate, config, None)
 
-    def _tuned(self, backbone: Backbone, head: Head, config: RetrainConfig) -> Candidate:
+    def _fine_tuned(self, backbone: Backbone, head: Head, config: RetrainConfig) -> Candidate:
         stage = dataclasses.replace(
             config,
             how_many_training_steps=config.fine_tune_steps,
@@ -151,23 +153,23 @@ class _TrainingRun:
             train_batch_size=config.fine_tune_batch_size,
         )
         name, blocks = f"{backbone.name}{TUNED}", pluralise(config.fine_tune, "block")
-        log.info(f"Fine-tuning the last {blocks} of {backbone.name}, and the top:")
+        log.info(f"Fine-tuning the last {blocks} of {backbone.name} and the top layer:")
 
         def build(exact: bool) -> ImageNetwork:
             return from_backbone(backbone, head, stage, exact)
 
         curves, checkpoint = Curves(self.folder / "fine_tune"), self._checkpoint(name, config, backbone.identity)
-        return self._whole(build, name, backbone.statistics, stage, curves, checkpoint)
+        return self._train_on_images(build, name, backbone.statistics, stage, curves, checkpoint)
 
-    def _better(self, frozen: Candidate, tuned: Candidate) -> Candidate:
-        """The fine-tuned network, unless validation says that it has lost by it."""
+    def _better_of(self, frozen: Candidate, tuned: Candidate) -> Candidate:
+        """Return the fine-tuned network if it is better on the validation set or there is none, else the frozen one."""
         labels = self.data.targets_of("validation")
         if not len(labels) or tuned.score(labels) > frozen.score(labels):
             return tuned
-        log.info("Fine-tuning did not make validation better: the network is kept as it was before it.")
+        log.info("Fine-tuning did not improve validation: the network from before it is kept.")
         return frozen
 
-    def _whole(
+    def _train_on_images(
         self,
         build: Callable[[bool], ImageNetwork],
         name: str,
@@ -176,7 +178,7 @@ class _TrainingRun:
         curves: Curves,
         checkpoint: Checkpoint,
     ) -> Candidate:
-        """Train a network that takes images, convert it, and ask what came out."""
+        """Train a network on images, convert it to LiteRT, and compute the converted network's outputs."""
         data, points = self.data, self.points
         built = build(False)
         sets = [
@@ -187,33 +189,33 @@ class _TrainingRun:
         curves.close()
         exact = build(True)
         exact.network.model.set_weights(built.network.model.get_weights())
-        samples = _pixels([points[i] for i in evenly(len(points), _SAMPLES)], built.input_size)
+        samples = _pixels([points[i] for i in evenly(len(points), _CONVERSION_SAMPLES)], built.input_size)
         backbone = convert_trained(exact.features, name, statistics, samples, config.checkpoint_dir)
-        self.leftovers.append(backbone.path)
+        self.temporary_files.append(backbone.path)
         head = exact.head()
-        compared = [data.bottlenecks.images[i] for i in self._compared_rows()]
-        parts = [data.split.sets["validation"], data.split.sets["testing"], points, compared]
+        open_set = [data.bottlenecks.images[i] for i in self._all_open_set_rows()]
+        parts = [data.split.sets["validation"], data.split.sets["testing"], points, open_set]
         images = [image for part in parts for image in part]
         with tempfile.TemporaryDirectory() as folder:
             found = compute_bottlenecks(images, backbone, Path(folder), available_cores())
             if len(found.images) < len(images):
-                raise DatasetError("images have changed since training began: run it again")
-            every = FeatureExamples(found.records, np.zeros(len(images), np.int64), _fields(statistics))
-            places = np.split(np.arange(len(images)), np.cumsum([len(part) for part in parts[:-1]]))
-            validation, testing, some, others = map(every.some, places)
-            answers = head.answers(validation.blocks()), head.answers(testing.blocks())
-            candidate = Candidate(backbone, head, fitted, some.all(), others.all(), *answers)
-        self._say(candidate)
+                raise DatasetError("images have changed since training started: run it again")
+            outputs = FeatureExamples(found.records, np.zeros(len(images), np.int64), _fields(statistics))
+            rows = np.split(np.arange(len(images)), np.cumsum([len(part) for part in parts[:-1]]))
+            validation, testing, some, others = map(outputs.some, rows)
+            probabilities = head.answers(validation.blocks()), head.answers(testing.blocks())
+            candidate = Candidate(backbone, head, fitted, some.all(), others.all(), *probabilities)
+        self._log_validation(candidate)
         return candidate
 
-    def _say(self, candidate: Candidate) -> None:
+    def _log_validation(self, candidate: Candidate) -> None:
         if len(candidate.validation):
             accuracy, _ = candidate.score(self.data.targets_of("validation"))
             chunks, step = pluralise(len(candidate.validation), "chunk"), candidate.fitted.best_step
             log.info(f"Validation: {accuracy:.1%} of {chunks} right, with the weights of step {step}")
 
     def _checkpoint(self, stage: str, config: RetrainConfig, start: str) -> Checkpoint:
-        """Where a training's state is kept: one for all that its result depends on."""
+        """Create the checkpoint of one training, identified by everything that its result depends on."""
         data = self.data
         digest = hashlib.sha256()
         for name in SETS[:2]:
@@ -221,15 +223,15 @@ class _TrainingRun:
         settings = {
             name: value
             for name, value in dataclasses.asdict(config).items()
-            if not isinstance(value, Path) and name not in _NO_PART_IN_TRAINING
+            if not isinstance(value, Path) and name not in _WITHOUT_EFFECT_ON_WEIGHTS
         }
         identity = {"settings": settings, "labels": data.labels, "data": digest.hexdigest(), "start": start}
         checkpoint = Checkpoint(config.checkpoint_dir, stage, identity, config.intermediate_store_frequency)
-        self.leftovers.append(checkpoint.path)
+        self.temporary_files.append(checkpoint.path)
         return checkpoint
 
-    def _result(self, candidate: Candidate, config: RetrainConfig, leaky: Accuracy | None) -> Trained:
-        """Calibrate the network, and hold it against the test set and beside the baseline."""
+    def _calibrate_and_test(self, candidate: Candidate, config: RetrainConfig, leaky: Accuracy | None) -> Trained:
+        """Calibrate the network, and test it beside the baseline."""
         data, validation = self.data, self.data.targets_of("validation")
         recordings = [(image.label, image.recording) for image in data.split.sets["validation"]]
         temperature = fit_temperature(candidate.validation, validation, recordings)
@@ -237,8 +239,12 @@ class _TrainingRun:
         baseline = self._baseline()
         test = None
         if len(candidate.testing):
-            beside = None if baseline is None else baseline.answers(data.features("testing", ["mfcc"]).blocks())
-            test = test_result(candidate.testing, beside, leaky, data.split.sets["testing"], data.labels)
+            baseline_probabilities = None
+            if baseline is not None:
+                baseline_probabilities = baseline.answers(data.features("testing", ["mfcc"]).blocks())
+            test = test_result(
+                candidate.testing, baseline_probabilities, leaky, data.split.sets["testing"], data.labels
+            )
         return Trained(
             data=data,
             backbone=candidate.backbone,
@@ -253,58 +259,58 @@ class _TrainingRun:
             points=self.points,
             features=candidate.features,
             summaries=self.folder,
-            leftovers=self.leftovers,
+            temporary_files=self.temporary_files,
         )
 
-    def _compared_rows(self) -> IntArray:
-        return np.concatenate(list(self.compared.values()))
+    def _all_open_set_rows(self) -> IntArray:
+        return np.concatenate(list(self.open_set_rows.values()))
 
     def _open_set(self, candidate: Candidate) -> OpenSet:
-        """Compare the voices in what the top is given of them."""
+        """Fit speaker models and the rejection threshold on bottlenecks."""
         data = self.data
-        parts = np.split(candidate.compared, [len(self.compared["training"])])
+        parts = np.split(candidate.open_set_features, [len(self.open_set_rows["training"])])
         samples = [
             EmbeddingExamples(features, data.targets[rows], segments_of([data.bottlenecks.images[i] for i in rows]))
-            for features, rows in zip(parts, self.compared.values(), strict=True)
+            for features, rows in zip(parts, self.open_set_rows.values(), strict=True)
         ]
         return fit_open_set(samples[0], samples[1], _widths(candidate.backbone), self.config.unknown_fpr / 100)
 
-    def _leaky(self, fields: list[str], widths: list[int], config: RetrainConfig) -> Accuracy:
-        """Accuracy as a split by chunk would have it: training again with chunks drawn at random."""
+    def _leaky_accuracy(self, fields: list[str], widths: list[int], config: RetrainConfig) -> Accuracy:
+        """Train again on a random split by chunk, and return the accuracy that it would report."""
         data = self.data
         rows = np.random.default_rng(config.seed).permutation(np.concatenate(list(data.rows.values())))
         testing, validation = len(data.rows["testing"]), len(data.rows["validation"])
-        drawn = [rows[testing + validation :], rows[testing : testing + validation], rows[:testing]]
-        sets = [FeatureExamples(data.bottlenecks.records[which], data.targets[which], fields) for which in drawn]
+        parts = [rows[testing + validation :], rows[testing : testing + validation], rows[:testing]]
+        sets = [FeatureExamples(data.bottlenecks.records[part], data.targets[part], fields) for part in parts]
         head, _ = train_head(sets[0], sets[1], len(data.labels), widths, config)
         return accuracy(head.answers(sets[2].blocks()).argmax(axis=1) == sets[2].labels)
 
     def _baseline(self) -> Head | None:
-        """A top on the MFCC statistics, where images have them."""
+        """Train a head on MFCC statistics, if the images are mel spectrograms made by data_maker.py."""
         data = self.data
         if data.spectrogram is None or data.spectrogram.representation != "mel":
             return None
         training, validation = (data.features(name, ["mfcc"]) for name in SETS[:2])
-        plain = RetrainConfig(
+        settings = RetrainConfig(
             how_many_training_steps=self.config.how_many_training_steps if not self.config.from_scratch else 500,
             seed=self.config.seed,
         )
-        head, _ = train_head(training, validation, len(data.labels), [MFCC_STATISTICS_WIDTH], plain)
+        head, _ = train_head(training, validation, len(data.labels), [MFCC_STATISTICS_WIDTH], settings)
         return head
 
 
 def _widths(backbone: Backbone) -> list[int]:
-    """Widths of the parts that what a top is given is joined of."""
+    """Return the widths of the parts that a head's input is joined of."""
     return [backbone.width] + ([] if backbone.statistics is None else [STATISTICS_WIDTHS[backbone.statistics]])
 
 
 def _fields(statistics: str | None) -> list[str]:
-    """Which fields of the cache a top is given."""
+    """Return the fields of the bottleneck cache that form a head's input."""
     return ["network"] if statistics is None else ["network", statistics]
 
 
 def _check_outputs(config: RetrainConfig) -> None:
-    """Find out before the work, not after it, that its result cannot be written."""
+    """Check that the results can be written before the training, not after it."""
     graph = config.output_graph
     for path in (graph, lite_path(graph), config.output_model, config.output_labels):
         make_folder(path.parent)
@@ -321,7 +327,7 @@ def _check_outputs(config: RetrainConfig) -> None:
 
 
 def _summaries_folder(parent: Path) -> Path:
-    """A folder of this training's own, named by the time."""
+    """Create a new folder for this training's TensorBoard logs, named by the time."""
     name = time.strftime("%Y%m%d-%H%M%S")
     for number in itertools.count(1):
         folder = parent / (name if number == 1 else f"{name}-{number}")
@@ -332,13 +338,13 @@ def _summaries_folder(parent: Path) -> Path:
 
 
 def _pixels(images: Sequence[ChunkImage], size: tuple[int, int]) -> UInt8Array:
-    """Images at a network's input size, (n, height, width, 3); those that cannot be read are passed over."""
+    """Read images at a network's input size, (n, height, width, 3), skipping unreadable ones."""
     pixels = []
     for image in images:
         try:
             pixels.append(image_features(image.path.read_bytes(), size).pixels[0])
         except (OSError, DatasetError):
-            continue  # said later, when its bottleneck is wanted
+            continue  # logged later, when its bottleneck is computed
     if not pixels:
         raise DatasetError("the images cannot be read: make them again with data_maker.py --force")
     return np.stack(pixels)

@@ -19,6 +19,8 @@ from typing import Any
 from audionet.errors import AudioNetError
 from audionet.utils.text import escape, first_line
 
+PathLike = str | os.PathLike[str]
+
 TEMPORARY_PREFIX = ".audionet-tmp-"
 LOCK_NAME = ".audionet-lock"
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import difflib
+import os
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import field
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -27,12 +29,13 @@ def add_flags(parser: argparse.ArgumentParser, config: type) -> None:
     types = typing.get_type_hints(config)
     for item in dataclasses.fields(config):
         kind, text = types[item.name], item.metadata["help"]
+        names = [f"--{name}" for name in (item.name, item.metadata["alias"]) if name]
         if kind is bool:
-            parser.add_argument(f"--{item.name}", action="store_true", default=item.default, help=text)
+            parser.add_argument(*names, dest=item.name, action="store_true", default=item.default, help=text)
             continue
         options: dict[str, Any] = {"default": item.default}
         if typing.get_origin(kind) is tuple:
-            parser.add_argument(f"--{item.name}", action="append", default=[], help=text)
+            parser.add_argument(*names, dest=item.name, action="append", default=[], help=text)
             continue
         choices = next(
             (option for option in (kind, *typing.get_args(kind)) if typing.get_origin(option) is Literal), None
@@ -45,7 +48,7 @@ def add_flags(parser: argparse.ArgumentParser, config: type) -> None:
             options |= {"nargs": "?", "const": item.metadata["bare"]}
         if item.default is not None:
             text += f" (default: {item.default})"
-        parser.add_argument(f"--{item.name}", help=text.replace("%", "%%"), **options)
+        parser.add_argument(*names, dest=item.name, help=text.replace("%", "%%"), **options)
 
 
 def _parser_of(kind: Any) -> Callable[[str], Any]:
@@ -88,6 +91,53 @@ def from_json(config: type[Config], settings: Any) -> Config:
     return config(**settings)
 
 
+def from_parameters(function: str, parameters: Mapping[str, Any], *configs: type) -> list[Any]:
+    """Create config dataclasses from the keyword arguments of a function.
+
+    Parameters
+    ----------
+    function : str
+        Name of the function, for error messages.
+    parameters : mapping of str to object
+        Each goes to the dataclass that has a field of this name; a string becomes a path where a path is wanted.
+    *configs : type
+
+    Returns
+    -------
+    list of dataclass
+        One of each of `configs`.
+
+    Raises
+    ------
+    TypeError
+        If no dataclass has a field of that name, or a value is of another type.
+    UsageError
+        If a value is out of its range.
+    """
+    types = [typing.get_type_hints(config) for config in configs]
+    known = {name for hints in types for name in hints}
+    for name in parameters:
+        if name not in known:
+            close = difflib.get_close_matches(name, known, 1)
+            raise TypeError(f"{function}() has no parameter '{name}'" + (f": is it '{close[0]}'?" if close else ""))
+    return [
+        config(**{name: _as_field(name, parameters[name], hints[name]) for name in hints if name in parameters})
+        for config, hints in zip(configs, types, strict=True)
+    ]
+
+
+def _as_field(name: str, value: Any, kind: Any) -> Any:
+    """Return an argument as the field takes it."""
+    if typing.get_origin(kind) is tuple:
+        return (value,) if isinstance(value, str) else tuple(value)
+    if Path in (kind, *typing.get_args(kind)) and isinstance(value, str | os.PathLike):
+        return Path(value)
+    if not _fits(value, kind):
+        wanted = kind.__name__ if isinstance(kind, type) else str(kind).replace("typing.", "")
+        raise TypeError(f"{name} is {value!r}: it must be of type {wanted}")
+    return value
+
+
 def _fits(value: Any, kind: Any) -> bool:
     if typing.get_origin(kind) is Literal:
         return value in typing.get_args(kind)
@@ -98,9 +148,20 @@ def _fits(value: Any, kind: Any) -> bool:
     return isinstance(value, kind) and not (kind is int and isinstance(value, bool))
 
 
-def setting(default: Any, text: str, bare: Any = None) -> Any:
-    """A setting with its default and help; `bare` is what the flag means when no value follows it."""
-    return field(default=default, metadata={"help": text, "bare": bare})
+def setting(default: Any, text: str, bare: Any = None, alias: str | None = None) -> Any:
+    """Return a config field with its default and its help.
+
+    Parameters
+    ----------
+    default : object
+    text : str
+        Help.
+    bare : object, optional
+        Value of a flag that is given without one.
+    alias : str, optional
+        Older name of the flag.
+    """
+    return field(default=default, metadata={"help": text, "bare": bare, "alias": alias})
 
 
 def require(condition: bool, flag: str, value: object, rule: str) -> None:

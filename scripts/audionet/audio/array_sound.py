@@ -1,0 +1,84 @@
+"""Samples in memory as a sound, read like a file."""
+
+from __future__ import annotations
+
+import numbers
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from audionet.utils.arrays import FloatArray
+
+_LOUDEST = 8.0  # 18 dB above full scale: more is no overshoot, but integers that were never scaled
+_MOST_CHANNELS = 64
+_BLOCK_SAMPLES = 1 << 16
+
+
+class ArraySound:
+    """Samples in memory, open for reading.
+
+    Parameters
+    ----------
+    samples : array_like, shape (n,) or (channels, n)
+        Integers at full scale, or floats of -1 to 1.
+    sample_rate : int
+        Hz, 1,000 to 1,000,000.
+
+    Raises
+    ------
+    TypeError
+        If the samples are not numbers, or the rate is not an integer.
+    ValueError
+        If the shape, the rate or a value makes no sound; the message names it.
+    """
+
+    can_seek = True
+
+    def __init__(self, samples: ArrayLike, sample_rate: int) -> None:
+        if isinstance(sample_rate, bool) or not isinstance(sample_rate, numbers.Integral):
+            raise TypeError(f"sample_rate is {sample_rate!r}: it must be an integer, in Hz")
+        if not 1_000 <= sample_rate <= 1_000_000:
+            raise ValueError(f"sample_rate is {sample_rate}: it must be 1000 to 1000000 Hz")
+        self.rate: int = int(sample_rate)
+        self._samples: FloatArray = _checked(samples)
+        self.channels: int = self._samples.shape[0]
+        self.frames: int | None = self._samples.shape[1]
+
+    def __str__(self) -> str:
+        return f"samples of {self._samples.shape[1] / self.rate:.1f} s"
+
+    def mono(self, start: int = 0) -> Iterator[FloatArray]:
+        """Yield blocks of the mean over the channels, from sample `start` to the end."""
+        for begin in range(start, self._samples.shape[1], _BLOCK_SAMPLES):
+            yield self._samples[:, begin : begin + _BLOCK_SAMPLES].mean(axis=0, dtype=np.float32)
+
+
+def _checked(samples: ArrayLike) -> FloatArray:
+    """Return samples as float32 of -1 to 1, shape (channels, n)."""
+    try:
+        array = np.asarray(samples)
+    except ValueError:
+        raise ValueError("samples differ in length from channel to channel") from None
+    if array.dtype.kind not in "iuf":
+        raise TypeError(f"samples are of type {array.dtype}: they must be integers or floats")
+    if array.ndim not in (1, 2) or not array.size:
+        raise ValueError(f"samples have the shape {array.shape}: it must be (samples,) or (channels, samples)")
+    array = np.atleast_2d(array)
+    if len(array) > _MOST_CHANNELS:
+        raise ValueError(
+            f"samples have {len(array)} channels: they must come as (channels, samples), so transpose them first"
+        )
+    if array.dtype.kind == "f":
+        if not np.isfinite(array).all():
+            raise ValueError("samples hold NaN or infinite values")
+        if float(np.abs(array).max()) > _LOUDEST:
+            raise ValueError(f"samples reach {np.abs(array).max():g}: floats must lie within -1 to 1")
+        return array.astype(np.float32)
+    if array.dtype.itemsize > 4:  # as a list of integers becomes: nobody knows what its full scale is
+        raise TypeError(f"samples are of type {array.dtype}: they must be int16, int32, uint8, or floats of -1 to 1")
+    limits = np.iinfo(array.dtype)
+    half = (int(limits.max) - int(limits.min) + 1) / 2
+    zero = half if array.dtype.kind == "u" else 0.0  # unsigned samples rest at half of their range
+    scaled: FloatArray = ((array.astype(np.float64) - zero) / half).astype(np.float32)
+    return scaled

@@ -1,0 +1,115 @@
+"""Evaluation for Python programs: one function, and its numbers."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from audionet.evaluation import evaluate as evaluation
+from audionet.evaluation.config import EvaluateConfig
+from audionet.evaluation.summary import summarise
+from audionet.inference.model import Model
+from audionet.inference.predictor import Predictor
+from audionet.metrics.accuracy import Accuracy, accuracy
+from audionet.metrics.detection import Detection
+from audionet.utils.files import PathLike
+from audionet.utils.progress import ProgressCallback, calling
+from audionet.utils.settings import from_parameters
+
+
+@dataclass(frozen=True)
+class EvaluationResult:
+    """Results of a model on held-out recordings.
+
+    Attributes
+    ----------
+    evaluation : Evaluation
+        Predictions and scores of every recording.
+    predictor : Predictor
+    config : EvaluateConfig
+    """
+
+    evaluation: evaluation.Evaluation
+    predictor: Predictor
+    config: EvaluateConfig
+
+    @property
+    def accuracy(self) -> Accuracy:
+        """Share of recordings whose most probable label is right, with its 95 % interval."""
+        return accuracy(self.evaluation.most_probable == self.evaluation.true)
+
+    @property
+    def eer(self) -> float | None:
+        """Equal error rate of verification, pooled over the labels, 0 to 1; None without impostor trials."""
+        return None if self._detection is None else self._detection.equal_error_rate
+
+    @property
+    def min_dcf(self) -> float | None:
+        """Minimum detection cost at a target prior of 0.01 (minDCF), 0 to 1; None without impostor trials."""
+        return None if self._detection is None else self._detection.min_dcf()
+
+    @functools.cached_property
+    def summary(self) -> dict[str, Any]:
+        """Every number of the report, as ``report.json`` holds it."""
+        return summarise(self.evaluation, self.predictor, self.config)
+
+    @functools.cached_property
+    def _detection(self) -> Detection | None:
+        return self.evaluation.detection()
+
+    def write_report(self, folder: PathLike) -> Path:
+        """Write ``report.html``, ``report.json`` and the plots; returns the page.
+
+        Parameters
+        ----------
+        folder : str or path
+            Created if missing.
+        """
+        from audionet.evaluation.report import write_report
+
+        return write_report(self.evaluation, self.summary, self.predictor, Path(folder))[0]
+
+
+def evaluate(
+    model: Model | PathLike,
+    test_dir: PathLike | None = None,
+    progress: ProgressCallback | None = None,
+    **settings: Any,
+) -> EvaluationResult:
+    """Evaluate a model on recordings that training did not use.
+
+    Parameters
+    ----------
+    model : Model, str or path
+    test_dir : str or path, optional
+        One folder of recordings per label; default: the test set of the images in ``image_dir``.
+    progress : callable, optional
+        Called with the name of the work, the amount done and the total.
+    **settings
+        Fields of `EvaluateConfig`, such as ``image_dir``, ``cost``, ``workers``.
+
+    Raises
+    ------
+    TypeError
+        If there is no such setting, or it is of another type.
+    DatasetError
+        If there are no recordings, or none can be used.
+    ModelError
+        If the model cannot be loaded.
+
+    Examples
+    --------
+    >>> result = audionet.evaluate(model_path, test_dir, workers=1)
+    >>> 0 <= result.eer <= 1
+    True
+    >>> result.accuracy.total
+    5
+    """
+    graph = model.path if isinstance(model, Model) else model
+    given = settings if test_dir is None else {"test_dir": test_dir, **settings}
+    (config,) = from_parameters("evaluate", {"graph": graph, **given}, EvaluateConfig)
+    predictor = Predictor(config.graph, with_enrolled=False)
+    with calling(progress):
+        return EvaluationResult(evaluation.evaluate(predictor, config), predictor, config)
