@@ -1,4 +1,4 @@
-"""Where files lie by default, and how those beside a model are called."""
+"""Default folders, and the names of the files beside a model."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from pathlib import Path
 
 
 def _tf_files(package: Path) -> Path:
-    """Folder of recordings, models and caches: ``$AUDIONET_HOME``, else a checkout's own, else the current folder's.
+    """Return the folder of recordings, models and caches: ``$AUDIONET_HOME``, else a checkout's or the current.
 
     Parameters
     ----------
     package : Path
-        Where this package lies.
+        Folder of this package.
     """
     if home := os.environ.get("AUDIONET_HOME"):
         return Path(home)
@@ -23,24 +23,24 @@ def _tf_files(package: Path) -> Path:
 TF_FILES = _tf_files(Path(__file__).resolve().parent)
 
 GRAPH_SUFFIXES = (".tflite", ".pb", ".keras", "")
-"""What a model can be written as; a SavedModel is a folder."""
+"""Suffixes of the formats that a model can be written in; a SavedModel is a folder, without a suffix."""
 
 
 def lite_path(graph: Path) -> Path:
-    """The LiteRT file that label_image.py asks, written beside a model of another kind."""
+    """Return the path of the LiteRT file that label_image.py runs, written beside a model of another format."""
     return graph.with_name((graph.stem if graph.suffix in GRAPH_SUFFIXES else graph.name) + ".tflite")
 
 
 def arrays_path(graph: Path) -> Path:
-    """The numbers beside a model: ``retrained_graph.tflite`` has ``retrained_model.npz``."""
+    """Return the path of the arrays beside a model: ``retrained_graph.tflite`` has ``retrained_model.npz``."""
     return model_json_path(graph).with_suffix(".npz")
 
 
 def enrolled_path(graph: Path) -> Path:
-    """The voices that were enrolled in a model: ``retrained_graph.tflite`` has ``retrained_enrolled.json``."""
+    """Return the path of a model's enrolled speakers: ``retrained_graph.tflite`` has ``retrained_enrolled.json``."""
     return graph.with_name(graph.stem.removesuffix("_graph") + "_enrolled.json")
 
 
 def model_json_path(graph: Path) -> Path:
-    """The JSON beside a model: ``retrained_graph.tflite`` has ``retrained_model.json``."""
+    """Return the path of the JSON beside a model: ``retrained_graph.tflite`` has ``retrained_model.json``."""
     return graph.with_name(graph.stem.removesuffix("_graph") + "_model.json")

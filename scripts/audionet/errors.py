@@ -1,4 +1,4 @@
-"""What can go wrong, in the user's terms. Every message names the file and the way out."""
+"""Exceptions of AudioNet. Every message names the file and the way out."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ _FLAG = re.compile(r"(?<![\w-])(?<!\.py )--(?=[a-z])")
 _flags_in_messages = False
 
 
-def speak_of_flags() -> None:
-    """Have messages call settings by their flags (``--learning_rate``), not as parameters (``learning_rate``)."""
+def show_flags_in_messages() -> None:
+    """Make messages name settings as flags (``--learning_rate``) instead of parameters (``learning_rate``)."""
     global _flags_in_messages
     _flags_in_messages = True
 
 
 class AudioNetError(Exception):
-    """Root of all errors AudioNet raises on purpose; its message is one line for the user.
+    """Base class of all errors that AudioNet raises on purpose; its message is one line for the user.
 
-    Messages are written with flags. Python programs pass the same settings as parameters, and see them so.
+    Messages are written with flags. Python programs pass the same settings as parameters, and get those names.
     """
 
     exit_code = 1
@@ -30,25 +30,25 @@ class AudioNetError(Exception):
 
 
 class UsageError(AudioNetError):
-    """A flag or setting has a value that makes no sense."""
+    """A flag or setting has an invalid value."""
 
     exit_code = 2
 
 
 class RecordingError(AudioNetError):
-    """A recording cannot be decoded, or holds nothing to hear."""
+    """A recording cannot be decoded, or is silent."""
 
 
 class UnavailableError(RecordingError):
-    """A recording cannot be read now; another time it might, so that the next run tries again."""
+    """A recording cannot be read at the moment, so the next run tries again."""
 
 
 class LimitError(RecordingError):
-    """A recording is larger or longer than whoever was given it takes."""
+    """A recording exceeds the limits on size or duration."""
 
 
 class BusyError(AudioNetError):
-    """There is more to do than can be done now."""
+    """The service is at capacity; try again later."""
 
 
 class DatasetError(AudioNetError):
@@ -56,8 +56,8 @@ class DatasetError(AudioNetError):
 
 
 class BackboneError(AudioNetError):
-    """A pretrained network cannot be found, fetched or converted."""
+    """A pretrained network cannot be found, downloaded or converted."""
 
 
 class ModelError(AudioNetError):
-    """A retrained model's files are missing, damaged or do not belong together."""
+    """A retrained model's files are missing or damaged, or do not belong together."""

@@ -9,8 +9,8 @@ from audionet.classifier import calibration
 from audionet.classifier.calibration import apply_temperature, fit_temperature
 
 
-def drawn(seed: int, rows: int, labels: int = 4, sharpness: float = 1.0) -> tuple[np.ndarray, np.ndarray]:
-    """Probabilities, and labels drawn with exactly these; the probabilities then made `sharpness` times as sure."""
+def draw_examples(seed: int, rows: int, labels: int = 4, sharpness: float = 1.0) -> tuple[np.ndarray, np.ndarray]:
+    """Draw labels from random probabilities, and return both; the logits are then multiplied by `sharpness`."""
     generator = np.random.default_rng(seed)
     logits = generator.standard_normal((rows, labels)).astype(np.float32) * 2
     honest = apply_temperature(np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True), 1.0)
@@ -19,8 +19,8 @@ def drawn(seed: int, rows: int, labels: int = 4, sharpness: float = 1.0) -> tupl
 
 
 @given(st.integers(0, 2**32 - 1), st.floats(0.1, 10))
-def test_tempering_is_undone_by_the_inverse_and_keeps_the_order(seed: int, temperature: float) -> None:
-    probabilities, _ = drawn(seed, 5)
+def test_the_inverse_temperature_restores_probabilities_and_the_order_stays(seed: int, temperature: float) -> None:
+    probabilities, _ = draw_examples(seed, 5)
     changed = apply_temperature(probabilities, temperature)
     np.testing.assert_allclose(changed.sum(axis=1), 1, atol=1e-5)
     assert (changed.argmax(axis=1) == probabilities.argmax(axis=1)).all()
@@ -29,13 +29,13 @@ def test_tempering_is_undone_by_the_inverse_and_keeps_the_order(seed: int, tempe
 
 
 @pytest.mark.parametrize("sharpness", [0.5, 1.0, 3.0])
-def test_the_temperature_undoes_what_made_probabilities_too_sure(sharpness: float) -> None:
-    probabilities, true = drawn(0, 4000, sharpness=sharpness)
+def test_the_temperature_undoes_overconfidence(sharpness: float) -> None:
+    probabilities, true = draw_examples(0, 4000, sharpness=sharpness)
     assert fit_temperature(probabilities, true, range(4000)) == pytest.approx(sharpness, rel=0.08)
 
 
-def test_eight_right_answers_are_no_proof_of_certainty() -> None:
-    """Laplace's rule: of eight and eight right, the next is right with nine tenths."""
+def test_eight_correct_predictions_do_not_prove_certainty() -> None:
+    """Laplace's rule: after eight correct of eight, the next is correct with probability 0.9."""
     probabilities = np.tile(np.float32([0.99, 0.01]), (8, 1))
     temperature = fit_temperature(probabilities, np.zeros(8, np.int64), range(8))
     assert apply_temperature(probabilities, temperature)[0, 0] == pytest.approx(0.9, abs=1e-3)
@@ -43,15 +43,15 @@ def test_eight_right_answers_are_no_proof_of_certainty() -> None:
     assert apply_temperature(probabilities, few)[0, 0] == pytest.approx(0.75, abs=1e-3)
 
 
-def test_it_is_recordings_that_are_fitted_not_their_chunks() -> None:
-    """Ten copies of a chunk in one recording say nothing new."""
-    probabilities, true = drawn(1, 60)
+def test_the_fit_is_on_recordings_not_on_chunks() -> None:
+    """Ten copies of a chunk in one recording add no information."""
+    probabilities, true = draw_examples(1, 60)
     alone = fit_temperature(probabilities, true, range(60))
     together = fit_temperature(probabilities.repeat(10, axis=0), true.repeat(10), np.arange(60).repeat(10).tolist())
     assert together == pytest.approx(alone, rel=1e-3)
 
 
-def test_nothing_to_fit_changes_nothing() -> None:
+def test_without_examples_the_temperature_is_one() -> None:
     assert fit_temperature(np.zeros((0, 3), np.float32), np.zeros(0, np.int64), []) == 1.0
 
 
@@ -63,10 +63,10 @@ def test_any_validation_set_gives_a_finite_temperature(rows: int, right: bool) -
     assert 0 < found < 100
 
 
-def test_of_very_many_some_recordings_are_enough(monkeypatch: pytest.MonkeyPatch) -> None:
-    probabilities, true = drawn(2, 3000, sharpness=2.0)
+def test_a_large_validation_set_is_subsampled(monkeypatch: pytest.MonkeyPatch) -> None:
+    probabilities, true = draw_examples(2, 3000, sharpness=2.0)
     every = fit_temperature(probabilities, true, range(3000))
-    monkeypatch.setattr(calibration, "_MOST_NUMBERS", 4000)
+    monkeypatch.setattr(calibration, "_MAX_VALUES", 4000)
     some = fit_temperature(probabilities, true, range(3000))
     assert some != every
     assert some == pytest.approx(every, rel=0.2)

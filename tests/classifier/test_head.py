@@ -12,7 +12,7 @@ from tests.support.features import clusters, examples, share_right
 QUICK = RetrainConfig(how_many_training_steps=100, train_batch_size=20, label_smoothing=0)
 
 
-def test_learns_what_can_be_learned() -> None:
+def test_learns_separable_clusters() -> None:
     head, fitted = train_head(clusters(300, 12, 4, 1), clusters(60, 12, 4, 2), 4, [12], QUICK)
     assert share_right(head, clusters(500, 12, 4, 3)) > 0.97
     assert fitted.validation_accuracy is not None
@@ -91,7 +91,7 @@ def test_tensorboard_gets_both_curves(tmp_path) -> None:
         assert [event.step for event in events.Tensors("accuracy")] == list(range(10, 101, 10))
 
 
-def test_examples_are_answered_a_few_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_examples_are_predicted_in_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     from audionet.training import datasets as module
 
     head, _ = train_head(clusters(90, 6, 3, 1), clusters(30, 6, 3, 2), 3, [6], QUICK)
@@ -103,7 +103,7 @@ def test_examples_are_answered_a_few_at_a_time(monkeypatch: pytest.MonkeyPatch) 
     assert head.answers(data.some(np.zeros(0, np.int64)).blocks()).shape == (0, 3)
 
 
-def test_standardisation_by_blocks_is_that_of_the_whole() -> None:
+def test_standardisation_in_blocks_equals_that_of_the_whole() -> None:
     generator = np.random.default_rng(0)
     features = (generator.standard_normal((101, 5)) * [1, 10, 0.1, 1e-3, 5] + 1000).astype(np.float32)
     whole = standardisation([features], [5])
@@ -112,7 +112,7 @@ def test_standardisation_by_blocks_is_that_of_the_whole() -> None:
     np.testing.assert_allclose(parts[1], whole[1], rtol=1e-3)
 
 
-def test_a_cooled_top_has_its_logits_divided() -> None:
+def test_the_temperature_divides_the_logits() -> None:
     generator = np.random.default_rng(0)
 
     def layer(*shape: int) -> Layer:

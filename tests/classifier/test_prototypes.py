@@ -1,4 +1,4 @@
-"""Comparing voices, and what is known of unknown ones, on voices made of numbers."""
+"""Embedding space, speaker models and open-set threshold, on synthetic speakers."""
 
 from __future__ import annotations
 
@@ -38,11 +38,11 @@ from audionet.errors import ModelError
 WIDTH = 30
 
 
-def voices(labels: int, chunks: int, seed: int = 0, first: int = 0) -> EmbeddingExamples:
-    """Voices that differ in ten directions, while every voice varies more than that in ten others."""
-    where = np.random.default_rng(99).standard_normal((1000, 10))[first : first + labels]
+def speakers(labels: int, chunks: int, seed: int = 0, first: int = 0) -> EmbeddingExamples:
+    """Draw speakers that differ in ten dimensions, with larger within-speaker variance in ten others."""
+    means = np.random.default_rng(99).standard_normal((1000, 10))[first : first + labels]
     generator = np.random.default_rng((seed, first))
-    rows = np.repeat(where, chunks, axis=0)
+    rows = np.repeat(means, chunks, axis=0)
     varying = 3 * generator.standard_normal((len(rows), 10))
     own = rows + 0.3 * generator.standard_normal(rows.shape)
     noise = 0.1 * generator.standard_normal(rows.shape)
@@ -50,18 +50,18 @@ def voices(labels: int, chunks: int, seed: int = 0, first: int = 0) -> Embedding
     return EmbeddingExamples(features, np.repeat(np.arange(labels), chunks), [(seed, row) for row in range(len(rows))])
 
 
-def test_a_voice_is_most_like_itself_and_an_unknown_one_like_none() -> None:
-    comparison = fit_embedding_space(voices(8, 40), [WIDTH])
-    known, unknown = voices(8, 20, seed=1), voices(8, 20, seed=1, first=100)
+def test_a_speaker_is_most_like_itself_and_an_unknown_one_like_none() -> None:
+    comparison = fit_embedding_space(speakers(8, 40), [WIDTH])
+    known, unknown = speakers(8, 20, seed=1), speakers(8, 20, seed=1, first=100)
     scores = comparison.scores(known)
     assert (scores.argmax(axis=1) == known.labels).mean() > 0.98
     assert np.quantile(scores.max(axis=1), 0.1) > np.quantile(comparison.scores(unknown).max(axis=1), 0.9)
 
 
-def test_the_asked_rate_of_unknown_voices_passes() -> None:
-    found = fit_open_set(voices(20, 30), voices(20, 10, seed=1), [WIDTH], 0.1)
+def test_the_threshold_accepts_the_given_rate_of_unknown_speakers() -> None:
+    found = fit_open_set(speakers(20, 30), speakers(20, 10, seed=1), [WIDTH], 0.1)
     assert found.threshold is not None
-    scores = found.comparison.scores(voices(60, 20, seed=2, first=200)).max(axis=1)
+    scores = found.comparison.scores(speakers(60, 20, seed=2, first=200)).max(axis=1)
     assert (scores >= found.threshold).mean() == pytest.approx(0.1, abs=0.05)
     assert found.area is not None
     assert found.area > 0.97
@@ -70,7 +70,7 @@ def test_the_asked_rate_of_unknown_voices_passes() -> None:
     assert len(found.known) == 200
 
 
-def test_a_left_out_label_takes_no_part_in_what_it_is_played_to(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_held_out_label_takes_no_part_in_the_space_it_is_scored_in(monkeypatch: pytest.MonkeyPatch) -> None:
     import audionet.classifier.open_set as openset
 
     seen = []
@@ -81,25 +81,25 @@ def test_a_left_out_label_takes_no_part_in_what_it_is_played_to(monkeypatch: pyt
         return fit_embedding_space(sample, widths)
 
     monkeypatch.setattr(openset, "fit_embedding_space", spy)
-    sample = voices(4, 10)
+    sample = speakers(4, 10)
     trials = leave_labels_out(sample, [WIDTH])
     assert seen == [30] * 4
     assert trials is not None
     assert trials.shares.tolist() == [0.75] * 40
     assert len(trials.impostors) == 40 * 3
     seen.clear()
-    assert leave_labels_out(voices(25, 4), [WIDTH]) is not None
+    assert leave_labels_out(speakers(25, 4), [WIDTH]) is not None
     assert len(seen) == 10
 
 
-def test_the_background_makes_unknown_voices_less_like_known_ones() -> None:
-    known, others = voices(4, 30), voices(20, 10, first=300)
+def test_the_background_makes_unknown_speakers_less_like_known_ones() -> None:
+    known, others = speakers(4, 30), speakers(20, 10, first=300)
     joined = EmbeddingExamples(
         np.concatenate([known.features, others.features]), np.append(known.labels, np.full(200, -1)), list(range(320))
     )
     plain, informed = fit_embedding_space(known, [WIDTH]), fit_embedding_space(joined, [WIDTH])
-    more = voices(20, 5, seed=3, first=300)
-    ours = voices(4, 10, seed=3)
+    more = speakers(20, 5, seed=3, first=300)
+    ours = speakers(4, 10, seed=3)
 
     def apart(comparison) -> float:
         return comparison.scores(ours).max(axis=1).mean() - comparison.scores(more).max(axis=1).mean()
@@ -107,13 +107,13 @@ def test_the_background_makes_unknown_voices_less_like_known_ones() -> None:
     assert apart(informed) > apart(plain)
 
 
-def test_two_labels_say_nothing_of_unknown_voices_unless_there_is_a_background() -> None:
-    two = voices(2, 20)
+def test_two_labels_give_no_threshold_without_a_background() -> None:
+    two = speakers(2, 20)
     assert leave_labels_out(two, [WIDTH]) is None
-    found = fit_open_set(two, voices(2, 5, seed=1), [WIDTH], 0.05)
+    found = fit_open_set(two, speakers(2, 5, seed=1), [WIDTH], 0.05)
     assert found.threshold is None
     assert found.area is None
-    others = voices(5, 10, first=50)
+    others = speakers(5, 10, first=50)
     labels = np.append(two.labels, np.full(50, -1))
     background = EmbeddingExamples(np.concatenate([two.features, others.features]), labels, list(range(90)))
     assert leave_labels_out(background, [WIDTH]) is not None
@@ -121,14 +121,14 @@ def test_two_labels_say_nothing_of_unknown_voices_unless_there_is_a_background()
 
 def test_validation_without_any_label_or_at_all() -> None:
     nothing = EmbeddingExamples(np.zeros((0, WIDTH), np.float32), np.zeros(0, np.int64), [])
-    found = fit_open_set(voices(4, 20), nothing, [WIDTH], 0.05)
+    found = fit_open_set(speakers(4, 20), nothing, [WIDTH], 0.05)
     assert found.threshold is not None
     assert found.area is None
 
 
 @pytest.mark.parametrize("rows", [1, 2, 3])
-def test_next_to_nothing_is_compared_all_the_same(rows: int) -> None:
-    sample = voices(3, rows)
+def test_few_chunks_give_finite_scores(rows: int) -> None:
+    sample = speakers(3, rows)
     assert np.isfinite(fit_embedding_space(sample, [WIDTH]).scores(sample)).all()
     same = EmbeddingExamples(np.repeat(sample.features[::rows], 2, axis=0), np.repeat(np.arange(3), 2), list(range(6)))
     assert np.isfinite(fit_embedding_space(same, [WIDTH]).scores(same)).all()
@@ -167,10 +167,10 @@ def test_the_threshold_lies_in_the_gap_below_known_voices() -> None:
     assert threshold_for(trials, np.full(50, 0.1, np.float32), 0.05) == alone
 
 
-def test_what_lies_far_out_is_like_no_voice() -> None:
-    comparison = fit_embedding_space(voices(5, 30), [WIDTH])
-    known = voices(5, 10, seed=1)
-    far = EmbeddingExamples(20 * known.features, known.labels, known.stretches)
+def test_outliers_are_like_no_speaker() -> None:
+    comparison = fit_embedding_space(speakers(5, 30), [WIDTH])
+    known = speakers(5, 10, seed=1)
+    far = EmbeddingExamples(20 * known.features, known.labels, known.segments)
     assert comparison.scores(known).max(axis=1).mean() > 0.7
     assert comparison.scores(far).max() < 0.2
 
@@ -191,21 +191,21 @@ def test_prototypes_are_of_unit_length_and_as_many_as_asked(chunks: int, seed: i
     np.testing.assert_allclose(np.linalg.norm(found, axis=1), 1, atol=1e-5)
 
 
-def test_prototypes_find_the_forms_a_voice_takes() -> None:
+def test_prototypes_find_the_clusters_of_a_speaker() -> None:
     centres = np.eye(4, dtype=np.float32)
     noise = 0.05 * np.random.default_rng(0).standard_normal((4, 30, 4)).astype(np.float32)
     embeddings = unit_length((centres[:, None] + noise).reshape(-1, 4))
     assert ((fit_prototypes(embeddings, 4) @ centres.T).max(axis=0) > 0.99).all()
 
 
-def test_whole_stretches_of_every_label_are_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_whole_segments_of_every_label_are_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
     import audionet.classifier.open_set as openset
 
     images = [ChunkImage("a", "long", i, Path("x"), f"{i}.jpg") for i in range(400)]
     images += [ChunkImage("b", f"{i}", 0, Path("x"), f"{i}.jpg") for i in range(5)]
     labels = np.repeat([0, 1], [400, 5])
     assert len(choose_segments(images, labels)) == 405
-    monkeypatch.setattr(openset, "_MOST_ROWS", 80)
+    monkeypatch.setattr(openset, "_MAX_ROWS", 80)
     chosen = choose_segments(images, labels)
     assert (chosen >= 400).sum() == 5
     of_long = [images[i].index for i in chosen if i < 400]
@@ -215,7 +215,7 @@ def test_whole_stretches_of_every_label_are_taken(monkeypatch: pytest.MonkeyPatc
 
 
 def some_arrays(baseline: bool = True) -> ModelArrays:
-    sample = voices(3, 12)
+    sample = speakers(3, 12)
     comparison = fit_embedding_space(sample, [WIDTH])
     last = Layer(np.eye(4, 3, dtype=np.float32), np.zeros(3, np.float32))
     head = Head(np.zeros(4, np.float32), np.ones(4, np.float32), None, False, last)
@@ -244,7 +244,7 @@ def test_arrays_come_back_as_they_went(tmp_path: Path, baseline: bool) -> None:
         read_arrays(path, "run it again")
 
 
-def test_what_was_seen_is_found_and_nothing_else() -> None:
+def test_seen_images_are_recognised() -> None:
     arrays = some_arrays()
     for keys, expected in (([3], True), ([9, 0], True), ([5, 2**63], False), ([], False)):
         assert arrays.has_seen(np.array(keys, np.uint64)) == expected
@@ -261,7 +261,7 @@ def test_short_keys_are_the_keys_beginnings() -> None:
     assert short_keys(keys).tobytes() == bytes(range(8)) + bytes(range(16, 24))
 
 
-def test_enrolled_voices_are_kept_replaced_and_forgotten(tmp_path: Path) -> None:
+def test_enrolled_speakers_are_stored_replaced_and_removed(tmp_path: Path) -> None:
     path = enrolled_path(tmp_path / "retrained_graph.tflite")
     assert path.name == "retrained_enrolled.json"
     embeddings = unit_length(np.random.default_rng(0).standard_normal((9, 5)).astype(np.float32))
@@ -270,14 +270,14 @@ def test_enrolled_voices_are_kept_replaced_and_forgotten(tmp_path: Path) -> None
     assert not enrol(path, "hash", "ben", embeddings, 27.0)
     found = read_enrolled(path, "hash", 5)
     assert list(found) == ['Ann "Ö" \udcff', "ben"]
-    assert found["ben"].voice.prototypes.shape == (3, 5)
-    np.testing.assert_allclose(found["ben"].voice.centroid, unit_length(embeddings.mean(axis=0)), atol=1e-5)
+    assert found["ben"].speaker.prototypes.shape == (3, 5)
+    np.testing.assert_allclose(found["ben"].speaker.centroid, unit_length(embeddings.mean(axis=0)), atol=1e-5)
     assert forget(path, "hash", 5, "ben")
     assert not forget(path, "hash", 5, "ben")
     assert len(read_enrolled(path, "hash", 5)) == 1
 
 
-def test_voices_of_another_model_or_damaged_are_refused(tmp_path: Path) -> None:
+def test_speakers_of_another_model_or_a_damaged_file_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "retrained_enrolled.json"
     enrol(path, "hash", "ann", np.eye(3, 5, dtype=np.float32), 9.0)
     with pytest.raises(ModelError, match="were enrolled in another model"):
@@ -289,8 +289,8 @@ def test_voices_of_another_model_or_damaged_are_refused(tmp_path: Path) -> None:
         read_enrolled(path, "hash", 5)
 
 
-def test_joined_voices_are_scored_as_alone() -> None:
-    sample = voices(4, 12)
+def test_joined_speakers_are_scored_as_alone() -> None:
+    sample = speakers(4, 12)
     comparison = fit_embedding_space(sample, [WIDTH])
     embeddings = embed(sample.features, comparison.space)
     first = fit_speaker_models(embeddings[:24], sample.labels[:24], embeddings[:0])

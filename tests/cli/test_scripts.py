@@ -286,7 +286,7 @@ def test_variants_and_contact_sheets(tmp_path: Path, model_dir: Path) -> None:
         ("evaluate.py", ["--graph", "/nowhere.tflite"], 1, "run retrain.py first"),
         ("evaluate.py", ["--worst=-1"], 2, "--worst is -1: it must be 0 to 1000"),
         ("label_image.py", ["--timeline_step=0", "x.wav"], 2, "--timeline_step is 0.0: it must be 0.01 to 600"),
-        ("label_image.py", ["--timeline", "--forget=ann", "x.wav"], 2, "--timeline and --forget are asked for at once"),
+        ("label_image.py", ["--timeline", "--forget=ann", "x.wav"], 2, "--timeline and --forget cannot be combined"),
         ("label_image.py", [], 2, "name a clip"),
         ("label_image.py", [""], 2, "the path is empty"),
         ("label_image.py", ["--graph", "/nowhere.tflite", "x.wav"], 1, "run retrain.py first"),

@@ -171,12 +171,12 @@ def test_rows_are_decided_alike_in_blocks(drawn: tuple[Costs, np.ndarray], at_on
     costs, probabilities = drawn
     whole = Rule(costs).decide(probabilities)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(costs_module, "_VALUES_AT_ONCE", at_once)
+        patch.setattr(costs_module, "_BLOCK_VALUES", at_once)
         np.testing.assert_array_equal(Rule(costs).decide(probabilities), whole)
 
 
 def test_many_rows_take_little_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(costs_module, "_VALUES_AT_ONCE", 10_000)
+    monkeypatch.setattr(costs_module, "_BLOCK_VALUES", 10_000)
     probabilities = np.full((1000, 1000), 1e-3, np.float32)
     tracemalloc.start()
     Rule(Costs(1000, (Cost(0, 1, 5.0),))).decide(probabilities)
@@ -384,7 +384,7 @@ def entry(true: Any = "human", predicted: Any = "voicemail", cost: Any = 2) -> d
         ({"costs": [entry(cost=float("inf"))], "caution": 1}, "is inf, not a number"),
         ({"costs": [entry(cost=None)], "caution": 1}, "is None, not a number"),
         ({"costs": [entry(cost=10**400)], "caution": 1}, "not a number"),
-        ({"costs": [entry(predicted="human")], "caution": 1}, "'human' taken for 'human' is a right answer"),
+        ({"costs": [entry(predicted="human")], "caution": 1}, "'human' predicted as 'human' is no mistake"),
         ({"costs": [entry(), entry()], "caution": 1}, "or has two costs"),
         ({"costs": [entry(cost=0), entry("voicemail", "human", 0)], "caution": 1}, "no mistake costs anything"),
     ],

@@ -174,7 +174,7 @@ def test_other_forms_of_the_same_model_stay_good_and_of_another_are_named(
     publish(train(other), other)
     errors = capsys.readouterr().err
     assert errors.count("is of an earlier training and can no longer be used") == 2
-    with pytest.raises(ModelError, match=r"describes another model than model\.pb"):
+    with pytest.raises(ModelError, match=r"does not belong to model\.pb"):
         Predictor(config.output_graph)
 
 
@@ -182,9 +182,9 @@ def test_other_forms_of_the_same_model_stay_good_and_of_another_are_named(
     ("damage", "message"),
     [
         (lambda graph: graph.unlink(), r"model\.pb is missing: run retrain\.py first"),
-        (lambda graph: graph.write_bytes(b"other"), r"describes another model than model\.pb"),
-        (lambda graph: lite_path(graph).unlink(), r"model\.tflite, which answers for model\.pb, is missing"),
-        (lambda graph: lite_path(graph).write_bytes(b"other"), r"describes another model than model\.tflite"),
+        (lambda graph: graph.write_bytes(b"other"), r"does not belong to model\.pb"),
+        (lambda graph: lite_path(graph).unlink(), r"model\.tflite, which belongs to model\.pb, is missing"),
+        (lambda graph: lite_path(graph).write_bytes(b"other"), r"does not belong to model\.tflite"),
     ],
 )
 def test_a_graph_and_its_twin_belong_together(image_folder, retrain_config, tmp_path: Path, damage, message) -> None:

@@ -1,4 +1,4 @@
-"""What a clip is taken for: labels, unknown, enrolled voices, costs, claims and timelines."""
+"""Inference: labels, unknown speakers, enrolment, costs, verification and diarization."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ from tests.support.sounds import tone
 
 @pytest.fixture
 def graph(tone_model: Path, tmp_path: Path) -> Path:
-    """A copy of the model that a test may add to."""
+    """Copy of the model that a test may change."""
     for name in ("retrained_graph.tflite", "retrained_model.json", "retrained_model.npz", "retrained_labels.txt"):
         shutil.copy(tone_model.with_name(name), tmp_path / name)
     return tmp_path / tone_model.name
 
 
 def sound(frequency: float, seconds: float, seed: int = 0) -> np.ndarray:
-    """A tone as the model has learned them, in a little noise."""
+    """Make a tone like the training data, with a little noise."""
     noise = np.random.default_rng(seed).standard_normal(round(seconds * 16_000))
     return 0.49 * (tone(frequency, seconds) + 0.05 * noise)
 
@@ -88,7 +88,7 @@ def test_mistakes_that_cost_more_move_the_decision(graph: Path) -> None:
     assert Costs(5).exceptions == ()
 
 
-def test_an_enrolled_voice_is_recognised_until_it_is_forgotten(graph: Path, tmp_path: Path) -> None:
+def test_an_enrolled_speaker_is_recognised_until_it_is_removed(graph: Path, tmp_path: Path) -> None:
     clip = write_sound(tmp_path / "new.wav", 3400, 12.0)
     before = Predictor(graph).answer(clip)
     assert before.decision.label is None
@@ -106,16 +106,16 @@ def test_an_enrolled_voice_is_recognised_until_it_is_forgotten(graph: Path, tmp_
     assert predictor.answer(write_sound(tmp_path / "known.wav", 600, 2.0)).decision.label == "b600"
     forget_voice(predictor, "Ö 'x'")
     assert Predictor(graph).answer(clip).decision.label is None
-    with pytest.raises(UsageError, match=r"no voice of that name is enrolled \(there is: none\)"):
+    with pytest.raises(UsageError, match=r"no speaker of that name is enrolled \(enrolled: none\)"):
         forget_voice(Predictor(graph), "Ö 'x'")
 
 
 @pytest.mark.parametrize(
     ("name", "message"),
     [("c1200", "trained on a label of that name")]
-    + [(name, "no name") for name in ("", " ", "a\nb", "_unknown_", "unknown")],
+    + [(name, "not a valid name") for name in ("", " ", "a\nb", "_unknown_", "unknown")],
 )
-def test_names_that_a_new_voice_cannot_have(graph: Path, tmp_path: Path, name: str, message: str) -> None:
+def test_invalid_names_for_a_new_speaker(graph: Path, tmp_path: Path, name: str, message: str) -> None:
     with pytest.raises(UsageError, match=message):
         enrol_from_clips(Predictor(graph), name, [write_sound(tmp_path / "x.wav", 3000, 1.0)])
     assert not enrolled_path(graph).exists()
@@ -125,34 +125,34 @@ def test_clips_that_cannot_be_enrolled_are_left_out(graph: Path, tmp_path: Path)
     (tmp_path / "text.wav").write_text("words")
     soundfile.write(tmp_path / "silent.wav", np.zeros(16_000), 16_000)
     bad = [tmp_path / "text.wav", tmp_path / "silent.wav", tmp_path / "gone.wav"]
-    with pytest.raises(RecordingError, match=r"nothing can be heard to enrol ann: .*silent\.wav is silent"):
+    with pytest.raises(RecordingError, match=r"no clip can be used to enrol ann: .*silent\.wav is silent"):
         enrol_from_clips(Predictor(graph), "ann", bad)
     done = enrol_from_clips(Predictor(graph), "ann", [*bad, write_sound(tmp_path / "x.wav", 3000, 4.0)])
     assert set(done.failed) == set(bad)
     assert done.failed[tmp_path / "silent.wav"] == "is silent from beginning to end"
 
 
-def test_voices_enrolled_before_the_model_was_trained_again_are_refused(graph: Path, tmp_path: Path) -> None:
+def test_speakers_enrolled_before_the_model_was_trained_again_are_refused(graph: Path, tmp_path: Path) -> None:
     enrol_from_clips(Predictor(graph), "ann", [write_sound(tmp_path / "x.wav", 3000, 12.0)])
     path = enrolled_path(graph)
     write_json(path, json.loads(path.read_text()) | {"graph_sha256": "0"})
-    with pytest.raises(ModelError, match="were enrolled in another model, or before it was trained again"):
+    with pytest.raises(ModelError, match="were enrolled in another model, or before this one was trained again"):
         Predictor(graph)
 
 
-def test_numbers_that_do_not_belong_to_the_model_are_refused(graph: Path) -> None:
+def test_arrays_that_do_not_belong_to_the_model_are_refused(graph: Path) -> None:
     arrays = read_arrays(arrays_path(graph), "")
     write_arrays(arrays_path(graph), dataclasses.replace(arrays, known=arrays.known[1:]))
-    with pytest.raises(ModelError, match=r"describes another model than retrained_model\.npz"):
+    with pytest.raises(ModelError, match=r"does not belong to retrained_model\.npz"):
         Predictor(graph)
     change(graph, arrays_sha256=content_hash(arrays_path(graph)))
     Predictor(graph)
     arrays_path(graph).unlink()
-    with pytest.raises(ModelError, match=r"retrained_model\.npz, which answers for .* is missing: run retrain"):
+    with pytest.raises(ModelError, match=r"retrained_model\.npz, which belongs to .* is missing: run retrain"):
         Predictor(graph)
 
 
-def test_a_claim_is_accepted_of_the_voice_itself_alone(graph: Path, tmp_path: Path) -> None:
+def test_verification_accepts_only_the_speaker_itself(graph: Path, tmp_path: Path) -> None:
     own, other = write_sound(tmp_path / "own.wav", 600, 2.0), write_sound(tmp_path / "other.wav", 4800, 2.0)
     verifier = Verifier(Predictor(graph), "b600")
     accepted, refused = verifier.verify(own), verifier.verify(other)
@@ -161,27 +161,27 @@ def test_a_claim_is_accepted_of_the_voice_itself_alone(graph: Path, tmp_path: Pa
     assert accepted.score > refused.score
     assert accepted.rate < 0.1 < refused.rate
     assert accepted.trials == refused.trials > 100
-    with pytest.raises(UsageError, match="verify zoe: the model has no such voice, it has a300, b600"):
+    with pytest.raises(UsageError, match="verify zoe: the model has no such speaker, it has a300, b600"):
         Verifier(Predictor(graph), "zoe")
 
 
-def test_a_claim_takes_trials_to_judge_by(graph: Path) -> None:
+def test_verification_needs_enough_impostor_trials(graph: Path) -> None:
     arrays = read_arrays(arrays_path(graph), "")
     write_arrays(arrays_path(graph), dataclasses.replace(arrays, impostors=arrays.impostors[:5]))
     change(graph, arrays_sha256=content_hash(arrays_path(graph)))
-    with pytest.raises(ModelError, match=r"5 trials with other voices, and a false acceptance rate of 10\.00% takes 9"):
+    with pytest.raises(ModelError, match=r"5 impostor trials, and a false acceptance rate of 10\.00% needs 9"):
         Verifier(Predictor(graph), "b600")
 
 
 def long_recording(path: Path) -> Path:
-    """Ten seconds each of a known tone, another, silence, the first again, and one that nobody knows."""
-    nobody = 0.3 * np.random.default_rng(1).standard_normal(160_000)
-    parts = [sound(600, 10), sound(2400, 10, 1), np.zeros(160_000), sound(600, 10, 2), nobody]
+    """Write ten seconds each of a known tone, another, silence, the first again, and noise, which is unknown."""
+    unknown = 0.3 * np.random.default_rng(1).standard_normal(160_000)
+    parts = [sound(600, 10), sound(2400, 10, 1), np.zeros(160_000), sound(600, 10, 2), unknown]
     soundfile.write(path, np.concatenate(parts), 16_000)
     return path
 
 
-def test_who_speaks_when(graph: Path, tmp_path: Path) -> None:
+def test_diarization_of_a_long_recording(graph: Path, tmp_path: Path) -> None:
     whole = long_recording(tmp_path / "long.wav")
     found = diarize_to_files(Predictor(graph), whole, None, tmp_path / "out", "long.wav")
     assert found.seconds == 50.0
@@ -195,17 +195,17 @@ def test_who_speaks_when(graph: Path, tmp_path: Path) -> None:
     assert image.read_bytes().startswith(b"\x89PNG")
 
 
-def test_without_matplotlib_a_timeline_has_no_picture(
+def test_without_matplotlib_diarization_writes_no_plot(
     graph: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     found = diarize_to_files(Predictor(graph), write_sound(tmp_path / "x.wav", 600, 2.0), None, tmp_path / "out", "x")
     assert [path.name for path in found.files] == ["x.csv", "x.rttm"]
     assert sorted((tmp_path / "out").iterdir()) == found.files
-    assert "x.png is left out: matplotlib is not installed: pip install 'audionet[train]'" in caplog.text
+    assert "x.png is not written: matplotlib is not installed: pip install 'audionet[train]'" in caplog.text
 
 
-def test_a_recording_that_breaks_is_followed_to_there(graph: Path, tmp_path: Path) -> None:
+def test_a_damaged_recording_is_diarized_up_to_the_damage(graph: Path, tmp_path: Path) -> None:
     whole = long_recording(tmp_path / "long.flac")
     data = whole.read_bytes()
     whole.write_bytes(data[: int(len(data) * 0.3)])
@@ -222,7 +222,7 @@ def test_a_recording_that_breaks_is_followed_to_there(graph: Path, tmp_path: Pat
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["long.csv", "long.png", "long.rttm"]
 
 
-def test_a_timeline_of_an_enrolled_voice(graph: Path, tmp_path: Path) -> None:
+def test_diarization_of_an_enrolled_speaker(graph: Path, tmp_path: Path) -> None:
     enrol_from_clips(Predictor(graph), "new", [write_sound(tmp_path / "new.wav", 3400, 12.0)])
     soundfile.write(tmp_path / "both.wav", np.concatenate([sound(600, 8), sound(3400, 8)]), 16_000)
     found = diarize_to_files(Predictor(graph), tmp_path / "both.wav", 0.25, tmp_path / "out", "both")
@@ -245,8 +245,8 @@ def test_the_command_line(graph: Path, tmp_path: Path) -> None:
     assert "  unknown  (likeness" in run_script("label_image.py", model, new).stdout
     done = run_script("label_image.py", model, "--enrol=zoe", known)
     assert done.stdout == "Enrolled: zoe, from 2.0 s of 1 clip\n"
-    assert "2.0 s are little: enrol again with 10 to 30 s" in done.stderr
-    assert "in place of the one" in run_script("label_image.py", model, "--enrol=zoe", new).stdout
+    assert "2.0 s of sound are few: enrol again with 10 to 30 s" in done.stderr
+    assert "in place of the previous one" in run_script("label_image.py", model, "--enrol=zoe", new).stdout
     assert "  zoe  (enrolled, likeness" in run_script("label_image.py", model, new).stdout
     done = run_script("label_image.py", model, "--verify=zoe", new, known, "--json")
     assert [json.loads(line)["verified"] for line in done.stdout.splitlines()] == [True, False]
@@ -258,7 +258,7 @@ def test_the_command_line(graph: Path, tmp_path: Path) -> None:
     assert run_script("label_image.py", model, "--forget=zoe").stdout == "Forgotten: zoe\n"
     done = run_script("label_image.py", model, "--verify=a", "--enrol=b", new)
     assert done.returncode == 2
-    assert "--enrol and --verify are asked for at once" in done.stderr
+    assert "--enrol and --verify cannot be combined" in done.stderr
 
 
 @pytest.mark.parametrize(
@@ -282,7 +282,7 @@ def test_a_damaged_card_is_one_line(graph: Path, entries: dict[str, object]) -> 
         Predictor(graph)
 
 
-def test_the_timeline_follows_what_mistakes_cost(graph: Path, tmp_path: Path) -> None:
+def test_diarization_follows_the_decision_rule(graph: Path, tmp_path: Path) -> None:
     soundfile.write(tmp_path / "x.wav", np.concatenate([sound(600, 8), sound(2400, 8, 1)]), 16_000)
     predictor = Predictor(graph)
     predictor.rule = dataclasses.replace(predictor.rule, costs=parse_costs(["e4800:b600=1e9"], TONES))
@@ -291,7 +291,7 @@ def test_the_timeline_follows_what_mistakes_cost(graph: Path, tmp_path: Path) ->
     assert found.segments[-1].label == "d2400"
 
 
-def test_what_has_no_timeline(graph: Path, tone_model: Path, tmp_path: Path) -> None:
+def test_diarization_refuses_images_and_bad_steps(graph: Path, tone_model: Path, tmp_path: Path) -> None:
     jpg = next((tone_model.parent / "data_image").rglob("*.jpg"))
     with pytest.raises(RecordingError, match="is an image"):
         diarize_to_files(Predictor(graph), jpg, None, tmp_path / "out", "x")
@@ -307,7 +307,7 @@ def test_a_recording_with_a_very_long_name(graph: Path, tmp_path: Path) -> None:
     assert len(list((tmp_path / "out").iterdir())) == 3
 
 
-def test_a_damaged_clip_is_enrolled_by_what_can_be_heard(graph: Path, tmp_path: Path) -> None:
+def test_a_damaged_clip_is_enrolled_up_to_the_damage(graph: Path, tmp_path: Path) -> None:
     clip = tmp_path / "cut.flac"
     soundfile.write(clip, sound(3400, 12.0), 16_000)
     clip.write_bytes(clip.read_bytes()[:200_000])

@@ -20,11 +20,11 @@ from PIL import Image
 from audionet.inference.segmentation import Segment, Window, segments
 from audionet.inference.timeline_files import (
     CSV_HEADER,
+    diarization_plot,
     format_segment,
     format_time,
     segment_to_csv,
     segment_to_rttm,
-    timeline_plot,
 )
 from tests.support.sounds import ROOT
 
@@ -33,7 +33,7 @@ SURE = {label: np.where(np.arange(4) == number, 0.97, 0.01) for number, label in
 
 
 def windows_of(script: str, step: float = 1.0, scores: Sequence[float | None] | None = None) -> list[Window]:
-    """A window a letter: a, b, c and d are the labels, a dot is silence."""
+    """Make one window per letter: a, b, c and d are the labels, a dot is silence."""
     return [
         Window(index * step, SURE[letter].astype(np.float32), None if scores is None else scores[index])
         if letter in SURE
@@ -47,7 +47,7 @@ def spans(found: Iterable[Segment]) -> list[tuple[float, float, str | None]]:
 
 
 def apart(script: str, seconds: float, threshold: float | None = None, scores=None) -> list[Segment]:
-    """Windows of 1 s that do not overlap, each decided by itself."""
+    """Segment windows of 1 s that do not overlap, each decided independently."""
     return list(
         segments(windows_of(script, 1.0, scores), NAMES, 1.0, 1.0, lambda: seconds, threshold, stay_seconds=0.5)
     )
@@ -57,7 +57,7 @@ def test_cells_of_one_label_become_a_segment() -> None:
     assert spans(apart("aaabbc", 6.0)) == [(0, 3, "ann"), (3, 5, "ben"), (5, 6, "cem")]
 
 
-def test_silence_parts_segments() -> None:
+def test_silence_separates_segments() -> None:
     assert spans(apart("aa.ab..", 7.0)) == [(0, 2, "ann"), (3, 4, "ann"), (4, 5, "ben")]
     assert apart("...", 3.0) == []
     assert apart("", 0.0) == []
@@ -69,8 +69,8 @@ def test_a_step_that_is_left_out_is_silent() -> None:
     assert spans(segments(windows, NAMES, 1.0, 1.0, lambda: 6.0)) == [(0, 2, "ann"), (4, 6, "ann")]
 
 
-def test_overlapping_windows_meet_where_the_voice_changes() -> None:
-    # 3 s windows at each second; ann up to 6 s, then ben; a window's probabilities are the shares it hears.
+def test_segments_of_overlapping_windows_meet_where_the_speaker_changes() -> None:
+    # 3 s windows at each second; ann up to 6 s, then ben; a window's probabilities are the shares of its speakers.
     shares = [sum(start + second < 6 for second in range(3)) / 3 for start in range(10)]
     windows = [Window(start, np.array([share, 1 - share], np.float32), None) for start, share in enumerate(shares)]
     assert spans(segments(windows, NAMES[:2], 3.0, 1.0, lambda: 12.0)) == [(0, 6, "ann"), (6, 12, "ben")]
@@ -85,11 +85,11 @@ def test_a_cell_is_the_mean_of_the_windows_over_it() -> None:
 
 
 def test_all_of_a_silent_window_is_silent() -> None:
-    # 3 s of silence in windows of 3 s: exactly one is silent, and its neighbours hear a bit of voice each.
+    # 3 s of silence in windows of 3 s: exactly one is silent, and its neighbours contain some speech each.
     assert spans(segments(windows_of("aaaa.aaaa"), NAMES, 3.0, 1.0, lambda: 11.0)) == [(0, 4, "ann"), (7, 11, "ann")]
 
 
-def test_after_a_silence_anybody_may_speak() -> None:
+def test_after_a_silence_all_labels_are_equally_likely() -> None:
     doubtful = Window(11.0, np.array([0.4, 0.5, 0.05, 0.05], np.float32), None)
     windows = [*windows_of("aaaaaaaaaa"), Window(10.0, None, None), doubtful]
     assert spans(segments(windows, NAMES, 1.0, 1.0, lambda: 12.0)) == [(0, 10, "ann"), (11, 12, "ben")]
@@ -107,7 +107,7 @@ def test_half_a_step_at_the_end_is_a_cell_and_less_is_not(seconds: float, expect
     assert spans(segments(windows, NAMES, 2.0, 1.0, lambda: seconds, stay_seconds=0.5)) == expected
 
 
-def test_one_odd_window_changes_nothing_unless_voices_change_fast() -> None:
+def test_one_odd_window_changes_nothing_unless_speakers_change_fast() -> None:
     script = "aaaaaabaaaaaa"
     odd = [
         window._replace(probabilities=np.array([0.3, 0.5, 0.1, 0.1], np.float32)) if index == 6 else window
@@ -189,8 +189,8 @@ def log_transitions(labels: int, stay: float) -> NDArray[np.float64]:
 
 def likelihood(probabilities: NDArray[np.float32], path: Sequence[int], stay: float) -> float:
     transitions = log_transitions(probabilities.shape[1], stay)
-    heard = sum(math.log(float(row[label])) for row, label in zip(probabilities, path, strict=True))
-    return heard + sum(float(transitions[pair]) for pair in itertools.pairwise(path))
+    emissions = sum(math.log(float(row[label])) for row, label in zip(probabilities, path, strict=True))
+    return emissions + sum(float(transitions[pair]) for pair in itertools.pairwise(path))
 
 
 def decoded(probabilities: NDArray[np.float32], stay: float, lag: float) -> list[int]:
@@ -237,7 +237,7 @@ def test_a_lag_of_several_turns_costs_nothing() -> None:
     assert likelihood(probabilities, path, 5.0) == pytest.approx(viterbi(probabilities, 5.0), abs=1e-6)
 
 
-def test_a_short_lag_hears_less_of_what_follows() -> None:
+def test_a_short_lag_gives_a_less_likely_path() -> None:
     probabilities = voices(0, 3000, 8, 1.0)
     hasty = decoded(probabilities, 5.0, 1.0)
     assert len(hasty) == 3000
@@ -252,7 +252,7 @@ def test_a_label_that_was_impossible_once_can_come_back() -> None:
     assert spans(segments(windows, NAMES[:2], 1.0, 1.0, lambda: 20.0)) == [(0, 10, "ann"), (10, 20, "ben")]
 
 
-def test_voices_below_the_threshold_are_unknown() -> None:
+def test_speakers_below_the_threshold_are_unknown() -> None:
     scores = [0.9, 0.9, 0.1, 0.3, 0.2, 0.4, 0.8]
     found = apart("aabbcda", 7.0, 0.5, scores)
     assert spans(found) == [(0, 2, "ann"), (2, 6, None), (6, 7, "ann")]
@@ -262,7 +262,7 @@ def test_voices_below_the_threshold_are_unknown() -> None:
     assert spans(apart("abb", 3.0, 0.5, [0.55, 0.3, 0.6])) == [(0, 1, "ann"), (1, 2, None), (2, 3, "ben")]
 
 
-def test_an_unknown_voice_is_parted_from_the_one_it_resembles() -> None:
+def test_an_unknown_speaker_is_separated_from_the_one_it_resembles() -> None:
     def found(scores: list[float]) -> list[tuple[float, float, str | None]]:
         windows = windows_of("a" * len(scores), 1.0, scores)
         return spans(segments(windows, NAMES, 1.0, 1.0, lambda: float(len(scores)), 0.5))
@@ -272,11 +272,11 @@ def test_an_unknown_voice_is_parted_from_the_one_it_resembles() -> None:
     assert found([0.2] * 5 + [0.6] + [0.2] * 5) == [(0, 11, None)]
 
 
-def test_unknown_voices_with_silence_between_them_stay_apart() -> None:
+def test_silence_separates_unknown_speakers() -> None:
     assert spans(apart("ab.c", 4.0, 0.5, [0.1] * 4)) == [(0, 2, None), (3, 4, None)]
 
 
-def test_without_scores_all_voices_are_known() -> None:
+def test_without_scores_all_speakers_are_known() -> None:
     [segment] = apart("aa", 2.0, 0.5)
     assert (segment.label, segment.score) == ("ann", None)
     assert spans(apart("aaa", 3.0, 0.5, [0.1, None, 0.3])) == [(0, 1, None), (1, 2, "ann"), (2, 3, None)]
@@ -403,7 +403,7 @@ def image(png: bytes) -> NDArray[np.uint8]:
 
 
 def blue_rows(png: bytes) -> int:
-    """Stretches of image rows in which a known voice's bar is drawn."""
+    """Count the bars of known speakers, as runs of image rows that contain blue."""
     is_blue = (image(png) == (0x2F, 0x6F, 0x9F)).all(axis=2).any(axis=1)
     return int(is_blue[0]) + int((is_blue[1:] & ~is_blue[:-1]).sum())
 
@@ -412,40 +412,40 @@ def turns(labels: int, number: int) -> list[Segment]:
     return [Segment(turn * 2.0, turn * 2.0 + 2, f"label {turn % labels}", 0.9, None) for turn in range(number)]
 
 
-def test_a_row_for_each_voice_and_the_rest_in_one() -> None:
-    assert blue_rows(timeline_plot(turns(3, 30), 60.0, "talk")) == 3
-    assert blue_rows(timeline_plot(turns(21, 42), 84.0, "talk")) == 21
-    assert blue_rows(timeline_plot(turns(300, 600), 1200.0, "talk")) == 20
+def test_a_row_for_each_speaker_and_the_rest_in_one() -> None:
+    assert blue_rows(diarization_plot(turns(3, 30), 60.0, "talk")) == 3
+    assert blue_rows(diarization_plot(turns(21, 42), 84.0, "talk")) == 21
+    assert blue_rows(diarization_plot(turns(300, 600), 1200.0, "talk")) == 20
 
 
-def test_of_any_number_of_segments_a_image_is_made() -> None:
-    assert blue_rows(timeline_plot([], 0.0, "silence")) == 0
-    many = timeline_plot(turns(50, 20_000), 40_000.0, "ten hours")
+def test_any_number_of_segments_can_be_plotted() -> None:
+    assert blue_rows(diarization_plot([], 0.0, "silence")) == 0
+    many = diarization_plot(turns(50, 20_000), 40_000.0, "ten hours")
     assert image(many).shape[1] == 1300
     assert image(many).shape[0] < 1200
 
 
 def test_a_short_turn_in_a_long_recording_can_be_seen() -> None:
-    assert blue_rows(timeline_plot([Segment(17_003.1, 17_003.6, "ann", 0.9, None)], 36_000.0, "ten hours")) == 1
+    assert blue_rows(diarization_plot([Segment(17_003.1, 17_003.6, "ann", 0.9, None)], 36_000.0, "ten hours")) == 1
 
 
 def test_a_gap_can_be_seen_unless_it_is_narrower_than_a_pixel() -> None:
     for gap, bars in ((1.0, 2), (0.005, 1)):
         found = [Segment(0, 10, "ann", 0.9, None), Segment(10 + gap, 20, "ann", 0.9, None)]
-        is_blue = (image(timeline_plot(found, 20.0, "talk")) == (0x2F, 0x6F, 0x9F)).all(axis=2).any(axis=0)
+        is_blue = (image(diarization_plot(found, 20.0, "talk")) == (0x2F, 0x6F, 0x9F)).all(axis=2).any(axis=0)
         assert int((is_blue[1:] & ~is_blue[:-1]).sum()) == bars
 
 
 def test_who_speaks_longest_comes_first() -> None:
     found = [Segment(0, 10, "ann", 0.9, None), Segment(10, 50, "ben", 0.9, None), Segment(50, 70, "cem", 0.9, None)]
-    is_blue = (image(timeline_plot(found, 70.0, "talk")) == (0x2F, 0x6F, 0x9F)).all(axis=2)
+    is_blue = (image(diarization_plot(found, 70.0, "talk")) == (0x2F, 0x6F, 0x9F)).all(axis=2)
     lengths = [length for length, _ in itertools.groupby(is_blue.sum(axis=1)) if length > 50]
     assert len(lengths) == 3
     assert lengths == sorted(lengths, reverse=True)
 
 
 def test_bars_lie_where_the_segments_do() -> None:
-    png = timeline_plot([Segment(25, 50, "ann", 0.9, None), Segment(75, 100, None, 0.5, 0.1)], 100.0, "talk")
+    png = diarization_plot([Segment(25, 50, "ann", 0.9, None), Segment(75, 100, None, 0.5, 0.1)], 100.0, "talk")
     pixels = image(png)
     is_blue = (pixels == (0x2F, 0x6F, 0x9F)).all(axis=2)
     is_grey = (pixels == 0xD9).all(axis=2)
@@ -458,7 +458,7 @@ def test_bars_lie_where_the_segments_do() -> None:
 def test_any_label_can_be_plotted() -> None:
     labels = ["$x^$", "анна", "日本 🎻", "a" * 300, "\\frac{1}{", "%s", "a\nb", "\udcff"]
     found = [Segment(float(number), number + 1.0, label, 0.9, None) for number, label in enumerate(labels)]
-    assert blue_rows(timeline_plot(found, 8.0, "$\\frac{$ \n" + "title " * 100)) == 8
+    assert blue_rows(diarization_plot(found, 8.0, "$\\frac{$ \n" + "title " * 100)) == 8
 
 
 def test_importing_it_is_light() -> None:

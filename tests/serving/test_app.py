@@ -328,7 +328,7 @@ def test_answers_to_uploads_are_guarded(server: Serving, path: str, clip: bytes)
 def test_reaching_it_from_elsewhere_takes_a_key(tone_model: Path) -> None:
     code, complaint = fails_to_start(tone_model, "--host", "0.0.0.0")
     assert code == 2
-    assert re.fullmatch(r"serve\.py: --host 0\.0\.0\.0 may be reached from elsewhere: .*API_KEY=.*\n", complaint)
+    assert re.fullmatch(r"serve\.py: --host 0\.0\.0\.0 may be reachable from other machines: .*API_KEY=.*\n", complaint)
     for key in ("brief", "with a blank in it", "not in ascii: ööö"):
         code, complaint = fails_to_start(tone_model, environment={API_KEY_VARIABLE: key})
         assert (code, complaint.count("\n")) == (2, 1)

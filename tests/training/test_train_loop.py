@@ -276,10 +276,11 @@ import numpy as np
 import tensorflow as tf
 cpu = tf.config.list_physical_devices("CPU")[0]
 tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
-from audionet import networks, tensorflow_runtime
-from audionet.config import RetrainConfig
-from audionet.stepping import Steps
-tensorflow_runtime._fast_precision = lambda: "float32"
+from audionet.backbones import tf_runtime
+from audionet.training import networks
+from audionet.training.config import RetrainConfig
+from audionet.training.train_step import TrainingSteps
+tf_runtime._fast_precision = lambda: "float32"
 config = RetrainConfig(architecture="simple_cnn", spec_augment=0, mixup=0, l2=0.01, clip_norm=1.0)
 pixels = np.random.default_rng(0).integers(0, 256, (3, 10, 32, 32, 3)).astype(np.uint8)
 labels = np.arange(30).reshape(3, 10) % 4
@@ -289,7 +290,7 @@ for strategy in (tf.distribute.get_strategy(), tf.distribute.MirroredStrategy(["
     built = networks.from_scratch(pixels[0], 4, config)
     for layer in built.features.layers:
         layer.rate = 0.0  # dropout differs from device to device
-    steps = Steps(built.network, config, np.array([1, 2, 1, 1], np.float32))
+    steps = TrainingSteps(built.network, config, np.array([1, 2, 1, 1], np.float32))
     rate = np.array([0.001], np.float32)
     losses = [steps((pixels[i : i + 1],), labels[i : i + 1], rate, np.array([i])) for i in range(3)]
     found.append((losses, [weight.copy() for weight in built.network.model.get_weights()]))

@@ -1,4 +1,4 @@
-"""What each mistake costs, and the answers that cost least."""
+"""Misclassification costs, and the decision rule that minimises the expected cost."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from audionet.utils.arrays import Float64Array, FloatArray, IntArray
 from audionet.utils.text import escape
 
 _REMEDY = "run retrain.py again"
-LARGEST_COST = 1e12  # further up, sums of squares lose what is small, and at last overflow
+LARGEST_COST = 1e12  # above it, sums of squares lose small terms, and in the end overflow
 ROUNDING = 1e-12
-_VALUES_AT_ONCE = 1 << 20
+_BLOCK_VALUES = 1 << 20
 
 
 class Cost(NamedTuple):
-    """What it costs to answer label number `predicted` where number `true` is right."""
+    """Cost of predicting label number `predicted` if number `true` is correct."""
 
     true: int
     predicted: int
@@ -29,22 +29,22 @@ class Cost(NamedTuple):
 
 @dataclass(frozen=True)
 class Costs:
-    """The cost of each mistake: 0 of a right answer, 1 of a wrong one, except where said otherwise.
+    """Cost of each mistake: 0 for a correct prediction, 1 for a wrong one, except for the listed pairs.
 
-    Only the exceptions are held: a matrix for 5,000 labels would take 200 MB.
+    Only the exceptions are stored: a matrix for 5,000 labels would take 200 MB.
 
     Attributes
     ----------
     labels : int
     exceptions : tuple of Cost
-        Of wrong answers, each once, finite and not negative; not 0 of every wrong answer.
+        Wrong predictions, each once, of finite cost, 0 or more; not all wrong predictions cost 0.
     """
 
     labels: int
     exceptions: tuple[Cost, ...] = ()
 
     def matrix(self) -> Float64Array:
-        """All costs, a row for each true label and a column for each answer, shape (labels, labels)."""
+        """Return all costs, shape (labels, labels): a row for each true label, a column for each predicted one."""
         costs = np.ones((self.labels, self.labels))
         np.fill_diagonal(costs, 0)
         for true, predicted, cost in self.exceptions:
@@ -52,7 +52,7 @@ class Costs:
         return costs
 
     def of(self, given: IntArray, true: IntArray) -> Float64Array:
-        """What each of n answers cost.
+        """Return the cost of each of n predictions.
 
         Parameters
         ----------
@@ -71,17 +71,17 @@ class Costs:
 
     @property
     def all_excepted(self) -> bool:
-        """Whether every mistake has a cost of its own, so that none costs the ordinary 1."""
+        """True if every mistake is an exception, so that none has the default cost 1."""
         return len(self.exceptions) == self.labels * (self.labels - 1)
 
     @property
     def all_zero(self) -> bool:
-        """Whether no mistake costs anything, so that any answer is as good as another."""
+        """True if no mistake costs anything, so that every prediction is equally good."""
         return self.all_excepted and not any(exception.cost for exception in self.exceptions)
 
 
 class _Column(NamedTuple):
-    """An answer with mistakes of uncommon cost: its label, the true labels of those, and their weights."""
+    """Column of the cost matrix that has exceptions: the predicted label, the true labels, and their weights."""
 
     predicted: int
     true: IntArray
@@ -90,13 +90,12 @@ class _Column(NamedTuple):
 
 @dataclass(frozen=True)
 class Rule:
-    """Answers the label with the least expected cost, each cost raised to the power of `exponent`.
+    """Decision rule that predicts the label with the least expected cost, each cost raised to the power `exponent`.
 
-    With the power 1 this is Bayes' decision rule, the best there is for calibrated probabilities (Duda and Hart,
-    Pattern Classification and Scene Analysis, 1973, section 2.2; Elkan, The foundations of cost-sensitive learning,
-    2001). Less than 1 trusts the costs less, more than 1 makes up for probabilities that are too sure of themselves.
-    With the power 0 all mistakes weigh alike, and the most probable label is answered. What costs nothing costs
-    nothing with any power.
+    An exponent of 1 gives Bayes' decision rule, the optimum for calibrated probabilities (Duda and Hart, Pattern
+    Classification and Scene Analysis, 1973, section 2.2; Elkan, The foundations of cost-sensitive learning, 2001).
+    Less than 1 trusts the costs less; more than 1 compensates for overconfident probabilities. With 0 all mistakes have
+    equal weight, and the most probable label is predicted. A cost of 0 stays 0 with any exponent.
 
     Attributes
     ----------
@@ -109,7 +108,7 @@ class Rule:
     exponent: float = 1.0
 
     def decide(self, probabilities: FloatArray | Float64Array) -> IntArray:
-        """The label numbers to answer, shape (n,). Of equally dear ones, the more probable.
+        """Predict label numbers, shape (n,). Of labels with equal expected cost, the most probable.
 
         Parameters
         ----------
@@ -118,7 +117,7 @@ class Rule:
         if not self.costs.exceptions:
             return np.asarray(probabilities.argmax(axis=1), np.int64)
         given: IntArray = np.empty(len(probabilities), np.int64)
-        rows = max(1, _VALUES_AT_ONCE // self.costs.labels)
+        rows = max(1, _BLOCK_VALUES // self.costs.labels)
         for start in range(0, len(probabilities), rows):
             block = probabilities[start : start + rows].astype(np.float64)
             expected = self._expected_costs(block)
@@ -127,50 +126,50 @@ class Rule:
         return given
 
     def _expected_costs(self, probabilities: Float64Array) -> Float64Array:
-        """Expected cost of each answer, up to a factor, shape (n, labels)."""
+        """Compute the expected cost of each label, up to a factor, shape (n, labels)."""
         total = probabilities.sum(axis=1)
-        expected: Float64Array = self._ordinary_weight * (total[:, None] - probabilities)
+        expected: Float64Array = self._default_weight * (total[:, None] - probabilities)
         for predicted, true, weights in self._columns:
             excepted = probabilities[:, true]
             expected[:, predicted] = excepted @ weights
             if len(true) < self.costs.labels - 1:
                 others = total - probabilities[:, predicted] - excepted.sum(axis=1)
-                expected[:, predicted] += self._ordinary_weight * np.maximum(others, 0)
+                expected[:, predicted] += self._default_weight * np.maximum(others, 0)
         return expected
 
     @functools.cached_property
     def _largest(self) -> float:
-        ordinary = () if self.costs.all_excepted else (1.0,)
-        return max(*ordinary, *(exception.cost for exception in self.costs.exceptions), 0.0)
+        default = () if self.costs.all_excepted else (1.0,)
+        return max(*default, *(exception.cost for exception in self.costs.exceptions), 0.0)
 
     def _weight(self, costs: Float64Array) -> Float64Array:
-        # Relative to the largest, so that no power of a cost overflows.
+        # Relative to the largest cost, so that no power of a cost overflows.
         weights: Float64Array = np.where(costs > 0, (costs / self._largest) ** self.exponent, 0.0)
         return weights
 
     @functools.cached_property
-    def _ordinary_weight(self) -> float:
+    def _default_weight(self) -> float:
         return 0.0 if self.costs.all_excepted else float(self._weight(np.ones(1))[0])
 
     @functools.cached_property
     def _columns(self) -> list[_Column]:
-        by_answer: dict[int, list[Cost]] = {}
+        by_predicted: dict[int, list[Cost]] = {}
         for exception in self.costs.exceptions:
-            by_answer.setdefault(exception.predicted, []).append(exception)
+            by_predicted.setdefault(exception.predicted, []).append(exception)
         return [
             _Column(
                 predicted,
                 np.array([exception.true for exception in exceptions]),
                 self._weight(np.array([exception.cost for exception in exceptions])),
             )
-            for predicted, exceptions in by_answer.items()
+            for predicted, exceptions in by_predicted.items()
         ]
 
     @property
     def threshold(self) -> float | None:
-        """Of two labels, the probability from which on the second is answered (Elkan, 2001, equation 2).
+        """Least probability at which the second of two labels is predicted (Elkan, 2001, equation 2).
 
-        At the threshold itself the more probable is answered. None where there are more labels than two.
+        At the threshold itself, the more probable label is predicted. None if there are not exactly two labels.
         """
         if self.costs.labels != 2:
             return None
@@ -178,7 +177,7 @@ class Rule:
         return float(weights[0, 1] / (weights[0, 1] + weights[1, 0]))
 
     def as_json(self, labels: Sequence[str]) -> dict[str, Any]:
-        """The rule as `from_json` takes it: the costs that are not 1, by label, and the caution."""
+        """Return the rule in the form that `from_json` reads: the costs that are not 1, by label, and the exponent."""
         costs = [
             {"true": labels[true], "predicted": labels[predicted], "cost": cost}
             for true, predicted, cost in self.costs.exceptions
@@ -187,25 +186,27 @@ class Rule:
 
     @classmethod
     def from_json(cls, content: Any, labels: Sequence[str]) -> Rule:
-        """The rule that a model's JSON holds.
+        """Read the rule from a model's JSON.
 
         Raises
         ------
         ModelError
-            If it is no rule, or one for other labels.
+            If it is not a rule, or is one for other labels.
         """
         if not isinstance(content, dict) or set(content) != {"costs", "caution"}:
-            raise _misfit("it is that of another version")
+            raise _misfit("it was written by another version")
         exponent = parse_cost(content["caution"])
         if exponent is None:
-            raise _misfit(f"its caution is {content['caution']!r}, not a number from 0 to {LARGEST_COST:g}")
+            raise _misfit(
+                f"its caution (cost exponent) is {content['caution']!r}, not a number from 0 to {LARGEST_COST:g}"
+            )
         if not isinstance(content["costs"], list):
-            raise _misfit("its costs are no list")
+            raise _misfit("its costs are not a list")
         place = {label: number for number, label in enumerate(labels)}
         exceptions: dict[tuple[int, int], float] = {}
         for entry in content["costs"]:
             if not isinstance(entry, dict) or set(entry) != {"true", "predicted", "cost"}:
-                raise _misfit("one of its costs is not of the form true, predicted, cost")
+                raise _misfit("one of its costs does not have the fields true, predicted and cost")
             for name in (entry["true"], entry["predicted"]):
                 if not isinstance(name, str) or name not in place:
                     raise _misfit(f"it names {name!r}, which is none of the model's labels")
@@ -214,7 +215,7 @@ class Rule:
                 raise _misfit(f"one of its costs is {entry['cost']!r}, not a number from 0 to {LARGEST_COST:g}")
             pair = place[entry["true"]], place[entry["predicted"]]
             if pair in exceptions or pair[0] == pair[1]:
-                raise _misfit(f"{_pair(*pair, labels)} is a right answer, or has two costs")
+                raise _misfit(f"{_pair(*pair, labels)} is no mistake, or has two costs")
             exceptions[pair] = cost
         costs = make_costs(exceptions, len(labels))
         if costs.all_zero:
@@ -223,7 +224,7 @@ class Rule:
 
 
 def parse_cost(value: Any) -> float | None:
-    """A number from 0 to the largest as a float; None of anything else."""
+    """Return a number from 0 to `LARGEST_COST` as a float, None for anything else."""
     if not isinstance(value, int | float) or isinstance(value, bool):
         return None
     try:
@@ -234,12 +235,13 @@ def parse_cost(value: Any) -> float | None:
 
 
 def make_costs(given: dict[tuple[int, int], float], labels: int) -> Costs:
+    """Build costs from those of (true, predicted) pairs; pairs that are correct or cost 1 are dropped."""
     exceptions = (Cost(*pair, cost) for pair, cost in sorted(given.items()) if pair[0] != pair[1] and cost != 1)
     return Costs(labels, tuple(exceptions))
 
 
 def _pair(true: int, predicted: int, labels: Sequence[str]) -> str:
-    return escape(f"'{labels[true]}' taken for '{labels[predicted]}'")
+    return escape(f"'{labels[true]}' predicted as '{labels[predicted]}'")
 
 
 def _misfit(reason: str) -> ModelError:

@@ -1,4 +1,4 @@
-"""Voices added to a trained model without training: a JSON file beside it."""
+"""Speakers enrolled in a trained model without training: a JSON file beside the model."""
 
 from __future__ import annotations
 
@@ -20,29 +20,29 @@ _REMEDY = "delete it, and enrol again with label_image.py --enrol NAME clip"
 
 @dataclass(frozen=True)
 class Enrolled:
-    """A voice that was added.
+    """An enrolled speaker.
 
     Attributes
     ----------
     seconds : float
-        How much was heard of it.
-    voice : Voice
+        Duration of the sound that was used.
+    speaker : SpeakerModel
     """
 
     seconds: float
-    voice: SpeakerModel
+    speaker: SpeakerModel
 
 
 def read_enrolled(path: Path, graph_sha256: str, dimensions: int) -> dict[str, Enrolled]:
-    """The voices in a file, by name; none where there is no file.
+    """Read the enrolled speakers, by name; none if there is no file.
 
     Parameters
     ----------
     path : Path
     graph_sha256 : str
-        Hash of the model that they must have been enrolled in: another one has other embeddings.
+        Hash of the model that they must have been enrolled in: embeddings of different models cannot be compared.
     dimensions : int
-        Numbers in an embedding.
+        Dimensions of an embedding.
 
     Raises
     ------
@@ -54,8 +54,8 @@ def read_enrolled(path: Path, graph_sha256: str, dimensions: int) -> dict[str, E
     content = read_json(path, ModelError, _REMEDY)
     if content.get("graph_sha256") != graph_sha256:
         raise ModelError(
-            f"{escape(path)} holds voices that were enrolled in another model, or before it was trained again, and "
-            f"cannot be compared with this one's: {_REMEDY}"
+            f"{escape(path)} contains speakers that were enrolled in another model, or before this one was trained "
+            f"again, and their embeddings cannot be compared: {_REMEDY}"
         )
     try:
         if content["format"] != _FORMAT:
@@ -66,31 +66,31 @@ def read_enrolled(path: Path, graph_sha256: str, dimensions: int) -> dict[str, E
 
 
 def enrol(path: Path, graph_sha256: str, name: str, embeddings: FloatArray, seconds: float) -> bool:
-    """Add a voice to the file, or replace the one of this name; says whether there was one.
+    """Add a speaker to the file, or replace the one of this name; return whether one was replaced.
 
     Parameters
     ----------
     embeddings : ndarray of float32, shape (chunks, dimensions)
     seconds : float
-        How much sound they come from.
+        Duration of the sound that the embeddings come from.
     """
-    voice = fit_speaker_model(embeddings)
-    return _change(path, graph_sha256, embeddings.shape[1], name, Enrolled(seconds, voice))
+    speaker = fit_speaker_model(embeddings)
+    return _change(path, graph_sha256, embeddings.shape[1], name, Enrolled(seconds, speaker))
 
 
 def forget(path: Path, graph_sha256: str, dimensions: int, name: str) -> bool:
-    """Take a voice out of the file; says whether it was there."""
+    """Remove a speaker from the file; return whether there was one of this name."""
     return _change(path, graph_sha256, dimensions, name, None)
 
 
 def _change(path: Path, graph_sha256: str, dimensions: int, name: str, enrolled: Enrolled | None) -> bool:
     with exclusive_lock(path.parent, wait=True):
-        voices = read_enrolled(path, graph_sha256, dimensions)
-        present = name in voices
-        voices.pop(name, None)
+        speakers = read_enrolled(path, graph_sha256, dimensions)
+        present = name in speakers
+        speakers.pop(name, None)
         if enrolled is not None:
-            voices[name] = enrolled
-        entries = {name: _as_json(entry) for name, entry in sorted(voices.items())}
+            speakers[name] = enrolled
+        entries = {name: _as_json(entry) for name, entry in sorted(speakers.items())}
         write_json(path, {"format": _FORMAT, "graph_sha256": graph_sha256, "voices": entries})
     return present
 
@@ -98,9 +98,9 @@ def _change(path: Path, graph_sha256: str, dimensions: int, name: str, enrolled:
 def _as_json(enrolled: Enrolled) -> dict[str, Any]:
     return {
         "seconds": round(enrolled.seconds, 3),
-        "centroid": _rounded(enrolled.voice.centroid),
-        "prototypes": [_rounded(prototype) for prototype in enrolled.voice.prototypes],
-        "reach": enrolled.voice.norm,
+        "centroid": _rounded(enrolled.speaker.centroid),
+        "prototypes": [_rounded(prototype) for prototype in enrolled.speaker.prototypes],
+        "reach": enrolled.speaker.norm,
     }
 
 

@@ -1,4 +1,4 @@
-"""The top layer as plain arrays: bottlenecks to label probabilities."""
+"""Classifier head as plain arrays: bottlenecks to label probabilities."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 from audionet.utils.arrays import FloatArray
 
 EPSILON = 1e-12
-"""Least length that is divided by."""
+"""Smallest norm to divide by; avoids division by zero."""
 
 
 @dataclass(frozen=True)
@@ -30,16 +30,16 @@ class Layer:
 
 @dataclass(frozen=True)
 class Head:
-    """A trained top: standardisation, perhaps a hidden layer, perhaps scaling to unit length, the last layer.
+    """A trained classifier head: standardisation, optional hidden layer, optional normalisation, last layer.
 
     Attributes
     ----------
     offset, scale : ndarray of float32, shape (width,)
         Standardised features are ``(features - offset) * scale``.
     hidden : Layer or None
-        Followed by a rectifier.
+        Followed by a ReLU.
     unit_length : bool
-        Whether what comes to the last layer is divided by its Euclidean norm first.
+        Whether the input of the last layer is divided by its Euclidean norm.
     last : Layer
         Gives the logits.
     """
@@ -52,16 +52,16 @@ class Head:
 
     @property
     def kind(self) -> Literal["linear", "mlp", "cosine"]:
-        """What --head calls it."""
+        """Kind of head, as the flag --head names it."""
         return "mlp" if self.hidden is not None else "cosine" if self.unit_length else "linear"
 
     def with_temperature(self, temperature: float) -> Head:
-        """The same top with its logits divided by a temperature."""
-        cooler = np.float32(1 / temperature)
-        return replace(self, last=Layer(self.last.weights * cooler, self.last.biases * cooler))
+        """Return the same head with its logits divided by a temperature."""
+        factor = np.float32(1 / temperature)
+        return replace(self, last=Layer(self.last.weights * factor, self.last.biases * factor))
 
     def logits(self, features: FloatArray) -> FloatArray:
-        """Logits, shape (n, labels), of features, shape (n, width)."""
+        """Compute logits, shape (n, labels), of features, shape (n, width)."""
         values: FloatArray = (features - self.offset) * self.scale
         if self.hidden is not None:
             values = np.maximum(values @ self.hidden.weights + self.hidden.biases, 0)
@@ -71,32 +71,32 @@ class Head:
         return logits
 
     def answers(self, features: Iterable[FloatArray]) -> FloatArray:
-        """Probabilities, shape (n, labels), of features that come a block of rows at a time."""
+        """Compute probabilities, shape (n, labels), of features that come in blocks of rows."""
         blocks = [self.probabilities(block) for block in features]
         return np.concatenate(blocks) if blocks else np.zeros((0, len(self.last.biases)), np.float32)
 
     def probabilities(self, features: FloatArray) -> FloatArray:
-        """Probabilities, shape (n, labels), of features, shape (n, width)."""
+        """Compute probabilities, shape (n, labels), of features, shape (n, width)."""
         return softmax(self.logits(features))
 
 
 def softmax(logits: FloatArray) -> FloatArray:
-    """Probabilities, shape (..., labels), of logits of the same shape."""
+    """Compute probabilities, shape (..., labels), of logits of the same shape."""
     exponents = np.exp(logits - logits.max(axis=-1, keepdims=True))
     result: FloatArray = exponents / exponents.sum(axis=-1, keepdims=True)
     return result
 
 
 def standardisation(blocks: Iterable[FloatArray], widths: Sequence[int]) -> tuple[FloatArray, FloatArray]:
-    """Offset and scale that give every part of the features the same weight.
+    """Compute the offset and scale that give every part of the features the same weight.
 
-    Each number is brought to mean 0 and deviation 1 over the training set, and each part divided by the square
-    root of its width, so that a wide part does not drown a narrow one.
+    Each feature gets mean 0 and standard deviation 1 over the training set, and each part is divided by the square root
+    of its width, so that a wide part does not outweigh a narrow one.
 
     Parameters
     ----------
     blocks : iterable of ndarray of float32, shape (some, sum(widths))
-        The training set, a few rows at a time.
+        The training set, in blocks of rows.
     widths : sequence of int
         Width of each part.
 
@@ -107,7 +107,7 @@ def standardisation(blocks: Iterable[FloatArray], widths: Sequence[int]) -> tupl
     """
     count, offset, squares = 0, np.zeros(sum(widths)), np.zeros(sum(widths))
     for block in blocks:
-        # Chan, Golub & LeVeque's pairwise update (1979): sums of squares alone would cancel.
+        # Chan, Golub & LeVeque's pairwise update (1979): plain sums of squares would lose precision by cancellation.
         centred = block - block[0]
         mean = np.full(len(block), 1 / len(block), np.float32) @ centred
         centred -= mean
@@ -120,7 +120,7 @@ def standardisation(blocks: Iterable[FloatArray], widths: Sequence[int]) -> tupl
     start = 0
     for width in widths:
         part = slice(start, start + width)
-        # A number that hardly moved in training says nothing, and must not explode when it moves later.
+        # A feature that is nearly constant in training is uninformative, and must not become huge when it varies later.
         floor = max(0.05 * float(np.sqrt(np.mean(deviation[part] ** 2))), 1e-6)
         scale[part] = 1 / (np.maximum(deviation[part], floor) * np.sqrt(width))
         start += width

@@ -1,4 +1,4 @@
-"""What a model knows beside its network: numbers in one .npz file, without pickle."""
+"""Files beside a model's network: its JSON, and its arrays in one .npz file without pickle."""
 
 from __future__ import annotations
 
@@ -22,24 +22,24 @@ from audionet.utils.arrays import FloatArray, evenly
 from audionet.utils.files import content_hash, read_json, write_bytes
 from audionet.utils.text import escape
 
-_MOST_SCORES = 2000
+_MAX_SCORES = 2000
 
 
 @dataclass(frozen=True)
 class ModelArrays:
-    """What labelling and evaluation need of the training.
+    """Arrays from training that labelling and evaluation need.
 
     Attributes
     ----------
-    voices : Voices
-        The labels' voices, in the labels' order.
+    voices : SpeakerModels
+        Speaker models of the labels, in the order of the labels.
     unknown, impostors, known : ndarray of float32, shape (n,)
-        Scores, ascending, of voices that were left out (the best, and for every voice that each might have been
-        taken for), and the best scores of known voices in the validation set.
+        Scores, ascending: the best score of each segment of a held-out label; its scores for every label; and the best
+        scores of the validation set's known speakers.
     seen : ndarray of uint64, shape (n,)
-        What stands for the content of each image that took part in training or validation, ascending.
+        Short content keys of the images in the training and validation sets, ascending.
     baseline : Head or None
-        The top on MFCC statistics.
+        Classifier head on MFCC statistics.
     """
 
     voices: SpeakerModels
@@ -50,25 +50,25 @@ class ModelArrays:
     baseline: Head | None
 
     def has_seen(self, keys: NDArray[np.uint64]) -> bool:
-        """Whether any of these images took part in training or validation."""
+        """Return whether any of these images was in the training or validation set."""
         places = np.searchsorted(self.seen, keys)
         inside = places < len(self.seen)
         return bool((self.seen[places[inside]] == keys[inside]).any())
 
 
 def thin_scores(scores: FloatArray) -> FloatArray:
-    """Scores in ascending order; of very many, evenly chosen ones."""
+    """Sort scores in ascending order, and thin them evenly to 2,000 at most."""
     ordered: FloatArray = np.sort(scores).astype(np.float32)
-    return ordered[evenly(len(ordered), _MOST_SCORES)]
+    return ordered[evenly(len(ordered), _MAX_SCORES)]
 
 
 def short_keys(keys: NDArray[np.void]) -> NDArray[np.uint64]:
-    """The first eight bytes of content keys, shape (n,)."""
+    """Return the first eight bytes of content keys, shape (n,)."""
     return np.frombuffer(keys.tobytes(), np.uint64).reshape(len(keys), -1)[:, 0]
 
 
 def write_arrays(path: Path, arrays: ModelArrays) -> None:
-    """Write the file, whole."""
+    """Write the .npz file atomically."""
     voices = arrays.voices
     content = {
         "centroids": voices.centroids,
@@ -94,12 +94,12 @@ def write_arrays(path: Path, arrays: ModelArrays) -> None:
 
 
 def read_arrays(path: Path, remedy: str) -> ModelArrays:
-    """Read the file.
+    """Read the .npz file.
 
     Raises
     ------
     ModelError
-        If it is missing or damaged; it says `remedy`.
+        If it is missing or damaged; the message ends with `remedy`.
     """
     try:
         with path.open("rb") as stream, np.load(stream, allow_pickle=False) as content:
@@ -131,7 +131,7 @@ class ModelFiles:
         The model's JSON.
     arrays : ModelArrays
     spectrogram : SpectrogramConfig or None
-        Settings of the images it was trained on, where data_maker.py rendered them.
+        Settings of the training images; None if data_maker.py did not render them.
     """
 
     card: dict[str, Any]
@@ -160,14 +160,14 @@ def load_model_files(graph: Path, labels_file: Path | None = None) -> ModelFiles
     card_path, arrays_file = model_json_path(graph), arrays_path(graph)
     card = read_json(card_path, ModelError, f"it belongs beside {graph.name}; {remedy}")
     if card.get("format") != MODEL_FORMAT:
-        raise ModelError(f"{escape(card_path)} is not of this version: {remedy}")
+        raise ModelError(f"{escape(card_path)} was written by another version: {remedy}")
     wanted = {lite_path(graph).name: card.get("graph_sha256"), arrays_file.name: card.get("arrays_sha256")}
     wanted |= {name: export.get("sha256") for name, export in card.get("exports", {}).items()}
     for path in dict.fromkeys((graph, lite_path(graph), arrays_file)):
         if not path.exists():
-            raise ModelError(f"{escape(path)}, which answers for {graph.name}, is missing: {remedy}")
+            raise ModelError(f"{escape(path)}, which belongs to {graph.name}, is missing: {remedy}")
         if content_hash(path) != wanted.get(path.name):
-            raise ModelError(f"{escape(card_path)} describes another model than {path.name}: {remedy}")
+            raise ModelError(f"{escape(card_path)} does not belong to {path.name}: {remedy}")
     arrays = read_arrays(arrays_file, remedy)
     if not has_all_fields(card, len(arrays.voices.counts)):
         raise ModelError(f"{escape(card_path)} is damaged: {remedy}")
@@ -180,7 +180,7 @@ def load_model_files(graph: Path, labels_file: Path | None = None) -> ModelFiles
 
 
 def has_all_fields(card: dict[str, Any], labels: int) -> bool:
-    """Whether a model's JSON holds, of the right kind, all that is asked of it later."""
+    """Return whether a model's JSON has every field that is read later, with the right type."""
     try:
         threshold, temperature = card["open_set"]["threshold"], card["calibration"]["temperature"]
         kinds = [
@@ -213,7 +213,7 @@ def has_all_fields(card: dict[str, Any], labels: int) -> bool:
 
 
 def read_card(graph: Path) -> dict[str, Any]:
-    """The JSON of a published model; nothing where there is none that can be read."""
+    """Read the JSON of a published model; empty if it is missing or damaged."""
     try:
         return read_json(model_json_path(graph), ModelError, "")
     except ModelError:
@@ -221,7 +221,7 @@ def read_card(graph: Path) -> dict[str, Any]:
 
 
 def read_labels_file(path: Path) -> list[str]:
-    """The labels in a labels file, one a line."""
+    """Read the labels from a labels file, one per line."""
     try:
         return path.read_bytes().decode("utf-8", "surrogateescape").split("\n")[:-1]
     except OSError as error:

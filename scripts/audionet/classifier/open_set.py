@@ -1,6 +1,6 @@
-"""Telling known voices from unknown ones: the space they are compared in, and how far to trust it.
+"""Open-set recognition: the embedding space, and the threshold that rejects unknown speakers.
 
-Labels are left out of the training data in turn and played as unknown voices to what was learned from the others.
+The threshold is estimated by leave-one-label-out: each label in turn is held out of training and scored as an impostor.
 """
 
 from __future__ import annotations
@@ -17,63 +17,63 @@ from audionet.metrics.accuracy import Groups
 from audionet.utils.arrays import FloatArray, IntArray, evenly
 
 SEGMENT_CHUNKS = 4
-"""Chunks that are judged together, as a clip would be; a longer recording counts as several clips."""
+"""Chunks of a segment, which is scored as a clip would be; a longer recording counts as several segments."""
 
 _DIMENSIONS = 128
 _SHRINKAGE = 0.1
-_WITHIN = 0.95  # share of the chunks that lie within a distance of 1
-_REFUSED_AT_MOST = 0.01  # share of known voices that do not count where a gap is looked for
-_MOST_FOLDS = 10
-_MOST_ROWS = 6000
+_INLIER_SHARE = 0.95  # share of the chunks that lie within a distance of 1
+_IGNORED_SHARE = 0.01  # share of the lowest known scores that is ignored when the threshold is put into a gap
+_MAX_FOLDS = 10
+_MAX_ROWS = 6000
 
 
 @dataclass(frozen=True)
 class EmbeddingExamples:
-    """Bottlenecks of chunks whose voices are compared.
+    """Bottlenecks of chunks, with their labels and segments.
 
     Attributes
     ----------
     features : ndarray of float32, shape (n, width)
     labels : ndarray of int64, shape (n,)
         -1 for chunks of the background.
-    stretches : list of n hashable
-        What each chunk is judged together with.
+    segments : sequence of n hashable
+        Segment that each chunk belongs to; its chunks are scored together.
     """
 
     features: FloatArray
     labels: IntArray
-    stretches: Sequence[Hashable]
+    segments: Sequence[Hashable]
 
     def where(self, chosen: np.ndarray[tuple[int], np.dtype[np.bool_]]) -> EmbeddingExamples:
-        """Some of the chunks."""
-        stretches = [self.stretches[i] for i in np.flatnonzero(chosen).tolist()]
-        return EmbeddingExamples(self.features[chosen], self.labels[chosen], stretches)
+        """Return the chosen chunks."""
+        segments = [self.segments[i] for i in np.flatnonzero(chosen).tolist()]
+        return EmbeddingExamples(self.features[chosen], self.labels[chosen], segments)
 
 
 @dataclass(frozen=True)
 class EmbeddingSpace:
-    """How voices are compared: the layer that gives embeddings, and the voices of the training set."""
+    """Embedding space: the layer that computes embeddings, and the speaker models of the training set."""
 
     space: Layer
     voices: SpeakerModels
 
     def scores(self, sample: EmbeddingExamples) -> FloatArray:
-        """How much stretches are like each voice, shape (stretches, voices), the mean over their chunks."""
-        return Groups(sample.stretches).mean(self.voices.scores(embed(sample.features, self.space)))
+        """Score segments against each speaker, shape (segments, speakers): the mean over their chunks."""
+        return Groups(sample.segments).mean(self.voices.scores(embed(sample.features, self.space)))
 
 
 @dataclass(frozen=True)
 class ImpostorScores:
-    """Scores of voices that were not trained on.
+    """Impostor scores: scores of speakers that were not trained on.
 
     Attributes
     ----------
     unknown : ndarray of float32, shape (n,)
-        The best score of each stretch of an unknown voice.
+        Best score of each segment of an unknown speaker.
     impostors : ndarray of float32, shape (m,)
-        The score of each such stretch for every voice that it might have been taken for.
+        Scores of these segments for every speaker that they were compared with.
     shares : ndarray of float32, shape (n,)
-        For each stretch, how many voices it could be taken for, as a share of all the model's.
+        Number of speakers that each segment was compared with, as a share of all the model's.
     """
 
     unknown: FloatArray
@@ -83,19 +83,20 @@ class ImpostorScores:
 
 @dataclass(frozen=True)
 class OpenSet:
-    """What is known of telling voices apart that were not trained on.
+    """Result of open-set training: embedding space, impostor scores and rejection threshold.
 
     Attributes
     ----------
-    comparison : Comparison
-    trials : Trials or None
-        None of two labels without a background.
+    comparison : EmbeddingSpace
+    trials : ImpostorScores or None
+        None for two labels without a background.
     known : ndarray of float32, shape (n,)
-        The best score of each of the validation set's stretches.
+        Best score of each segment of the validation set.
     rate : float
-        Share of unknown voices that may be taken for one of the labels; 0 if unknown is never to be answered.
+        Highest false acceptance rate: share of unknown speakers that may be accepted as one of the labels; 0 to never
+        answer unknown.
     threshold : float or None
-        The least score of a known voice; None where the trials do not support one.
+        Lowest score that is accepted; None if there are too few trials for one.
     """
 
     comparison: EmbeddingSpace
@@ -106,7 +107,7 @@ class OpenSet:
 
     @property
     def area(self) -> float | None:
-        """Chance that a known voice scores higher than one that was left out (AUROC)."""
+        """Probability that a known speaker scores higher than a held-out one (AUROC)."""
         if self.trials is None or not len(self.known):
             return None
         from sklearn.metrics import roc_auc_score
@@ -118,34 +119,32 @@ class OpenSet:
 def fit_open_set(
     training: EmbeddingExamples, validation: EmbeddingExamples, widths: Sequence[int], rate: float
 ) -> OpenSet:
-    """Learn to compare voices, and find out how far that goes.
+    """Fit the embedding space, and the threshold that rejects unknown speakers.
 
-    Examples of the background in the validation set are played as unknown voices as well.
+    Background examples in the validation set are scored as unknown speakers as well.
 
     Parameters
     ----------
-    training, validation : Sample
-        Of the same labels; in the training set every label from 0 to the highest at least once.
+    training, validation : EmbeddingExamples
+        Of the same labels; the training set has every label from 0 to the highest at least once.
     widths : sequence of int
-        Widths of the parts that the features are joined of.
+        Widths of the concatenated parts of the features.
     rate : float
-        Share of unknown voices that may be taken for one of the labels, 0 to 1; 0 if unknown is never to be answered.
+        Share of unknown speakers that may be accepted as one of the labels, 0 to 1; 0 to never answer unknown.
     """
     comparison = fit_embedding_space(training, widths)
-    together = EmbeddingExamples(
+    both = EmbeddingExamples(
         np.concatenate([training.features, validation.features]),
         np.concatenate([training.labels, validation.labels]),
-        [*training.stretches, *validation.stretches],
+        [*training.segments, *validation.segments],
     )
     background = validation.labels < 0
-    trials = leave_labels_out(
-        together.where(np.concatenate([np.ones(len(training.labels), bool), ~background])), widths
-    )
+    trials = leave_labels_out(both.where(np.concatenate([np.ones(len(training.labels), bool), ~background])), widths)
     if trials is not None and background.any():
         scores = comparison.scores(validation.where(background))
         trials = ImpostorScores(
             np.concatenate([trials.unknown, scores.max(axis=1)]),
-            np.concatenate([trials.impostors, scores.ravel()[evenly(scores.size, _MOST_ROWS)]]),
+            np.concatenate([trials.impostors, scores.ravel()[evenly(scores.size, _MAX_ROWS)]]),
             np.concatenate([trials.shares, np.ones(len(scores), np.float32)]),
         )
     known = np.zeros(0, np.float32)
@@ -156,18 +155,18 @@ def fit_open_set(
 
 
 def fit_embedding_space(sample: EmbeddingExamples, widths: Sequence[int]) -> EmbeddingSpace:
-    """Learn to compare voices from chunks of some.
+    """Fit the embedding space and its speaker models.
 
-    Bottlenecks are standardised, reduced to their principal components, and scaled so that one voice varies alike
-    in all directions (within-class covariance normalisation: Hatch, Kajarekar & Stolcke, 2006), and so that nearly all
-    of the labels' chunks lie within a distance of 1.
+    Bottlenecks are standardised, reduced to their principal components, whitened so that the within-speaker variance is
+    the same in all directions (within-class covariance normalisation: Hatch, Kajarekar & Stolcke, 2006), and scaled so
+    that nearly all of the labels' chunks lie within a distance of 1.
 
     Parameters
     ----------
-    sample : Sample
+    sample : EmbeddingExamples
         Every label from 0 to the highest at least once.
     widths : sequence of int
-        Widths of the parts that the features are joined of.
+        Widths of the concatenated parts of the features.
     """
     from sklearn.decomposition import PCA
 
@@ -178,102 +177,103 @@ def fit_embedding_space(sample: EmbeddingExamples, widths: Sequence[int]) -> Emb
     components = PCA(dimensions, svd_solver="randomized", iterated_power=3, random_state=0).fit(standardised)
     reduced = standardised @ components.components_.T
     means = _means(reduced[known], labels)
-    around = reduced[known] - means[labels]
-    within = around.T @ around / len(around)
+    deviations = reduced[known] - means[labels]
+    within = deviations.T @ deviations / len(deviations)
     floor = max(np.trace(within) / dimensions, 1e-3 * float(reduced.var(axis=0).mean()), 1e-12)
     values, vectors = np.linalg.eigh((1 - _SHRINKAGE) * within + _SHRINKAGE * floor * np.eye(dimensions))
     whitening = vectors / np.sqrt(values)
-    everybody = means if known.all() else np.concatenate([means, reduced[~known].mean(axis=0, keepdims=True)])
+    all_means = means if known.all() else np.concatenate([means, reduced[~known].mean(axis=0, keepdims=True)])
     matrix = scale[:, None] * (components.components_.T @ whitening)
-    biases = -offset @ matrix - everybody.mean(axis=0) @ whitening
+    biases = -offset @ matrix - all_means.mean(axis=0) @ whitening
     distances = np.linalg.norm(sample.features[known] @ matrix + biases, axis=1)
-    scale_of_space = max(float(np.quantile(distances, _WITHIN)), 1e-12)
+    scale_of_space = max(float(np.quantile(distances, _INLIER_SHARE)), 1e-12)
     space = Layer((matrix / scale_of_space).astype(np.float32), (biases / scale_of_space).astype(np.float32))
     embeddings = embed(sample.features, space)
     return EmbeddingSpace(space, fit_speaker_models(embeddings[known], labels, embeddings[~known]))
 
 
 def leave_labels_out(sample: EmbeddingExamples, widths: Sequence[int]) -> ImpostorScores | None:
-    """Play each label to what was learned without it; None of fewer than three labels and no background.
+    """Score each label as an impostor against an embedding space that was fitted without it.
 
-    More than ten labels are left out some at a time.
+    More than ten labels are held out several at a time, in ten folds. None if there are fewer than three labels, or two
+    with a background.
     """
     labels = int(sample.labels.max()) + 1
     if labels < (2 if (sample.labels < 0).any() else 3):
         return None
-    folds = np.arange(labels) % min(labels, _MOST_FOLDS)
+    folds = np.arange(labels) % min(labels, _MAX_FOLDS)
     unknown, impostors, shares = [], [], []
     for fold in range(folds.max() + 1):
         kept = np.flatnonzero(folds != fold)
         number = np.full(labels + 1, -1)
         number[kept] = np.arange(len(kept))
-        out = (sample.labels >= 0) & (number[sample.labels] < 0)
-        rest = sample.where(~out)
-        learned = fit_embedding_space(EmbeddingExamples(rest.features, number[rest.labels], rest.stretches), widths)
-        scores = learned.scores(sample.where(out))
+        held_out = (sample.labels >= 0) & (number[sample.labels] < 0)
+        rest = sample.where(~held_out)
+        space = fit_embedding_space(EmbeddingExamples(rest.features, number[rest.labels], rest.segments), widths)
+        scores = space.scores(sample.where(held_out))
         unknown.append(scores.max(axis=1))
-        impostors.append(scores.ravel()[evenly(scores.size, _MOST_ROWS)])
+        impostors.append(scores.ravel()[evenly(scores.size, _MAX_ROWS)])
         shares.append(np.full(len(scores), len(kept) / labels, np.float32))
     return ImpostorScores(np.concatenate(unknown), np.concatenate(impostors), np.concatenate(shares))
 
 
 def threshold_for(trials: ImpostorScores, known: FloatArray, rate: float) -> float | None:
-    """The least score at which at most a share `rate` of unknown voices is accepted.
+    """Find the lowest threshold that accepts at most a share `rate` of unknown speakers.
 
-    Where n stretches of unknown voices were played, the next one exceeds the k-th highest of their scores with a
-    probability of at most k / (n + 1) (Vovk, Gammerman & Shafer, Algorithmic learning in a random world, 2005). A model
-    that knows all labels can take an unknown voice for more of them than one from which some were left out, and
-    so has that many more chances to be wrong; the rate asked of the trials is lower accordingly. Where that leaves a
-    gap below the known voices' scores, the threshold lies in its middle: voices of other kinds than those that were
-    left out have other scores.
+    Given scores of n segments of unknown speakers, the score of the next one exceeds the k-th highest of them with
+    a probability of at most k / (n + 1) (Vovk, Gammerman & Shafer, Algorithmic learning in a random world, 2005). The
+    full model compares an unknown speaker with more labels than a model with some held out, and so has that many more
+    chances of a false acceptance; the rate for the trials is lower accordingly. If this leaves a gap below the known
+    speakers' scores, the threshold is the middle of the gap, because speakers unlike the held-out ones have other
+    scores.
 
     Returns
     -------
     float or None
-        None where fewer than `segments_needed` stretches were played.
+        None if the trials have fewer than `segments_needed` segments.
     """
-    place = int(np.floor(rate * float(trials.shares.mean()) * (len(trials.unknown) + 1)))
-    if place < 1:
+    rank = int(np.floor(rate * float(trials.shares.mean()) * (len(trials.unknown) + 1)))
+    if rank < 1:
         return None
-    least = np.nextafter(np.sort(trials.unknown)[-place], np.float32(np.inf))
-    lowest_known = np.quantile(known, _REFUSED_AT_MOST) if len(known) else least
-    return float(max(least, (least + lowest_known) / 2))
+    lowest = np.nextafter(np.sort(trials.unknown)[-rank], np.float32(np.inf))
+    lowest_known = np.quantile(known, _IGNORED_SHARE) if len(known) else lowest
+    return float(max(lowest, (lowest + lowest_known) / 2))
 
 
 def segments_needed(trials: ImpostorScores, rate: float) -> int:
-    """How many stretches of unknown voices support a threshold."""
+    """Return the number of segments of unknown speakers that a threshold for this rate requires."""
     return int(np.ceil(1 / (rate * float(trials.shares.mean())))) - 1
 
 
 def segments_of(images: Sequence[ChunkImage]) -> list[Hashable]:
-    """Which chunks are judged together: a few that follow each other in one recording."""
+    """Return the segment of each chunk: `SEGMENT_CHUNKS` consecutive chunks of one recording."""
     return [(image.label, image.recording, image.index // SEGMENT_CHUNKS) for image in images]
 
 
 def choose_segments(images: Sequence[ChunkImage], labels: IntArray) -> IntArray:
-    """Whole stretches of each label, evenly chosen where there are more chunks than comparing voices needs.
+    """Choose whole segments of each label, evenly thinned if there are more chunks than the embedding space needs.
 
     Parameters
     ----------
-    images : sequence of Image
+    images : sequence of ChunkImage
     labels : ndarray of int64, shape (len(images),)
 
     Returns
     -------
     ndarray of int64
-        Places among the images, in order.
+        Indices of images, ascending.
     """
-    stretches = Groups(segments_of(images))
+    segments = Groups(segments_of(images))
     present = np.unique(labels)
-    of_stretch = np.empty(len(stretches.names), np.int64)
-    of_stretch[stretches.member] = labels
-    quota = max(2.0, _MOST_ROWS / max(1, len(present)))
-    chosen = np.zeros(len(stretches.names), bool)
+    segment_label = np.empty(len(segments.names), np.int64)
+    segment_label[segments.member] = labels
+    quota = max(2.0, _MAX_ROWS / max(1, len(present)))
+    chosen = np.zeros(len(segments.names), bool)
     for label in present:
-        places = np.flatnonzero(of_stretch == label)
-        most = int(max(1, quota / stretches.sizes[places].mean()))
-        chosen[places[evenly(len(places), most)]] = True
-    return np.flatnonzero(chosen[stretches.member])
+        indices = np.flatnonzero(segment_label == label)
+        max_segments = int(max(1, quota / segments.sizes[indices].mean()))
+        chosen[indices[evenly(len(indices), max_segments)]] = True
+    return np.flatnonzero(chosen[segments.member])
 
 
 def _means(rows: FloatArray, labels: IntArray) -> FloatArray:

@@ -1,4 +1,4 @@
-"""Whom a clip sounds like: its embedding held against those of each voice."""
+"""Speaker models: centroid and prototypes of each speaker, and scores of embeddings against them."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ if TYPE_CHECKING:
     from audionet.utils.arrays import IntArray
 
 MAX_PROTOTYPES = 16
-"""Prototypes of a voice, at most; it gets one for every three of its chunks."""
+"""Maximum number of prototypes of a speaker, which has one for every three of its chunks."""
 
 BACKGROUND_WEIGHT = 0.25
-"""How much being like other people's voices counts against being like a known one."""
+"""Weight of the similarity to the background, which is subtracted from the similarity to a speaker."""
 
 
 class SpeakerModel(NamedTuple):
-    """One voice in the space of embeddings.
+    """Model of one speaker in the embedding space.
 
     Attributes
     ----------
@@ -32,7 +32,7 @@ class SpeakerModel(NamedTuple):
     prototypes : ndarray of float32, shape (n, dimensions)
         Unit length, at least one.
     norm : float
-        Mean length of its own embeddings, above 0: 1 of a voice like those of training, less of one far out.
+        Mean norm of the speaker's embeddings, above 0: 1 for a speaker like those in training, less for outliers.
     """
 
     centroid: FloatArray
@@ -42,19 +42,20 @@ class SpeakerModel(NamedTuple):
 
 @dataclass(frozen=True)
 class SpeakerModels:
-    """Voices in the space of embeddings: where each lies, and what forms it takes.
+    """Models of all speakers in the embedding space, and of the background.
 
     Attributes
     ----------
-    centroids : ndarray of float32, shape (voices, dimensions)
+    centroids : ndarray of float32, shape (speakers, dimensions)
         Unit length.
     prototypes : ndarray of float32, shape (n, dimensions)
-        Unit length, the first voice's first.
-    counts : ndarray of int64, shape (voices,)
-        How many of the prototypes each voice has, at least one.
-    norms : ndarray of float32, shape (voices,)
+        Unit length, in the order of the speakers.
+    counts : ndarray of int64, shape (speakers,)
+        Number of prototypes of each speaker, at least one.
+    norms : ndarray of float32, shape (speakers,)
+        Mean norm of each speaker's embeddings.
     background : ndarray of float32, shape (m, dimensions)
-        Prototypes of other people's voices; may be none.
+        Prototypes of other speakers; may be none.
     """
 
     centroids: FloatArray
@@ -64,25 +65,26 @@ class SpeakerModels:
     background: FloatArray
 
     def scores(self, embeddings: FloatArray) -> FloatArray:
-        """How much chunks are like each voice, about -1 to 1, shape (chunks, voices).
+        """Score chunks against each speaker, about -1 to 1, shape (chunks, speakers).
 
-        The mean of the cosines to the voice's centroid and to the nearest of its prototypes, less a share of the
-        cosine to the nearest voice of the background. Of chunks that lie farther out than the voice, less.
+        A score is the mean of the cosine similarities to the speaker's centroid and to the nearest of its prototypes,
+        minus `BACKGROUND_WEIGHT` times the similarity to the nearest background prototype. It is scaled down for chunks
+        whose embedding has a smaller norm than the speaker's.
         """
         if not len(self.counts):
             return np.zeros((len(embeddings), 0), np.float32)
         starts = np.concatenate([[0], np.cumsum(self.counts)[:-1]])
-        lengths = np.linalg.norm(embeddings, axis=1, keepdims=True)
-        ways = unit_length(embeddings)
-        nearest = np.maximum.reduceat(ways @ self.prototypes.T, starts, axis=1)
-        scores: FloatArray = (ways @ self.centroids.T + nearest) * np.float32(0.5)
+        norms = np.linalg.norm(embeddings, axis=1, keepdims=True)
+        directions = unit_length(embeddings)
+        nearest = np.maximum.reduceat(directions @ self.prototypes.T, starts, axis=1)
+        scores: FloatArray = (directions @ self.centroids.T + nearest) * np.float32(0.5)
         if len(self.background):
-            scores -= np.float32(BACKGROUND_WEIGHT) * (ways @ self.background.T).max(axis=1, keepdims=True)
-        scores *= np.minimum(1, lengths / self.norms)
+            scores -= np.float32(BACKGROUND_WEIGHT) * (directions @ self.background.T).max(axis=1, keepdims=True)
+        scores *= np.minimum(1, norms / self.norms)
         return scores
 
     def joined(self, others: Sequence[SpeakerModel]) -> SpeakerModels:
-        """These voices, and others after them."""
+        """Return these speakers followed by others."""
         return SpeakerModels(
             np.concatenate([self.centroids, *(other.centroid[None] for other in others)]),
             np.concatenate([self.prototypes, *(other.prototypes for other in others)]),
@@ -93,40 +95,40 @@ class SpeakerModels:
 
 
 def embed(features: FloatArray, space: Layer) -> FloatArray:
-    """Embeddings, shape (n, dimensions), of bottlenecks, shape (n, width)."""
-    return embeddings_of_places(features @ space.weights + space.biases)
+    """Compute embeddings, shape (n, dimensions), of bottlenecks, shape (n, width)."""
+    return normalise_embeddings(features @ space.weights + space.biases)
 
 
-def embeddings_of_places(places: FloatArray) -> FloatArray:
-    """Embeddings of places in the space: which way they lie from its middle.
+def normalise_embeddings(whitened: FloatArray) -> FloatArray:
+    """Normalise whitened embeddings to norm 1, and outliers to less.
 
-    Of unit length within a distance of 1, where training's chunks lie; what lies farther out is like no voice,
-    whichever way that is, and its embedding shorter by as much. Noise and music lie far out.
+    The norm is 1 up to a distance of 1 from the origin, where nearly all training chunks lie. Points farther out, such
+    as noise and music, resemble no speaker in any direction; their norm is the inverse of their distance.
 
     Parameters
     ----------
-    places : ndarray of float32, shape (n, dimensions)
+    whitened : ndarray of float32, shape (n, dimensions)
     """
-    distances = np.linalg.norm(places, axis=-1, keepdims=True)
-    result: FloatArray = places / np.maximum(distances * np.maximum(distances, 1), EPSILON)
+    distances = np.linalg.norm(whitened, axis=-1, keepdims=True)
+    result: FloatArray = whitened / np.maximum(distances * np.maximum(distances, 1), EPSILON)
     return result
 
 
 def unit_length(vectors: FloatArray) -> FloatArray:
-    """Vectors divided by their Euclidean norms."""
+    """Divide vectors by their Euclidean norms."""
     result: FloatArray = vectors / np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), EPSILON)
     return result
 
 
 def fit_speaker_model(embeddings: FloatArray) -> SpeakerModel:
-    """A voice from embeddings of its chunks, shape (n, dimensions)."""
-    ways = unit_length(embeddings)
+    """Fit the model of one speaker to embeddings of its chunks, shape (n, dimensions)."""
+    directions = unit_length(embeddings)
     norm = max(float(np.linalg.norm(embeddings, axis=1).mean()), EPSILON)
-    return SpeakerModel(unit_length(ways.mean(axis=0)), fit_prototypes(ways, MAX_PROTOTYPES), norm)
+    return SpeakerModel(unit_length(directions.mean(axis=0)), fit_prototypes(directions, MAX_PROTOTYPES), norm)
 
 
 def fit_speaker_models(embeddings: FloatArray, labels: IntArray, background: FloatArray) -> SpeakerModels:
-    """The voices of a training set, label 0 first.
+    """Fit the speaker models of a training set, label 0 first.
 
     Parameters
     ----------
@@ -134,20 +136,20 @@ def fit_speaker_models(embeddings: FloatArray, labels: IntArray, background: Flo
     labels : ndarray of int64, shape (n,)
         Every label from 0 to the highest at least once.
     background : ndarray of float32, shape (m, dimensions)
-        Chunks of other people's voices; may be none.
+        Chunks of other speakers; may be none.
     """
-    found = [fit_speaker_model(embeddings[labels == label]) for label in range(int(labels.max()) + 1)]
-    nobody = np.zeros((0, embeddings.shape[1]), np.float32)
-    others = fit_prototypes(unit_length(background), 4 * MAX_PROTOTYPES) if len(background) else nobody
-    return SpeakerModels(nobody, nobody, np.zeros(0, np.int64), np.zeros(0, np.float32), others).joined(found)
+    models = [fit_speaker_model(embeddings[labels == label]) for label in range(int(labels.max()) + 1)]
+    empty = np.zeros((0, embeddings.shape[1]), np.float32)
+    others = fit_prototypes(unit_length(background), 4 * MAX_PROTOTYPES) if len(background) else empty
+    return SpeakerModels(empty, empty, np.zeros(0, np.int64), np.zeros(0, np.float32), others).joined(models)
 
 
-def fit_prototypes(embeddings: FloatArray, most: int) -> FloatArray:
-    """At most `most` directions that stand for many of unit length (spherical k-means: Dhillon & Modha, 2001)."""
-    number = min(most, max(1, len(embeddings) // 3))
+def fit_prototypes(embeddings: FloatArray, limit: int) -> FloatArray:
+    """Fit at most `limit` prototypes to embeddings of unit length (spherical k-means: Dhillon & Modha, 2001)."""
+    number = min(limit, max(1, len(embeddings) // 3))
     if number == 1:
         return unit_length(embeddings.mean(axis=0, keepdims=True))
-    # Lloyd's algorithm from evenly chosen chunks; a handful of points does not repay scikit-learn's start.
+    # Lloyd's algorithm from evenly chosen chunks: importing scikit-learn takes too long for so few points.
     centres: FloatArray = embeddings[np.linspace(0, len(embeddings) - 1, number).astype(int)]
     for _ in range(10):
         nearest = (embeddings @ centres.T).argmax(axis=1)
@@ -158,10 +160,9 @@ def fit_prototypes(embeddings: FloatArray, most: int) -> FloatArray:
 
 
 def false_acceptance_rate(score: float, impostors: NDArray[np.float32]) -> float:
-    """Share of false acceptances if this score were enough: of impostors' scores, those at least as high.
+    """Compute the false acceptance rate at a score: the share of impostor scores that are at least as high.
 
-    Counted with one impostor more than there were, at the score itself, so that no score is beyond all doubt
-    (Phipson & Smyth, 2010).
+    One impostor at the score itself is added to the count, so that the rate is never 0 (Phipson & Smyth, 2010).
     """
     higher = len(impostors) - int(np.searchsorted(np.sort(impostors), score, side="left"))
     return (higher + 1) / (len(impostors) + 1)

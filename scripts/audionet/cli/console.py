@@ -1,4 +1,4 @@
-"""The command line's side of a command: flags, output, exit codes."""
+"""Command-line front end: flag parser, console output, exit codes."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from typing import NoReturn
 
 from tqdm import tqdm
 
-from audionet.errors import AudioNetError, speak_of_flags
+from audionet.errors import AudioNetError, show_flags_in_messages
 from audionet.utils.progress import Advance, reporting_to
 from audionet.utils.text import escape, os_error_reason
 
 
 class Parser(argparse.ArgumentParser):
-    """An argument parser whose complaint is one line, and that takes no abbreviated flags."""
+    """Argument parser with one-line error messages and without abbreviated flags."""
 
     def __init__(self, description: str) -> None:
         super().__init__(description=description, allow_abbrev=False)
@@ -30,14 +30,14 @@ class Parser(argparse.ArgumentParser):
 
 
 def run(main: Callable[[], None]) -> NoReturn:
-    """Run a script's main; known errors end it with one line on stderr and the right exit code."""
+    """Run a script's main, and exit; known errors become one line on stderr and an exit code."""
     script = os.path.basename(sys.argv[0])
     _open_closed_streams()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a terminal that cannot show a name still shows the rest
     signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
-    speak_of_flags()
+    show_flags_in_messages()
     logger = logging.getLogger("audionet")
     logger.addHandler(ConsoleHandler())
     logger.setLevel(logging.INFO)
@@ -48,7 +48,7 @@ def run(main: Callable[[], None]) -> NoReturn:
     except AudioNetError as error:
         _fail(script, escape(str(error)), error.exit_code)
     except BrokenPipeError:
-        # The reader went away, as `| head` does; Python must not complain again at exit.
+        # The reader closed the pipe, as `| head` does; without this, Python reports the error once more at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise SystemExit(1) from None
     except OSError as error:
@@ -60,7 +60,7 @@ def run(main: Callable[[], None]) -> NoReturn:
 
 
 def _open_closed_streams() -> None:
-    """Give a caller's closed streams (``2>&-``) somewhere to go, before a data file gets their numbers."""
+    """Open /dev/null for standard streams that the caller closed (``2>&-``), before a data file gets their numbers."""
     for number, name in enumerate(("stdin", "stdout", "stderr")):
         try:
             os.fstat(number)
@@ -76,7 +76,7 @@ def _fail(script: str, line: str, code: int) -> NoReturn:
 
 
 class ConsoleHandler(logging.Handler):
-    """Log handler that writes notes to stdout and warnings, a line each, to stderr, clear of progress bars."""
+    """Log handler: writes messages to stdout, and warnings to stderr without breaking progress bars."""
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write one record."""
@@ -89,7 +89,7 @@ class ConsoleHandler(logging.Handler):
 @contextlib.contextmanager
 def progress_bar(what: str, unit: str, total: float) -> Iterator[Advance]:
     """Show a progress bar with the time left on stderr; bytes are scaled."""
-    # In a log file every refresh is a line to scroll past.
+    # In a log file, every refresh adds a line.
     refresh = 0.2 if sys.stderr.isatty() else 15.0
     in_bytes = unit == "B"
     with tqdm(
@@ -105,5 +105,5 @@ def progress_bar(what: str, unit: str, total: float) -> Iterator[Advance]:
 
 
 def warn(line: str) -> None:
-    """Write one line on stderr; the run goes on."""
+    """Write a one-line warning to stderr."""
     tqdm.write(escape(line), file=sys.stderr)

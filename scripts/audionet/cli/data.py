@@ -1,7 +1,7 @@
 """Turn recordings into WAV chunks and JPG spectrograms, one folder per label.
 
 Put MP3, WAV, FLAC or OGG files into tf_files/data_audio/<label>/ and run it; run it again after adding or
-deleting recordings, and it does only what is missing.
+deleting recordings, and it renders only the new and changed ones.
 """
 
 from __future__ import annotations
@@ -38,12 +38,12 @@ def main(argv: Sequence[str] | None = None) -> None:
         require_modules("audiomentations", "scipy")
     if data.gallery:
         require_modules("matplotlib")  # brings the font
-    where = data.scheduler or f"{data.workers} workers"
-    print(f"Recordings in {escape(data.audio_dir)}, {spectrogram.chunk_seconds:g} s a chunk, {escape(where)}")
+    executor = data.scheduler or f"{data.workers} workers"
+    print(f"Recordings in {escape(data.audio_dir)}, {spectrogram.chunk_seconds:g} s a chunk, {escape(executor)}")
     result = render_folder(data, spectrogram, augment)
     report(result, data)
     if not any(summary.chunks for summary in result.labels.values()):
-        raise DatasetError("no recording could be used: the reasons are above")
+        raise DatasetError("no recording could be used: see the reasons above")
     if data.gallery:
         sheets = write_gallery(find_images(data.image_dir, least_labels=1), data.gallery_dir, spectrogram)
         print(f"Gallery: {escape(data.gallery_dir)} ({pluralise(len(sheets), 'sheet')})")
@@ -66,7 +66,7 @@ def report(result: Result, data: DataConfig) -> None:
         print(f"Rendered {pluralise(result.rendered, 'recording')}, {result.unchanged} were up to date.", end=" ")
         if result.varied:
             print(f"Made {pluralise(result.varied, 'variant')}.", end=" ")
-        print(f"Removed {pluralise(result.removed, 'file')} of recordings or settings that are gone.")
+        print(f"Removed {pluralise(result.removed, 'file')} of deleted recordings or old settings.")
     else:
         print("Nothing to do: every recording is rendered with these settings.")
     print(f"Chunks: {escape(data.wav_dir)}\nImages: {escape(data.image_dir)}")

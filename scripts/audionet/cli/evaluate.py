@@ -1,7 +1,7 @@
-"""Hold a model against recordings it has not heard, and write a report: tf_files/report/report.html.
+"""Evaluate a model on recordings that it was not trained on, and write a report: tf_files/report/report.html.
 
-The recordings are the test part of its split, or any folder of labels. With --cost it also finds the decision rule
-under which mistakes cost least, and stores it in the model: label_image.py then decides by it.
+The recordings are the test set of its split, or any folder of labels. With --cost it also fits the decision rule with
+the least expected cost, and stores it in the model: label_image.py then applies it.
 """
 
 from __future__ import annotations
@@ -34,32 +34,34 @@ def main(argv: Sequence[str] | None = None) -> None:
     require_modules("sklearn", "scipy", "matplotlib")
     make_writable_folder(config.report_dir)
     predictor = Predictor(config.graph, with_enrolled=False)
-    found = evaluate(predictor, config)
-    content = summarise(found, predictor, config)
-    written = write_report(found, content, predictor, config.report_dir)
-    if found.picked is not None or config.drops_rule:
-        store_rule(predictor, found.rule)
-    say(content)
-    if found.picked is not None:
-        say_rule(found.rule, content["costs"], predictor.labels)
+    result = evaluate(predictor, config)
+    content = summarise(result, predictor, config)
+    written = write_report(result, content, predictor, config.report_dir)
+    if result.picked is not None or config.drops_rule:
+        store_rule(predictor, result.rule)
+    print_summary(content)
+    if result.picked is not None:
+        print_rule(result.rule, content["costs"], predictor.labels)
     print(f"Report: {escape(written[0])}")
 
 
-def say(content: dict[str, Any]) -> None:
-    """The numbers that matter most, each with what it was counted on."""
+def print_summary(content: dict[str, Any]) -> None:
+    """Print the most important results, each with the number of recordings or chunks behind it."""
     data, answers, open_set = content["data"], content["answers"], content["open_set"]
     unseen = "none of them heard in training" if data["unseen"] else "ALL OF THEM HEARD IN TRAINING"
     if data["unseen"] and (cut := len(data["recordings_also_heard_in_training"])):
-        unseen = f"of {pluralise(cut, 'label')} from other stretches of recordings that training heard too"
-    nobody = f" and {data['unknown_recordings']} of no label" if data["unknown_recordings"] else ""
-    print(f"{pluralise(data['recordings'], 'recording')} of its labels{nobody} from {data['source']}, {unseen}:")
+        unseen = f"of {pluralise(cut, 'label')} from other segments of recordings that were also used in training"
+    others = f" and {data['unknown_recordings']} of no label" if data["unknown_recordings"] else ""
+    print(f"{pluralise(data['recordings'], 'recording')} of its labels{others} from {data['source']}, {unseen}:")
     baseline = content["mfcc_statistics"] or {}
     for name, unit in (("per recording", "recordings"), ("per chunk", "chunks")):
-        print(f"  {name:<16} {in_words(content['accuracy'][unit])}")
+        print(f"  {name:<16} {format_accuracy(content['accuracy'][unit])}")
         if unit in baseline:
-            print(f"  {'MFCC statistics':<16} {in_words(baseline[unit])}")
+            print(f"  {'MFCC statistics':<16} {format_accuracy(baseline[unit])}")
     if content["leaky_split"]:
-        print(f"  {'a leaky split':<16} {in_words(content['leaky_split'])}: what chunks drawn at random claim")
+        print(
+            f"  {'a leaky split':<16} {format_accuracy(content['leaky_split'])}: chunks split at random, too optimistic"
+        )
     if missing := data["missing_labels"]:
         some = ", ".join(map(escape, missing[:5])) + (", ..." if len(missing) > 5 else "")
         print(f"  not tested: {pluralise(len(missing), 'label')} without a recording ({some})")
@@ -75,27 +77,27 @@ def say(content: dict[str, Any]) -> None:
         fitted = pluralise(content["calibration"]["recordings"], "validation recording")
         print(
             f"Calibration error: {after['calibration_error']:.1%} of {pluralise(after['recordings'], 'recording')}, "
-            f"{before['calibration_error']:.1%} without the temperature, which {fitted} gave"
+            f"{before['calibration_error']:.1%} without the temperature, which was fitted on {fitted}"
         )
     if content["costs"]:
         costs = content["costs"]
-        rule, plain = (show(costs[name]) for name in ("mean_cost", "mean_cost_of_most_probable"))
+        rule, plain = (format_cost(costs[name]) for name in ("mean_cost", "mean_cost_of_most_probable"))
         counted = pluralise(costs["recordings"], "recording")
         print(f"Cost of a recording: {rule} by the rule, {plain} by the most probable label ({counted})")
 
 
-def say_rule(rule: Rule, costs: dict[str, Any], labels: Sequence[str]) -> None:
-    """What the model decides by from now on, and whether that pays."""
-    how = f"caution {rule.exponent:g}"
+def print_rule(rule: Rule, costs: dict[str, Any], labels: Sequence[str]) -> None:
+    """Print the decision rule that was stored in the model; warn if it does not lower the cost."""
+    description = f"caution {rule.exponent:g}"
     if rule.threshold is not None:
-        how = f"{escape(labels[1])} from a probability of {rule.threshold:.1%} on"
-    print(f"Stored in the model: {how}. evaluate.py --cost none takes it back.")
+        description = f"{escape(labels[1])} from a probability of {rule.threshold:.1%}"
+    print(f"Stored in the model: {description}. Remove it with evaluate.py --cost none.")
     by_rule, plain = costs["mean_cost"], costs["mean_cost_of_most_probable"]
     if by_rule is not None and by_rule > plain:
-        warn("on these recordings the rule costs more than the most probable label does; few recordings prove little")
+        warn("on these recordings the rule costs more than the most probable label does; test on more recordings")
 
 
-def in_words(share: dict[str, Any]) -> str:
+def format_accuracy(share: dict[str, Any]) -> str:
     if not share["total"]:
         return "nothing to test on"
     counted = f"{share['right']} of {share['total']}"
@@ -104,5 +106,5 @@ def in_words(share: dict[str, Any]) -> str:
     )
 
 
-def show(cost: float | None) -> str:
+def format_cost(cost: float | None) -> str:
     return "none" if cost is None else f"{cost:.3g}"

@@ -1,7 +1,7 @@
-"""Say who or what is heard: clips, spectrogram JPGs or folders of them, to ranked labels or `unknown`.
+"""Label clips, spectrogram JPGs or folders of them: print ranked labels or `unknown`.
 
-Several clips give one answer each; --json prints one object a line for programs. Also who speaks when in a long
-recording, and voices added without training.
+Each clip gets its own answer; --json prints one object per line for programs. Also diarizes long recordings, and
+enrols and verifies speakers without training.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from audionet.inference.diarization import diarize_to_files
 from audionet.inference.formatting import (
     answer_json,
     answer_text,
-    timeline_json,
-    timeline_text,
+    diarization_json,
+    diarization_text,
     verification_json,
     verification_text,
 )
@@ -33,7 +33,8 @@ from audionet.utils.files import walk
 from audionet.utils.settings import add_flags, from_flags, path_flag
 from audionet.utils.text import escape, pluralise
 
-Said = tuple[dict[str, Any], str]
+Formatted = tuple[dict[str, Any], str]
+"""An answer as an object for JSON and as text."""
 
 
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -59,16 +60,16 @@ def main(argv: Sequence[str] | None = None) -> None:
     elif config.enrol is not None:
         enrol(predictor, config.enrol, list(dict.fromkeys(expand(wanted))))
     else:
-        each(expand(wanted), judge(predictor, config), config.json)
+        answer_each(expand(wanted), make_answerer(predictor, config), config.json)
 
 
-def each(clips: Iterator[Path], said: Callable[[Path], Said], as_json: bool) -> None:
-    """Say something of every clip; one that cannot be judged does not stop the others."""
+def answer_each(clips: Iterator[Path], answer: Callable[[Path], Formatted], as_json: bool) -> None:
+    """Print the answer for every clip; a clip that cannot be used does not stop the others."""
     total = failed = 0
     for path in clips:
         total += 1
         try:
-            content, text = said(path)
+            content, text = answer(path)
         except (RecordingError, DatasetError) as error:
             failed += 1
             if as_json:
@@ -80,54 +81,55 @@ def each(clips: Iterator[Path], said: Callable[[Path], Said], as_json: bool) -> 
         raise AudioNetError(f"{failed} of {pluralise(total, 'clip')} could not be judged")
 
 
-def judge(predictor: Predictor, config: LabelConfig) -> Callable[[Path], Said]:
-    """What is to be said of a clip, for programs and for people."""
+def make_answerer(predictor: Predictor, config: LabelConfig) -> Callable[[Path], Formatted]:
+    """Return the function that answers for one clip: verification, diarization or label."""
     if config.verify is not None:
         name, verifier = config.verify, Verifier(predictor, config.verify)
 
-        def said(path: Path) -> Said:
+        def answer(path: Path) -> Formatted:
             found = verifier.verify(path)
             return verification_json(path, name, found), verification_text(path, name, found)
 
     elif config.timeline:
         used: set[str] = set()
 
-        def said(path: Path) -> Said:
-            # Clips of one name in several folders.
-            whole = recording_name(path.name)
-            names = (f"{whole}{f'-{number}' if number else ''}" for number in range(len(used) + 1))
+        def answer(path: Path) -> Formatted:
+            # Clips in several folders may have the same name.
+            stem = recording_name(path.name)
+            names = (f"{stem}{f'-{number}' if number else ''}" for number in range(len(used) + 1))
             used.add(name := next(name for name in names if name not in used))
             found = diarize_to_files(predictor, path, config.timeline_step, config.timeline_dir, name)
-            return timeline_json(path, found), timeline_text(path, found)
+            return diarization_json(path, found), diarization_text(path, found)
 
     else:
 
-        def said(path: Path) -> Said:
-            found, asked = predictor.answer(path), (predictor, config.top_k, config.per_chunk)
-            return answer_json(path, found, *asked), answer_text(path, found, *asked)
+        def answer(path: Path) -> Formatted:
+            found, options = predictor.answer(path), (predictor, config.top_k, config.per_chunk)
+            return answer_json(path, found, *options), answer_text(path, found, *options)
 
-    return said
+    return answer
 
 
 def enrol(predictor: Predictor, name: str, clips: Sequence[Path]) -> None:
+    """Enrol a speaker from clips; print the result and warnings."""
     done = enrol_from_clips(predictor, name, clips)
     for path, reason in (done.failed | done.in_part).items():
         warn(f"{path}: {reason}")
-    again = ", in place of the one that was there" if done.replaced else ""
+    again = ", in place of the previous one" if done.replaced else ""
     used = len(clips) - len(done.failed)
     print(f"Enrolled: {escape(name)}, from {done.seconds:.1f} s of {pluralise(used, 'clip')}{again}")
     if done.seconds < RELIABLE_SECONDS:
-        warn(f"{done.seconds:.1f} s are little: enrol again with {RELIABLE_SECONDS:.0f} to 30 s of this voice")
+        warn(f"{done.seconds:.1f} s of sound are few: enrol again with {RELIABLE_SECONDS:.0f} to 30 s of this speaker")
     if done.norm < RELIABLE_NORM:
-        warn("it is unlike all that the model was trained on: other voices recorded like it may pass for it")
+        warn("this speaker is unlike all training data: others recorded in the same way may be accepted as this one")
     if done.resembles is not None:
-        warn(f"it is like {done.resembles}, a label of the model's: clips of that may be answered with this name now")
+        warn(f"this speaker is similar to the label {done.resembles}: its clips may now be answered with the new name")
     if done.failed:
         raise AudioNetError(f"{len(done.failed)} of {pluralise(len(clips), 'clip')} could not be used")
 
 
 def expand(paths: Sequence[Path]) -> Iterator[Path]:
-    """Folders become the clips in them; one without any stays, to be answered as what it is: no clip."""
+    """Replace folders by the clips in them; a folder without clips stays, so that it is reported as an error."""
     for path in paths:
         inside = (file for _, file in walk(path)) if path.is_dir() else iter(())
         yield from [file for file in inside if file.suffix.lower() in AUDIO_SUFFIXES | IMAGE_SUFFIXES] or [path]

@@ -1,4 +1,4 @@
-"""The command line: ``audionet data``, ``audionet train`` and the rest, one module for each."""
+"""Entry point of the command line: ``audionet data``, ``audionet train`` and so on, one module per command."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def main() -> NoReturn:
     if name in ("", "-h", "--help"):
         print(usage)
         raise SystemExit(0 if name else 2)
-    print(f"audionet: there is no command {name!r}: there are {', '.join(COMMANDS)}", file=sys.stderr)
+    print(f"audionet: unknown command {name!r}: choose one of {', '.join(COMMANDS)}", file=sys.stderr)
     raise SystemExit(2)
 
 

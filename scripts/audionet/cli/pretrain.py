@@ -1,7 +1,7 @@
-"""Make a backbone from public recordings: Inception-v3 learns to hear in images of sound.
+"""Pretrain a backbone on public recordings: Inception-v3 on spectrograms.
 
-Reads the datasets that a manifest names, and writes weights, their description and a model card to a folder that
-retrain.py --architecture takes. An interrupted training goes on where it was.
+Reads the datasets that a manifest names, and writes weights, their description and a model card to a folder for
+retrain.py --architecture. An interrupted training resumes from its last checkpoint.
 """
 
 from __future__ import annotations

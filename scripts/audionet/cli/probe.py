@@ -1,8 +1,8 @@
-"""How good are a backbone's frozen features? Linear probes on real recordings, beside what needs no network.
+"""Linear probes of a backbone's frozen features on real recordings, compared with baselines without a network.
 
 --data_dir holds the Free Spoken Digit Dataset (fsdd/recordings), utterances of LibriSpeech (libri251), wake words
-(wakewords), or one folder of recordings for each label. Everything is learned from clean recordings and tested on
-clean ones, with noise, over a telephone line and at another speed.
+(wakewords), or one folder of recordings for each label. All probes are trained on clean recordings and tested on
+clean ones, with noise, over a telephone line and at a different speed.
 """
 
 from __future__ import annotations
@@ -35,17 +35,17 @@ def main(argv: Sequence[str] | None = None) -> None:
     if config.report is not None:
         make_writable_folder(config.report.parent)
     if config.card is not None and not config.card.is_file():
-        raise UsageError(f"--card is {escape(config.card)}, which is no file: name a backbone's README.md")
+        raise UsageError(f"--card is {escape(config.card)}, which is not a file: name a backbone's README.md")
     probing = prepare_probing(config)
     for note in probing.notes:
         print(note, flush=True)
     speeds = [images_a_second(backbone, probing.samples) for backbone in probing.backbones]
     results = []
     for result in probe(probing):
-        say(result, config.seed)
-        print(end="", flush=True)  # the next one takes minutes
+        print_result(result, config.seed)
+        print(end="", flush=True)  # the next task takes minutes
         results.append(result)
-    say_backbones(probing, speeds)
+    print_backbones(probing, speeds)
     if config.report is not None:
         write_json(config.report, probe_json(probing, results, speeds))
         print(f"Report: {escape(config.report)}")
@@ -54,8 +54,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         print(f"Card: {escape(config.card)}")
 
 
-def say(result: TaskResult, seed: int) -> None:
-    """A task's tables: what is right under each condition, and by how much that beats the baseline."""
+def print_result(result: TaskResult, seed: int) -> None:
+    """Print a task's tables: accuracy under each condition, and its difference to the baseline."""
     clean = result.recordings[CLEAN]
     tested = pluralise(len(clean), result.unit) + (f" of {len(set(clean))} recordings" if result.unit == "clip" else "")
     print(f"\n{result.title}: {len(result.labels)} labels, {tested} tested")
@@ -63,13 +63,13 @@ def say(result: TaskResult, seed: int) -> None:
     print(f"{result.split} (features {result.feature_seconds:.0f} s, probes {probes:.0f} s)")
     conditions = list(result.recordings)
     rows = [
-        [row.features, str(row.width), *(in_words(result.accuracy(row, name)) for name in conditions)]
+        [row.features, str(row.width), *(format_accuracy(result.accuracy(row, name)) for name in conditions)]
         for row in result.rows
     ]
-    print(format_table(["share right (95 % interval)", "width", *(TITLES[name] for name in conditions)], rows))
+    print(format_table(["accuracy (95 % interval)", "width", *(TITLES[name] for name in conditions)], rows))
     if result.changed:
         means = [
-            [row.features, f"{result.mean_share(row):.3f}", in_sign(result.difference(row, seed))]
+            [row.features, f"{result.mean_share(row):.3f}", format_difference(result.difference(row, seed))]
             for row in result.rows
         ]
         print(
@@ -78,22 +78,22 @@ def say(result: TaskResult, seed: int) -> None:
     for row in result.rows:
         if row.unconverged or row.at_edge:
             print(
-                f"{escape(row.features)}: of {pluralise(len(row.cs), 'fit')} {row.unconverged} stopped before the end, "
-                f"{row.at_edge} with the least or the most regularisation tried"
+                f"{escape(row.features)}: of {pluralise(len(row.cs), 'fit')} {row.unconverged} did not converge, "
+                f"{row.at_edge} ended with the lowest or highest regularisation that was tried"
             )
 
 
-def in_words(found: Accuracy) -> str:
+def format_accuracy(found: Accuracy) -> str:
     return f"{found.share:.3f} ({found.low:.2f}-{found.high:.2f})"
 
 
-def in_sign(difference: tuple[float, float, float]) -> str:
+def format_difference(difference: tuple[float, float, float]) -> str:
     value, low, high = difference
     return f"{value:+.3f} ({low:+.3f} to {high:+.3f})"
 
 
-def say_backbones(probing: ProbeRun, speeds: Sequence[float]) -> None:
-    """What the backbones cost."""
+def print_backbones(probing: ProbeRun, speeds: Sequence[float]) -> None:
+    """Print the size and speed of each backbone."""
     rows = [
         [
             backbone.name,

@@ -1,6 +1,6 @@
-"""Answer over HTTP who or what is heard, with a page to try it: http://127.0.0.1:8000.
+"""Serve a model over HTTP, with a page to try it: http://127.0.0.1:8000.
 
-SIGTERM and Ctrl-C end it when all that has been asked is answered; SIGHUP has it take up a newly trained model.
+SIGTERM and Ctrl-C stop it after all pending requests are answered; SIGHUP reloads the model after a new training.
 """
 
 from __future__ import annotations
@@ -27,23 +27,23 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
 
 def main(argv: Sequence[str] | None = None) -> None:
     if hasattr(signal, "SIGHUP"):
-        signal.signal(signal.SIGHUP, signal.SIG_IGN)  # a model that is about to be read need not be read again
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)  # before the model is loaded, there is nothing to reload
     # A service's log goes to stderr, every line marked as the service's.
     logging.getLogger("audionet").handlers.clear()
     logging.basicConfig(format="serve.py: %(message)s", level=logging.WARNING)
     config = from_flags(ServeConfig, parse_args(argv))
-    key = os.environ.pop(API_KEY_VARIABLE, None)  # no process that decodes is to inherit it
+    key = os.environ.pop(API_KEY_VARIABLE, None)  # decoder processes must not inherit it
     if config.api_key is None and key is not None:
         config = dataclasses.replace(config, api_key=key)
-    # Late, so that a wrong flag is told at once.
+    # Imported late, so that a wrong flag is reported at once.
     from audionet.serving.app import make_app
     from audionet.serving.middleware import is_loopback
     from audionet.serving.server import listen, run_server, url_of
 
     if config.api_key is None and not is_loopback(config.host):
         raise UsageError(
-            f"--host {config.host} may be reached from elsewhere: give an API key, best in the environment "
-            f"(export {API_KEY_VARIABLE}=...; `openssl rand -hex 16` makes one)"
+            f"--host {config.host} may be reachable from other machines: set an API key, best in the environment "
+            f"(export {API_KEY_VARIABLE}=...; `openssl rand -hex 16` generates one)"
         )
     try:
         listener = listen(config)
@@ -54,6 +54,6 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def announce(url: str) -> None:
-    """Print the address that the service answers on."""
-    with contextlib.suppress(OSError):  # nobody has to read it
+    """Print the address of the service."""
+    with contextlib.suppress(OSError):  # stdout may be closed
         print(f"AudioNet listens on {url}", flush=True)

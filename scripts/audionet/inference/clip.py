@@ -1,4 +1,4 @@
-"""A clip's images with their times."""
+"""Clips as spectrogram images with their times."""
 
 from __future__ import annotations
 
@@ -19,28 +19,28 @@ IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg"})
 
 
 class Clip:
-    """A clip's images with their times, rendered as in training; or the one image that it is.
+    """Spectrogram images of a clip with their times, rendered as in training; or a single image from disk.
 
-    Iterate over it: an image is None where the chunk is silent.
+    Iteration yields pairs of start in seconds and JPG; the JPG is None if the chunk is silent.
 
     Parameters
     ----------
     source : Path or ArraySound
         A recording, samples in memory, or a spectrogram image (``.jpg``).
     spectrogram : SpectrogramConfig or None
-        How the model's images were made.
+        Spectrogram settings of the model's images.
 
     Attributes
     ----------
     seconds : float or None
-        Where decoding has come to, the recording's length in the end; None for an image.
+        Position of the decoder, at the end the recording's length; None for an image.
 
     Raises
     ------
     RecordingError
-        While iterating: at once, or after the chunks before the damage.
+        During iteration: at the start, or after the chunks before the damage.
     DatasetError
-        If it is an image of other making.
+        If it is an image of a different size from the model's.
     """
 
     def __init__(self, source: Path | ArraySound, spectrogram: SpectrogramConfig | None) -> None:
@@ -50,7 +50,7 @@ class Clip:
         if not is_image(source):
             if spectrogram is None:
                 raise RecordingError(
-                    "is a recording, but this model was trained on images of unknown making: give it a JPG"
+                    "is a recording, but data_maker.py did not render this model's training images: give it a JPG"
                 )
             self._recording = Recording(source, spectrogram)
 
@@ -76,7 +76,7 @@ class Clip:
             size, wanted = decode(jpg).size, (self._spectrogram.frames, self._spectrogram.rows)
             if size != wanted:
                 raise DatasetError(
-                    f"is an image of {size[0]} x {size[1]}, this model's are {wanted[0]} x {wanted[1]}: "
+                    f"is an image of {size[0]} x {size[1]}, but this model's are {wanted[0]} x {wanted[1]}: "
                     "give the recording itself"
                 )
         return jpg
@@ -90,19 +90,19 @@ def is_image(source: Path | ArraySound) -> bool:
 def process_images(
     images: Iterable[tuple[float, bytes | None]], function: Callable[[float, bytes], Item]
 ) -> tuple[list[Item], str | None]:
-    """Look at each image that is not silent, up to where the recording is damaged.
+    """Apply a function to each image that is not silent, up to the damage in a damaged recording.
 
     Returns
     -------
     list
-        What `function` returned.
+        Results of `function`.
     str or None
-        What is wrong with the recording.
+        Damage to the recording.
 
     Raises
     ------
     RecordingError
-        If there is nothing to look at.
+        If there is no such image.
     """
     found: list[Item] = []
     try:

@@ -1,4 +1,4 @@
-"""Which model label_image.py asks, and how it answers."""
+"""Configuration of label_image.py."""
 
 from __future__ import annotations
 
@@ -12,28 +12,30 @@ from audionet.utils.settings import require, setting
 
 @dataclass(frozen=True)
 class LabelConfig:
-    """Which model label_image.py asks, and how it prints the answer."""
+    """Configuration of label_image.py: the model, and the form of the answer."""
 
-    graph: Path = setting(TF_FILES / "retrained_graph.tflite", "the model retrain.py wrote")
-    labels: Path | None = setting(None, "the labels retrain.py wrote; default: those in the model's JSON")
-    top_k: int = setting(5, "how many labels to print for a clip; 0 for all")
-    per_chunk: bool = setting(False, "print every chunk's answer too, with its time")
-    json: bool = setting(False, "print one JSON object a clip and line")
-    timeline: bool = setting(False, "say who speaks when, for long recordings; also writes CSV, RTTM and a PNG")
+    graph: Path = setting(TF_FILES / "retrained_graph.tflite", "model that retrain.py wrote")
+    labels: Path | None = setting(None, "labels file that retrain.py wrote; default: the labels in the model's JSON")
+    top_k: int = setting(5, "number of labels to print for each clip; 0 for all")
+    per_chunk: bool = setting(False, "also print the answer for each chunk, with its time")
+    json: bool = setting(False, "print one JSON object per clip, one per line")
+    timeline: bool = setting(False, "diarize long recordings: print who speaks when; also write CSV, RTTM and a PNG")
     timeline_step: float | None = setting(
-        None, "seconds between looks at the recording, at most a chunk; default: a third of one"
+        None, "hop of the sliding window in seconds, at most a chunk; default: a third of a chunk"
     )
-    timeline_dir: Path = setting(TF_FILES / "timelines", "where timelines go, named after the recording")
-    enrol: str | None = setting(None, "add a voice of this name from 10 to 30 seconds of it, without training")
-    forget: str | None = setting(None, "take an enrolled voice out again")
-    verify: str | None = setting(None, "say whether each clip is this voice, trained or enrolled")
+    timeline_dir: Path = setting(
+        TF_FILES / "timelines", "folder of the diarization files, which are named after the recording"
+    )
+    enrol: str | None = setting(None, "enrol a speaker of this name from 10 to 30 seconds of speech, without training")
+    forget: str | None = setting(None, "remove an enrolled speaker")
+    verify: str | None = setting(None, "verify whether each clip is of this speaker, trained or enrolled")
 
     def __post_init__(self) -> None:
         require(self.top_k >= 0, "top_k", self.top_k, "0 or more")
         step = self.timeline_step
         require(step is None or 0.01 <= step <= 600, "timeline_step", step, "0.01 to 600 seconds")
-        ways = ("timeline", "enrol", "forget", "verify")
-        asked = [f"--{way}" for way in ways if getattr(self, way) not in (None, False)]
-        if len(asked) > 1:
-            raise UsageError(f"{' and '.join(asked)} are asked for at once: run label_image.py once for each")
+        modes = ("timeline", "enrol", "forget", "verify")
+        given = [f"--{mode}" for mode in modes if getattr(self, mode) not in (None, False)]
+        if len(given) > 1:
+            raise UsageError(f"{' and '.join(given)} cannot be combined: run label_image.py once for each")
         require(self.graph.name != "", "graph", self.graph, "a model that retrain.py wrote")

@@ -1,4 +1,4 @@
-"""A model listening to a long recording: who speaks when, and the files that say so."""
+"""Speaker diarization of long recordings, and its output files."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from audionet.errors import RecordingError, UsageError
 from audionet.inference.clip import Clip, is_image
 from audionet.inference.predictor import ChunkAnswer, Predictor
 from audionet.inference.segmentation import Segment, Window, segments
-from audionet.inference.timeline_files import CSV_HEADER, segment_to_csv, segment_to_rttm, timeline_plot
+from audionet.inference.timeline_files import CSV_HEADER, diarization_plot, segment_to_csv, segment_to_rttm
 from audionet.utils.arrays import FloatArray
 from audionet.utils.extras import is_installed, missing_extra
 from audionet.utils.files import atomic_path, make_folder, write_bytes
@@ -57,7 +57,7 @@ def diarize(
     step: float | None = None,
     on_segment: Callable[[Segment], object] | None = None,
 ) -> Diarization:
-    """Slide the model's chunk over a recording, and join its answers to segments.
+    """Slide the model's chunk over a recording, and join its predictions into segments.
 
     Parameters
     ----------
@@ -78,9 +78,9 @@ def diarize(
     """
     spectrogram = predictor.spectrogram
     if is_image(source):
-        raise RecordingError("is an image: a timeline takes a recording")
+        raise RecordingError("is an image: diarization needs a recording")
     if spectrogram is None:
-        raise RecordingError("cannot be diarized: this model was trained on images of unknown making")
+        raise RecordingError("cannot be diarized: data_maker.py did not render this model's training images")
     length = spectrogram.chunk_seconds
     step = length / WINDOWS_PER_CHUNK if step is None else step
     if not 0.0499 * length <= step <= length:
@@ -96,7 +96,7 @@ def diarize(
         found.append(segment)
         if on_segment is not None:
             on_segment(segment)
-    if not windows.heard:
+    if not windows.has_sound:
         raise windows.damage or RecordingError(SILENT)
     return Diarization(clip.seconds or 0.0, found, None if windows.damage is None else str(windows.damage))
 
@@ -130,25 +130,25 @@ def diarize_to_files(predictor: Predictor, path: Path, step: float | None, folde
 
         found = diarize(predictor, path, step, write)
     if is_installed("matplotlib"):
-        write_bytes(files[2], timeline_plot(found.segments, found.seconds, path.name))
+        write_bytes(files[2], diarization_plot(found.segments, found.seconds, path.name))
     else:
-        log.warning(f"{files.pop().name} is left out: {missing_extra('matplotlib', 'train')}")
+        log.warning(f"{files.pop().name} is not written: {missing_extra('matplotlib', 'train')}")
     return dataclasses.replace(found, files=files)
 
 
 class _Windows:
-    """Windows of a clip; damage ends them and is kept, so that the windows before it count."""
+    """Windows of a clip; ends at damage and stores it, so that the windows before it are used."""
 
     def __init__(self, predictor: Predictor, clip: Clip) -> None:
         self._predictor = predictor
         self._clip = clip
-        self.heard = False
+        self.has_sound = False
         self.damage: RecordingError | None = None
 
     def __iter__(self) -> Iterator[Window]:
         try:
             for start, jpg in self._clip:
-                self.heard = self.heard or jpg is not None
+                self.has_sound = self.has_sound or jpg is not None
                 yield Window(start, None, None) if jpg is None else self._window(start, jpg)
         except RecordingError as error:
             self.damage = error
@@ -161,20 +161,20 @@ class _Windows:
 
 
 def window_from_chunk(predictor: Predictor, chunk: ChunkAnswer) -> Window:
-    """A chunk's answer as one place of a sliding window; an enrolled voice that is the nearest has all probability."""
+    """Convert a chunk's answer to a window; an enrolled speaker with the highest score gets probability 1."""
     nearest = int(chunk.scores.argmax())
     probabilities: FloatArray = np.zeros(len(chunk.scores), np.float32)
     if nearest < len(predictor.labels):
         probabilities[: len(predictor.labels)] = chunk.probabilities
-        # Where mistakes cost more or less, the label that costs least changes places with the most probable.
-        best, given = int(chunk.probabilities.argmax()), int(predictor.rule.decide(chunk.probabilities[None])[0])
-        probabilities[[best, given]] = probabilities[[given, best]]
+        # With costs, the label of least expected cost swaps its probability with the most probable one.
+        best, decided = int(chunk.probabilities.argmax()), int(predictor.rule.decide(chunk.probabilities[None])[0])
+        probabilities[[best, decided]] = probabilities[[decided, best]]
     else:
         probabilities[nearest] = 1
     return Window(chunk.start, probabilities, float(chunk.scores[nearest]))
 
 
 def _lines(stack: ExitStack, path: Path) -> IO[str]:
-    """A text file that appears whole when the stack is left."""
+    """Open a text file that is written atomically: it appears when the stack is closed."""
     temporary = stack.enter_context(atomic_path(path))
     return stack.enter_context(temporary.open("w", encoding="utf-8", errors="surrogateescape", newline=""))

@@ -1,4 +1,4 @@
-"""A model's answers in words, and as objects for JSON."""
+"""Formatting of predictions as text and as objects for JSON."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from audionet.utils.text import escape, pluralise
 
 
 def answer_json(path: Path, answer: Answer, predictor: Predictor, top_k: int, per_chunk: bool) -> dict[str, Any]:
-    """All that is known of a clip."""
+    """Format the answer for a clip for JSON."""
     content: dict[str, Any] = {"file": str(path), "seconds": _rounded(answer.seconds), "chunks": len(answer.chunks)}
     content |= decision_json(answer.decision, predictor)
     content["labels"] = predictor.ranked(answer.probabilities, top_k)
@@ -39,7 +39,7 @@ def answer_json(path: Path, answer: Answer, predictor: Predictor, top_k: int, pe
 
 
 def decision_json(decision: Decision, predictor: Predictor) -> dict[str, Any]:
-    """What a clip is taken for; an unknown voice has no label, as a label may be called "unknown"."""
+    """Format a decision for JSON; unknown is a field of its own, as a label may be named "unknown"."""
     return {
         "decision": decision.label,
         "unknown": decision.label is None,
@@ -49,7 +49,7 @@ def decision_json(decision: Decision, predictor: Predictor) -> dict[str, Any]:
 
 
 def answer_text(path: Path, answer: Answer, predictor: Predictor, top_k: int, per_chunk: bool) -> str:
-    """The decision, where it is not simply the most probable label, and the labels."""
+    """Format the answer as text: the decision, if it is not simply the most probable label, and the labels."""
     length = (
         "an image" if answer.seconds is None else f"{answer.seconds:.1f} s, {pluralise(len(answer.chunks), 'chunk')}"
     )
@@ -58,30 +58,30 @@ def answer_text(path: Path, answer: Answer, predictor: Predictor, top_k: int, pe
         lines.append(f"  only in part: {answer.remark}")
     ranked = predictor.ranked(answer.probabilities, top_k)
     decision = answer.decision
-    unless = ""
+    qualifier = ""
     if decision.label is None:
-        lines.append(f"  unknown  (likeness {decision.score:.2f}, known voices have {predictor.threshold:.2f} or more)")
-        unless = " if it were one of these"
+        lines.append(f"  unknown  (likeness {decision.score:.2f}, threshold {predictor.threshold:.2f})")
+        qualifier = " if it were one of the labels"
     elif decision.enrolled:
         lines.append(f"  {escape(decision.label)}  (enrolled, likeness {decision.score:.2f})")
-        unless = " of those trained on"
+        qualifier = " among the trained labels"
     elif decision.label != predictor.ranked(answer.probabilities, 1)[0]["label"]:
-        lines.append(f"  {escape(decision.label)}  (the least expected cost)")
+        lines.append(f"  {escape(decision.label)}  (least expected cost)")
     for entry in ranked:
-        lines.append(f"  {entry['probability']:7.2%}  {escape(entry['label'])}{unless}")
-        unless = ""
+        lines.append(f"  {entry['probability']:7.2%}  {escape(entry['label'])}{qualifier}")
+        qualifier = ""
     if per_chunk:
         for chunk in answer.chunks:
             best = predictor.ranked(chunk.probabilities, 1)[0]
             given = predictor.decide(chunk.probabilities, chunk.scores).label
             name = "unknown" if given is None else escape(given)
-            differs = "" if given == best["label"] else f", taken for {name}"
-            lines.append(f"  at {chunk.start:7.1f} s  {best['probability']:7.2%}  {escape(best['label'])}{differs}")
+            note = "" if given == best["label"] else f", decided {name}"
+            lines.append(f"  at {chunk.start:7.1f} s  {best['probability']:7.2%}  {escape(best['label'])}{note}")
     return "\n".join(lines)
 
 
 def verification_json(path: Path, name: str, found: Verification) -> dict[str, Any]:
-    """Whether a clip is the voice it is said to be."""
+    """Format a verification result for JSON."""
     return {
         "file": str(path),
         "claimed": name,
@@ -93,24 +93,24 @@ def verification_json(path: Path, name: str, found: Verification) -> dict[str, A
 
 
 def verification_text(path: Path, name: str, found: Verification) -> str:
-    """The same in one line."""
+    """Format a verification result as one line of text."""
     return (
         f"{escape(path)}: {'yes' if found.accepted else 'no'}, {'' if found.accepted else 'not '}{escape(name)} "
-        f"(likeness {found.score:.2f}; {found.nearer} of {found.trials} trials with other voices came as near)"
+        f"(likeness {found.score:.2f}; {found.nearer} of {found.trials} impostor trials scored as high)"
     )
 
 
-def timeline_json(path: Path, timeline: Diarization) -> dict[str, Any]:
-    """Who speaks when."""
-    content: dict[str, Any] = {"file": str(path), "seconds": _rounded(timeline.seconds)}
-    content["segments"] = list(map(segment_json, timeline.segments))
-    if timeline.remark:
-        content["remark"] = timeline.remark
-    return content | {"written": [str(path) for path in timeline.files]}
+def diarization_json(path: Path, diarization: Diarization) -> dict[str, Any]:
+    """Format a diarization for JSON."""
+    content: dict[str, Any] = {"file": str(path), "seconds": _rounded(diarization.seconds)}
+    content["segments"] = list(map(segment_json, diarization.segments))
+    if diarization.remark:
+        content["remark"] = diarization.remark
+    return content | {"written": [str(path) for path in diarization.files]}
 
 
 def segment_json(segment: Segment) -> dict[str, Any]:
-    """A stretch in which one voice is heard."""
+    """Format a segment for JSON."""
     return {
         "start": round(segment.start, 3),
         "end": round(segment.end, 3),
@@ -121,13 +121,13 @@ def segment_json(segment: Segment) -> dict[str, Any]:
     }
 
 
-def timeline_text(path: Path, timeline: Diarization) -> str:
-    """The same, a segment a line."""
-    lines = [f"{escape(path)} ({timeline.seconds:.1f} s, {pluralise(len(timeline.segments), 'segment')})"]
-    if timeline.remark:
-        lines.append(f"  only in part: {timeline.remark}")
-    lines += map(format_segment, timeline.segments)
-    return "\n".join([*lines, f"  written: {', '.join(map(escape, timeline.files))}"])
+def diarization_text(path: Path, diarization: Diarization) -> str:
+    """Format a diarization as text, one segment per line."""
+    lines = [f"{escape(path)} ({diarization.seconds:.1f} s, {pluralise(len(diarization.segments), 'segment')})"]
+    if diarization.remark:
+        lines.append(f"  only in part: {diarization.remark}")
+    lines += map(format_segment, diarization.segments)
+    return "\n".join([*lines, f"  written: {', '.join(map(escape, diarization.files))}"])
 
 
 def _rounded(seconds: float | None) -> float | None:

@@ -1,4 +1,4 @@
-"""A retrained model answering: clips and images to ranked labels and a decision, without TensorFlow."""
+"""Inference with a retrained model: clips and images to ranked labels and a decision, without TensorFlow."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from audionet.backbones.litert import Runner
 from audionet.classifier.decision import Costs, Rule
 from audionet.classifier.enrolment import Enrolled, read_enrolled
 from audionet.classifier.model_files import load_model_files
-from audionet.classifier.prototypes import embeddings_of_places
+from audionet.classifier.prototypes import normalise_embeddings
 from audionet.inference.clip import Clip, process_images
 from audionet.utils.arrays import FloatArray, UInt8Array
 from audionet.utils.parallel import available_cores
 
 
 class ImageOutput(NamedTuple):
-    """What the network makes of one image.
+    """Output of the network for one image.
 
     Attributes
     ----------
     probabilities : ndarray of float32, shape (labels,)
         Calibrated.
     embedding : ndarray of float32, shape (dimensions,)
-        Which way it lies where voices are compared.
+        Whitened speaker embedding, norm at most 1.
     features : ImageFeatures
     """
 
@@ -39,7 +39,7 @@ class ImageOutput(NamedTuple):
 
 
 class ChunkAnswer(NamedTuple):
-    """One chunk, which begins `start` seconds into the clip: probabilities, and how much it is like each voice."""
+    """Answer for the chunk that starts `start` seconds into the clip: probabilities, and a score for each speaker."""
 
     start: float
     probabilities: FloatArray
@@ -47,16 +47,16 @@ class ChunkAnswer(NamedTuple):
 
 
 class Decision(NamedTuple):
-    """What a clip is taken for.
+    """Decision for a clip.
 
     Attributes
     ----------
     label : str or None
-        A label or an enrolled voice; None is an unknown one.
+        A label or an enrolled speaker; None if unknown.
     score : float
-        How much the clip is like the voice that it is most like.
+        Score of the most similar speaker.
     enrolled : bool
-        Whether that is an enrolled voice.
+        Whether the most similar speaker is an enrolled one.
     """
 
     label: str | None
@@ -66,7 +66,7 @@ class Decision(NamedTuple):
 
 @dataclasses.dataclass
 class Answer:
-    """What a model says of a clip.
+    """Answer of a model for a clip.
 
     Attributes
     ----------
@@ -74,13 +74,13 @@ class Answer:
         Length of the clip; None for an image.
     probabilities : ndarray of float32, shape (labels,)
         Mean over the clip's chunks.
-    scores : ndarray of float32, shape (labels and enrolled voices,)
-        How much the clip is like each voice: the mean over its chunks.
+    scores : ndarray of float32, shape (labels and enrolled speakers,)
+        Similarity to each speaker: the mean over the chunks.
     decision : Decision
     chunks : list of ChunkAnswer
-        Those that are not silent.
+        Chunks that are not silent.
     remark : str or None
-        What was wrong with the clip, where part of it could be judged.
+        Damage to the clip, if part of it could be used.
     """
 
     seconds: float | None
@@ -92,20 +92,20 @@ class Answer:
 
 
 class Predictor:
-    """A retrained model: its graph, its labels and the way its images were made.
+    """A retrained model: its network, its labels and the spectrogram settings of its images.
 
     Parameters
     ----------
     graph : Path
-        The .tflite file, or the model in another form: its JSON, its numbers and the .tflite file lie beside it.
+        The .tflite file, or the model in another format: its JSON, its arrays and the .tflite file lie beside it.
     labels_file : Path, optional
-        Must say the same labels as the JSON.
+        Must list the same labels as the JSON.
     threads : int, optional
-        Threads inside the network; default: one a core.
+        Threads of the network; default: one per core.
     with_enrolled : bool
-        Whether voices that were enrolled are candidates as well.
+        Whether enrolled speakers are candidates as well.
     held : bool
-        Whether to keep all of it in memory, so that nothing that happens to the files matters later.
+        Whether to load the whole network into memory, so that later changes to the files have no effect.
 
     Raises
     ------
@@ -142,7 +142,7 @@ class Predictor:
 
     @property
     def names(self) -> list[str]:
-        """The labels, and after them the enrolled voices."""
+        """Names of the labels, followed by those of the enrolled speakers."""
         return [*self.labels, *self.enrolled]
 
     def read_enrolled(self) -> None:
@@ -154,17 +154,17 @@ class Predictor:
             If their file is damaged or belongs to another model.
         """
         self.enrolled = read_enrolled(enrolled_path(self.graph), self.card["graph_sha256"], self.dimensions)
-        self.voices = self.arrays.voices.joined([enrolled.voice for enrolled in self.enrolled.values()])
+        self.voices = self.arrays.voices.joined([enrolled.speaker for enrolled in self.enrolled.values()])
 
     def answer(self, source: Path | ArraySound) -> Answer:
-        """Judge a clip, or an image where the name ends in .jpg.
+        """Answer for a clip, or for a spectrogram image if the name ends in .jpg.
 
-        A clip's chunks are rendered as in training, and what is found of them averaged.
+        A clip's chunks are rendered as in training, and their outputs averaged.
 
         Raises
         ------
         RecordingError, DatasetError
-            If nothing in the file can be judged.
+            If nothing in the file can be used.
         """
         clip = Clip(source, self.spectrogram)
         outputs, remark = process_images(clip, lambda start, jpg: (start, self.predict_image(jpg)))
@@ -172,50 +172,50 @@ class Predictor:
         return self.combine_chunks(chunks, clip.seconds, remark)
 
     def chunk_answer(self, start: float, probabilities: FloatArray, embedding: FloatArray) -> ChunkAnswer:
-        """What is to be said of a chunk that the network was shown."""
+        """Make the answer for a chunk from the network's output: score its embedding against each speaker."""
         return ChunkAnswer(start, probabilities, self.voices.scores(embedding[None])[0])
 
     def combine_chunks(self, chunks: list[ChunkAnswer], seconds: float | None, remark: str | None) -> Answer:
-        """What the chunks of a clip, one or more, come to."""
+        """Combine the answers for the chunks of a clip, at least one, by their mean."""
         probabilities: FloatArray = np.mean([chunk.probabilities for chunk in chunks], axis=0)
         scores: FloatArray = np.mean([chunk.scores for chunk in chunks], axis=0)
         return Answer(seconds, probabilities, scores, self.decide(probabilities, scores), chunks, remark)
 
     def predict_image(self, jpg: bytes) -> ImageOutput:
-        """Show the network one image."""
+        """Run the network on one image."""
         features = image_features(jpg, self.input_size)
         probabilities, embeddings = self.predict_batch(*model_inputs(features, self.statistics))
         return ImageOutput(probabilities[0], embeddings[0], features)
 
     def predict_batch(self, pixels: UInt8Array, statistics: FloatArray | None = None) -> tuple[FloatArray, FloatArray]:
-        """Show the network several images at once; each is answered as if it were alone.
+        """Run the network on a batch of images; each output is the same as for the image alone.
 
         Parameters
         ----------
         pixels : ndarray of uint8, shape (n, height, width, 3)
             At `input_size`.
         statistics : ndarray of float32, shape (n, width), optional
-            Where the model takes some: `self.statistics` says which. Otherwise they are passed over.
+            MFCC statistics of the kind `self.statistics`; ignored if the model takes none.
 
         Returns
         -------
         (ndarray, ndarray) of float32, shapes (n, labels) and (n, dimensions)
-            Calibrated probabilities, and which way each lies where voices are compared.
+            Calibrated probabilities, and whitened speaker embeddings of norm at most 1.
         """
-        beside = () if self.statistics is None or statistics is None else (statistics,)
-        probabilities, places = self._runner.run_all(pixels, *beside)
-        return probabilities, embeddings_of_places(places)
+        extra = () if self.statistics is None or statistics is None else (statistics,)
+        probabilities, whitened = self._runner.run_all(pixels, *extra)
+        return probabilities, normalise_embeddings(whitened)
 
     def decide(self, probabilities: FloatArray, scores: FloatArray) -> Decision:
-        """What a clip is taken for.
+        """Decide between unknown, an enrolled speaker and a label.
 
-        The voice that it is most like, if like enough, decides between unknown, enrolled and trained. Which label, if
-        it is one, the probabilities say, by the rule that mistakes cost least under.
+        The clip is unknown if its highest score is below the threshold, and the enrolled speaker with that score if it
+        is one. Otherwise the decision rule chooses the label from the probabilities.
 
         Parameters
         ----------
         probabilities : ndarray of float32, shape (labels,)
-        scores : ndarray of float32, shape (labels and enrolled voices,)
+        scores : ndarray of float32, shape (labels and enrolled speakers,)
         """
         nearest = int(scores.argmax())
         score, enrolled = float(scores[nearest]), nearest >= len(self.labels)
@@ -226,6 +226,6 @@ class Predictor:
         return Decision(self.labels[int(self.rule.decide(probabilities[None])[0])], score, False)
 
     def ranked(self, probabilities: FloatArray, top_k: int) -> list[dict[str, Any]]:
-        """The labels with their probabilities, best first; all of them where `top_k` is 0."""
+        """Return the `top_k` most probable labels with their probabilities, best first; all of them if it is 0."""
         order = np.argsort(-probabilities, kind="stable")[: top_k or None]
         return [{"label": self.labels[i], "probability": round(float(probabilities[i]), 6)} for i in order]

@@ -1,4 +1,4 @@
-"""Who speaks when: a sliding window's answers to smoothed segments, and segments to text, CSV, RTTM and an image."""
+"""Segmentation: smooths the predictions of a sliding window into speaker segments with a hidden Markov model."""
 
 from __future__ import annotations
 
@@ -14,26 +14,26 @@ from numpy.typing import NDArray
 from audionet.utils.arrays import FloatArray
 
 STAY_SECONDS = 5.0
-"""How long a voice stays on average: turns take some seconds, and the path depends on no more than the logarithm."""
+"""Mean duration of a speaker's turn. It need not be exact: the path depends only on its logarithm."""
 
 LAG_SECONDS = 30.0
-"""What is heard later than this changes no decision: several turns, after which all likely paths have met."""
+"""Lookahead before a decision: several turns, after which all likely paths have merged."""
 
-_LEAST_PROBABILITY = 1e-6  # a cell in which a label is all but impossible can be outvoted by others
-_SCORE_SPREAD = 0.1  # how much the score of one voice varies from window to window, about
+_MIN_PROBABILITY = 1e-6  # other cells can outweigh one in which a label is nearly impossible
+_SCORE_SPREAD = 0.1  # approximate variation of one speaker's score between windows
 
 
 class Window(NamedTuple):
-    """What the model says of a stretch of the recording.
+    """Prediction for one window of the recording.
 
     Attributes
     ----------
     start : float
         Seconds from the recording's beginning.
     probabilities : ndarray of float32, shape (labels,), or None
-        None where the whole window is silent.
+        None if the whole window is silent.
     score : float or None
-        How far it is like any known voice, higher is more; None where it is silent or the model does not tell.
+        Highest score of any known speaker; None if the window is silent or the model has no scores.
     """
 
     start: float
@@ -42,18 +42,18 @@ class Window(NamedTuple):
 
 
 class Segment(NamedTuple):
-    """A stretch in which one voice is heard.
+    """Segment of the recording in which one speaker is active.
 
     Attributes
     ----------
     start, end : float
         Seconds from the recording's beginning.
     label : str or None
-        None for an unknown voice.
+        None for an unknown speaker.
     probability : float
-        Mean over the segment of the label's probability; of an unknown voice, of the likeliest label's.
+        Mean over the segment of the label's probability; for an unknown speaker, of the most probable label's.
     score : float or None
-        Mean over the segment, None where no window has one.
+        Mean over the segment; None if no window has a score.
     """
 
     start: float
@@ -73,28 +73,28 @@ def segments(
     stay_seconds: float = STAY_SECONDS,
     lag_seconds: float = LAG_SECONDS,
 ) -> Iterator[Segment]:
-    """Turn the answers of a sliding window into who speaks when, as they come and in constant memory.
+    """Turn the predictions of a sliding window into speaker segments, as a stream and in constant memory.
 
-    Time is divided into cells of a step. A cell's probabilities are the mean over the windows that cover its middle;
-    it is silent if one of these is, as in a silent window nothing is heard anywhere. Between silences, the voices are
-    the most likely path through a hidden Markov model with a state for each label, and one for the unknown (`_path`).
+    Time is divided into cells of one step. A cell's probabilities are the mean over the windows that cover its middle;
+    it is silent if one of these is, as a silent window is silent throughout. Between silences, the labels are the most
+    likely path through a hidden Markov model with a state for each label, and one for unknown (`_path`).
 
     Parameters
     ----------
     windows : iterable of Window
-        By ascending start, in multiples of a step from the first, all before the recording's end. What no window covers
-        counts as silent.
+        By ascending start, in multiples of a step from the first, all before the recording's end. Time that no window
+        covers counts as silent.
     labels : sequence of str
     window_seconds, step_seconds : float
         The step is above 0 and at most a window.
     seconds : callable
-        The recording's length; asked once, when there are no more windows.
+        Returns the recording's length; called once, after the last window.
     threshold : float, optional
-        Voices that score less are unknown. None: all are known.
+        Speakers that score less are unknown. None: all are known.
     stay_seconds : float
-        How long a voice stays on average, above 0. At a step or less, every cell is decided by itself.
+        Mean duration of a turn, above 0. At a step or less, every cell is decided independently.
     lag_seconds : float
-        How much of what follows is heard, at least, before a cell is decided.
+        Minimum lookahead before a cell is decided.
 
     Yields
     ------
@@ -109,7 +109,7 @@ def segments(
 
 
 class _Cell(NamedTuple):
-    """One step of the recording; no probabilities where it is silent."""
+    """One step of the recording; probabilities are None if it is silent."""
 
     start: float
     end: float
@@ -119,7 +119,7 @@ class _Cell(NamedTuple):
 
 @dataclass(frozen=True)
 class _Run:
-    """Cells that follow each other: their label, None for an unknown voice, and sums over them."""
+    """Consecutive cells of one label, None for an unknown speaker, with sums over the cells."""
 
     start: float
     end: float
@@ -138,7 +138,7 @@ def _cells(
     windows: Iterable[Window], window_seconds: float, step_seconds: float, seconds: Callable[[], float]
 ) -> Iterator[_Cell]:
     covered = max(1, round(window_seconds / step_seconds))
-    over: deque[tuple[int, Window]] = deque()  # the windows that cover the cell to come
+    covering: deque[tuple[int, Window]] = deque()  # windows that cover the next cell
     origin = 0.0
     cell = 0
 
@@ -146,23 +146,23 @@ def _cells(
         return origin + number * step_seconds
 
     def finished(end: float) -> _Cell:
-        while over and over[0][0] <= cell - covered:
-            over.popleft()
-        return _cell(edge(cell), end, [window for _, window in over])
+        while covering and covering[0][0] <= cell - covered:
+            covering.popleft()
+        return _cell(edge(cell), end, [window for _, window in covering])
 
     for window in windows:
-        if not over and not cell:
+        if not covering and not cell:
             origin = window.start
         index = round((window.start - origin) / step_seconds)
         while cell < index:
             yield finished(edge(cell + 1))
             cell += 1
-        over.append((index, window))
-    if not over:
+        covering.append((index, window))
+    if not covering:
         return
-    # The last window may be filled up with zeros, or leave out less than half a step: the last cell takes that in.
+    # The last window may be padded with zeros, or leave out less than half a step, which the last cell then includes.
     length = seconds()
-    stop = over[-1][0] + 1
+    stop = covering[-1][0] + 1
     stop = min(max(stop, math.floor((length - origin) / step_seconds + 0.5)), stop + covered - 1)
     while cell < stop:
         is_last = cell == stop - 1 and length < edge(stop) + step_seconds
@@ -171,19 +171,19 @@ def _cells(
 
 
 def _cell(start: float, end: float, windows: Sequence[Window]) -> _Cell:
-    heard = [window.probabilities for window in windows if window.probabilities is not None]
-    if not heard or len(heard) < len(windows):
+    sounding = [window.probabilities for window in windows if window.probabilities is not None]
+    if not sounding or len(sounding) < len(windows):
         return _Cell(start, end, None, None)
     scores = [window.score for window in windows if window.score is not None]
-    probabilities: FloatArray = np.mean(heard, axis=0)
+    probabilities: FloatArray = np.mean(sounding, axis=0)
     return _Cell(start, end, probabilities, float(np.mean(scores)) if scores else None)
 
 
 def _switch_penalty(labels: int, stay: float) -> float:
-    """How much less likely it is that another voice follows than the same, as a difference of logarithms.
+    """Compute the penalty of a change of speaker: the log-probability of staying minus that of a switch to one other.
 
-    A voice leaves in each cell with probability ``1 / stay``, so that it stays for `stay` cells on average, and every
-    other is as likely to follow. No voice is less likely to stay than another is to follow.
+    A turn ends in each cell with probability ``1 / stay``, so that it lasts `stay` cells on average, and all other
+    labels are equally likely to follow. Staying is never less likely than a switch to one other label.
     """
     if labels < 2:
         return math.inf
@@ -192,7 +192,7 @@ def _switch_penalty(labels: int, stay: float) -> float:
 
 
 class _Step(NamedTuple):
-    """A cell on the paths: for each label, whether its best path came from the best label before, `source`."""
+    """Viterbi step: for each label, whether its best path switches from `source`, the best label before."""
 
     cell: _Cell
     switched: NDArray[np.bool_]
@@ -200,43 +200,43 @@ class _Step(NamedTuple):
 
 
 def _path(cells: Iterable[_Cell], penalty: float, lag: int, threshold: float | None) -> Iterator[_Run]:
-    """The most likely labels of cells, as runs of one cell; silent ones are left out, and what they part is apart.
+    """Find the most likely labels of cells, as runs of one cell; each part between silent cells has its own path.
 
     Viterbi's algorithm (Viterbi, IEEE Transactions on Information Theory 13, 1967; Rabiner, Proceedings of the IEEE
-    77, 1989, section III B). As all switches are equally likely, the best path to a label comes from the label
-    itself or from the best of all: O(labels) a cell, not O(labels²). Decisions are made `lag` cells at a time, each at
-    least so many cells behind; between silences no further apart than that, the path is exact.
+    77, 1989, section III B). As all switches are equally likely, the best path to a label comes from the label itself
+    or from the best label of all: O(labels) per cell, not O(labels²). Decisions are made for `lag` cells at a time,
+    with a lookahead of at least `lag` cells; the path is exact if silences are no further apart than that.
     """
-    held: deque[_Step] = deque()
+    pending: deque[_Step] = deque()
     scores: NDArray[np.float64] = np.zeros(0)  # log-likelihood of the best path to each label, up to a constant
     for cell in cells:
         if cell.probabilities is None:
-            yield from _decided(held, scores, len(held))
+            yield from _decided(pending, scores, len(pending))
             continue
         evidence = _evidence(cell, threshold)
-        if not held:
+        if not pending:
             scores = np.zeros(len(evidence))
         source = int(np.argmax(scores))
         scores = scores - scores[source]
-        held.append(_Step(cell, scores < -penalty, source))
+        pending.append(_Step(cell, scores < -penalty, source))
         scores = np.maximum(scores, -penalty) + evidence
-        if len(held) == 2 * lag:
-            yield from _decided(held, scores, lag)
-    yield from _decided(held, scores, len(held))
+        if len(pending) == 2 * lag:
+            yield from _decided(pending, scores, lag)
+    yield from _decided(pending, scores, len(pending))
 
 
-def _decided(held: deque[_Step], scores: NDArray[np.float64], count: int) -> Iterator[_Run]:
-    """Follow the best path back through what is held, and give out its first cells."""
-    if not held:
+def _decided(pending: deque[_Step], scores: NDArray[np.float64], count: int) -> Iterator[_Run]:
+    """Trace the best path back through the pending cells, and yield its first cells."""
+    if not pending:
         return
     label = int(np.argmax(scores))
     path = [label]
-    for step in reversed(held):
+    for step in reversed(pending):
         label = step.source if step.switched[label] else label
         path.append(label)
-    path.pop()  # before the first cell there is nothing
+    path.pop()  # the label before the first cell has no meaning
     for label in path[: -count - 1 : -1]:
-        cell = held.popleft().cell
+        cell = pending.popleft().cell
         assert cell.probabilities is not None
         known = label < len(cell.probabilities)
         probability = float(cell.probabilities[label] if known else cell.probabilities.max())
@@ -245,22 +245,22 @@ def _decided(held: deque[_Step], scores: NDArray[np.float64], count: int) -> Ite
 
 
 def _evidence(cell: _Cell, threshold: float | None) -> NDArray[np.float64]:
-    """Log-likelihood of each label and, where there is a threshold, last of an unknown voice.
+    """Compute the log-likelihood of each label and, if there is a threshold, last of an unknown speaker.
 
-    The odds of an unknown voice are even at the threshold, and over several cells depend on their mean score alone.
+    The odds of an unknown speaker are even at the threshold; over several cells, they depend only on the mean score.
     """
     assert cell.probabilities is not None
-    evidence: NDArray[np.float64] = np.log(np.maximum(cell.probabilities, _LEAST_PROBABILITY), dtype=np.float64)
+    evidence: NDArray[np.float64] = np.log(np.maximum(cell.probabilities, _MIN_PROBABILITY), dtype=np.float64)
     if threshold is None:
         return evidence
     distance = math.inf if cell.score is None else (cell.score - threshold) / _SCORE_SPREAD
-    # Logarithms of the logistic function of the distance, and of one less it.
-    known, unknown = -np.logaddexp(0, -distance), max(-np.logaddexp(0, distance), math.log(_LEAST_PROBABILITY))
+    # Logarithms of the logistic function of the distance, and of its complement.
+    known, unknown = -np.logaddexp(0, -distance), max(-np.logaddexp(0, distance), math.log(_MIN_PROBABILITY))
     return np.append(evidence + known, unknown)
 
 
 def _joined(runs: Iterable[_Run]) -> Iterator[_Run]:
-    """Join runs of one label that follow each other without a gap."""
+    """Join runs of one label without a gap between them."""
     last: _Run | None = None
     for run in runs:
         if last is None:

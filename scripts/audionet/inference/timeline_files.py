@@ -1,4 +1,4 @@
-"""Segments as text, CSV, RTTM and an image."""
+"""Output of diarization: segments as text, CSV, RTTM and a plot."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from audionet.utils.plots import DPI, png
 from audionet.utils.text import escape
 
 CSV_HEADER = "start,end,label,probability,unknown"
-_MOST_ROWS = 20
+_MAX_ROWS = 20
 _WIDTH = 10  # inches
 _KNOWN, _OTHERS, _UNKNOWN = "#2f6f9f", "#8fb3cc", "#d9d9d9"
 _TICK_SECONDS = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10800, 21600, 43200, 86400)
 
 
 def format_time(seconds: float, decimals: int = 0) -> str:
-    """``1:02:03``, or ``1:02:03.5`` with a decimal."""
+    """Format seconds as ``1:02:03``, or ``1:02:03.5`` with one decimal."""
     units = round(seconds * 10**decimals)
     whole, part = divmod(units, 10**decimals)
     fraction = f".{part:0{decimals}d}" if decimals else ""
@@ -30,19 +30,19 @@ def format_time(seconds: float, decimals: int = 0) -> str:
 
 
 def format_segment(segment: Segment) -> str:
-    """A segment for people to read."""
+    """Format a segment as a line of text."""
     name = "unknown" if segment.label is None else escape(segment.label)
-    sure = "" if segment.label is None else f"{segment.probability:.2%}"
-    return f"  {format_time(segment.start, 1)} – {format_time(segment.end, 1)}  {sure:>7}  {name}"
+    probability = "" if segment.label is None else f"{segment.probability:.2%}"
+    return f"  {format_time(segment.start, 1)} – {format_time(segment.end, 1)}  {probability:>7}  {name}"
 
 
 def segment_to_csv(segment: Segment) -> str:
-    """A segment as a line of CSV without its end, in the columns of `CSV_HEADER`; times in seconds.
+    """Format a segment as a line of CSV without the line ending, in the columns of `CSV_HEADER`; times in seconds.
 
-    An unknown voice has neither label nor probability, and is ``true`` in the last column, so that a label may be
-    called anything.
+    An unknown speaker has neither label nor probability, and ``true`` in the last column, so that any label name is
+    allowed.
     """
-    # Only with this end of line does every Python quote a label that holds a carriage return.
+    # Only with this line ending do all versions of Python quote a label that contains a carriage return.
     csv.writer(buffer := io.StringIO(), lineterminator="\r\n").writerow(
         [
             f"{segment.start:.3f}",
@@ -56,10 +56,11 @@ def segment_to_csv(segment: Segment) -> str:
 
 
 def segment_to_rttm(segment: Segment, recording: str) -> str:
-    """A segment as a SPEAKER line of NIST's Rich Transcription Time Marked format (RT-09 evaluation plan, 2009).
+    """Format a segment as a SPEAKER line of NIST's Rich Transcription Time Marked format (RT-09 plan, 2009).
 
-    Its fields are parted by spaces, and ``<NA>`` and the like have a meaning there: in the recording and the label,
-    white space, control characters, ``%`` and ``<`` are percent-encoded (RFC 3986). An unknown voice is ``<unknown>``.
+    Fields are separated by spaces, and ``<NA>`` and the like are reserved: in the names of the recording and the label,
+    white space, control characters, ``%`` and ``<`` are percent-encoded (RFC 3986). An unknown speaker is
+    ``<unknown>``.
     """
     start, end = round(segment.start, 3), round(segment.end, 3)
     name = "<unknown>" if segment.label is None else _field(segment.label)
@@ -72,10 +73,10 @@ def _field(name: str) -> str:
     )
 
 
-def timeline_plot(segments: Sequence[Segment], seconds: float, title: str) -> bytes:
-    """Who speaks when, as a PNG: a row for each voice, those heard longest first, with its time.
+def diarization_plot(segments: Sequence[Segment], seconds: float, title: str) -> bytes:
+    """Plot segments as a PNG: one row per speaker with its total time, the longest first.
 
-    Of more voices than fit on a page, the rest share a row; an unknown voice has the last one, hatched.
+    Speakers beyond the first 20 share a row; unknown speakers have the last row, hatched.
 
     Parameters
     ----------
@@ -91,20 +92,20 @@ def timeline_plot(segments: Sequence[Segment], seconds: float, title: str) -> by
     figure = Figure(figsize=(_WIDTH, 1.1 + 0.27 * max(1, len(rows))), layout="constrained")
     axes = figure.subplots()
     length = max(seconds, 1.0)
-    for place, row in enumerate(rows):
+    for index, row in enumerate(rows):
         spans = _visible(row.spans, length / (_WIDTH * DPI))
         colour = {"known": _KNOWN, "others": _OTHERS, "unknown": _UNKNOWN}[row.kind]
         hatch = "//////" if row.kind == "unknown" else None
         bars = [(start, end - start) for start, end in spans]
-        axes.broken_barh(bars, (place - 0.38, 0.76), facecolor=colour, edgecolor="#8c8c8c", linewidth=0, hatch=hatch)
+        axes.broken_barh(bars, (index - 0.38, 0.76), facecolor=colour, edgecolor="#8c8c8c", linewidth=0, hatch=hatch)
     axes.set_xlim(0, length)
     axes.set_ylim(max(1, len(rows)) - 0.5, -0.5)
-    # A label may hold dollar signs, which matplotlib would take for mathematics.
+    # A label may contain dollar signs, which matplotlib would parse as mathematics.
     axes.set_yticks(range(len(rows)), [escape(row.name)[:24] for row in rows], fontsize=8, parse_math=False)
     times = axes.secondary_yaxis("right")
     times.set_yticks(range(len(rows)), [format_time(row.seconds) for row in rows], fontsize=7, color="#666666")
-    wanted = next((tick for tick in _TICK_SECONDS if length / tick <= 9), math.ceil(length / 9 / 86400) * 86400)
-    axes.xaxis.set_major_locator(MultipleLocator(wanted))
+    interval = next((tick for tick in _TICK_SECONDS if length / tick <= 9), math.ceil(length / 9 / 86400) * 86400)
+    axes.xaxis.set_major_locator(MultipleLocator(interval))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: format_time(value)))
     axes.tick_params("x", labelsize=8)
     axes.tick_params("y", length=0)
@@ -117,7 +118,7 @@ def timeline_plot(segments: Sequence[Segment], seconds: float, title: str) -> by
     axes.set_xlabel("time, h:mm:ss", fontsize=8)
     axes.set_title(escape(title)[:100], loc="left", fontsize=10, parse_math=False)
     if not rows:
-        axes.text(0.5, 0.5, "no voice is heard", transform=axes.transAxes, ha="center", va="center", color="#666666")
+        axes.text(0.5, 0.5, "silent", transform=axes.transAxes, ha="center", va="center", color="#666666")
     return png(figure)
 
 
@@ -137,13 +138,13 @@ def _rows(segments: Sequence[Segment]) -> list[_Row]:
         (_Row(label, "known", _total(spans), spans) for label, spans in by_label.items() if label is not None),
         key=lambda row: -row.seconds,
     )
-    # A row of its own takes no more room than one shared by a single label.
-    shown = known if len(known) <= _MOST_ROWS + 1 else known[:_MOST_ROWS]
-    left = known[len(shown) :]
+    # A shared row for a single label would save no space.
+    shown = known if len(known) <= _MAX_ROWS + 1 else known[:_MAX_ROWS]
+    rest = known[len(shown) :]
     rows = list(shown)
-    if left:
-        spans = [span for row in left for span in row.spans]
-        rows.append(_Row(f"{len(left)} others", "others", _total(spans), spans))
+    if rest:
+        spans = [span for row in rest for span in row.spans]
+        rows.append(_Row(f"{len(rest)} others", "others", _total(spans), spans))
     if unknown:
         rows.append(_Row("unknown", "unknown", _total(unknown), unknown))
     return rows
@@ -154,7 +155,7 @@ def _total(spans: Sequence[tuple[float, float]]) -> float:
 
 
 def _visible(spans: Iterable[tuple[float, float]], pixel: float) -> list[tuple[float, float]]:
-    """Widen spans to a pixel's time at least, and join those with less than a pixel between them."""
+    """Widen spans to at least one pixel, and join those with a gap of less than a pixel."""
     joined: list[tuple[float, float]] = []
     for start, end in sorted(spans):
         end = max(end, start + pixel)

@@ -1,4 +1,4 @@
-"""Adding voices to a trained model without training, and asking whether a clip is the voice it is said to be."""
+"""Speaker enrolment without training, and speaker verification."""
 
 from __future__ import annotations
 
@@ -20,27 +20,27 @@ from audionet.utils.arrays import FloatArray
 from audionet.utils.text import escape
 
 RELIABLE_SECONDS = 10.0
-"""Less of a voice than this is heard too little to be told from others reliably."""
+"""Least duration of speech from which a speaker can be recognised reliably."""
 
 RELIABLE_NORM = 0.5
-"""A voice of less lies so far from all that training heard that others recorded like it may pass for it."""
+"""Norm below which a speaker is so unlike all training data that others recorded alike may be accepted."""
 
 _DEFAULT_RATE = 0.05
-_MOST_NAMED = 10
+_MAX_NAMES = 10
 
 
 class Verification(NamedTuple):
-    """Whether a clip is the voice it is said to be.
+    """Result of verifying that a clip is of a speaker.
 
     Attributes
     ----------
     accepted : bool
-        Whether the rate is at most the one asked for at training.
+        Whether the rate is at most the one set at training.
     score : float
     rate : float
-        Share of other voices that come as near, at most.
+        False acceptance rate at this score: upper estimate of the share of other speakers that score as high.
     nearer, trials : int
-        How many trials with other voices came as near, and how many there were.
+        Number of impostor trials that scored as high, and number of all impostor trials.
     """
 
     accepted: bool
@@ -51,20 +51,20 @@ class Verification(NamedTuple):
 
 
 class Enrolment(NamedTuple):
-    """What was enrolled.
+    """Result of enrolling a speaker.
 
     Attributes
     ----------
     seconds : float
-        How much was heard.
+        Duration of the sound that was used.
     norm : float
-        1 of a voice like those of training, less of one that lies far from all of them.
+        Mean norm of the embeddings: 1 for a speaker like those in training, less for one unlike all of them.
     resembles : str or None
-        The label whose voice it is so like that it would have been taken for it.
+        Label that the speaker's clips would have been accepted as without enrolment.
     replaced : bool
-        Whether there was one of that name.
+        Whether a speaker of the same name was replaced.
     failed, in_part : dict of Path to str
-        Clips that could not be read, or not to their end, and why.
+        Clips that could not be read, or only in part, with the reasons.
     """
 
     seconds: float
@@ -76,20 +76,22 @@ class Enrolment(NamedTuple):
 
 
 def check_name(predictor: Predictor, name: str) -> None:
-    """Raise UsageError if a new voice cannot have this name."""
+    """Raise UsageError if a new speaker cannot have this name."""
     if name in predictor.labels:
-        raise UsageError(f"--enrol {escape(name)}: the model was trained on a label of that name: take another")
+        raise UsageError(f"--enrol {escape(name)}: the model was trained on a label of that name: choose another name")
     if name in (UNKNOWN, "unknown") or not name.strip() or label_problem(name):
-        raise UsageError(f"--enrol {escape(name)}: that is no name for a voice: take another")
+        raise UsageError(f"--enrol {escape(name)}: that is not a valid name for a speaker: choose another")
 
 
 def enrol_from_clips(predictor: Predictor, name: str, clips: Sequence[Path | ArraySound]) -> Enrolment:
-    """Add a voice from what can be heard of clips.
+    """Enrol a speaker from clips.
 
     Raises
     ------
     RecordingError
-        If that is nothing.
+        If no clip has sound that can be used.
+    UsageError
+        If the speaker cannot have this name.
     """
     check_name(predictor, name)
     embeddings: list[FloatArray] = []
@@ -106,70 +108,70 @@ def enrol_from_clips(predictor: Predictor, name: str, clips: Sequence[Path | Arr
         if remark is not None:
             in_part[source] = remark
         embeddings += found
-        heard = predictor.spectrogram.chunk_seconds * len(found) if predictor.spectrogram else 0.0
-        seconds += min(clip.seconds or heard, heard)
+        used_seconds = predictor.spectrogram.chunk_seconds * len(found) if predictor.spectrogram else 0.0
+        seconds += min(clip.seconds or used_seconds, used_seconds)
     if not embeddings:
         reasons = "; ".join(f"{escape(str(source))} {reason}" for source, reason in failed.items())
-        raise RecordingError(f"nothing can be heard to enrol {escape(name)}: {reasons}")
+        raise RecordingError(f"no clip can be used to enrol {escape(name)}: {reasons}")
     card = predictor.card
-    together = np.stack(embeddings)
-    replaced = enrol(enrolled_path(predictor.graph), card["graph_sha256"], name, together, seconds)
-    likeness = predictor.arrays.voices.scores(together).mean(axis=0)
-    nearest = int(likeness.argmax())
-    alike = predictor.threshold is not None and likeness[nearest] >= predictor.threshold
-    resembles = predictor.labels[nearest] if alike else None
-    return Enrolment(seconds, fit_speaker_model(together).norm, resembles, replaced, failed, in_part)
+    stacked = np.stack(embeddings)
+    replaced = enrol(enrolled_path(predictor.graph), card["graph_sha256"], name, stacked, seconds)
+    similarities = predictor.arrays.voices.scores(stacked).mean(axis=0)
+    nearest = int(similarities.argmax())
+    similar = predictor.threshold is not None and similarities[nearest] >= predictor.threshold
+    resembles = predictor.labels[nearest] if similar else None
+    return Enrolment(seconds, fit_speaker_model(stacked).norm, resembles, replaced, failed, in_part)
 
 
 def forget_voice(predictor: Predictor, name: str) -> None:
-    """Take an enrolled voice out again.
+    """Remove an enrolled speaker.
 
     Raises
     ------
     UsageError
-        If there is none of that name.
+        If no speaker of that name is enrolled.
     """
     if not forget(enrolled_path(predictor.graph), predictor.card["graph_sha256"], predictor.dimensions, name):
-        there = ", ".join(map(escape, predictor.enrolled)) or "none"
-        raise UsageError(f"--forget {escape(name)}: no voice of that name is enrolled (there is: {there})")
+        enrolled = ", ".join(map(escape, predictor.enrolled)) or "none"
+        raise UsageError(f"--forget {escape(name)}: no speaker of that name is enrolled (enrolled: {enrolled})")
 
 
 class Verifier:
-    """Asks of clips whether they are one voice, trained or enrolled.
+    """Verifies that clips are of one speaker, trained or enrolled.
 
     Raises
     ------
     UsageError
-        If the model has no voice of that name.
+        If the model has no speaker of that name.
     ModelError
-        If nothing is known of how near other voices come.
+        If training had too few impostor trials for the false acceptance rate.
     """
 
     def __init__(self, predictor: Predictor, name: str) -> None:
         if name not in predictor.names:
-            some = ", ".join(map(escape, predictor.names[:_MOST_NAMED]))
-            more = ", ..." if len(predictor.names) > _MOST_NAMED else ""
-            raise UsageError(f"--verify {escape(name)}: the model has no such voice, it has {some}{more}")
+            some = ", ".join(map(escape, predictor.names[:_MAX_NAMES]))
+            more = ", ..." if len(predictor.names) > _MAX_NAMES else ""
+            raise UsageError(f"--verify {escape(name)}: the model has no such speaker, it has {some}{more}")
         impostors = predictor.arrays.impostors
         self._rate = predictor.card["open_set"]["asked_rate"] or _DEFAULT_RATE
         needed = int(np.ceil(1 / self._rate)) - 1
         if len(impostors) < needed:
             raise ModelError(
-                f"the model has heard {len(impostors)} trials with other voices, and a false acceptance rate of "
-                f"{self._rate:.2%} takes {needed}: train it on three labels or more, or with examples in {UNKNOWN}"
+                f"the model has {len(impostors)} impostor trials, and a false acceptance rate of "
+                f"{self._rate:.2%} needs {needed}: train it on three labels or more, or with examples in {UNKNOWN}"
             )
         self._predictor = predictor
-        self._place = predictor.names.index(name)
+        self._index = predictor.names.index(name)
 
     def verify(self, source: Path | ArraySound) -> Verification:
-        """Hold a clip against the voice.
+        """Verify that a clip is of the speaker.
 
         Raises
         ------
         RecordingError, DatasetError
-            If nothing in the file can be judged.
+            If nothing in the file can be used.
         """
-        score = float(self._predictor.answer(source).scores[self._place])
+        score = float(self._predictor.answer(source).scores[self._index])
         impostors = self._predictor.arrays.impostors
         rate = false_acceptance_rate(score, impostors)
         return Verification(rate <= self._rate, score, rate, int((impostors >= score).sum()), len(impostors))
