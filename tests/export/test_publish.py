@@ -226,6 +226,7 @@ LABEL = "--graph=../tf_files/retrained_graph.pb --labels=../tf_files/retrained_l
 def test_the_published_commands_run_unchanged(tmp_path: Path) -> None:
     """The 2018 recipe's own two lines, in a copy of this tree. Only the module that TF Hub would send is a stand-in."""
     shutil.copytree(ROOT / "scripts", tmp_path / "scripts", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "pyproject.toml", tmp_path)  # which makes it a checkout, with its own tf_files/
     voices = ("flite-slt", "flite-rms")
     for voice in voices:
         shutil.copytree(SAMPLE_AUDIO / voice, tmp_path / "tf_files" / "data_audio" / voice)
@@ -280,7 +281,7 @@ def test_killed_at_any_moment_the_same_command_goes_on(
         process.kill()
     done = run_script("retrain.py", *flags["killed"])
     assert done.returncode == 0, done.stderr
-    assert "Training goes on from step" in done.stdout
+    assert "Training resumes from step" in done.stdout
     models = [(tmp_path / name / "model.tflite").read_bytes() for name in flags]
     assert models[0] == models[1]
     assert [path.name for path in (tmp_path / "killed" / "checkpoints").iterdir()] == [LOCK_NAME]
