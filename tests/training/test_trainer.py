@@ -229,12 +229,12 @@ def test_model_files_that_do_not_belong_together(published, damage, message: str
     assert len(str(error.value).splitlines()) == 1
 
 
-def test_a_image_of_another_making_is_refused(published, tmp_path: Path) -> None:
+def test_an_image_of_another_size_is_refused(published, tmp_path: Path) -> None:
     from PIL import Image
 
     Image.new("RGB", (640, 480)).save(tmp_path / "x.jpg")
     predictor = Predictor(published.output_graph)
-    with pytest.raises(DatasetError, match=r"640 x 480, this model's are 47 x 128: give the recording"):
+    with pytest.raises(DatasetError, match=r"640 x 480, but this model's are 47 x 128: give the recording"):
         predictor.answer(tmp_path / "x.jpg")
 
 
