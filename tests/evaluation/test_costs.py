@@ -94,12 +94,12 @@ def test_labels_of_any_script_and_with_colons() -> None:
 @pytest.mark.parametrize(
     ("entries", "reason"),
     [
-        (["crow:eagle=2"], "there is no label 'eagle'; there is crow, owl, night owl, jay, tit and 1 more"),
-        (["eagle:crow=2"], "there is no label 'eagle'; there is crow"),
-        (["eagle:hawk=2"], "there is no label 'eagle' or 'hawk'; there is crow"),
+        (["crow:eagle=2"], "there is no label 'eagle'; the labels are crow, owl, night owl, jay, tit and 1 more"),
+        (["eagle:crow=2"], "there is no label 'eagle'; the labels are crow"),
+        (["eagle:hawk=2"], "there is no label 'eagle' or 'hawk'; the labels are crow"),
         (["crow:Owl=2"], "there is no label 'Owl'"),
-        (["crow:owl:x=2"], "crow:owl:x=2: there is no label 'owl:x'; there is"),
-        (["wren:a:b:jay=2"], "there is no label 'a:b:jay' or 'wren:a:b'; there is"),
+        (["crow:owl:x=2"], "crow:owl:x=2: there is no label 'owl:x'; the labels are"),
+        (["wren:a:b:jay=2"], "there is no label 'a:b:jay' or 'wren:a:b'; the labels are"),
         (["crow:owl"], "of the form true:predicted=number"),
         (["crow=2"], "of the form true:predicted=number"),
         ([""], "of the form true:predicted=number"),
@@ -111,7 +111,7 @@ def test_labels_of_any_script_and_with_colons() -> None:
         (["crow:owl=1e13"], "'1e13' is not a number from 0 to 1e+12"),
         (["crow:owl=nan"], "'nan' is not a number from 0 to 1e+12"),
         (["crow:crow=1"], "a right answer costs nothing"),
-        (["crow:owl=2", "crow:owl=3"], "the same mistake is said to cost 2"),
+        (["crow:owl=2", "crow:owl=3"], "the same mistake also has the cost 2"),
     ],
 )
 def test_what_makes_no_sense_is_refused_in_one_line(entries: list[str], reason: str) -> None:
@@ -122,7 +122,7 @@ def test_what_makes_no_sense_is_refused_in_one_line(entries: list[str], reason: 
 
 
 def test_an_entry_that_can_be_read_in_two_ways() -> None:
-    with pytest.raises(UsageError, match="'a' taken for 'b:c' or 'a:b' taken for 'c'"):
+    with pytest.raises(UsageError, match="'a' predicted as 'b:c' or 'a:b' predicted as 'c'"):
         parse_costs(["a:b:c=2"], ["a", "b:c", "a:b", "c"])
 
 
@@ -151,7 +151,7 @@ def test_answers_cost_what_the_matrix_says(costs: Costs, data: st.DataObject) ->
 
 def test_no_answers_cost_no_number() -> None:
     result = mean_cost(Costs(2), np.zeros(0, int), np.zeros(0, int))
-    assert str(result) == "nothing to test on"
+    assert str(result) == "no recordings to test on"
     assert np.isnan(result.mean)
     assert str(mean_cost(Costs(2), np.array([0, 1]), np.array([1, 1]))) == "0.5 a recording  (2 recordings)"
 

@@ -1,4 +1,4 @@
-"""A model held against recordings: what is counted, and on what."""
+"""Evaluation of a model on recordings: every number, and the count it is based on."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def test_the_test_part_of_the_split_is_what_training_kept_aside(tone_model: Path
     assert content["mfcc_statistics"]["chunks"]["right"] == predictor.card["test"]["mfcc_statistics"]["chunks"]["right"]
     assert content["data"]["left_out_as_seen"] == 0
     assert content["open_set"]["unknown"]["of"] == "labels left out at training"
-    assert [one.recorded.starts for one in found.heard.recordings] == [(0.0, 0.5, 1.0)] * 10
+    assert [one.recorded.starts for one in found.predictions.recordings] == [(0.0, 0.5, 1.0)] * 10
 
 
 def test_recordings_that_training_heard_are_found_out(tone_model: Path, tmp_path: Path, capsys) -> None:
@@ -116,7 +116,7 @@ def test_recordings_that_training_heard_are_found_out(tone_model: Path, tmp_path
 def test_when_all_were_heard_that_is_said_instead(tone_model: Path, tmp_path: Path, capsys) -> None:
     predictor = Predictor(tone_model)
     found, _, _ = evaluated(tone_model, tmp_path)
-    kept_aside = {(one.recorded.label, one.recorded.name) for one in found.heard.recordings}
+    kept_aside = {(one.recorded.label, one.recorded.name) for one in found.predictions.recordings}
     images = tone_model.parent / "data_image"
     for recorded in find_test_recordings(images, 0.5):
         if (recorded.label, recorded.name) not in kept_aside:
@@ -126,7 +126,7 @@ def test_when_all_were_heard_that_is_said_instead(tone_model: Path, tmp_path: Pa
     _, content, _ = evaluated(tone_model, tmp_path, test_dir=tmp_path / "heard")
     assert not content["data"]["unseen"]
     assert content["data"]["recordings"] == 40
-    assert "every one of these recordings took part in training" in capsys.readouterr().err
+    assert "all of these recordings took part in training" in capsys.readouterr().err
     assert predictor.labels == list(TONES)
 
 
@@ -188,7 +188,7 @@ def test_chunks_are_gathered_by_recording(tone_model: Path, tmp_path: Path) -> N
     for name in ("x.mp3_nohash_0000", "x.mp3_nohash_0001", "x.mp3_nohash_0001_aug1", "whole"):
         soundfile.write(tmp_path / "wav" / "a300" / f"{name}.wav", sound(300, 0.5, len(name)), 16_000)
     found, _, _ = evaluated(tone_model, tmp_path, test_dir=tmp_path / "wav")
-    assert {one.recorded.name: one.starts.tolist() for one in found.heard.recordings} == {
+    assert {one.recorded.name: one.starts.tolist() for one in found.predictions.recordings} == {
         "x.mp3": [0.0, 0.5], "whole.wav": [0.0],
     }  # fmt: skip
 
@@ -218,7 +218,7 @@ def test_nothing_to_evaluate_on_is_an_error(tone_model: Path, tmp_path: Path) ->
     with pytest.raises(DatasetError, match="holds no recordings: give it one folder of recordings per label"):
         evaluated(tone_model, tmp_path, test_dir=tmp_path / "empty")
     (tmp_path / "empty" / "a300" / "x.wav").write_text("words")
-    with pytest.raises(DatasetError, match="none of 1 recording could be judged"):
+    with pytest.raises(DatasetError, match="none of 1 recording could be used"):
         evaluated(tone_model, tmp_path, test_dir=tmp_path / "empty")
     with pytest.raises(DatasetError, match="gone is not a folder"):
         evaluated(tone_model, tmp_path, test_dir=tmp_path / "gone")

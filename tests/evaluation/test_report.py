@@ -39,7 +39,7 @@ NASTY = [
 ]
 
 
-def judged(
+def make_prediction(
     path: Path, label: str, probabilities: np.ndarray, scores: np.ndarray, **changes: Any
 ) -> RecordingPrediction:
     chunks = np.full(2, probabilities.argmax())
@@ -81,16 +81,16 @@ def evaluated(
     scores[np.arange(len(true)), true] += 0.5
     baseline = {} if changes.pop("baseline", True) else {"baseline": None}
     recordings = [
-        judged(Path(f"/nowhere/{label}/{place}.wav"), labels[label], p, s, **baseline)
+        make_prediction(Path(f"/nowhere/{label}/{place}.wav"), labels[label], p, s, **baseline)
         for place, (label, p, s) in enumerate(zip(true.tolist(), probabilities, scores, strict=False))
     ]
     uniform = np.full(count, 1 / count, np.float32)
-    others = [judged(Path(f"/nowhere/x/{i}.wav"), "x", uniform, scores[len(true) + i]) for i in range(unknown)]
+    others = [make_prediction(Path(f"/nowhere/x/{i}.wav"), "x", uniform, scores[len(true) + i]) for i in range(unknown)]
     missing = labels[count if tested is None else tested :] if each else labels
-    heard = HeldOutPredictions("/nowhere", recordings, others, [], 0, False, missing, ["x"] if unknown else [])
+    predictions = HeldOutPredictions("/nowhere", recordings, others, [], 0, False, missing, ["x"] if unknown else [])
     for name in list(changes):
         if name in HeldOutPredictions.__dataclass_fields__:
-            object.__setattr__(heard, name, changes.pop(name))
+            object.__setattr__(predictions, name, changes.pop(name))
     picked = None
     rule = Rule(Costs(count))
     if costs is not None:
@@ -100,7 +100,7 @@ def evaluated(
     unknown_scores = scores[len(true) :]
     found = Evaluation(
         labels=labels,
-        heard=heard,
+        predictions=predictions,
         true=true,
         given=rule.decide(probabilities),
         most_probable=probabilities.argmax(axis=1),
@@ -227,7 +227,7 @@ def test_every_number_stands_beside_what_it_was_counted_on() -> None:
     ]
     assert accuracy[1][5] == "55.2% to 95.3%"
     assert re.fullmatch(r"\d+\.\d% to 100\.0%", accuracy[1][6])
-    assert "The network is no better than that here" in text
+    assert "The network is no better than the baseline here" in text
     verification = rows(tree, "Equal error rate")
     assert verification[0] == ["label", "EER", "minDCF", "area", "targets", "nontargets"]
     assert verification[1][0] == "all, pooled"
@@ -242,9 +242,9 @@ def test_every_number_stands_beside_what_it_was_counted_on() -> None:
     assert "0.50, fitted on 7 validation recordings" in text
     assert [row[2] for row in rows(tree, "Expected calibration")[1:]] == ["12", "12"]
     assert [row[1:3] for row in rows(tree, "Accuracy by clip")[1:]] == [["20", "24"], ["10", "12"], ["10", "12"]]
-    assert rows(tree, "How known")[1][1:4] == ["0", "3", "0.0%"]
-    assert rows(tree, "How known")[2][2] == "12"
-    assert "The surest 2 of 2 mistakes in 12 recordings" in text
+    assert rows(tree, "Separation of known")[1][1:4] == ["0", "3", "0.0%"]
+    assert rows(tree, "Separation of known")[2][2] == "12"
+    assert "The 2 most confident of 2 mistakes in 12 recordings" in text
 
 
 def test_the_confusions_as_a_table() -> None:
@@ -265,9 +265,9 @@ def test_the_confusions_as_a_table() -> None:
 def test_says_on_top_whether_the_recordings_were_unseen() -> None:
     plain, _ = shown(["ann", "bob"])
     statement = next(one for one in plain.iter("div") if one.get("class", "").startswith("statement"))
-    assert "Unseen: the model heard none of these 11 recordings in training" in words(statement, "p")
+    assert "Unseen: none of these 11 recordings was used in training" in words(statement, "p")
     _, text = shown(["ann", "bob"], heard_in_training=["ann"])
-    assert "Only in part unseen: for 1 label the test chunks come from recordings also heard in training" in text
+    assert "Only in part unseen: for 1 label the test chunks come from recordings also used in training" in text
     assert "fewer than three recordings: ann ." in text
     assert "Unseen" not in text
     bad, text = shown(["ann", "bob"], all_seen=True, seen=11)
@@ -280,7 +280,7 @@ def test_says_on_top_whether_the_recordings_were_unseen() -> None:
 def test_files_left_out_are_named_with_the_reason() -> None:
     skipped = [(HeldOutRecording("ann", f"{i}.wav", (Path(f"/a/{i}.wav"),)), "the file is empty") for i in range(23)]
     tree, text = shown(["ann", "bob"], skipped=skipped)
-    files = rows(tree, "Files that could not be judged, 23 in all")
+    files = rows(tree, "Files that could not be scored, 23 in all")
     assert files[1] == ["/a/0.wav", "the file is empty"]
     assert len(files) == 21
     assert "And 3 more files." in text
@@ -293,15 +293,15 @@ def test_files_left_out_are_named_with_the_reason() -> None:
 @pytest.mark.slow
 def test_a_rule_in_words() -> None:
     two, text = shown(["ann", "bob"], costs=["ann:bob=9"])
-    assert "from a probability of 0.9 on the answer is bob , below it ann" in text
-    assert "ann taken for bob : 9" in text
+    assert "at a probability of 0.9 or more the prediction is bob , below it ann" in text
+    assert "ann predicted as bob : 9" in text
     assert rows(two, "Mean cost")[1][:2] == ["test", "8"]
     assert rows(two, "Mean cost")[2][:2] == ["validation", "8"]
-    assert "picked on 8 validation recordings" in text
-    assert "raised to the power of 1, the caution" in shown(["ann", "bob", "cy"], costs=["ann:bob=9"])[1]
+    assert "selected on 8 validation recordings" in text
+    assert "raised to the power of 1, the cost exponent" in shown(["ann", "bob", "cy"], costs=["ann:bob=9"])[1]
     nothing = evaluated(["ann", "bob"], each=0, costs=["ann:bob=9"])
     assert "cost.png" not in report.draw(*nothing)
-    assert "There were no validation recordings to pick it on" in words(parsed(page(*nothing, report.draw(*nothing))))
+    assert "There were no validation recordings to select it on" in words(parsed(page(*nothing, report.draw(*nothing))))
     assert "Costs" not in shown(["ann", "bob"])[1]
 
 
@@ -315,24 +315,24 @@ def test_confusions_before_the_costs_are_of_the_most_probable_labels() -> None:
 
 def test_unknown_voices_left_out_at_training() -> None:
     tree, text = shown(["ann", "bob", "cy"], unknown=0)
-    assert "left out of the training data in turn" in text
+    assert "each label in turn was left out of the training data" in text
     assert "The threshold was set on these clips" in text
-    assert rows(tree, "How known")[1][2] == "31"
-    assert rows(tree, "How known")[1][4] == "–"
+    assert rows(tree, "Separation of known")[1][2] == "31"
+    assert rows(tree, "Separation of known")[1][4] == "–"
 
 
 @pytest.mark.parametrize(
     ("changes", "why"),
     [
         ({"asked_rate": 0.0}, "--unknown_fpr 0"),
-        ({}, "To let 5.0% of unknown voices pass would take 59 clips of labels left out, and there were 31"),
+        ({}, "A threshold that accepts 5.0% of unknown voices needs 59 clips of left-out labels, and there were 31"),
     ],
 )
 def test_no_threshold(changes: dict[str, Any], why: str) -> None:
     tree, text = shown(["ann", "bob", "cy"], threshold=None, **changes)
-    assert "This model never answers unknown: every voice is taken for one of the labels." in text
+    assert "This model never answers unknown: every voice is assigned one of the labels." in text
     assert why in text
-    assert len(rows(tree, "How known")) == 2
+    assert len(rows(tree, "Separation of known")) == 2
 
 
 def test_the_worst_mistakes_with_their_images(tmp_path: Path) -> None:
@@ -342,20 +342,20 @@ def test_the_worst_mistakes_with_their_images(tmp_path: Path) -> None:
     place, _ = found.mistakes(1)[0]
     (tmp_path / "c_nohash_0025.jpg").write_bytes(jpg)
     recorded = HeldOutRecording("ann", "c.wav", (tmp_path / "other.jpg", tmp_path / "c_nohash_0025.jpg"), (0.0, 74.96))
-    heard = found.heard.recordings[place]
-    object.__setattr__(heard, "recorded", recorded)
-    object.__setattr__(heard, "starts", np.array([0.0, 74.96], np.float32))
+    prediction = found.predictions.recordings[place]
+    object.__setattr__(prediction, "recorded", recorded)
+    object.__setattr__(prediction, "starts", np.array([0.0, 74.96], np.float32))
     predictor.spectrogram = None
     (tmp_path / "other.jpg").write_bytes(render((tone(880, 3) * 16_000).astype(np.int16), config))
     content = summarise(found, predictor, EvaluateConfig())
     tree = parsed(page(found, content, predictor, report.draw(found, content, predictor)))
     images = [one for one in tree.iter("img") if "spectrogram" in one.get("alt")]
     assert [one.get("src").partition(",")[2] for one in images] == [base64.b64encode(jpg).decode()]
-    assert images[0].get("alt") == "spectrogram of ann, taken for bob"
+    assert images[0].get("alt") == "spectrogram of ann, predicted as bob"
     gallery = section(tree, "mistakes")
     assert "at 01:15.0 in c.wav" in gallery
     assert "c_nohash_0025.jpg" in gallery
-    assert "The image cannot be made again" in gallery
+    assert "The spectrogram cannot be rendered" in gallery
     assert f"{content['mistakes'][0]['probability']:.2%} over 2 chunks" in gallery
 
 
@@ -391,10 +391,10 @@ def test_what_is_missing_reads_well(changes: dict[str, Any]) -> None:
 def test_a_share_of_nothing_is_not_a_number_on_the_page() -> None:
     assert "Not measured: there is no recording of a known label." in shown(["ann", "bob"], each=0, wrong=0)[1]
     tree, text = shown(["ann", "bob", "cy"], wrong=0, baseline=False, test=None)
-    assert "No mistake: all 12 recordings got their label." in text
+    assert "No mistakes: all 12 recordings were classified correctly." in text
     assert "There is no baseline" in text
-    assert "would have claimed: not measured at training" in text
-    assert "the bootstrap has no width and proves nothing" in text
+    assert "with a leaky split (a random split of chunks) was not measured at training" in text
+    assert "the bootstrap interval has no width and is meaningless" in text
     assert len(rows(tree, "Accuracy of the most probable")) == 3
     tree, text = shown(["ann", "bob", "cy"], tested=1)
     assert rows(tree, "Recall, precision")[3] == ["cy", "0", "–", "0", "–", "–"]
@@ -405,15 +405,15 @@ def test_a_share_of_nothing_is_not_a_number_on_the_page() -> None:
 def test_of_many_labels_the_worst_are_shown_and_the_rest_counted() -> None:
     tree, text = shown([f"label {i:03}" for i in range(130)], each=1, wrong=range(70, 130), unknown=0)
     assert len(rows(tree, "Equal error rate")) == 1 + 2 + 50
-    assert "80 labels with lower rates left out here" in text
+    assert "80 labels with lower rates omitted here" in text
     assert len(rows(tree, "Recall, precision")) == 1 + 50 + 1
     assert "the 50 lowest F1 of 130 labels" in words(tree, "caption")
-    assert "80 labels left out here" in text
+    assert "80 labels omitted here" in text
     scores = [float(row[-1][:-1]) for row in rows(tree, "Recall, precision")[1:-1]]
     assert scores == [0] * 50
     assert len(rows(tree, "The most frequent confusions")) == 1 + 50
-    assert "10 rarer confusions left out here" in text
-    assert "of labels, the 10 with the highest equal error rates" in text
+    assert "10 rarer confusions omitted here" in text
+    assert "of the labels, the 10 with the highest equal error rates" in text
 
 
 def test_the_labels_hardest_to_verify_come_first() -> None:
@@ -430,7 +430,7 @@ def test_the_labels_hardest_to_verify_come_first() -> None:
 
 def test_no_name_becomes_a_tag() -> None:
     found, content, predictor = evaluated(NASTY, unknown=2)
-    heard = found.heard
+    predictions = found.predictions
     plain = {one.tag for one in shown([f"label {i}" for i in range(len(NASTY))], unknown=2)[0].iter()}
     skipped = [(HeldOutRecording(name, name, (Path(name.replace("\0", "")),)), name) for name in NASTY]
     for field, value in {
@@ -439,8 +439,8 @@ def test_no_name_becomes_a_tag() -> None:
         "missing_labels": NASTY,
         "source": NASTY[0],
     }.items():
-        object.__setattr__(heard, field, value)
-    for one, name in zip(heard.recordings, NASTY, strict=False):
+        object.__setattr__(predictions, field, value)
+    for one, name in zip(predictions.recordings, NASTY, strict=False):
         object.__setattr__(
             one, "recorded", HeldOutRecording(one.recorded.label, name, (Path("/") / name.replace("\0", ""),))
         )

@@ -10,7 +10,7 @@ from audionet.probing.classifiers import (
     fit_mixtures,
     inner_folds,
     row_space,
-    strongest_of_the_best,
+    select_strongest,
 )
 
 RANDOM = np.random.default_rng(0)
@@ -48,7 +48,7 @@ def test_a_probe_tells_what_can_be_told(width: int) -> None:
     given = probe.probabilities(values[1::2])
     np.testing.assert_allclose(given.sum(axis=1), 1, atol=1e-5)
     assert np.mean(given.argmax(axis=1) == known.labels[1::2]) > 0.9
-    assert not given[:, 4].any()  # a label nobody has heard
+    assert not given[:, 4].any()  # a label without training examples
     assert probe.converged
 
 
@@ -69,9 +69,9 @@ def test_what_tells_nothing_is_regularised_away() -> None:
 
 
 def test_where_losses_are_level_the_stronger_regularisation_is_taken() -> None:
-    assert strongest_of_the_best([9.0, 5.0, 4.02, 4.0, 4.1]) == 2
-    assert strongest_of_the_best([4.0, 5.0]) == 0
-    assert strongest_of_the_best([9.0, 8.0, 4.0]) == 2
+    assert select_strongest([9.0, 5.0, 4.02, 4.0, 4.1]) == 2
+    assert select_strongest([4.0, 5.0]) == 0
+    assert select_strongest([9.0, 8.0, 4.0]) == 2
 
 
 def test_each_part_weighs_the_same_however_large_its_numbers() -> None:

@@ -60,7 +60,7 @@ def test_known_parts_go_together_and_a_part_that_is_no_good_is_said(tmp_path: Pa
 def test_a_folder_of_labels_holds_each_recording_out_once(tmp_path: Path) -> None:
     (material,), notes = find_materials(ProbeConfig(data_dir=labelled(tmp_path, a=7, b=12, c=1)))
     (task,) = material.tasks
-    assert notes == ["only learned from, having one recording: c"]
+    assert notes == ["used for training only, because they have one recording: c"]
     for label in "ab":
         places = [i for i, other in enumerate(task.labels) if other == label]
         assert {material.excerpts[i].use for i in places} == {"either"}
@@ -71,7 +71,7 @@ def test_a_folder_of_labels_holds_each_recording_out_once(tmp_path: Path) -> Non
 
 def test_which_recordings_are_taken_depends_on_names_and_seed_alone(tmp_path: Path) -> None:
     def drawn(folder: Path, seed: int = 0) -> set[str]:
-        found, _ = find_materials(ProbeConfig(data_dir=folder, most_recordings=5, seed=seed))
+        found, _ = find_materials(ProbeConfig(data_dir=folder, max_recordings=5, seed=seed))
         return {excerpt.recording for excerpt in found[0].excerpts}
 
     here, there = labelled(tmp_path / "here", a=20, b=20), labelled(tmp_path / "there", a=20, b=20)
@@ -124,7 +124,7 @@ def test_clips_cover_all_but_what_is_too_short(total: int, length: int, data: st
         np.testing.assert_array_equal(piece, samples[start : start + length])
     end = clips[-1][0] + len(clips[-1][1]) if clips else 0
     assert end == total or 2 * (total - len(clips) * step) < length
-    assert sum(start + length >= total for start, _ in clips) <= 1  # nothing is heard twice for no reason
+    assert sum(start + length >= total for start, _ in clips) <= 1  # no superfluous clip
 
 
 def test_a_whole_recording_makes_a_clip_however_short() -> None:

@@ -1,4 +1,4 @@
-"""Held-out recordings through a model, on all cores: what it makes of each."""
+"""Inference on held-out recordings, in parallel worker processes."""
 
 from __future__ import annotations
 
@@ -29,34 +29,34 @@ log = logging.getLogger(__name__)
 
 
 DURATIONS_IN_CHUNKS = (1, 2, 4)
-"""Chunks in the clips that a recording is also cut into, to see how much length helps."""
+"""Lengths in chunks of the clips that a recording is also cut into, to measure accuracy by clip length."""
 
-_AT_ONCE = 8
+_RECORDINGS_PER_TASK = 8
 
 
 @dataclass(frozen=True)
 class RecordingPrediction:
-    """What a model makes of a recording.
+    """Predictions of a model for one recording.
 
     Attributes
     ----------
-    recorded : Recorded
+    recorded : HeldOutRecording
     starts : ndarray of float64, shape (chunks,)
-        When each chunk that is not silent begins, seconds.
+        Start of each chunk that is not silent, seconds.
     given : ndarray of int64, shape (chunks,)
-        The most probable label of each.
+        Most probable label of each chunk.
     sure : ndarray of float32, shape (chunks,)
-        Its probability.
+        Probability of that label.
     probabilities, uncalibrated, scores : ndarray of float32, shape (labels,)
-        Means over the chunks; of probabilities also as they were before calibration.
+        Means over the chunks: of the calibrated and the uncalibrated probabilities, and of the speaker scores.
     by_length : dict of int to ndarray of int64
-        The most probable label of each of the clips of so many chunks that the recording can be cut into.
+        For each clip length in chunks, the most probable label of each clip that the recording is cut into.
     baseline : ndarray of int64, shape (chunks + 1,), or None
-        What the MFCC statistics make of each chunk, and of the whole.
+        Label that the MFCC baseline predicts for each chunk, and last for the whole recording.
     seen : bool
-        Whether a chunk of it took part in training or validation.
+        True if training or validation used a chunk of it.
     remark : str or None
-        What is wrong with it, where part of it could be judged.
+        Reason why only the first part of the recording could be scored.
     """
 
     recorded: HeldOutRecording
@@ -73,7 +73,7 @@ class RecordingPrediction:
 
 
 class PredictionTask(NamedTuple):
-    """Recordings for one worker, and the model to ask."""
+    """Recordings for one worker, and the model that scores them."""
 
     graph: Path
     recordings: tuple[HeldOutRecording, ...]
@@ -82,21 +82,24 @@ class PredictionTask(NamedTuple):
 def predict_recordings(
     graph: Path, recordings: Sequence[HeldOutRecording], workers: int
 ) -> Iterator[RecordingPrediction | tuple[HeldOutRecording, str]]:
-    """Ask a model about recordings, in no particular order; those that cannot be judged come with the reason."""
-    tasks = [PredictionTask(graph, tuple(recordings[i : i + _AT_ONCE])) for i in range(0, len(recordings), _AT_ONCE)]
+    """Score recordings with a model, in no particular order; failed ones are returned with the reason."""
+    tasks = [
+        PredictionTask(graph, tuple(recordings[i : i + _RECORDINGS_PER_TASK]))
+        for i in range(0, len(recordings), _RECORDINGS_PER_TASK)
+    ]
     with (
-        progress("Judging", "recordings", len(recordings)) as advance,
+        progress("Evaluating", "recordings", len(recordings)) as advance,
         local_processes(min(workers, max(1, len(tasks)))) as pool,
     ):
         for task, results in map_unordered(pool, predict_task, tasks, _split):
             if isinstance(results, WorkerDied):
-                results = [(recorded, "ended the process reading it, twice") for recorded in task.recordings]
+                results = [(recorded, "crashed the process that read it, twice") for recorded in task.recordings]
             yield from results
             advance(len(results))
 
 
 def predict_task(task: PredictionTask) -> list[RecordingPrediction | tuple[HeldOutRecording, str]]:
-    """What a worker does."""
+    """Score the recordings of a task, in a worker process."""
     predictor = _predictor(task.graph)
     results: list[RecordingPrediction | tuple[HeldOutRecording, str]] = []
     for recorded in task.recordings:
@@ -115,7 +118,7 @@ _predictors: dict[Path, Predictor] = {}
 
 
 def _predictor(graph: Path) -> Predictor:
-    """The model of this worker."""
+    """Return this worker process's copy of the model, loaded once."""
     if graph not in _predictors:
         _predictors[graph] = Predictor(graph, threads=1, with_enrolled=False)
     return _predictors[graph]
@@ -166,7 +169,7 @@ def _of_length(probabilities: FloatArray, length: int) -> IntArray:
 
 
 def image_at(predictor: Predictor, recorded: HeldOutRecording, start: float) -> bytes | None:
-    """The image of the chunk that begins `start` seconds into a recording."""
+    """Return the image of the chunk that begins `start` seconds into a recording, None if it cannot be read."""
     try:
         for begin, jpg in _images(predictor, recorded):
             if abs(begin - start) < 1e-3:
@@ -176,30 +179,31 @@ def image_at(predictor: Predictor, recorded: HeldOutRecording, start: float) -> 
     return None
 
 
-_MOST_NAMED = 10
+_MAX_LABELS_NAMED = 10
 
 
 @dataclass(frozen=True)
 class HeldOutPredictions:
-    """The held-out recordings that could be judged, and those that could not.
+    """Predictions for the held-out recordings, and the recordings that could not be scored.
 
     Attributes
     ----------
     source : str
-        Where they come from, for people.
-    recordings : list of Judged
+        Description of their origin, for messages and the report.
+    recordings : list of RecordingPrediction
         Of labels that the model knows, by label and name.
-    unknown : list of Judged
-        Of none of the labels.
-    skipped : list of (Recorded, str)
-        With the reason.
+    unknown : list of RecordingPrediction
+        Of none of the model's labels (open-set impostors).
+    skipped : list of (HeldOutRecording, str)
+        Recordings that could not be scored, with the reason.
     seen : int
-        How many recordings were left out because training had heard them; if all had, none was left out.
+        Number of recordings that training or validation used. They are excluded, unless all were used.
     all_seen : bool
+        True if training or validation used every recording; then none is excluded.
     missing_labels : list of str
-        The model's labels without a recording.
+        Labels of the model that have no recording.
     foreign_labels : list of str
-        Folders that are no label of the model's; their recordings are unknown voices.
+        Folders that are no label of the model's; their recordings count as unknown voices.
     """
 
     source: str
@@ -213,21 +217,26 @@ class HeldOutPredictions:
 
 
 def predict_held_out(predictor: Predictor, config: EvaluateConfig) -> HeldOutPredictions:
-    """Ask the model about the held-out recordings. Those that it was trained on are left out.
+    """Score the held-out recordings; those that training or validation used are excluded.
 
     Raises
     ------
     DatasetError
-        If none can be judged.
+        If none can be scored.
     """
     source, recordings = held_out_recordings(predictor, config)
     found, skipped = predict_and_report(predictor, config, recordings)
     if not found:
-        raise DatasetError(f"{source}: none of {pluralise(len(recordings), 'recording')} could be judged")
+        raise DatasetError(
+            f"{source}: none of {pluralise(len(recordings), 'recording')} could be used: see the reasons above"
+        )
     unseen = [one for one in found if not one.seen]
     seen, all_seen = len(found) - len(unseen), not unseen
     if all_seen:
-        log.warning("every one of these recordings took part in training: the numbers say what the model remembers")
+        log.warning(
+            "all of these recordings took part in training: the results do not hold for new recordings; "
+            "name a folder of others with --test_dir"
+        )
     elif seen:
         log.warning(f"{pluralise(seen, 'recording')} of {len(found)} took part in training or validation; left out")
     kept = found if all_seen else unseen
@@ -235,7 +244,8 @@ def predict_held_out(predictor: Predictor, config: EvaluateConfig) -> HeldOutPre
     folders = {one.recorded.label for one in kept}
     foreign = sorted(folders - known - {UNKNOWN})
     if foreign:
-        some = ", ".join(map(escape, foreign[:_MOST_NAMED])) + (", ..." if len(foreign) > _MOST_NAMED else "")
+        some = ", ".join(map(escape, foreign[:_MAX_LABELS_NAMED]))
+        some += ", ..." if len(foreign) > _MAX_LABELS_NAMED else ""
         log.warning(f"the model has no label {some}: counted as unknown voices")
     return HeldOutPredictions(
         source,
@@ -252,7 +262,14 @@ def predict_held_out(predictor: Predictor, config: EvaluateConfig) -> HeldOutPre
 def predict_and_report(
     predictor: Predictor, config: EvaluateConfig, recordings: Sequence[HeldOutRecording]
 ) -> tuple[list[RecordingPrediction], list[tuple[HeldOutRecording, str]]]:
-    """What the model makes of recordings, by label and name, and those that could not be judged, which are said."""
+    """Score recordings, sorted by label and name, and log a warning for each that could not be scored.
+
+    Returns
+    -------
+    list of RecordingPrediction
+    list of (HeldOutRecording, str)
+        Recordings that could not be scored, with the reason.
+    """
     found: list[RecordingPrediction] = []
     skipped: list[tuple[HeldOutRecording, str]] = []
     for result in predict_recordings(predictor.graph, recordings, config.workers):
@@ -264,6 +281,6 @@ def predict_and_report(
         log.warning(f"{recorded.paths[0]}: {reason}; left out")
     for one in found:
         if one.remark:
-            log.warning(f"{one.recorded.paths[0]}: {one.remark}; judged by what came before")
+            log.warning(f"{one.recorded.paths[0]}: {one.remark}; scored by the part before it")
     found.sort(key=lambda one: (one.recorded.label, one.recorded.name))
     return found, skipped

@@ -1,4 +1,4 @@
-"""Costs from the command line, and the decision rule that validation recordings choose."""
+"""Costs of mistakes from the command line, and the choice of a decision rule on validation recordings."""
 
 from __future__ import annotations
 
@@ -15,12 +15,13 @@ from audionet.utils.arrays import Float64Array, FloatArray, IntArray
 from audionet.utils.text import escape, pluralise
 
 COST_EXPONENTS = tuple(step / 10 for step in range(31))
-"""The rules that are tried: 0 is the most probable label, 1 Bayes' decision rule, 3 shuns dear mistakes most."""
-_MOST_LABELS_NAMED = 5
+"""Cost exponents that are tried: 0 predicts the most probable label, 1 is Bayes' decision rule, and larger ones avoid
+costly mistakes more."""
+_MAX_LABELS_NAMED = 5
 
 
 def parse_costs(entries: Sequence[str], labels: Sequence[str]) -> Costs:
-    """The costs that ``--cost true:predicted=number`` gives, once each.
+    """Parse the entries of ``--cost true:predicted=number``.
 
     Labels may hold colons, equals signs and spaces: the last equals sign is followed by the number, and the colon
     is the one that has a label on either side.
@@ -28,7 +29,7 @@ def parse_costs(entries: Sequence[str], labels: Sequence[str]) -> Costs:
     Raises
     ------
     UsageError
-        If an entry is not of that form or names no label, can be read in two ways, or makes no sense.
+        If an entry is not of that form, names an unknown label, is ambiguous, or makes no sense.
     """
     place = {label: number for number, label in enumerate(labels)}
     given: dict[tuple[int, int], float] = {}
@@ -44,28 +45,28 @@ def parse_costs(entries: Sequence[str], labels: Sequence[str]) -> Costs:
         if cost is None:
             raise _refused(entry, f"'{text}' is not a number from 0 to {LARGEST_COST:g}: give one, as in {names}=10")
         if pair[0] == pair[1] and cost:
-            raise _refused(entry, "a right answer costs nothing: leave it out, or name two labels")
+            raise _refused(entry, "a right answer costs nothing: remove the entry, or name two different labels")
         if given.setdefault(pair, cost) != cost:
-            raise _refused(entry, f"the same mistake is said to cost {given[pair]:g}: leave one of the two out")
+            raise _refused(entry, f"the same mistake also has the cost {given[pair]:g}: remove one of the two entries")
     costs = make_costs(given, len(labels))
     if entries and costs.all_zero:
-        raise _refused(entries[-1], "no mistake would cost anything: give one of them a number above 0")
+        raise _refused(entries[-1], "no mistake would cost anything: give at least one of them a cost above 0")
     return costs
 
 
 def _pair_in(entry: str, names: str, place: dict[str, int]) -> tuple[int, int]:
-    """The numbers of the two labels that an entry names."""
+    """Return the numbers of the true and the predicted label of an entry."""
     readings = list(_readings(names))
     fitting = [(true, predicted) for true, predicted in readings if true in place and predicted in place]
     if len(fitting) > 1:
-        ways = " or ".join(f"'{true}' taken for '{predicted}'" for true, predicted in fitting)
-        raise _refused(entry, f"that can be read as {ways}: rename a label's folder and make the model again")
+        ways = " or ".join(f"'{true}' predicted as '{predicted}'" for true, predicted in fitting)
+        raise _refused(entry, f"that is ambiguous, it can be read as {ways}: rename a label's folder and train again")
     if not fitting:
         half_known = [pair for pair in readings if pair[0] in place or pair[1] in place]
         unknown = dict.fromkeys(name for pair in half_known or readings for name in pair if name not in place)
         *others, last = [f"'{name}'" for name in unknown]
-        said = f"{', '.join(others)} or {last}" if others else last
-        raise _refused(entry, f"there is no label {said}; there is {_some_of(list(place))}")
+        listed = f"{', '.join(others)} or {last}" if others else last
+        raise _refused(entry, f"there is no label {listed}; the labels are {_list_labels(list(place))}")
     true, predicted = fitting[0]
     return place[true], place[predicted]
 
@@ -76,9 +77,9 @@ def _readings(names: str) -> Iterator[tuple[str, str]]:
             yield names[:position], names[position + 1 :]
 
 
-def _some_of(labels: Sequence[str]) -> str:
-    more = len(labels) - _MOST_LABELS_NAMED
-    return ", ".join(labels[:_MOST_LABELS_NAMED]) + (f" and {more} more" if more > 0 else "")
+def _list_labels(labels: Sequence[str]) -> str:
+    more = len(labels) - _MAX_LABELS_NAMED
+    return ", ".join(labels[:_MAX_LABELS_NAMED]) + (f" and {more} more" if more > 0 else "")
 
 
 def _refused(entry: str, reason: str) -> UsageError:
@@ -86,30 +87,30 @@ def _refused(entry: str, reason: str) -> UsageError:
 
 
 class MeanCost(NamedTuple):
-    """Mean cost of a recording and of how many; NaN where there are none."""
+    """Mean cost per recording, NaN without recordings, and the number of recordings."""
 
     mean: float
     recordings: int
 
     def __str__(self) -> str:
         if not self.recordings:
-            return "nothing to test on"
+            return "no recordings to test on"
         return f"{self.mean:.3g} a recording  ({pluralise(self.recordings, 'recording')})"
 
 
 def mean_cost(costs: Costs, given: IntArray, true: IntArray) -> MeanCost:
-    """What answers cost on average, by the costs as the user gave them.
+    """Compute the mean cost of predictions, by the costs as the user gave them.
 
     Parameters
     ----------
     given, true : ndarray of int64, shape (n,)
-        Label numbers, one of each for a recording.
+        Predicted and true label number of each recording.
     """
     return MeanCost(float(costs.of(given, true).mean()) if len(true) else float("nan"), len(true))
 
 
 class RulePoint(NamedTuple):
-    """How one rule did on the validation recordings.
+    """Result of one rule on the validation recordings.
 
     Attributes
     ----------
@@ -117,9 +118,9 @@ class RulePoint(NamedTuple):
     threshold : float or None
         See `Rule.threshold`.
     mean_cost : float
-        Of a recording.
+        Mean cost per recording.
     mistakes : ndarray of int64, shape (labels,)
-        Recordings of each label that got another; of two labels, those are the two kinds of mistakes.
+        Number of misclassified recordings of each label; with two labels, the counts of the two kinds of mistakes.
     """
 
     exponent: float
@@ -130,16 +131,16 @@ class RulePoint(NamedTuple):
 
 @dataclass(frozen=True)
 class SelectedRule:
-    """The rule that was picked, and what it was picked from.
+    """The selected decision rule, and the rules that it was selected from.
 
     Attributes
     ----------
     rule : Rule
-    curve : tuple of Point
-        The rules tried, by rising caution; none where there were no recordings.
+    curve : tuple of RulePoint
+        The rules tried, by rising cost exponent; empty without recordings.
     most_probable, bayes, chosen : float
-        Mean cost of a validation recording when the most probable label is answered, by Bayes' decision rule, and
-        by the rule picked; NaN where there are none.
+        Mean cost per validation recording of predicting the most probable label, of Bayes' decision rule, and of the
+        selected rule; NaN without recordings.
     recordings : int
     """
 
@@ -152,21 +153,23 @@ class SelectedRule:
 
 
 def select_rule(probabilities: FloatArray | Float64Array, true: IntArray, costs: Costs) -> SelectedRule:
-    """The caution with the least mean cost on validation recordings; 1 unless another is clearly better.
+    """Select the cost exponent with the lowest mean cost on validation recordings; 1 unless another is clearly better.
 
-    Theory says 1 (see `Rule`) for calibrated probabilities, so that of equally good ones the nearest to 1 is taken.
-    The best of many on a few recordings is often the luckiest: 1 is left only for one that costs less by more than
-    one standard error of the paired difference, the one-standard-error rule (Breiman, Friedman, Olshen and Stone,
-    Classification and Regression Trees, 1984, section 3.4.3). A mistake that is dear and rare may be in none of the
-    recordings, and a rule that risks it would look the cheaper: the difference is taken with one recording more, on
-    which leaving 1 costs the most it can, in the manner of Laplace's rule of succession.
+    For calibrated probabilities 1 is optimal in theory (see `Rule`), so that of equally good exponents the one nearest
+    to 1 is taken. The best of many exponents on a few recordings is often merely lucky: another than 1 is selected only
+    if it costs less by more than one standard error of the paired difference, the one-standard-error rule (Breiman,
+    Friedman, Olshen and Stone, Classification and Regression Trees, 1984, section 3.4.3). A costly, rare mistake may
+    occur in none of the recordings, and a rule that risks it would seem cheaper: the difference is therefore computed
+    with one additional recording, on which the other exponent costs as much more as it can, like the additional
+    observation of Laplace's rule of succession.
 
     Parameters
     ----------
     probabilities : ndarray of float, shape (n, labels)
-        Of the validation recordings.
+        Calibrated probabilities of the validation recordings.
     true : ndarray of int64, shape (n,)
-        Their label numbers.
+        Their true label numbers.
+    costs : Costs
     """
     bayes = Rule(costs)
     if not len(true):
@@ -189,7 +192,7 @@ def select_rule(probabilities: FloatArray | Float64Array, true: IntArray, costs:
 
 
 def _worst_case(costs: Costs, given: IntArray, instead_of: IntArray) -> float:
-    """How much more an answer can cost than the one it is given instead of, whatever the true label."""
+    """Return the most that a prediction can cost more than the one that it replaces, over all true labels."""
     changed = np.unique(np.stack([given, instead_of])[:, given != instead_of], axis=1)
     labels = np.arange(costs.labels)
     more = (
@@ -200,7 +203,7 @@ def _worst_case(costs: Costs, given: IntArray, instead_of: IntArray) -> float:
 
 
 def _clearly_above_zero(values: Float64Array) -> bool:
-    """Whether the mean is more than one standard error."""
+    """Return whether the mean is more than one standard error above 0."""
     error = values.std(ddof=1) / math.sqrt(len(values))
-    # One value alone that is not zero is one standard error exactly, and must not pass by rounding.
+    # If only one value is not zero, the mean is exactly one standard error: it must not pass by rounding.
     return bool(values.mean() > error * (1 + 1e-9))

@@ -1,4 +1,4 @@
-"""A model held against recordings that it has not heard: every number of the report, with what it was counted on."""
+"""Evaluation of a model on held-out recordings: predictions, decisions and scores."""
 
 from __future__ import annotations
 
@@ -34,31 +34,32 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What the model made of the held-out recordings, each one answer.
+    """Predictions and scores of a model on held-out recordings, one prediction per recording.
 
     Attributes
     ----------
     labels : list of str
-    heard : Heard
+    predictions : HeldOutPredictions
     true, given : ndarray of int64, shape (n,)
-        The label of each recording of a known label, and the one that the decision rule gives.
+        True label of each recording of a known label, and the label that the decision rule predicts.
     most_probable : ndarray of int64, shape (n,)
-        The label that is given where all mistakes cost the same.
+        Most probable label, which is predicted if all mistakes cost the same.
     decided : ndarray of int64, shape (n,)
-        As `given`, but -1 where the voice was taken for unknown.
+        As `given`, but -1 where the recording is rejected as unknown.
     unknown_decided : ndarray of int64, shape (m,)
-        The same of recordings of none of the labels.
+        The same for recordings of none of the labels.
     probabilities, uncalibrated : ndarray of float32, shape (n, labels)
+        Label probabilities after and before calibration.
     scores, unknown_scores : ndarray of float32, shapes (n, labels) and (m, labels)
-        How much recordings are like each voice.
+        Similarity of recordings to each label's speaker model.
     rule : Rule
-        The one that decides.
-    picked : Picked or None
-        How it was found, if costs were given.
+        Decision rule of `given`.
+    picked : SelectedRule or None
+        Selection of that rule, if costs were given.
     """
 
     labels: list[str]
-    heard: HeldOutPredictions
+    predictions: HeldOutPredictions
     true: IntArray
     given: IntArray
     most_probable: IntArray
@@ -72,59 +73,59 @@ class Evaluation:
     picked: SelectedRule | None
 
     def detection(self, label: int | None = None) -> Detection | None:
-        """The verification view of one label, or of every recording held against every label."""
+        """Compute verification errors (ROC, EER) of one label's trials, or pooled over all recordings and labels."""
         found = trials(*self._every, label)
         return detection(found.scores, found.target)
 
     @functools.cached_property
     def _every(self) -> tuple[FloatArray, IntArray]:
-        """Scores and labels of all recordings, known and unknown."""
+        """Scores and labels of all recordings, known and unknown; the label of unknown ones is -1."""
         true = np.concatenate([self.true, np.full(len(self.unknown_scores), -1)])
         return np.concatenate([self.scores, self.unknown_scores]), true
 
     def detection_by_probability(self) -> Detection | None:
-        """The same by log-probability, over recordings of known labels."""
+        """Compute pooled verification errors with log-probabilities as scores, over recordings of known labels."""
         found = trials(np.log(np.maximum(self.probabilities, 1e-30)), self.true)
         return detection(found.scores, found.target)
 
     def reliability(self, calibrated: bool) -> Reliability:
-        """How far the most probable label's probability can be believed."""
+        """Compute the reliability diagram of the most probable label's probability."""
         probabilities = self.probabilities if calibrated else self.uncalibrated
         return reliability(probabilities.max(axis=1, initial=0), probabilities.argmax(axis=1) == self.true)
 
     def lengths(self) -> list[tuple[str, Accuracy]]:
-        """Accuracy on clips of so many chunks, and on whole recordings."""
+        """Compute the accuracy on clips of each length in `DURATIONS_IN_CHUNKS`, and on whole recordings."""
         points = []
         for length in DURATIONS_IN_CHUNKS:
-            clips = [one.by_length[length] for one in self.heard.recordings]
-            right = [given == true for given, true in zip(clips, self.true, strict=True)]
+            clips = [one.by_length[length] for one in self.predictions.recordings]
+            right = [predicted == true for predicted, true in zip(clips, self.true, strict=True)]
             groups = [place for place, clip in enumerate(clips) for _ in clip]
             if groups:
                 name = f"{length} chunk{'s' if length > 1 else ''}"
                 points.append((name, accuracy(np.concatenate(right), groups)))
         return [*points, ("whole", accuracy(self.most_probable == self.true))]
 
-    def mistakes(self, most: int) -> list[tuple[int, int]]:
-        """The surest mistakes: which recording, and which of its chunks was surest of the label that was given."""
+    def mistakes(self, limit: int) -> list[tuple[int, int]]:
+        """Return the most confident mistakes, as numbers of the recording and of its most confident chunk."""
         wrong = np.flatnonzero(self.given != self.true)
-        surest = wrong[np.argsort(-self.probabilities[wrong, self.given[wrong]], kind="stable")][:most]
+        most_confident = wrong[np.argsort(-self.probabilities[wrong, self.given[wrong]], kind="stable")][:limit]
         places = []
-        for place in surest.tolist():
-            one = self.heard.recordings[place]
+        for place in most_confident.tolist():
+            one = self.predictions.recordings[place]
             chunks = np.where(one.given == self.given[place], one.sure, -1)
             places.append((place, int(chunks.argmax())))
         return places
 
 
 def evaluate(predictor: Predictor, config: EvaluateConfig) -> Evaluation:
-    """Judge the held-out recordings, and decide what they are taken for.
+    """Score the held-out recordings, and decide each one's label.
 
     Raises
     ------
     DatasetError
-        If there are none, or none can be judged.
+        If there are none, or none can be scored.
     UsageError
-        If a cost is given for a label that the model lacks.
+        If a cost names a label that the model lacks.
     """
     labels = predictor.labels
     number = {label: place for place, label in enumerate(labels)}
@@ -132,26 +133,26 @@ def evaluate(predictor: Predictor, config: EvaluateConfig) -> Evaluation:
     if config.drops_rule:
         rule = Rule(Costs(len(labels)))
     elif config.cost:
-        picked = _pick(predictor, config, parse_costs(config.cost, labels), number)
+        picked = _select_rule(predictor, config, parse_costs(config.cost, labels), number)
         rule = picked.rule
-    heard = predict_held_out(predictor, config)
-    true = np.array([number[one.recorded.label] for one in heard.recordings], np.int64)
+    predictions = predict_held_out(predictor, config)
+    true = np.array([number[one.recorded.label] for one in predictions.recordings], np.int64)
     probabilities, uncalibrated, scores = (
-        _stacked([getattr(one, name) for one in heard.recordings], len(labels))
+        _stacked([getattr(one, name) for one in predictions.recordings], len(labels))
         for name in ("probabilities", "uncalibrated", "scores")
     )
-    unknown_scores = _stacked([one.scores for one in heard.unknown], len(labels))
+    unknown_scores = _stacked([one.scores for one in predictions.unknown], len(labels))
     given = rule.decide(probabilities)
-    unknown_given = rule.decide(_stacked([one.probabilities for one in heard.unknown], len(labels)))
-    least = -math.inf if predictor.threshold is None else predictor.threshold
+    unknown_given = rule.decide(_stacked([one.probabilities for one in predictions.unknown], len(labels)))
+    threshold = -math.inf if predictor.threshold is None else predictor.threshold
     return Evaluation(
         labels=labels,
-        heard=heard,
+        predictions=predictions,
         true=true,
         given=given,
         most_probable=probabilities.argmax(axis=1).astype(np.int64),
-        decided=np.where(scores.max(axis=1, initial=-2) < least, -1, given),
-        unknown_decided=np.where(unknown_scores.max(axis=1, initial=-2) < least, -1, unknown_given),
+        decided=np.where(scores.max(axis=1, initial=-2) < threshold, -1, given),
+        unknown_decided=np.where(unknown_scores.max(axis=1, initial=-2) < threshold, -1, unknown_given),
         probabilities=probabilities,
         uncalibrated=uncalibrated,
         scores=scores,
@@ -161,20 +162,22 @@ def evaluate(predictor: Predictor, config: EvaluateConfig) -> Evaluation:
     )
 
 
-def _pick(predictor: Predictor, config: EvaluateConfig, costs: Costs, number: dict[str, int]) -> SelectedRule:
-    """The rule under which mistakes cost least on the validation recordings."""
-    judged, _ = predict_and_report(predictor, config, recordings_of_set(predictor, config, "validation"))
-    known = [one for one in judged if one.recorded.label in number]
+def _select_rule(predictor: Predictor, config: EvaluateConfig, costs: Costs, number: dict[str, int]) -> SelectedRule:
+    """Select the decision rule with the lowest mean cost on the validation recordings."""
+    scored, _ = predict_and_report(predictor, config, recordings_of_set(predictor, config, "validation"))
+    known = [one for one in scored if one.recorded.label in number]
     present = {number[one.recorded.label] for one in known}
-    concerned = dict.fromkeys(place for cost in costs.exceptions for place in (cost.true, cost.predicted))
-    if missing := [predictor.labels[place] for place in concerned if place not in present]:
-        log.warning(f"no validation recording is of {', '.join(map(escape, missing))}: the rule rests on theory there")
+    with_costs = dict.fromkeys(place for cost in costs.exceptions for place in (cost.true, cost.predicted))
+    if missing := [predictor.labels[place] for place in with_costs if place not in present]:
+        log.warning(
+            f"no validation recording has the label {', '.join(map(escape, missing))}: their costs remain untested"
+        )
     true = np.array([number[one.recorded.label] for one in known], np.int64)
     return select_rule(_stacked([one.probabilities for one in known], len(number)), true, costs)
 
 
 def store_rule(predictor: Predictor, rule: Rule) -> None:
-    """Have the model decide by a rule from now on.
+    """Store a decision rule in the model, which then decides by it.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Plots of an evaluation's report: detection, calibration, chunks needed, and voices the model does not know."""
+"""Plots of an evaluation report: verification errors, calibration, accuracy by clip length, open set and costs."""
 
 from __future__ import annotations
 
@@ -24,29 +24,29 @@ if TYPE_CHECKING:
 
 Curves = Sequence[tuple[str, Detection]]
 
-_MOST_CURVES = 10
-_LONGEST_NAME = 24
-_MOST_UPRIGHT = 12
+_MAX_CURVES = 10
+_MAX_NAME_LENGTH = 24
+_MAX_HORIZONTAL_TICK_LABELS = 12
 _LINES = ("-", "--", "-.", ":")
 _TICKS = np.array([0.1, 0.5, 1, 2, 5, 10, 20, 40, 60, 80, 90, 95, 98, 99.5, 99.9]) / 100
-_LOWEST, _HIGHEST, _FAR = 0.0005, 0.5, 0.9995
+_MIN_RATE, _MAX_RATE, _MAX_RATE_EXTENDED = 0.0005, 0.5, 0.9995
 _RED, _GREY = "#c23b22", "#888888"
 
 
 def roc_plot(curves: Curves, pooled: Detection | None = None) -> bytes:
-    """Receiver operating characteristic, as a PNG: the share of targets detected over that of false alarms.
+    """Draw the receiver operating characteristic as a PNG: detection rate over false alarm rate.
 
     Parameters
     ----------
     curves : sequence of (str, Detection)
-        A label and its trials. Those with the highest equal error rates are drawn.
+        Each label and its trials. The labels with the highest equal error rates are drawn.
     pooled : Detection, optional
-        All labels' trials together.
+        Trials of all labels together.
     """
     figure, axes = _square()
     axes.plot([0, 1], [0, 1], color="#bbbbbb", linestyle=":", linewidth=1)
     axes.plot([0, 1], [1, 0], color="#bbbbbb", linewidth=0.8)
-    for found, style in _drawn(curves, pooled):
+    for found, style in _styled_curves(curves, pooled):
         axes.plot(found.false_alarms, 1 - found.misses, **style)
     if pooled is not None:
         axes.plot(pooled.equal_error_rate, 1 - pooled.equal_error_rate, "o", color="black", markersize=5)
@@ -54,37 +54,40 @@ def roc_plot(curves: Curves, pooled: Detection | None = None) -> bytes:
     axes.set_ylim(-0.01, 1.01)
     axes.set_xlabel("false alarm rate")
     axes.set_ylabel("detection rate (1 − miss rate)")
-    axes.set_title("ROC" + _headline(pooled, area=True), loc="left", fontsize=10)
-    _add_key(axes, curves)
+    axes.set_title("ROC" + _title_suffix(pooled, area=True), loc="left", fontsize=10)
+    _add_legend(axes, curves)
     return png(figure)
 
 
 def det_plot(curves: Curves, pooled: Detection | None = None) -> bytes:
-    """Detection error trade-off, as a PNG: misses over false alarms on normal deviates (Martin et al., 1997).
+    """Draw the detection error trade-off as a PNG: miss over false alarm rate, normal deviates (Martin et al., 1997).
 
-    A rate of zero is drawn as half a trial, which has a place on such an axis.
+    A rate of zero, which is infinite on such an axis, is drawn as half a trial.
 
     Parameters
     ----------
     curves : sequence of (str, Detection)
-        A label and its trials. Those with the highest equal error rates are drawn.
+        Each label and its trials. The labels with the highest equal error rates are drawn.
     pooled : Detection, optional
-        All labels' trials together.
+        Trials of all labels together.
     """
     from scipy.special import ndtri
 
-    drawn = _drawn(curves, pooled)
-    # Worse than a third wrong: the axes grow, lest a curve lie outside them.
-    highest = _FAR if any(found.equal_error_rate > 1 / 3 for found, _ in drawn) else _HIGHEST
+    drawn = _styled_curves(curves, pooled)
+    # Extend the axes for equal error rates above a third, or a curve may lie outside them.
+    extended = any(found.equal_error_rate > 1 / 3 for found, _ in drawn)
+    highest = _MAX_RATE_EXTENDED if extended else _MAX_RATE
     figure, axes = _square()
-    ends = ndtri([_LOWEST, highest])
+    ends = ndtri([_MIN_RATE, highest])
     axes.plot(ends, ends, color="#bbbbbb", linewidth=0.8)
     for found, style in drawn:
         axes.plot(
-            ndtri(_inside(found.false_alarms, found.nontargets)), ndtri(_inside(found.misses, found.targets)), **style
+            ndtri(_clip_rates(found.false_alarms, found.nontargets)),
+            ndtri(_clip_rates(found.misses, found.targets)),
+            **style,
         )
     if pooled is not None:
-        crossing = np.clip(pooled.equal_error_rate, _LOWEST, _FAR)
+        crossing = np.clip(pooled.equal_error_rate, _MIN_RATE, _MAX_RATE_EXTENDED)
         axes.plot(ndtri(crossing), ndtri(crossing), "o", color="black", markersize=5)
     ticks = _TICKS[highest > _TICKS]
     names = [f"{100 * tick:g}" for tick in ticks]
@@ -97,18 +100,18 @@ def det_plot(curves: Curves, pooled: Detection | None = None) -> bytes:
     axes.set_axisbelow(True)
     axes.set_xlabel("false alarm rate, %")
     axes.set_ylabel("miss rate, %")
-    axes.set_title("DET" + _headline(pooled, area=False), loc="left", fontsize=10)
-    _add_key(axes, curves)
+    axes.set_title("DET" + _title_suffix(pooled, area=False), loc="left", fontsize=10)
+    _add_legend(axes, curves)
     return png(figure)
 
 
 def reliability_plot(before: Reliability, after: Reliability | None = None) -> bytes:
-    """Accuracy over confidence before and after calibration, as a PNG, with how many answers there are beneath."""
+    """Draw accuracy over confidence before and after calibration as a PNG, above a histogram of the confidences."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(5.6, 6.4), layout="constrained")
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])
-    above.plot([0, 1], [0, 1], color="#666666", linestyle=":", linewidth=1, label="as often right as probable")
+    above.plot([0, 1], [0, 1], color="#666666", linestyle=":", linewidth=1, label="perfect calibration")
     for found, name, marker, colour, line in ((before, "before", "s", _GREY, "--"), (after, "after", "o", _RED, "-")):
         if found is None:
             continue
@@ -127,11 +130,11 @@ def reliability_plot(before: Reliability, after: Reliability | None = None) -> b
         below.stairs(found.counts, found.edges, linewidth=1.4, color=colour, linestyle=line)
     above.set_ylim(-0.02, 1.02)
     above.set_xlim(-0.01, 1.01)
-    above.set_ylabel("share right")
+    above.set_ylabel("accuracy")
     below.set_ylabel("recordings")
     below.set_ylim(0, 1.05 * max(1, before.counts.max(), 0 if after is None else after.counts.max()))
     below.yaxis.get_major_locator().set_params(integer=True)
-    below.set_xlabel("confidence: probability of the label given")
+    below.set_xlabel("confidence: probability of the predicted label")
     for axes in (above, below):
         axes.spines[["top", "right"]].set_visible(False)
     figure.legend(loc="outside upper left", frameon=False, fontsize=8)
@@ -139,25 +142,25 @@ def reliability_plot(before: Reliability, after: Reliability | None = None) -> b
 
 
 def duration_plot(points: Sequence[tuple[str, Accuracy]]) -> bytes:
-    """Accuracy with its 95 % interval over how much was heard, as a PNG.
+    """Draw accuracy with its 95 % interval over clip length as a PNG.
 
     Parameters
     ----------
     points : sequence of (str, Accuracy)
-        How much was heard, as ``2 chunks``, in the order to draw. Where there are no answers, only the name stands.
+        Clip length, such as ``2 chunks``, and accuracy, in the order to draw. A length without clips has no point.
     """
     from matplotlib.figure import Figure
 
-    many = len(points) > _MOST_UPRIGHT
+    many = len(points) > _MAX_HORIZONTAL_TICK_LABELS
     figure = Figure(
         figsize=(float(np.clip(1.5 + (0.3 if many else 0.8) * len(points), 5, 60)), 3.8), layout="constrained"
     )
     axes = figure.subplots()
-    heard = [(place, found) for place, (_, found) in enumerate(points) if found.total]
-    bottom = np.floor(10 * min((found.low for _, found in heard), default=0.0)) / 10
-    places = [place for place, _ in heard]
-    shares = np.array([found.share for _, found in heard])
-    ends = np.array([(found.low, found.high) for _, found in heard]).reshape(-1, 2).T
+    measured = [(place, found) for place, (_, found) in enumerate(points) if found.total]
+    bottom = np.floor(10 * min((found.low for _, found in measured), default=0.0)) / 10
+    places = [place for place, _ in measured]
+    shares = np.array([found.share for _, found in measured])
+    ends = np.array([(found.low, found.high) for _, found in measured]).reshape(-1, 2).T
     bars = np.abs(ends - shares)
     axes.plot(places, shares, color=_GREY, linewidth=1)
     axes.errorbar(places, shares, bars, fmt="o", color=_RED, ecolor="#444444", elinewidth=1.2, capsize=3, markersize=5)
@@ -176,20 +179,20 @@ def duration_plot(points: Sequence[tuple[str, Accuracy]]) -> bytes:
     names = [_short(name) for name, _ in points]
     axes.set_xticks(range(len(points)), names, fontsize=8, parse_math=False, rotation=90 if many else 0)
     axes.yaxis.set_major_formatter(lambda value, _: f"{100 * value:.3g}%" if value <= 1 + 1e-9 else "")
-    axes.set_ylabel("share right, 95 % interval")
-    axes.set_title("Accuracy by how much is heard", loc="left", fontsize=10)
+    axes.set_ylabel("accuracy, 95 % interval")
+    axes.set_title("Accuracy by clip length", loc="left", fontsize=10)
     axes.spines[["top", "right"]].set_visible(False)
     return png(figure)
 
 
 def openset_plot(known: AnyFloatArray, unknown: AnyFloatArray, threshold: float | None = None) -> bytes:
-    """Scores of recordings whose label the model knows and of others, as a PNG.
+    """Draw histograms of the open-set scores of known and unknown voices as a PNG.
 
     Parameters
     ----------
     known, unknown : ndarray of float, shape (n,)
     threshold : float, optional
-        Recordings that score below it count as unknown.
+        Recordings that score below it are rejected as unknown.
     """
     from matplotlib.figure import Figure
 
@@ -229,32 +232,34 @@ def _square() -> tuple[Figure, Axes]:
     return figure, axes
 
 
-def _drawn(curves: Curves, pooled: Detection | None) -> list[tuple[Detection, dict[str, Any]]]:
-    """Curves with how to draw them: all pooled, then the worst labels."""
+def _styled_curves(curves: Curves, pooled: Detection | None) -> list[tuple[Detection, dict[str, Any]]]:
+    """Return the curves to draw with their line styles: all trials pooled, then the worst labels."""
     from matplotlib import colormaps
 
-    worst = sorted(curves, key=lambda curve: -curve[1].equal_error_rate)[:_MOST_CURVES]
-    # Dark to light as well as dashed, to be told apart in grey.
+    worst = sorted(curves, key=lambda curve: -curve[1].equal_error_rate)[:_MAX_CURVES]
+    # Dark to light as well as dashed, to be distinguishable in grey.
     colours = colormaps["plasma"](np.linspace(0.05, 0.85, len(worst)))
     drawn: list[tuple[Detection, dict[str, Any]]] = []
     if pooled is not None:
-        drawn.append((pooled, {"color": "black", "linewidth": 2.6, "label": _entry("all labels, pooled", pooled)}))
+        drawn.append(
+            (pooled, {"color": "black", "linewidth": 2.6, "label": _legend_label("all labels, pooled", pooled)})
+        )
     for place, (name, found) in enumerate(worst):
         style = {"color": colours[place], "linestyle": _LINES[place % len(_LINES)], "linewidth": 1.1}
-        drawn.append((found, {**style, "label": _entry(name, found)}))
+        drawn.append((found, {**style, "label": _legend_label(name, found)}))
     return drawn
 
 
-def _entry(name: str, found: Detection) -> str:
-    # A number first: matplotlib leaves out of the key what begins with an underscore.
+def _legend_label(name: str, found: Detection) -> str:
+    # The number comes first, because matplotlib omits labels that begin with an underscore from the legend.
     return f"{found.equal_error_rate:.1%}  {_short(name)} ({found.targets} + {found.nontargets})"
 
 
-def _add_key(axes: Axes, curves: Curves) -> None:
+def _add_legend(axes: Axes, curves: Curves) -> None:
     handles, names = axes.get_legend_handles_labels()
     if not handles:
         return
-    some = f"\nthe {_MOST_CURVES} worst of {len(curves)} labels" if len(curves) > _MOST_CURVES else ""
+    some = f"\nthe {_MAX_CURVES} worst of {len(curves)} labels" if len(curves) > _MAX_CURVES else ""
     legend = axes.legend(
         title=f"Equal error rate (targets + nontargets){some}",
         loc="upper left",
@@ -272,64 +277,65 @@ def _add_key(axes: Axes, curves: Curves) -> None:
         text.set_text(name)
 
 
-def _headline(pooled: Detection | None, area: bool) -> str:
+def _title_suffix(pooled: Detection | None, area: bool) -> str:
     if pooled is None:
         return ""
-    more = f"area {pooled.area:.4f}" if area else f"least cost {pooled.min_dcf():.3f} (1 % targets)"
+    more = f"area {pooled.area:.4f}" if area else f"minDCF {pooled.min_dcf():.3f} (1 % targets)"
     counted = f"{pooled.targets} target and {pooled.nontargets} nontarget trials"
     return f": equal error rate {pooled.equal_error_rate:.2%}, {more}\n{counted}"
 
 
-def _inside(rates: NDArray[np.float64], trials: int) -> NDArray[np.float64]:
-    """Rates that normal deviates have a place for, and the axes too: at least half a trial from 0 and 1."""
-    low = max(0.5 / trials, _LOWEST)
+def _clip_rates(rates: NDArray[np.float64], trials: int) -> NDArray[np.float64]:
+    """Clip rates to between half a trial, or the limit of the axes, and 1 minus that: finite as normal deviates."""
+    low = max(0.5 / trials, _MIN_RATE)
     clipped: NDArray[np.float64] = np.clip(rates, low, 1 - low)
     return clipped
 
 
 def _short(name: str) -> str:
     text = escape(name)
-    return text if len(text) <= _LONGEST_NAME else text[: _LONGEST_NAME - 1] + "…"
+    return text if len(text) <= _MAX_NAME_LENGTH else text[: _MAX_NAME_LENGTH - 1] + "…"
 
 
 def cost_plot(picked: SelectedRule, labels: Sequence[str]) -> bytes:
-    """Mean cost of a validation recording by caution, as a PNG; of two labels with the thresholds below.
+    """Draw the mean cost per validation recording over the cost exponent as a PNG; two labels have thresholds too.
 
-    By caution, two labels' thresholds are evenly spaced in log-odds: those of dear mistakes do not crowd at 1.
+    Over the exponent, the thresholds of two labels are evenly spaced in log-odds: those of costly mistakes do not crowd
+    at 1.
     """
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(6.4, 3.8), layout="constrained")
     axes = figure.subplots()
     if picked.curve:
-        cautions = [point.exponent for point in picked.curve]
-        axes.plot(cautions, [point.mean_cost for point in picked.curve], ".-", color="#888888", linewidth=1.4)
-        # A line, because where a mistake costs nothing no caution answers the most probable label.
+        exponents = [point.exponent for point in picked.curve]
+        axes.plot(exponents, [point.mean_cost for point in picked.curve], ".-", color="#888888", linewidth=1.4)
+        # A line, because where a mistake costs nothing no exponent gives the most probable label.
         name = f"most probable label: {picked.most_probable:.3g}"
         axes.axhline(picked.most_probable, color="#444444", linestyle=":", linewidth=1, label=name)
         for name, exponent, cost, marker, colour, side in (
             ("Bayes' decision rule", 1.0, picked.bayes, "D", "#2b6ca3", 7),
-            ("chosen", picked.rule.exponent, picked.chosen, "o", "#c23b22", 12),
+            ("selected", picked.rule.exponent, picked.chosen, "o", "#c23b22", 12),
         ):
             style: dict[str, Any] = {"color": colour, "markersize": side, "fillstyle": "none", "clip_on": False}
             axes.plot(exponent, cost, marker, label=f"{name}: {cost:.3g}", **style)
-        axes.set_xticks(cautions[::10], [_tick(point) for point in picked.curve[::10]])
+        axes.set_xticks(exponents[::10], [_tick(point) for point in picked.curve[::10]])
         axes.legend(frameon=False, fontsize=8)
     axes.set_ylim(bottom=0)
     two = picked.rule.threshold is not None
-    named = f"caution, and the probability from which on {escape(labels[1])[:40]} is answered" if two else "caution"
+    named = f"cost exponent, and probability threshold of {escape(labels[1])[:40]}" if two else "cost exponent"
     # A label may hold dollar signs, which matplotlib would take for mathematics.
     axes.set_xlabel(named, parse_math=False)
-    axes.set_ylabel("mean cost of a recording")
+    axes.set_ylabel("mean cost per recording")
     axes.set_title(pluralise(picked.recordings, "validation recording"), loc="left", fontsize=10)
     axes.spines[["top", "right"]].set_visible(False)
     return png(figure)
 
 
 def _tick(point: RulePoint) -> str:
-    """A point's caution, and below it its threshold, with as many decimals as tell it from 0 and 1."""
+    """Format a point's exponent, and below it its threshold with enough decimals to differ from 0 and 1."""
     if point.threshold is None:
         return f"{point.exponent:g}"
-    apart = min(point.threshold, 1 - point.threshold)
-    decimals = -math.floor(math.log10(apart)) if apart else 0
+    distance = min(point.threshold, 1 - point.threshold)
+    decimals = -math.floor(math.log10(distance)) if distance else 0
     return f"{point.exponent:g}\n{point.threshold:.{decimals}f}"

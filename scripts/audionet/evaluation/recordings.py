@@ -1,4 +1,4 @@
-"""Recordings kept out of training: finding them, asking the model, and making sure that it never heard them."""
+"""Recordings to evaluate on: a folder of labels, or one set of the training split."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from audionet.utils.text import escape
 
 
 def held_out_recordings(predictor: Predictor, config: EvaluateConfig) -> tuple[str, list[HeldOutRecording]]:
-    """The recordings to evaluate on, and where they come from: a folder of labels, or the test part of the split.
+    """Find the recordings to evaluate on, in a folder of labels or the test set; returns their origin and them.
 
     Raises
     ------
@@ -42,7 +42,7 @@ def held_out_recordings(predictor: Predictor, config: EvaluateConfig) -> tuple[s
 
 
 def recordings_of_set(predictor: Predictor, config: EvaluateConfig, name: str) -> list[HeldOutRecording]:
-    """One set of the split that the model was trained with, from the images that it was made of."""
+    """Find the recordings of one set of the training split, such as ``validation``, among the training images."""
     training = predictor.card["training"]
     images: list[ChunkImage] = find_images(config.image_dir)
     apart = predictor.spectrogram.apart if predictor.spectrogram else 2
@@ -57,14 +57,14 @@ def _step_seconds(predictor: Predictor) -> float:
 
 @dataclass(frozen=True)
 class HeldOutRecording:
-    """A held-out recording: one file of sound, or its chunks or their images.
+    """Held-out recording: one audio file, or the files of its chunks or of their images.
 
     Attributes
     ----------
     label, name : str
     paths : tuple of Path
     starts : tuple of float
-        Seconds into the recording at which each image begins; empty for a file of sound.
+        Start of each chunk, seconds into the recording; empty for one audio file.
     """
 
     label: str
@@ -74,7 +74,7 @@ class HeldOutRecording:
 
 
 def find_test_recordings(folder: Path, step_seconds: float) -> list[HeldOutRecording]:
-    """Every recording in a folder of labels, be it whole, or in chunks or images as data_maker.py writes them.
+    """Find every recording in a folder of labels: audio files, and chunks or images as data_maker.py writes them.
 
     Raises
     ------
@@ -97,7 +97,7 @@ def find_test_recordings(folder: Path, step_seconds: float) -> list[HeldOutRecor
 
 
 def group_by_recording(images: Sequence[ChunkImage], step_seconds: float) -> list[HeldOutRecording]:
-    """Images, gathered by recording."""
+    """Group chunks or images by recording."""
     ordered = sorted(images, key=lambda p: (p.label, p.recording, p.index))
     recordings = []
     for (label, name), group in groupby(ordered, key=lambda p: (p.label, p.recording)):

@@ -1,4 +1,4 @@
-"""The report of an evaluation: one page to read and print, the numbers as JSON, and the plots as PNGs."""
+"""Report of an evaluation: an HTML page to read and print, the numbers as JSON, and the plots as PNGs."""
 
 from __future__ import annotations
 
@@ -39,21 +39,21 @@ PNGS = (
     "cost.png",
     "confusion_before.png",
 )
-"""Every plot there may be beside a report."""
+"""File names of all plots that a report may have."""
 
 _TEMPLATES = Path(__file__).parent / "templates"
-_NOTHING = "–"
-_MOST_CURVES = 10
-_MOST_IN_MATRIX = 20
-_MOST_ROWS = 50
-_MOST_LABELS = 100
-_MOST_FILES = 20
-_MOST_NAMED = 10
+_NO_VALUE = "–"
+_MAX_CURVES = 10
+_MAX_MATRIX_LABELS = 20
+_MAX_ROWS = 50
+_MAX_LABELS = 100
+_MAX_LIST_ITEMS = 20
+_MAX_LABELS_NAMED = 10
 _CSS_DPI = 96
 
 
 class PlotImage(NamedTuple):
-    """A plot for the page: its data URI, and its size in CSS pixels."""
+    """Plot for the page: its data URI, and its size in CSS pixels."""
 
     source: str
     width: int
@@ -61,21 +61,21 @@ class PlotImage(NamedTuple):
 
 
 class Matrix(NamedTuple):
-    """Counts of answers, a row for each true label; None is unknown."""
+    """Confusion matrix: counts of answers, a row for each true label; None is unknown."""
 
     answers: list[str | None]
     rows: list[tuple[str | None, list[int]]]
 
 
-class Some(NamedTuple):
-    """The first of many, and how many are left out."""
+class Truncated(NamedTuple):
+    """First items of a list, and the number of omitted ones."""
 
     shown: list[Any]
     left_out: int
 
 
 class LabelRow(NamedTuple):
-    """How one label fared; None where there is nothing to divide by."""
+    """Scores of one label; None where a denominator is 0."""
 
     label: str
     recordings: int
@@ -86,29 +86,29 @@ class LabelRow(NamedTuple):
 
 
 class Mistake(NamedTuple):
-    """A wrong answer, and the image of the chunk that was surest of it, if it can still be made."""
+    """Misclassified recording, and the image of the chunk most confident of the wrong label, if it can be rendered."""
 
-    said: dict[str, Any]
+    entry: dict[str, Any]
     image: str | None
     refused: bool
 
 
 def write_report(found: Evaluation, content: dict[str, Any], predictor: Predictor, folder: Path) -> list[Path]:
-    """Write report.html, report.json and the plots; plots of an earlier report do not stay.
+    """Write report.html, report.json and the plots; plots of an earlier report are deleted.
 
     Parameters
     ----------
     found : Evaluation
     content : dict
-        What `evaluation.as_json` says of it.
+        Its numbers, from `summarise`.
     predictor : Predictor
     folder : Path
-        Is made if missing.
+        Created if missing.
 
     Returns
     -------
     list of Path
-        What was written, the page first.
+        Files written, the page first.
     """
     plots = draw(found, content, predictor)
     html = page(found, content, predictor, plots)
@@ -124,7 +124,7 @@ def write_report(found: Evaluation, content: dict[str, Any], predictor: Predicto
 
 
 def draw(found: Evaluation, content: dict[str, Any], predictor: Predictor) -> dict[str, bytes]:
-    """The plots that there is something to draw for, by file name."""
+    """Draw the plots that there are data for; returns the PNGs by file name."""
     plots = {"confusion.png": _confusion(found, found.decided, found.unknown_decided)}
     pooled = found.detection()
     if pooled is not None:
@@ -139,20 +139,20 @@ def draw(found: Evaluation, content: dict[str, Any], predictor: Predictor) -> di
     if content["costs"]:
         if found.picked is not None and found.picked.curve:
             plots["cost.png"] = cost_plot(found.picked, found.labels)
-        plots["confusion_before.png"] = _confusion(found, *_without_costs(found))
+        plots["confusion_before.png"] = _confusion(found, *_decide_without_costs(found))
     return plots
 
 
 def page(found: Evaluation, content: dict[str, Any], predictor: Predictor, plots: dict[str, bytes]) -> str:
-    """The report as HTML, the plots inside.
+    """Render the report as HTML, with the plots embedded.
 
-    Names come from folders and files, and may hold anything: whatever the template inserts is made printable, and
-    then escaped.
+    Names come from folders and files, and may contain any characters: whatever the template inserts is made printable,
+    and then escaped.
     """
     wrong = [pair for pair in content["confusion"]["pairs"] if pair["true"] != pair["answer"]]
     data = content["data"]
     skipped, in_part = (
-        _some([(entry["file"], entry["reason"]) for entry in data[name]], _MOST_FILES)
+        _truncate([(entry["file"], entry["reason"]) for entry in data[name]], _MAX_LIST_ITEMS)
         for name in ("skipped", "judged_in_part")
     )
     return (
@@ -163,20 +163,20 @@ def page(found: Evaluation, content: dict[str, Any], predictor: Predictor, plots
             date=datetime.datetime.now().astimezone().date().isoformat(),
             graph=str(predictor.graph),
             image={name.removesuffix(".png"): _image(png) for name, png in plots.items()},
-            sets={name: _some(data[name], _MOST_NAMED) for name in ("missing_labels", "foreign_labels")}
-            | {"cut_in_time": _some(data["recordings_also_heard_in_training"], _MOST_NAMED)},
+            sets={name: _truncate(data[name], _MAX_LABELS_NAMED) for name in ("missing_labels", "foreign_labels")}
+            | {"cut_in_time": _truncate(data["recordings_also_heard_in_training"], _MAX_LABELS_NAMED)},
             skipped=skipped,
             in_part=in_part,
             trained_on_whole=content["model"]["trained_on"]["chunks"] == content["model"]["trained_on"]["recordings"],
             matrix=_matrix(content, found.labels),
-            confusions=_some(sorted(wrong, key=lambda pair: -pair["count"]), _MOST_ROWS),
+            confusions=_truncate(sorted(wrong, key=lambda pair: -pair["count"]), _MAX_ROWS),
             label_rows=_label_rows(content),
-            detected=_detected(content),
+            detected=_rank_by_eer(content),
             trials=(len(found.true) + len(found.unknown_scores)) * len(found.labels),
-            most_curves=_MOST_CURVES,
-            stretch_chunks=SEGMENT_CHUNKS,
+            max_curves=_MAX_CURVES,
+            segment_chunks=SEGMENT_CHUNKS,
             open_set_card=predictor.card["open_set"],
-            rule_costs=_some(content["costs"]["rule"]["costs"], _MOST_FILES) if content["costs"] else None,
+            rule_costs=_truncate(content["costs"]["rule"]["costs"], _MAX_LIST_ITEMS) if content["costs"] else None,
             label_names=found.labels,
             gallery=_gallery(found, content, predictor),
             wrong=int((found.given != found.true).sum()),
@@ -193,7 +193,7 @@ def _environment() -> Environment:
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
-        finalize=_inserted,
+        finalize=_make_printable,
     )
     environment.filters |= {
         "clock": clock,
@@ -206,15 +206,15 @@ def _environment() -> Environment:
     return environment
 
 
-def _inserted(value: Any) -> Any:
-    """A value as it goes onto the page, where it is then escaped."""
+def _make_printable(value: Any) -> Any:
+    """Replace characters of an inserted string that cannot be printed; Jinja escapes it for HTML afterwards."""
     if isinstance(value, str) and not hasattr(value, "__html__") and not value.isprintable():
         return escape(value)
     return value
 
 
 def clock(seconds: float) -> str:
-    """``01:07.5``, minutes and seconds into a recording."""
+    """Format a time in a recording as minutes and seconds, such as ``01:07.5``."""
     minutes, tenths = divmod(round(10 * seconds), 600)
     return f"{minutes:02d}:{tenths / 10:04.1f}"
 
@@ -228,11 +228,11 @@ def _counted(number: int, noun: str) -> str:
 
 
 def _percent(value: float | None, digits: int = 1) -> str:
-    return _NOTHING if value is None else f"{value:.{digits}%}"
+    return _NO_VALUE if value is None else f"{value:.{digits}%}"
 
 
 def _decimal(value: float | None, digits: int = 3) -> str:
-    return _NOTHING if value is None else f"{value:.{digits}f}"
+    return _NO_VALUE if value is None else f"{value:.{digits}f}"
 
 
 def _share(part: int, total: int) -> str:
@@ -240,12 +240,12 @@ def _share(part: int, total: int) -> str:
 
 
 def _interval(low: float | None, high: float | None) -> str:
-    return _NOTHING if low is None or high is None else f"{low:.1%} to {high:.1%}"
+    return _NO_VALUE if low is None or high is None else f"{low:.1%} to {high:.1%}"
 
 
 def _wilson(part: int, total: int) -> str:
     found = accuracy(np.arange(total) < part)
-    return _interval(found.low, found.high) if total else _NOTHING
+    return _interval(found.low, found.high) if total else _NO_VALUE
 
 
 def _image(png: bytes) -> PlotImage:
@@ -257,12 +257,12 @@ def _data_uri(image: bytes, kind: str) -> str:
     return f"data:image/{kind};base64,{base64.b64encode(image).decode('ascii')}"
 
 
-def _some(values: Sequence[Any], most: int) -> Some:
-    return Some(list(values[:most]), max(0, len(values) - most))
+def _truncate(values: Sequence[Any], limit: int) -> Truncated:
+    return Truncated(list(values[:limit]), max(0, len(values) - limit))
 
 
 def _confusion(found: Evaluation, decided: IntArray, unknown_decided: IntArray) -> bytes:
-    """The confusion matrix as a PNG, with a row and a column of unknown voices where there are any."""
+    """Draw the confusion matrix as a PNG, with a row and a column for unknown voices where there are any."""
     true = np.concatenate([found.true, np.full(len(unknown_decided), -1)])
     given = np.concatenate([decided, unknown_decided])
     labels = [*found.labels, "(unknown)"] if min(true.min(), given.min()) < 0 else found.labels
@@ -271,9 +271,9 @@ def _confusion(found: Evaluation, decided: IntArray, unknown_decided: IntArray) 
     return confusion_plot(np.where(true < 0, len(found.labels), true), given % len(labels), labels, what)
 
 
-def _without_costs(found: Evaluation) -> tuple[IntArray, IntArray]:
-    """What would be decided if all mistakes cost the same, of known voices and of others."""
-    unknown = np.array([one.probabilities.argmax() for one in found.heard.unknown], np.int64)
+def _decide_without_costs(found: Evaluation) -> tuple[IntArray, IntArray]:
+    """Return the decisions on known and on unknown voices if all mistakes cost the same."""
+    unknown = np.array([one.probabilities.argmax() for one in found.predictions.unknown], np.int64)
     return (
         np.where(found.decided < 0, -1, found.most_probable),
         np.where(found.unknown_decided < 0, -1, unknown),
@@ -282,14 +282,14 @@ def _without_costs(found: Evaluation) -> tuple[IntArray, IntArray]:
 
 def _worst_curves(found: Evaluation, content: dict[str, Any]) -> list[tuple[str, Detection]]:
     rates = [entry.get("equal_error_rate", -1.0) for entry in content["verification"]["labels"]]
-    worst = np.argsort(-np.array(rates), kind="stable")[:_MOST_CURVES].tolist()
+    worst = np.argsort(-np.array(rates), kind="stable")[:_MAX_CURVES].tolist()
     curves = [(found.labels[place], found.detection(place)) for place in sorted(worst)]
     return [(label, curve) for label, curve in curves if curve is not None]
 
 
 def _matrix(content: dict[str, Any], labels: Sequence[str]) -> Matrix | None:
-    """The confusion matrix; None of more labels than fit on a page. Labels without a recording have no row."""
-    if len(labels) > _MOST_IN_MATRIX:
+    """Build the confusion matrix; None if the labels do not fit on a page. Labels without a recording have no row."""
+    if len(labels) > _MAX_MATRIX_LABELS:
         return None
     counts = {(pair["true"], pair["answer"]): pair["count"] for pair in content["confusion"]["pairs"]}
     tested, unknown = {true for true, _ in counts}, any(answer is None for _, answer in counts)
@@ -298,8 +298,8 @@ def _matrix(content: dict[str, Any], labels: Sequence[str]) -> Matrix | None:
     return Matrix(answers, rows)
 
 
-def _label_rows(content: dict[str, Any]) -> Some:
-    """Every label; of very many, the tested ones with the lowest F1."""
+def _label_rows(content: dict[str, Any]) -> Truncated:
+    """Return the rows of the table of labels; of more than `_MAX_LABELS`, the tested ones with the lowest F1."""
     rows = []
     for entry in content["labels"]["labels"]:
         rows.append(
@@ -312,23 +312,23 @@ def _label_rows(content: dict[str, Any]) -> Some:
                 entry["f1"],
             )
         )
-    if len(rows) > _MOST_LABELS:
+    if len(rows) > _MAX_LABELS:
         rows.sort(key=lambda row: math.inf if row.f1 is None else row.f1)
-        return _some(rows, _MOST_ROWS)
-    return Some(rows, 0)
+        return _truncate(rows, _MAX_ROWS)
+    return Truncated(rows, 0)
 
 
-def _detected(content: dict[str, Any]) -> Some:
-    """Labels with target and nontarget trials, those with the highest equal error rates first."""
+def _rank_by_eer(content: dict[str, Any]) -> Truncated:
+    """Return the labels with target and nontarget trials, the highest equal error rates first."""
     rows = [entry for entry in content["verification"]["labels"] if "equal_error_rate" in entry]
-    return _some(sorted(rows, key=lambda entry: -entry["equal_error_rate"]), _MOST_ROWS)
+    return _truncate(sorted(rows, key=lambda entry: -entry["equal_error_rate"]), _MAX_ROWS)
 
 
 def _gallery(found: Evaluation, content: dict[str, Any], predictor: Predictor) -> list[Mistake]:
-    said = content["mistakes"]
+    entries = content["mistakes"]
     mistakes = []
-    for entry, (place, chunk) in zip(said, found.mistakes(len(said)), strict=True):
-        one = found.heard.recordings[place]
+    for entry, (place, chunk) in zip(entries, found.mistakes(len(entries)), strict=True):
+        one = found.predictions.recordings[place]
         jpg = image_at(predictor, one.recorded, float(one.starts[chunk]))
         mistakes.append(Mistake(entry, None if jpg is None else _data_uri(jpg, "jpeg"), bool(found.decided[place] < 0)))
     return mistakes

@@ -1,4 +1,4 @@
-"""Every number of an evaluation, as report.json holds it."""
+"""Numbers of an evaluation, as stored in report.json."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from audionet.utils.arrays import FloatArray, IntArray
 
 _KS = (1, 2, 3, 5, 10)
 _LEFT_OUT = "labels left out at training"
-_LEFT_OUT_HEARD = f"{_LEFT_OUT}, too favourable: this network had heard them"
+_LEFT_OUT_SEEN = f"{_LEFT_OUT}, too favourable: this network had heard them"
 
 
 def summarise(found: Evaluation, predictor: Predictor, config: EvaluateConfig) -> dict[str, Any]:
-    """What report.json says: every number with the number of recordings, or chunks, that it was counted on."""
-    card, heard = predictor.card, found.heard
+    """Build the content of report.json: every number with the number of recordings, or chunks, that it is based on."""
+    card, predictions = predictor.card, found.predictions
     return {
         "model": {
             "graph": predictor.graph.name,
@@ -37,27 +37,27 @@ def summarise(found: Evaluation, predictor: Predictor, config: EvaluateConfig) -
             "trained_on": card["split"]["training"],
         },
         "data": {
-            "source": heard.source,
-            "recordings": len(heard.recordings),
-            "chunks": sum(len(one.given) for one in heard.recordings),
-            "unknown_recordings": len(heard.unknown),
-            "unseen": not heard.all_seen,
-            "left_out_as_seen": 0 if heard.all_seen else heard.seen,
+            "source": predictions.source,
+            "recordings": len(predictions.recordings),
+            "chunks": sum(len(one.given) for one in predictions.recordings),
+            "unknown_recordings": len(predictions.unknown),
+            "unseen": not predictions.all_seen,
+            "left_out_as_seen": 0 if predictions.all_seen else predictions.seen,
             "recordings_also_heard_in_training": card["split"]["heard_in_training"] if config.test_dir is None else [],
-            "missing_labels": heard.missing_labels,
-            "foreign_labels": heard.foreign_labels,
+            "missing_labels": predictions.missing_labels,
+            "foreign_labels": predictions.foreign_labels,
             "judged_in_part": [
                 {"file": str(one.recorded.paths[0]), "reason": one.remark}
-                for one in (*heard.recordings, *heard.unknown)
+                for one in (*predictions.recordings, *predictions.unknown)
                 if one.remark
             ],
-            "skipped": [{"file": str(recorded.paths[0]), "reason": reason} for recorded, reason in heard.skipped],
+            "skipped": [{"file": str(recorded.paths[0]), "reason": reason} for recorded, reason in predictions.skipped],
         },
         "accuracy": {
             "recordings": _share(found.most_probable == found.true),
-            "chunks": _chunks([one.given for one in heard.recordings], found.true),
+            "chunks": _chunks([one.given for one in predictions.recordings], found.true),
         },
-        "mfcc_statistics": _baseline(heard.recordings, found.true),
+        "mfcc_statistics": _baseline(predictions.recordings, found.true),
         "leaky_split": (card["test"] or {}).get("leaky_split"),
         "answers": _answers(found, predictor),
         "top_k": {
@@ -87,7 +87,7 @@ def summarise(found: Evaluation, predictor: Predictor, config: EvaluateConfig) -
 
 
 def open_set_scores(found: Evaluation, predictor: Predictor) -> tuple[FloatArray, FloatArray, bool]:
-    """Best scores of known and unknown voices, and whether the unknown ones are labels left out at training."""
+    """Return the best scores of known and unknown voices; True if the unknown ones are labels left out at training."""
     known = found.scores.max(axis=1, initial=-2)
     if len(found.unknown_scores):
         return known, found.unknown_scores.max(axis=1), False
@@ -104,7 +104,7 @@ def _share(right: NDArray[np.bool_]) -> dict[str, Any]:
 
 
 def _chunks(given: Sequence[IntArray], true: IntArray) -> dict[str, Any]:
-    """Accuracy by chunk, its intervals by recording."""
+    """Compute the accuracy per chunk; its intervals resample whole recordings."""
     right = [chunks == label for chunks, label in zip(given, true, strict=True)]
     groups = [place for place, chunks in enumerate(given) for _ in chunks]
     share = accuracy(np.concatenate([np.zeros(0, bool), *right]), groups)
@@ -121,7 +121,7 @@ def _baseline(recordings: Sequence[RecordingPrediction], true: IntArray) -> dict
 
 
 def _answers(found: Evaluation, predictor: Predictor) -> dict[str, Any]:
-    """What label_image.py says, unknown included."""
+    """Count the answers of label_image.py, unknown included."""
     refused, wrong = found.decided < 0, (found.decided >= 0) & (found.decided != found.true)
     return {
         "recordings": len(found.true),
@@ -133,7 +133,7 @@ def _answers(found: Evaluation, predictor: Predictor) -> dict[str, Any]:
 
 
 def _confusion(found: Evaluation) -> dict[str, Any]:
-    """Counts of every pair of true label and answer that occurred; None is unknown."""
+    """Count every pair of true label and answer that occurs; None is unknown."""
     pairs = np.stack(
         [
             np.concatenate([found.true, np.full(len(found.unknown_decided), -1)]),
@@ -206,7 +206,7 @@ def _open_set(found: Evaluation, predictor: Predictor) -> dict[str, Any]:
     area = detection(np.concatenate([known, unknown]), np.arange(len(known) + len(unknown)) < len(known))
     accepted = None if predictor.threshold is None else int((unknown >= predictor.threshold).sum())
     refused = None if predictor.threshold is None else int((known < predictor.threshold).sum())
-    heard = predictor.card["open_set"]["network_had_heard_those_left_out"]
+    seen_in_training = predictor.card["open_set"]["network_had_heard_those_left_out"]
     return {
         "threshold": predictor.threshold,
         "asked_rate": predictor.card["open_set"]["asked_rate"],
@@ -216,13 +216,13 @@ def _open_set(found: Evaluation, predictor: Predictor) -> dict[str, Any]:
         "unknown": {
             "clips": len(unknown),
             "accepted": accepted,
-            "of": (_LEFT_OUT_HEARD if heard else _LEFT_OUT) if left_out else "test recordings of no label",
+            "of": (_LEFT_OUT_SEEN if seen_in_training else _LEFT_OUT) if left_out else "test recordings of no label",
         },
     }
 
 
 def _costs(found: Evaluation) -> dict[str, Any] | None:
-    """What mistakes cost: on the test recordings, by the rule and by the most probable label."""
+    """Compute the mean cost on the test recordings, of the decision rule and of the most probable label."""
     if found.picked is None and not found.rule.costs.exceptions:
         return None
     by_rule = mean_cost(found.rule.costs, found.given, found.true)
@@ -246,7 +246,7 @@ def _costs(found: Evaluation) -> dict[str, Any] | None:
 
 
 def _mistake(found: Evaluation, place: int, chunk: int) -> dict[str, Any]:
-    one, given = found.heard.recordings[place], int(found.given[place])
+    one, given = found.predictions.recordings[place], int(found.given[place])
     recorded = one.recorded
     return {
         "file": str(recorded.paths[min(chunk, len(recorded.paths) - 1)]),
@@ -260,5 +260,5 @@ def _mistake(found: Evaluation, place: int, chunk: int) -> dict[str, Any]:
 
 
 def _finite(value: float) -> float | None:
-    """A number for JSON, which has no NaN."""
+    """Replace NaN and infinities by None: JSON has no NaN."""
     return float(value) if math.isfinite(value) else None

@@ -1,4 +1,4 @@
-"""The simplest classifiers there are, so that what they reach is the features' doing."""
+"""Simple classifiers, so that their accuracy measures the quality of the features: linear probes and mixtures."""
 
 from __future__ import annotations
 
@@ -17,30 +17,30 @@ from audionet.metrics.accuracy import Groups
 from audionet.utils.arrays import FloatArray, IntArray
 
 STRENGTHS = 10.0 ** np.arange(1, 6.5, 0.5)
-"""C, times the features' width: from strong regularisation to weak."""
+"""Values of C that are tried, times the width of the features: from strong regularisation to weak."""
 
 INNER_FOLDS = 3
 COMPONENTS = 16
 
-_MOST_ITERATIONS = 1000
-_LEAST_PROBABILITY = 1e-6  # a label that a fold did not learn would cost infinitely much
-_AS_GOOD = 1.01
-_NEGLIGIBLE = 1e-5  # of the largest singular value
-_FRAMES_A_COMPONENT = 20
+_MAX_ITERATIONS = 1000
+_MIN_PROBABILITY = 1e-6  # the log loss of a label that is not in the training fold would be infinite
+_LOSS_TOLERANCE = 1.01  # relative to the lowest loss
+_MIN_SINGULAR_VALUE = 1e-5  # share of the largest singular value
+_FRAMES_PER_COMPONENT = 20
 _VARIANCE_FLOOR = 0.01  # of standardised frames
 
 
 @dataclass(frozen=True)
 class ProbeExamples:
-    """Clips to learn from.
+    """Labels and positions of training clips.
 
     Attributes
     ----------
     labels : ndarray of int64, shape (n,)
     recordings : ndarray of int64, shape (n,)
-        What belongs together.
+        Number of each clip's recording.
     starts, stops : ndarray of float64, shape (n,)
-        Where in its recording a clip lies, seconds.
+        Start and end of each clip in its recording, seconds.
     """
 
     labels: IntArray
@@ -56,16 +56,18 @@ class LinearProbe:
     Attributes
     ----------
     offset, scale : ndarray of float32, shape (width,)
+        Standardisation: ``(features - offset) * scale``.
     basis : ndarray of float32, shape (width, rank), or None
-        The directions in which the training set extends, where they are fewer than the features.
+        Basis of the row space of the training set, if it has fewer dimensions than the features.
     model : sklearn.linear_model.LogisticRegression
     c : float
-        Inverse strength of regularisation, of features with a mean square of 1.
+        Inverse strength of the L2 regularisation, for features with a mean square of 1.
     at_edge : bool
-        Whether that is the first or the last value that was tried.
+        True if `c` is the first or the last value of the grid.
     converged : bool
-        Whether fitting ended before it was stopped.
+        True if the solver converged within the maximum number of iterations.
     labels : int
+        Number of labels.
     """
 
     offset: FloatArray
@@ -78,25 +80,25 @@ class LinearProbe:
     labels: int
 
     def probabilities(self, features: FloatArray) -> FloatArray:
-        """Probabilities, shape (n, labels), of features, shape (n, width)."""
+        """Predict label probabilities, shape (n, labels), from features, shape (n, width)."""
         values: FloatArray = (features - self.offset) * self.scale
         return _probabilities(self.model, values if self.basis is None else values @ self.basis, self.labels)
 
 
 def fit_linear_probe(features: FloatArray, widths: Sequence[int], examples: ProbeExamples, labels: int) -> LinearProbe:
-    """Fit a linear probe, its regularisation chosen by cross-validation on these examples alone.
+    """Fit a linear probe; its regularisation is selected by cross-validation on these examples alone.
 
-    What is chosen is the least C whose log loss on clips held out with their recordings (see `inner_folds`) is within a
-    hundredth of the best.
+    The lowest C is selected whose log loss on clips of held-out recordings (see `inner_folds`) is within 1 % of the
+    lowest loss.
 
     Parameters
     ----------
     features : ndarray of float32, shape (n, sum(widths))
     widths : sequence of int
-        Of the parts that the features are joined of; each is given the same weight.
-    examples : Examples
+        Widths of the concatenated feature vectors; all vectors get the same weight.
+    examples : ProbeExamples
     labels : int
-        How many there are; at least two of them are among the examples.
+        Number of labels; at least two of them occur among the examples.
     """
     offset, scale = standardisation([features], widths)
     scale = scale * np.float32(np.sqrt(features.shape[1] / len(widths)))  # a mean square of 1
@@ -108,56 +110,56 @@ def fit_linear_probe(features: FloatArray, widths: Sequence[int], examples: Prob
     grid = STRENGTHS / features.shape[1]
     losses: list[float] = []
     models = [_regression() for _ in folds]
-    with _core_each(), ThreadPoolExecutor(INNER_FOLDS) as threads:
+    with _single_threaded_fits(), ThreadPoolExecutor(INNER_FOLDS) as threads:
 
         def loss(model: Any, fold: tuple[IntArray, IntArray]) -> float:
             training, held_out = fold
-            model.fit(values[training], examples.labels[training])  # goes on from the C before
+            model.fit(values[training], examples.labels[training])  # warm start from the previous C
             given = _probabilities(model, values[held_out], labels)
             right = given[np.arange(len(held_out)), examples.labels[held_out]]
-            return -float(np.log(np.maximum(right, _LEAST_PROBABILITY)).sum())
+            return -float(np.log(np.maximum(right, _MIN_PROBABILITY)).sum())
 
         for c in grid:
             for model in models:
                 model.C = float(c)
             losses.append(sum(threads.map(loss, models, folds)))
-            # The loss has one minimum.
+            # Stop once the loss rises twice in a row: it has a single minimum.
             if len(losses) > 2 and losses[-1] > losses[-2] > losses[-3]:
                 break
-        best = strongest_of_the_best(losses) if folds else len(grid) // 2
+        best = select_strongest(losses) if folds else len(grid) // 2
         final = _regression()
         final.C = float(grid[best])
         final.fit(values, examples.labels)
-    converged = bool(np.max(final.n_iter_) < _MOST_ITERATIONS)
+    converged = bool(np.max(final.n_iter_) < _MAX_ITERATIONS)
     return LinearProbe(offset, scale, basis, final, float(grid[best]), best in (0, len(grid) - 1), converged, labels)
 
 
-def strongest_of_the_best(losses: Sequence[float]) -> int:
-    """The first place whose loss is within a hundredth of the least: where losses are level, less freedom is as good.
+def select_strongest(losses: Sequence[float]) -> int:
+    """Return the first index with a loss within 1 % of the lowest: among equal losses, the strongest regularisation.
 
-    Weak regularisation leaves them level: fits end when they hardly move, wherever that is.
+    With weak regularisation the losses are almost equal, because the solver stops as soon as it makes little progress.
     """
-    return int(np.argmax(np.array(losses) <= _AS_GOOD * min(losses)))
+    return int(np.argmax(np.array(losses) <= _LOSS_TOLERANCE * min(losses)))
 
 
 def row_space(values: FloatArray) -> FloatArray:
-    """An orthonormal basis, shape (width, rank), of what the rows, shape (n, width), span.
+    """Compute an orthonormal basis, shape (width, rank), of the row space of values, shape (n, width).
 
-    In it an L2-penalised linear model is the same model: directions that no row has get no weight (the representer
+    An L2-penalised linear model is the same in this basis: directions outside the row space get no weight (representer
     theorem, Kimeldorf and Wahba, 1970), and a rotation changes no norm.
     """
     rows = values.astype(np.float64)
     squares, vectors = np.linalg.eigh(rows @ rows.T)
-    kept = squares > squares[-1] * _NEGLIGIBLE**2
+    kept = squares > squares[-1] * _MIN_SINGULAR_VALUE**2
     basis: FloatArray = (rows.T @ (vectors[:, kept] / np.sqrt(squares[kept]))).astype(np.float32)
     return basis
 
 
 def inner_folds(examples: ProbeExamples) -> Iterator[tuple[IntArray, IntArray]]:
-    """Places to learn from and places held out, three times; nothing that is held out is heard in learning.
+    """Split examples into three folds; yields the indices of training and held-out clips, which never overlap in time.
 
-    A label's recordings are dealt out whole. Where a label has a single one, that is cut in time into three, and clips
-    that overlap with what is held out take no part. A fold without two labels to learn is left out.
+    Recordings are kept whole. If a label has a single recording, it is split in time into three parts, and clips that
+    overlap a held-out clip are excluded from training. A fold with fewer than two training labels is skipped.
     """
     fold = np.empty(len(examples.labels), np.int64)
     for label in np.unique(examples.labels):
@@ -170,11 +172,11 @@ def inner_folds(examples: ProbeExamples) -> Iterator[tuple[IntArray, IntArray]]:
             fold[own] = np.arange(len(own)) * INNER_FOLDS // len(own)
     for number in range(INNER_FOLDS):
         held_out = np.flatnonzero(fold == number)
-        free = fold != number
+        usable = fold != number
         for place in held_out:
             same = examples.recordings == examples.recordings[place]
-            free &= ~(same & (examples.starts < examples.stops[place]) & (examples.stops > examples.starts[place]))
-        training = np.flatnonzero(free)
+            usable &= ~(same & (examples.starts < examples.stops[place]) & (examples.stops > examples.starts[place]))
+        training = np.flatnonzero(usable)
         if len(held_out) and len(np.unique(examples.labels[training])) > 1:
             yield training, held_out
 
@@ -182,14 +184,14 @@ def inner_folds(examples: ProbeExamples) -> Iterator[tuple[IntArray, IntArray]]:
 def _regression() -> Any:
     from sklearn.linear_model import LogisticRegression
 
-    return LogisticRegression(warm_start=True, max_iter=_MOST_ITERATIONS)
+    return LogisticRegression(warm_start=True, max_iter=_MAX_ITERATIONS)
 
 
 @contextlib.contextmanager
-def _core_each() -> Iterator[None]:
-    """Fit on one core each, and leave it to the result to say what did not come to an end.
+def _single_threaded_fits() -> Iterator[None]:
+    """Limit each fit to one BLAS thread, and silence convergence warnings: results report convergence themselves.
 
-    On cores that others use too, BLAS waits for its slowest thread: two take twice as long as one.
+    On shared cores BLAS waits for its slowest thread: a fit with two threads takes twice as long as with one.
     """
     from sklearn.exceptions import ConvergenceWarning
     from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
@@ -200,7 +202,7 @@ def _core_each() -> Iterator[None]:
 
 
 def _probabilities(model: Any, values: FloatArray, labels: int) -> FloatArray:
-    """Probabilities, shape (n, labels); 0 for labels that were not learned."""
+    """Predict probabilities, shape (n, labels); 0 for labels without training examples."""
     found = np.zeros((len(values), labels), np.float32)
     found[:, model.classes_] = model.predict_proba(values)
     return found
@@ -208,15 +210,16 @@ def _probabilities(model: Any, values: FloatArray, labels: int) -> FloatArray:
 
 @dataclass(frozen=True)
 class Mixtures:
-    """A Gaussian mixture of each label's frames.
+    """Gaussian mixture models, one of each label's MFCC frames.
 
     Attributes
     ----------
     offset, scale : ndarray of float32, shape (coefficients,)
-        Standardise frames.
+        Standardisation of the frames.
     models : dict of int to sklearn.mixture.GaussianMixture
-        By label.
+        By label number.
     labels : int
+        Number of labels.
     """
 
     offset: FloatArray
@@ -225,7 +228,7 @@ class Mixtures:
     labels: int
 
     def scores(self, frames: Sequence[FloatArray]) -> FloatArray:
-        """Mean log likelihood of each clip's frames, shape (n, labels); -inf for labels that were not learned."""
+        """Compute the mean log-likelihood of each clip's frames, shape (n, labels); -inf for labels without one."""
         found = np.full((len(frames), self.labels), -np.inf, np.float32)
         together = (np.concatenate(frames) - self.offset) * self.scale
         edges = np.cumsum([0, *map(len, frames[:-1])])
@@ -235,15 +238,15 @@ class Mixtures:
 
 
 def fit_mixtures(frames: Sequence[FloatArray], labels: IntArray, count: int, seed: int) -> Mixtures:
-    """Fit a mixture to each label's frames (Reynolds and Rose, Gaussian mixture speaker models, 1995).
+    """Fit a Gaussian mixture to each label's frames (Reynolds and Rose, Gaussian mixture speaker models, 1995).
 
     Parameters
     ----------
     frames : sequence of n ndarray of float32, shape (some, coefficients)
-        Each clip's.
+        MFCC frames of each clip.
     labels : ndarray of int64, shape (n,)
     count : int
-        How many labels there are.
+        Number of labels.
     seed : int
     """
     from sklearn.mixture import GaussianMixture
@@ -253,8 +256,8 @@ def fit_mixtures(frames: Sequence[FloatArray], labels: IntArray, count: int, see
     models = {}
     for label in np.unique(labels):
         own = np.concatenate([clip for clip, other in zip(frames, labels, strict=True) if other == label])
-        components = max(1, min(COMPONENTS, len(own) // _FRAMES_A_COMPONENT))
+        components = max(1, min(COMPONENTS, len(own) // _FRAMES_PER_COMPONENT))
         model = GaussianMixture(components, covariance_type="diag", reg_covar=_VARIANCE_FLOOR, random_state=seed)
-        with _core_each():  # expectation maximisation creeps in the end; after 100 steps nothing is left to gain
+        with _single_threaded_fits():  # EM converges slowly in the end; after 100 iterations it hardly improves
             models[int(label)] = model.fit((own - offset) * scale)
     return Mixtures(offset, scale, models, count)

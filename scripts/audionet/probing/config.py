@@ -1,4 +1,4 @@
-"""What probe.py compares, on which recordings."""
+"""Settings of probe.py."""
 
 from __future__ import annotations
 
@@ -13,47 +13,58 @@ from audionet.utils.settings import require, setting
 
 @dataclass(frozen=True)
 class ProbeConfig:
-    """What probe.py compares, on which recordings."""
+    """Settings for probing: recordings, backbones, conditions and output."""
 
     data_dir: Path = setting(
-        TF_FILES / "data_audio", "recordings: one folder per label, or fsdd/recordings, libri251 and wakewords"
+        TF_FILES / "data_audio",
+        "folder of the recordings: one sub-folder per label, or fsdd/recordings, libri251 and wakewords",
     )
     backbone: tuple[str, ...] = setting(
         (),
-        "a bundled name, a folder holding a SavedModel, a TF Hub handle, or random: Inception-v3 that has learned "
-        "nothing; name#endpoint#pooling taps it there; may be repeated (default: inception_v3_speech)",
+        "bundled name, folder of a SavedModel, TF Hub handle, or random (untrained Inception-v3); "
+        "name#endpoint#pooling selects its feature layer; may be repeated (default: inception_v3_speech)",
     )
-    model_dir: Path = setting(TF_FILES / "models", "cache of fetched and converted backbones")
-    input_size: int | None = setting(None, "side of the backbone's input, pixels, where it does not say")
-    float32: bool = setting(False, "probe backbones in 32 bits as well: what 8 cost")
+    model_dir: Path = setting(TF_FILES / "models", "folder for downloaded and converted backbones")
+    input_size: int | None = setting(
+        None, "side of the backbone's input in pixels, if the backbone does not specify it"
+    )
+    float32: bool = setting(
+        False, "also probe each backbone in 32-bit floats, to measure the loss by 8-bit quantisation"
+    )
     conditions: str = setting(
-        ",".join(PROBE_CONDITIONS), "what test recordings are also heard with, separated by commas; or none"
+        ",".join(PROBE_CONDITIONS), "distortions under which recordings are also tested, separated by commas; or none"
     )
-    most_recordings: int = setting(100, "recordings of a label, where folders are labels; more are left out")
-    most_seconds: float = setting(30.0, "how much of each of them is heard, seconds from its beginning")
-    workers: int = setting(available_cores(), "processes that compute features")
-    seed: int = setting(0, "seed of the noise, of folds and of mixtures")
-    report: Path | None = setting(None, "a JSON file to write every number to")
-    card: Path | None = setting(None, "a model card, README.md beside a backbone's weights, to write the tables into")
+    max_recordings: int = setting(
+        100, "maximum number of recordings per label, if folders are labels", alias="most_recordings"
+    )
+    max_seconds: float = setting(
+        30.0, "maximum seconds used of each whole recording, from its start", alias="most_seconds"
+    )
+    workers: int = setting(available_cores(), "number of worker processes for feature extraction")
+    seed: int = setting(0, "random seed of the noise, of the folds and of the Gaussian mixtures")
+    report: Path | None = setting(None, "JSON file to write all results to")
+    card: Path | None = setting(
+        None, "model card to write the result tables into: README.md beside a backbone's weights"
+    )
 
     def __post_init__(self) -> None:
         side = self.input_size
         require(side is None or 8 <= side <= 4096, "input_size", side, "8 to 4096")
         known = self.conditions == "none" or (set(self.kinds) <= set(PROBE_CONDITIONS) and len(self.kinds) > 0)
         require(known, "conditions", self.conditions, f"none, or some of {', '.join(PROBE_CONDITIONS)}")
-        require(self.most_recordings >= 2, "most_recordings", self.most_recordings, "2 or more")
-        require(1 <= self.most_seconds <= 3600, "most_seconds", self.most_seconds, "1 to 3600")
+        require(self.max_recordings >= 2, "max_recordings", self.max_recordings, "2 or more")
+        require(1 <= self.max_seconds <= 3600, "max_seconds", self.max_seconds, "1 to 3600")
         require(1 <= self.workers <= 1024, "workers", self.workers, "1 to 1024")
         require(0 <= self.seed < 2**32, "seed", self.seed, "0 to 4294967295")
 
     @property
     def backbones(self) -> tuple[str, ...]:
-        """The backbones asked for, each once."""
+        """Backbones to probe, without duplicates."""
         return tuple(dict.fromkeys(self.backbone)) or ("inception_v3_speech",)
 
     @property
     def kinds(self) -> tuple[str, ...]:
-        """The conditions by name, each once."""
+        """Names of the test conditions besides clean, without duplicates."""
         if self.conditions == "none":
             return ()
         return tuple(dict.fromkeys(name.strip() for name in self.conditions.split(",") if name.strip()))

@@ -1,4 +1,4 @@
-"""Recordings to features of their clips, as many kinds and under as many conditions as are asked for."""
+"""Feature extraction for probing: clips of recordings, distorted by each condition, as features of several kinds."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ from audionet.utils.parallel import Pool, WorkerDied, map_unordered
 from audionet.utils.progress import progress
 
 MFCC, BANDS, FRAMES, RESEMBLYZER = "MFCC statistics", "band statistics", "MFCC frames", "Resemblyzer"
-"""Kinds of features that need no backbone."""
+"""Names of the kinds of features that need no backbone."""
 
 SOUNDING_LEVEL = 0.5
-"""A frame's loudest band reaches this level, half the image's range, or the frame counts as a pause."""
+"""Level, half the image's range, that the loudest band of a frame must reach, or the frame counts as a pause."""
 
-_BATCH = 16
+_EXCERPTS_PER_BATCH = 16
 
 
 class Network(NamedTuple):
-    """A backbone as workers need it: its LiteRT file, and height and width of its input."""
+    """Backbone for worker processes: its LiteRT file, and height and width of its input in pixels."""
 
     name: str
     path: Path
@@ -43,29 +43,29 @@ class Network(NamedTuple):
 
 
 class Extraction(NamedTuple):
-    """Excerpts for one worker, by number, and what to make of them."""
+    """Numbered excerpts for one worker, and the settings of their feature extraction."""
 
     excerpts: list[tuple[int, Excerpt]]
     material: ProbeMaterial
     conditions: tuple[str, ...]
     networks: tuple[Network, ...]
-    most_seconds: float
+    max_seconds: float
     seed: int
     resemblyzer: bool
 
 
 class ClipFeatures(NamedTuple):
-    """A clip's place and features.
+    """Position and features of a clip.
 
     Attributes
     ----------
     excerpt : int
-        Number of the excerpt that it is from.
+        Number of the clip's excerpt.
     condition : str
     start, stop : float
-        Seconds from the excerpt's beginning.
+        Seconds from the start of the excerpt.
     features : dict of str to ndarray of float32
-        Of each kind, shape (width,); MFCC frames: shape (frames, 20).
+        Features by kind, shape (width,); MFCC frames: shape (frames, 20).
     """
 
     excerpt: int
@@ -76,15 +76,18 @@ class ClipFeatures(NamedTuple):
 
 
 def extract_clips(pool: Pool, work: Extraction) -> tuple[list[ClipFeatures], list[tuple[Excerpt, str]]]:
-    """The clips of all excerpts, in order, and those excerpts that gave none, each with the reason."""
+    """Extract the clips of all excerpts, sorted, and the unusable excerpts, each with the reason."""
     numbered = work.excerpts
-    batches = [work._replace(excerpts=numbered[i : i + _BATCH]) for i in range(0, len(numbered), _BATCH)]
+    batches = [
+        work._replace(excerpts=numbered[i : i + _EXCERPTS_PER_BATCH])
+        for i in range(0, len(numbered), _EXCERPTS_PER_BATCH)
+    ]
     clips: list[ClipFeatures] = []
     unusable: list[tuple[Excerpt, str]] = []
     with progress("Features", "recordings", len(numbered)) as advance:
         for batch, results in map_unordered(pool, extract_batch, batches, _split):
             if isinstance(results, WorkerDied):
-                results = ["ended the process that read it, twice" for _ in batch.excerpts]
+                results = ["crashed the process that read it, twice" for _ in batch.excerpts]
             for (_, excerpt), found in zip(batch.excerpts, results, strict=True):
                 if isinstance(found, str):
                     unusable.append((excerpt, found))
@@ -100,31 +103,32 @@ def _split(work: Extraction) -> list[Extraction]:
 
 
 def extract_batch(work: Extraction) -> list[list[ClipFeatures] | str]:
-    """The clips of each excerpt, or why it has none."""
+    """Extract the clips of each excerpt, or the reason why it has none."""
     found = [_clips(number, excerpt, work) for number, excerpt in work.excerpts]
-    # All images first, then a network on all: taking turns, each would push the other out of the cache.
-    ready = [(clip, jpg) for each in found if not isinstance(each, str) for clip, jpg in each]
+    # Render all images first, then run one network on all of them: alternating would evict each other's data from the
+    # processor cache.
+    rendered = [(clip, jpg) for each in found if not isinstance(each, str) for clip, jpg in each]
     for network in work.networks:
-        pixels = stack_pixels([jpg for _, jpg in ready], network.input_size)
+        pixels = stack_pixels([jpg for _, jpg in rendered], network.input_size)
         features = _runner(network.path).features(pixels, AT_A_TIME)
-        for (clip, _), row in zip(ready, features, strict=True):
+        for (clip, _), row in zip(rendered, features, strict=True):
             clip.features[network.name] = row
     return [each if isinstance(each, str) else [clip for clip, _ in each] for each in found]
 
 
 def stack_pixels(jpgs: Sequence[bytes], input_size: tuple[int, int]) -> UInt8Array:
-    """Images at a network's input size, shape (n, height, width, 3)."""
+    """Decode images to a network's input size, shape (n, height, width, 3)."""
     if not jpgs:
         return np.empty((0, *input_size, 3), np.uint8)
     return np.concatenate([image_features(jpg, input_size).pixels for jpg in jpgs])
 
 
 def _clips(number: int, excerpt: Excerpt, work: Extraction) -> list[tuple[ClipFeatures, bytes]] | str:
-    """An excerpt's clips with their images, and features that need no backbone."""
+    """Extract the clips of an excerpt, with their images and the features that need no backbone."""
     config = SpectrogramConfig(chunk_seconds=work.material.clip_seconds)
     rate = config.sample_rate
     try:
-        samples, own_rate = read_excerpt(excerpt, rate, work.most_seconds)
+        samples, own_rate = read_excerpt(excerpt, rate, work.max_seconds)
     except RecordingError as error:
         return str(error)
     if not len(samples) or is_silent(samples):
@@ -132,10 +136,10 @@ def _clips(number: int, excerpt: Excerpt, work: Extraction) -> list[tuple[ClipFe
     step = round(config.chunk_length * (work.material.training_step if excerpt.use == "training" else 1))
     found = []
     for condition in conditions_of(excerpt, work.conditions, CLEAN):
-        changed = resample_samples(
+        distorted = resample_samples(
             apply_condition(condition, samples, own_rate, work.seed, excerpt.recording), own_rate, rate
         )
-        for start, piece in cut_clips(changed, config.chunk_length, step, keep_short=excerpt.whole):
+        for start, piece in cut_clips(distorted, config.chunk_length, step, keep_short=excerpt.whole):
             if is_silent(piece):
                 continue
             jpg, features = describe_clip(piece, config)
@@ -148,7 +152,7 @@ def _clips(number: int, excerpt: Excerpt, work: Extraction) -> list[tuple[ClipFe
 
 
 def describe_clip(piece: Int16Array, config: SpectrogramConfig) -> tuple[bytes, dict[str, FloatArray]]:
-    """The image of a clip, padded to its length, and the features that are taken from it without a network."""
+    """Render a clip, zero-padded to the full length, as an image, and compute its features that need no network."""
     samples = np.zeros(config.chunk_length, np.int16)
     samples[: len(piece)] = piece
     jpg = render(samples, config)
@@ -158,13 +162,13 @@ def describe_clip(piece: Int16Array, config: SpectrogramConfig) -> tuple[bytes, 
 
 
 def mfcc_frames(levels: FloatArray) -> FloatArray:
-    """MFCCs of the frames that are no pauses, shape (some, 20), of an image's levels, shape (128, frames)."""
-    heard = levels.max(axis=0) >= SOUNDING_LEVEL
-    frames: FloatArray = np.ascontiguousarray((cosine_transform() @ levels[:, heard]).T)
+    """Compute the MFCCs, shape (frames, 20), of the frames of levels, shape (128, all frames), that are no pauses."""
+    sounding = levels.max(axis=0) >= SOUNDING_LEVEL
+    frames: FloatArray = np.ascontiguousarray((cosine_transform() @ levels[:, sounding]).T)
     return frames
 
 
 @functools.lru_cache(maxsize=16)
 def _runner(path: Path) -> Runner:
-    """The network of this worker, which does one thing at a time."""
+    """Return this worker process's copy of a network, loaded once; a worker runs one task at a time."""
     return Runner(path)

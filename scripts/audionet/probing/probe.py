@@ -1,4 +1,4 @@
-"""How good are frozen features? Linear probes of several backbones, and of what needs none, on the same clips."""
+"""Linear probes of frozen backbones, and baselines without a network, on the same clips."""
 
 from __future__ import annotations
 
@@ -45,16 +45,16 @@ log = logging.getLogger(__name__)
 
 
 RANDOM = "random"
-"""The backbone that has learned nothing."""
+"""Name of the untrained backbone."""
 
 MIXTURES = "MFCC + GMM"
 
 JOINED = {"bands": BANDS, "mfcc": MFCC}
-"""What the statistics that a backbone may join are called in the table."""
+"""Names, in the table, of the statistics that a backbone may append."""
 
 _RANDOM_SIDE = 128
 _RANDOM_SEED = 0
-_SAMPLES = 32
+_SAMPLE_IMAGES = 32
 _TIMED_RUNS = 3
 
 
@@ -64,14 +64,14 @@ def prepare_probing(config: ProbeConfig) -> ProbeRun:
     Raises
     ------
     DatasetError
-        If there is nothing to probe with.
+        If there are no recordings to probe with.
     UsageError, BackboneError
-        If a backbone cannot be had.
+        If a backbone is not available.
     """
     materials, notes = find_materials(config)
     samples = sample_images(materials, config)
     backbones = []
-    for name, endpoint, pooling in map(_named, config.backbones):
+    for name, endpoint, pooling in map(_parse_backbone, config.backbones):
         if name == RANDOM:
             backbones.append(random_backbone(config.model_dir, stack_pixels(samples, (_RANDOM_SIDE, _RANDOM_SIDE))))
             continue
@@ -93,7 +93,7 @@ def prepare_probing(config: ProbeConfig) -> ProbeRun:
 
 
 def sample_images(materials: Sequence[ProbeMaterial], config: ProbeConfig) -> list[bytes]:
-    """Images of some recordings, from the first to the last, to convert and to time networks with.
+    """Render images of evenly spaced recordings, for the conversion and timing of networks.
 
     Raises
     ------
@@ -102,25 +102,25 @@ def sample_images(materials: Sequence[ProbeMaterial], config: ProbeConfig) -> li
     """
     found = []
     excerpts = [(material, excerpt) for material in materials for excerpt in material.excerpts]
-    for place in evenly(len(excerpts), _SAMPLES):
+    for place in evenly(len(excerpts), _SAMPLE_IMAGES):
         material, excerpt = excerpts[place]
         image = SpectrogramConfig(chunk_seconds=material.clip_seconds)
         try:
-            samples, rate = read_excerpt(excerpt, image.sample_rate, config.most_seconds)
+            samples, rate = read_excerpt(excerpt, image.sample_rate, config.max_seconds)
         except RecordingError:
-            continue  # it is said when its turn comes
+            continue  # reported when its features are extracted
         piece = resample_samples(samples, rate, image.sample_rate)[: image.chunk_length]
         found.append(describe_clip(piece, image)[0])
     if not found:
-        raise DatasetError(f"{config.data_dir}: none of {_SAMPLES} recordings tried can be decoded")
+        raise DatasetError(f"{config.data_dir}: none of {_SAMPLE_IMAGES} recordings tried can be decoded")
     return found
 
 
 def random_backbone(model_dir: Path, samples: UInt8Array) -> Backbone:
-    """Inception-v3 with the weights it begins with, always the same, for images of 128 x 128.
+    """Create an untrained Inception-v3 with fixed random weights, for images of 128 x 128.
 
-    Its features differ from image to image by a fiftieth of what they have in common. That is taken off, so that
-    the check on the converted network is about the rest.
+    Its features vary from image to image by a fiftieth of their mean. The mean is subtracted, so that the check of the
+    converted network compares the variation.
     """
     import_tensorflow()
     import keras
@@ -138,7 +138,7 @@ def random_backbone(model_dir: Path, samples: UInt8Array) -> Backbone:
 
 
 def probe(run: ProbeRun) -> Iterator[TaskResult]:
-    """Results, a task at a time. Recordings that cannot be used are said and left out.
+    """Yield the results of each task. Recordings that cannot be used are excluded with a warning.
 
     Raises
     ------
@@ -161,35 +161,35 @@ def probe(run: ProbeRun) -> Iterator[TaskResult]:
     with local_processes(run.config.workers) as pool:
         for material in run.materials:
             started = time.perf_counter()
-            clips = _extracted(pool, material, networks, resemblyzer, run.config)
+            clips = _extract(pool, material, networks, resemblyzer, run.config)
             seconds = time.perf_counter() - started
             for task in material.tasks:
                 result = probe_task(material, task, clips, [*sets, *own], run.config.seed)
                 yield dataclasses.replace(result, feature_seconds=seconds)
 
 
-def _named(text: str) -> tuple[str, str | None, str | None]:
-    """A backbone's name, and where it is to be tapped and how pooled: ``name#endpoint#pooling``."""
+def _parse_backbone(text: str) -> tuple[str, str | None, str | None]:
+    """Split ``name#endpoint#pooling`` into a backbone's name, its feature layer and pooling."""
     name, endpoint, pooling = [*text.split("#"), "", ""][:3]
     return name, endpoint or None, pooling or None
 
 
 def _display_names(backbones: Sequence[Backbone]) -> list[str]:
-    """Names that differ: with the tap where there are several of a backbone, or else with the identity."""
-    ways: list[Callable[[Backbone], tuple[str | None, ...]]] = [
+    """Return unique names of backbones: with the feature layer if names repeat, or else with the identity."""
+    name_parts: list[Callable[[Backbone], tuple[str | None, ...]]] = [
         lambda backbone: (backbone.name,),
         lambda backbone: (backbone.name, backbone.endpoint, backbone.pooling),
         lambda backbone: (backbone.name, backbone.endpoint, backbone.pooling, backbone.arithmetic),
         lambda backbone: (backbone.name, backbone.identity[:6]),
     ]
-    for parts_of in ways:
+    for parts_of in name_parts:
         names = [" ".join(filter(None, parts_of(backbone))) for backbone in backbones]
         if len(set(names)) == len(names):
             break
     return names
 
 
-def _extracted(
+def _extract(
     pool: Pool, material: ProbeMaterial, networks: tuple[Network, ...], resemblyzer: bool, config: ProbeConfig
 ) -> list[ClipFeatures]:
     work = Extraction(
@@ -197,7 +197,7 @@ def _extracted(
         material,
         config.kinds,
         networks,
-        config.most_seconds,
+        config.max_seconds,
         config.seed,
         resemblyzer,
     )
@@ -210,20 +210,19 @@ def _extracted(
 def probe_task(
     material: ProbeMaterial, task: ProbeTask, clips: Sequence[ClipFeatures], sets: Sequence[FeatureSet], seed: int
 ) -> TaskResult:
-    """Fit a probe on each set of features in each fold, and hold its answers against the labels.
+    """Fit a probe on each set of features in each fold, and compare its predictions with the labels.
 
     Raises
     ------
     DatasetError
-        If a fold has fewer than two labels to learn, or there is nothing to test on.
+        If a fold has fewer than two training labels, or there are no test clips.
     """
     labels = sorted(set(task.labels))
     of_clip = np.array([labels.index(task.labels[clip.excerpt]) for clip in clips], np.int64)
     folds = folds_of(material.excerpts, task, clips)
     if not folds or any(len(np.unique(of_clip[training])) < 2 for training, _ in folds):
-        raise DatasetError(f"{task.title}: too few recordings can be used for two labels to be learned and tested")
+        raise DatasetError(f"{task.title}: too few usable recordings: training and test need two labels")
     tested = np.sort(np.concatenate([testing for _, testing in folds]))
-    # A clip's recording stands for what else sounds like it: two stretches of one are not independent.
     units = Groups(
         (clips[i].excerpt, clips[i].condition, clips[i].start if material.unit == "clip" else 0.0) for i in tested
     )
@@ -249,27 +248,28 @@ def probe_task(
                 time.perf_counter() - started,
             )
         )
+    # Intervals resample recordings, because two segments of one recording are not independent.
     recordings = {
         condition: [material.excerpts[units.names[place][0]].recording for place in places]
         for condition, places in answers.items()
     }
-    learned = len({int(i) for training, _ in folds for i in training})
-    return TaskResult(task.title, material.split, material.unit, labels, learned, recordings, 0.0, rows)
+    training_clips = len({int(i) for training, _ in folds for i in training})
+    return TaskResult(task.title, material.split, material.unit, labels, training_clips, recordings, 0.0, rows)
 
 
 def folds_of(
     excerpts: Sequence[Excerpt], task: ProbeTask, clips: Sequence[ClipFeatures]
 ) -> list[tuple[NDArray[np.int64], NDArray[np.int64]]]:
-    """Places of the clips to learn from, all of them clean, and of those to test, fold by fold."""
+    """Return the indices of the training clips, all of them clean, and of the test clips of each fold."""
     use = np.array([excerpts[clip.excerpt].use for clip in clips])
     fold = np.array([task.folds[clip.excerpt] for clip in clips])
     clean = np.array([clip.condition == CLEAN for clip in clips])
     found = []
     for number in sorted(set(task.folds)):
         held_out = (use != "training") & (fold == number)
-        learned = clean & (use != "testing") & ~held_out
+        training = clean & (use != "testing") & ~held_out
         if held_out.any():
-            found.append((np.flatnonzero(learned), np.flatnonzero(held_out)))
+            found.append((np.flatnonzero(training), np.flatnonzero(held_out)))
     return found
 
 
@@ -281,7 +281,7 @@ def _scores(
     count: int,
     seed: int,
 ) -> tuple[FloatArray, int, list[tuple[float, bool, bool]]]:
-    """Each test clip's scores, shape (clips, labels), the features' width, and what each fold's fit came to."""
+    """Compute test scores, shape (clips, labels), the features' width, and C, at_edge and converged of each fold."""
     scores = np.zeros((len(clips), count), np.float32)
     if features.parts == (FRAMES,):
         frames = [clip.features[FRAMES] for clip in clips]
@@ -307,7 +307,7 @@ def _scores(
 
 
 def images_a_second(backbone: Backbone, samples: Sequence[bytes]) -> float:
-    """How fast a network is on one thread, decoding not counted; the best of three runs."""
+    """Measure the speed of a network on one thread, without decoding, in images per second; best of three runs."""
     pixels = stack_pixels(samples, backbone.input_size)
     runner = Runner(backbone.path)
     runner.features(pixels[:AT_A_TIME], AT_A_TIME)

@@ -1,4 +1,4 @@
-"""What a probe found, as the part of a model card that says how good the features are."""
+"""Results of probing, as JSON and as a section of a model card."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ HEADING = "## Probes"
 
 
 def to_markdown(run: ProbeRun, results: Sequence[TaskResult], speeds: Sequence[float]) -> str:
-    """Every row of every task, clean and away from clean, and what the networks cost; tables in Markdown."""
+    """Format the accuracies of all tasks, clean and distorted, and the networks' size and speed as Markdown tables."""
     features = [row.features for row in results[0].rows]
     titles = [f"{result.title} ({len(result.recordings[CLEAN])} {result.unit}s)" for result in results]
     shares = [
@@ -53,19 +53,19 @@ def to_markdown(run: ProbeRun, results: Sequence[TaskResult], speeds: Sequence[f
 
 
 def format_shares(result: TaskResult, row: ProbeResult) -> str:
-    """``0.983, 0.565``: the share right on clean sound, and the mean of the other conditions where there are any."""
+    """Format the accuracy on clean sound and, if any, the mean of the other conditions, such as ``0.983, 0.565``."""
     clean = f"{row.right[CLEAN].mean():.3f}"
     return f"{clean}, {result.mean_share(row):.3f}" if result.changed else clean
 
 
 def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table."""
+    """Format a Markdown table."""
     lines = [header, ["---"] * len(header), *rows]
     return "\n".join(f"| {' | '.join(escape(cell).replace('|', chr(92) + '|') for cell in line)} |" for line in lines)
 
 
 def insert_into_card(card: Path, section: str) -> None:
-    """Put a section into a model card, in place of the one of before if there is one, else at its end.
+    """Insert a section into a model card: it replaces an earlier one, or is appended.
 
     Raises
     ------
@@ -83,7 +83,7 @@ def insert_into_card(card: Path, section: str) -> None:
 
 @dataclass(frozen=True)
 class FeatureSet:
-    """What a row of the table is about: the kinds of features that are joined."""
+    """Features of one row of the table: the kinds that are concatenated."""
 
     name: str
     parts: tuple[str, ...]
@@ -91,18 +91,18 @@ class FeatureSet:
 
 @dataclass(frozen=True)
 class ProbeResult:
-    """What a probe on one set of features answered.
+    """Result of probing one set of features.
 
     Attributes
     ----------
     features : str
     width : int
     right : dict of str to ndarray of bool, shape (answers,)
-        Under each condition.
+        Correctness of each prediction under each condition.
     cs : list of float
-        The regularisation chosen in each fold; empty for mixtures.
+        C selected in each fold; empty for mixtures.
     at_edge, unconverged : int
-        In how many folds it was the first or the last that was tried, and fitting was stopped.
+        Number of folds in which C was the first or the last of the grid, and in which the solver did not converge.
     seconds : float
     """
 
@@ -117,7 +117,7 @@ class ProbeResult:
 
 @dataclass(frozen=True)
 class TaskResult:
-    """What came of a task.
+    """Results of a task.
 
     Attributes
     ----------
@@ -125,12 +125,12 @@ class TaskResult:
         See `ProbeMaterial` and `ProbeTask`.
     labels : list of str
     learned_clips : int
-        Clips learned from; where recordings are held out in turn, all of them.
+        Number of training clips; in cross-validation, all clips that are used for training in any fold.
     recordings : dict of str to list of str
-        Under each condition, clean first, the recording of each answer.
+        Recording of each prediction under each condition, clean first.
     feature_seconds : float
-        Time spent on the material's features, which its tasks share.
-    rows : list of Probed
+        Duration of the feature extraction, which the material's tasks share.
+    rows : list of ProbeResult
     """
 
     title: str
@@ -143,20 +143,20 @@ class TaskResult:
     rows: list[ProbeResult]
 
     def accuracy(self, row: ProbeResult, condition: str) -> Accuracy:
-        """Share of right answers, with Wilson's interval or, where recordings have several, one that resamples them."""
+        """Compute the accuracy, with Wilson's interval, or one that resamples recordings with several predictions."""
         return grouped_accuracy(row.right[condition], self.recordings[condition])
 
     @property
     def changed(self) -> list[str]:
-        """The conditions other than training's."""
+        """Conditions other than clean, the condition of training."""
         return [condition for condition in self.recordings if condition != CLEAN]
 
     def mean_share(self, row: ProbeResult) -> float:
-        """Share right under changed conditions, the mean of them."""
+        """Compute the mean accuracy over the conditions other than clean."""
         return sum(float(row.right[name].mean()) for name in self.changed) / len(self.changed)
 
     def difference(self, row: ProbeResult, seed: int) -> tuple[float, float, float]:
-        """How much better than MFCC statistics under changed conditions on average, and its 95 % interval."""
+        """Compute the mean gain over MFCC statistics in the conditions other than clean, and its 95 % interval."""
         baseline = next(other for other in self.rows if other.features == MFCC)
         pairs = [(row.right[name], baseline.right[name], self.recordings[name]) for name in self.changed]
         return paired_difference(pairs, seed)
@@ -164,7 +164,7 @@ class TaskResult:
 
 @dataclass(frozen=True)
 class ProbeRun:
-    """A whole run: what is known before the first task, and what each task takes."""
+    """Inputs of a probing run: settings, recordings, notes on omitted data, backbones and sample images."""
 
     config: ProbeConfig
     materials: list[ProbeMaterial]
@@ -174,7 +174,7 @@ class ProbeRun:
 
 
 def probe_json(run: ProbeRun, results: Sequence[TaskResult], speeds: Sequence[float]) -> dict[str, Any]:
-    """All of it, for a file."""
+    """Convert a run and its results to JSON."""
     packages = ("numpy", "scipy", "scikit-learn", "ai-edge-litert")
     settings = {
         name: str(value) if isinstance(value, Path) else value for name, value in dataclasses.asdict(run.config).items()

@@ -1,4 +1,4 @@
-"""What frozen features are probed with: recordings, what is asked of them, and which answers are kept for the test."""
+"""Probing tasks: recordings, the labels to predict, and the split into training and test."""
 
 from __future__ import annotations
 
@@ -27,21 +27,21 @@ READERS = 51
 
 _DIGIT_NAME = re.compile(r"(?P<digit>\d)_(?P<speaker>[^_]+)_(?P<index>\d+)")
 _DIGIT_TEST = range(5)  # the dataset's own split
-_READER_TRAINING, _READER_TEST = 0.6, 0.7  # shares of a file: where the one part ends and the other begins
+_READER_TRAINING_END, _READER_TEST_START = 0.6, 0.7  # shares of a file; the gap keeps the parts apart
 
 
 class Excerpt(NamedTuple):
-    """A recording or a stretch of one.
+    """Recording or segment of one.
 
     Attributes
     ----------
     path : Path
     recording : str
-        Its name, one to one with the path.
+        Unique name of the recording.
     use : str
-        What it may be used for; ``either`` where it is held out in its fold and learned from in the others.
+        ``training``, ``testing``, or ``either``: held out in its fold, used for training in the others.
     start, stop : float
-        Shares of the recording, 0 to 1.
+        Start and end as shares of the recording, 0 to 1.
     """
 
     path: Path
@@ -52,21 +52,21 @@ class Excerpt(NamedTuple):
 
     @property
     def whole(self) -> bool:
-        """Whether it is all of a recording."""
+        """Return whether this is an entire recording."""
         return (self.start, self.stop) == (0.0, 1.0)
 
 
 @dataclass(frozen=True)
 class ProbeTask:
-    """A question about each of a material's excerpts.
+    """Classification task: a label for each excerpt of a material.
 
     Attributes
     ----------
     title : str
     labels : tuple of str
-        The right answer to each excerpt.
+        True label of each excerpt.
     folds : tuple of int
-        When each excerpt is tested. What is only learned from may have any number.
+        Fold in which each excerpt is tested; any number for excerpts that are only used for training.
     """
 
     title: str
@@ -76,20 +76,20 @@ class ProbeTask:
 
 @dataclass(frozen=True)
 class ProbeMaterial:
-    """Recordings that are cut into clips alike.
+    """Recordings that are cut into clips in the same way, and their tasks.
 
     Attributes
     ----------
     excerpts : list of Excerpt
     tasks : list of ProbeTask
     split : str
-        How the test is kept apart, in words.
+        Description of the split into training and test.
     clip_seconds : float
-        Shorter ones are padded with zeros.
+        Clip length; shorter clips are zero-padded.
     training_step : float
-        From one clip to the next, as a share of its length; clips for the test never overlap.
+        Step between training clips, as a share of the clip length; test clips never overlap.
     unit : str
-        What an answer is given for; a recording's is the mean over its clips.
+        Unit of a prediction, clip or recording; a recording's is the mean over its clips.
     """
 
     excerpts: list[Excerpt]
@@ -101,45 +101,45 @@ class ProbeMaterial:
 
 
 def find_materials(config: ProbeConfig) -> tuple[list[ProbeMaterial], list[str]]:
-    """What there is to probe with in a folder, and lines about what was left out.
+    """Find the recordings to probe with in a folder; also returns notes on omitted data.
 
-    That is the Free Spoken Digit Dataset (``fsdd/recordings``), utterances of LibriSpeech (``libri251``) and wake
-    words (``wakewords``), as far as they are there; else the folder's own sub-folders are the labels.
+    These are the Free Spoken Digit Dataset (``fsdd/recordings``), utterances of LibriSpeech (``libri251``) and wake
+    words (``wakewords``), those that exist; if none does, the sub-folders are the labels.
 
     Raises
     ------
     DatasetError
-        If there is nothing to probe with.
+        If there are no recordings to probe with.
     """
     folder = config.data_dir
     parts = {"fsdd/recordings": _digits, "libri251": _readers, "wakewords": _folder_of_labels}
-    there = [name for name in parts if (folder / name).is_dir()]
+    present = [name for name in parts if (folder / name).is_dir()]
     found: list[ProbeMaterial] = []
-    notes = [f"left out: {escape(folder)} holds no {name}" for name in parts if there and name not in there]
-    for make, place in [(parts[name], folder / name) for name in there] or [(_folder_of_labels, folder)]:
+    notes = [f"left out: {escape(folder)} holds no {name}" for name in parts if present and name not in present]
+    for find, place in [(parts[name], folder / name) for name in present] or [(_folder_of_labels, folder)]:
         try:
-            found.append(make(place, config))
+            found.append(find(place, config))
         except DatasetError as error:
-            if len(there) < 2:
+            if len(present) < 2:
                 raise
             notes.append(f"left out: {error}")
     if not found:
         raise DatasetError(notes[-1].removeprefix("left out: "))
     if single := [label for material in found for label in single_recordings(material)]:
-        notes.append(f"only learned from, having one recording: {', '.join(single)}")
+        notes.append(f"used for training only, because they have one recording: {', '.join(single)}")
     return found, notes
 
 
 def single_recordings(material: ProbeMaterial) -> list[str]:
-    """Labels that a folder of labels has one recording of, so that it can only be learned from."""
-    learned = {label for task in material.tasks for label in task.labels}
+    """Find the labels of a folder of labels with one recording, which can be used for training only."""
+    trained = {label for task in material.tasks for label in task.labels}
     tested = {
         label
         for task in material.tasks
         for label, excerpt in zip(task.labels, material.excerpts, strict=True)
         if excerpt.use != "training"
     }
-    return sorted(map(escape, learned - tested))
+    return sorted(map(escape, trained - tested))
 
 
 def _digits(folder: Path, config: ProbeConfig) -> ProbeMaterial:
@@ -155,7 +155,7 @@ def _digits(folder: Path, config: ProbeConfig) -> ProbeMaterial:
         ProbeTask(f"FSDD, {kind}s", tuple(match[kind] for _, match in parsed), (0,) * len(parsed))
         for kind in ("speaker", "digit")
     ]
-    return ProbeMaterial(excerpts, tasks, "its official split: index 0 to 4 is the test")
+    return ProbeMaterial(excerpts, tasks, "official split: index 0 to 4 is the test set")
 
 
 def _readers(folder: Path, config: ProbeConfig) -> ProbeMaterial:
@@ -163,11 +163,12 @@ def _readers(folder: Path, config: ProbeConfig) -> ProbeMaterial:
     speakers = [path.stem.partition("-")[0] for path in paths]
     if len(set(speakers)) < 2:
         raise DatasetError(f"{escape(folder)} holds no {{speaker}}-{{chapter}}-{{utterance}}.flac of two speakers")
-    excerpts = [Excerpt(path, path.stem, "training", 0, _READER_TRAINING) for path in paths]
-    excerpts += [Excerpt(path, path.stem, "testing", _READER_TEST, 1) for path in paths]
+    excerpts = [Excerpt(path, path.stem, "training", 0, _READER_TRAINING_END) for path in paths]
+    excerpts += [Excerpt(path, path.stem, "testing", _READER_TEST_START, 1) for path in paths]
     task = ProbeTask(f"LibriSpeech, the last {len(paths)} readers", tuple(speakers * 2), (0,) * len(excerpts))
     split = (
-        f"one recording each: its first {_READER_TRAINING:.0%} to learn from, its last {1 - _READER_TEST:.0%} the test"
+        f"one recording each: its first {_READER_TRAINING_END:.0%} for training, its last {1 - _READER_TEST_START:.0%} "
+        "for the test"
     )
     return ProbeMaterial([*excerpts], [task], split, clip_seconds=2.56, training_step=0.5, unit="clip")
 
@@ -179,18 +180,18 @@ def _folder_of_labels(folder: Path, config: ProbeConfig) -> ProbeMaterial:
         found.sort(key=lambda item: _order(config.seed, label, item[0]))
         use: Literal["training", "either"] = "either" if len(found) > 1 else "training"
         if found:
-            drawn[label] = [Excerpt(path, f"{label}/{inside}", use) for inside, path in found[: config.most_recordings]]
+            drawn[label] = [Excerpt(path, f"{label}/{inside}", use) for inside, path in found[: config.max_recordings]]
     if len(drawn) < 2 or all(len(of_label) < 2 for of_label in drawn.values()):
         raise DatasetError(
-            f"{escape(folder)} holds {pluralise(len(drawn), 'label')} with recordings: probing takes two folders of "
-            "recordings, at least one of them with two"
+            f"{escape(folder)} holds {pluralise(len(drawn), 'label')} with recordings: probing needs two folders of "
+            "recordings, at least one of them with two recordings"
         )
     labels = tuple(label for label, of_label in drawn.items() for _ in of_label)
-    # Beginning elsewhere for each label keeps the folds alike where labels have few recordings.
+    # Each label starts at another fold, which balances the folds if labels have few recordings.
     folds = tuple((place + i) % FOLDS for i, of_label in enumerate(drawn.values()) for place in range(len(of_label)))
     split = (
-        f"each recording held out once, in {FOLDS} folds; at most {config.most_recordings} recordings a label, by a "
-        f"hash of their names, and {config.most_seconds:g} s of each"
+        f"each recording held out once, in {FOLDS} folds; at most {config.max_recordings} recordings a label, by a "
+        f"hash of their names, and {config.max_seconds:g} s of each"
     )
     task = ProbeTask(escape(folder.name), labels, folds)
     return ProbeMaterial([excerpt for of_label in drawn.values() for excerpt in of_label], [task], split)
@@ -202,14 +203,14 @@ def _order(seed: int, label: str, inside: str) -> bytes:
 
 
 class ExcerptAudio(NamedTuple):
-    """An excerpt's samples, shape (n,), mono, and their rate, Hz."""
+    """Mono samples of an excerpt, shape (n,), and their sample rate in Hz."""
 
     samples: Int16Array
     rate: int
 
 
-def read_excerpt(excerpt: Excerpt, highest_rate: int, most_seconds: float) -> ExcerptAudio:
-    """An excerpt at its own sample rate or a lower one; of a whole recording, no more than so many seconds.
+def read_excerpt(excerpt: Excerpt, highest_rate: int, max_seconds: float) -> ExcerptAudio:
+    """Decode an excerpt at its own sample rate or a lower one; of a whole recording at most so many seconds.
 
     Raises
     ------
@@ -219,7 +220,7 @@ def read_excerpt(excerpt: Excerpt, highest_rate: int, most_seconds: float) -> Ex
     blocks: list[FloatArray] = []
     with open_sound(excerpt.path) as sound:
         rate = min(sound.rate, highest_rate)
-        left = math.ceil(most_seconds * rate) if excerpt.whole else None
+        left = math.ceil(max_seconds * rate) if excerpt.whole else None
         for block in resampled(sound, rate):
             blocks.append(block[:left])
             left = None if left is None else left - len(blocks[-1])
@@ -230,20 +231,20 @@ def read_excerpt(excerpt: Excerpt, highest_rate: int, most_seconds: float) -> Ex
 
 
 def cut_clips(samples: Int16Array, length: int, step: int, keep_short: bool) -> list[tuple[int, Int16Array]]:
-    """Clips of samples, each with its first sample's place.
+    """Cut samples into clips; each comes with the index of its first sample.
 
     Parameters
     ----------
     samples : ndarray of int16, shape (n,)
     length, step : int
-        Samples in a clip, and from one clip to the next.
+        Samples per clip, and from one clip to the next.
     keep_short : bool
-        Whether samples shorter than half a clip make one all the same.
+        Keep samples that are shorter than half a clip as one clip.
 
     Returns
     -------
     list of (int, ndarray of int16)
-        The last clip may be shorter than the others, but not than half a clip, as for images.
+        The last clip may be shorter than the others, but not shorter than half a clip, as for images.
     """
     clips: list[tuple[int, Int16Array]] = []
     for start in range(0, len(samples), step):
@@ -256,5 +257,5 @@ def cut_clips(samples: Int16Array, length: int, step: int, keep_short: bool) -> 
 
 
 def conditions_of(excerpt: Excerpt, conditions: Sequence[str], clean: str) -> tuple[str, ...]:
-    """The conditions under which an excerpt is heard: what is only learned from is heard clean."""
+    """Return the conditions of an excerpt's clips: clean only, if it is used for training only."""
     return (clean,) if excerpt.use == "training" else (clean, *conditions)
