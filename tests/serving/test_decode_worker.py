@@ -153,7 +153,7 @@ def test_a_process_that_dies_is_replaced_and_says_so(clip: Path) -> None:
         decoders = DecodePool(1, 1024, lambda: gone.append(None))
         await decoders.start()
         try:
-            with pytest.raises(RecordingError, match="ended the process"):
+            with pytest.raises(RecordingError, match="crashed the decoder process"):
                 async with decoders.acquire(10) as decoder:
                     os.kill(decoder._process.pid, signal.SIGKILL)
                     await decoder._process.wait()

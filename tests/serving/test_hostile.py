@@ -709,7 +709,7 @@ def test_a_head_that_does_not_come_to_an_end_is_cut_off(server: Serving) -> None
         idle.sendall(server.head("GET", "/healthz"))
         assert read_reply(idle, "GET").status == 200
         assert is_hung_up(idle)
-        assert refused(read_reply(slow), 408) == "the request's head took longer than 10 s"
+        assert refused(read_reply(slow), 408) == "the request headers took longer than 10 s"
         assert is_hung_up(slow)
         assert is_hung_up(silent)
 

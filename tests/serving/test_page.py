@@ -55,14 +55,14 @@ def driver(sounds: Path) -> Iterator[Chrome]:
 
 @pytest.fixture
 def page(driver: Chrome, address: str) -> Iterator[Page]:
-    """The page, newly opened. Whatever a test does there, nothing goes wrong and nothing is asked of anybody else."""
+    """Open the page; after the test, assert that it logged no error and requested nothing from other hosts."""
     page = Page(driver, address)
     yield page
     assert page.complaints() == []
 
 
 def answer_of(names: list[str], chunks: int = 4, **changes: Any) -> dict[str, Any]:
-    """What a model with chunks of half a second may say: voices take turns of three chunks, one in seven unknown."""
+    """Create an answer with chunks of half a second: speakers change every three chunks, every seventh is unknown."""
     said = [None if turn % 7 == 6 else names[turn % len(names)] for turn in (i // 3 for i in range(chunks))]
     labels = [{"label": name, "probability": 0.9 if i == 0 else 0.02} for i, name in enumerate(names)]
     common = {"score": 0.7, "threshold": 0.61}
@@ -80,7 +80,7 @@ def answer_of(names: list[str], chunks: int = 4, **changes: Any) -> dict[str, An
 
 
 def give(page: Page, content: dict[str, Any]) -> None:
-    """Have the page told this answer, and no spectrogram."""
+    """Answer the page's requests with this content, and without a spectrogram."""
     page.answers(f"""
         if (String(url).includes("classify")) return Response.json({json.dumps(content)});
         if (String(url).includes("spectrogram")) return Response.json({{detail: "no image today"}}, {{status: 500}});
@@ -89,7 +89,7 @@ def give(page: Page, content: dict[str, Any]) -> None:
 
 
 def drop(page: Page, name: str, content: bytes) -> None:
-    """Drop a file on the page, as a hand would."""
+    """Drop a file on the page."""
     script = """
         const files = new DataTransfer();
         files.items.add(new File([new Uint8Array(arguments[1])], arguments[0]));
@@ -112,7 +112,7 @@ def focused(page: Page) -> str:
 
 
 def tab_stops(page: Page) -> list[str]:
-    """What the tabulator key comes to, once around."""
+    """Return the elements that the tab key reaches, once around."""
     page.run("document.body.tabIndex = -1; document.body.focus(); document.body.removeAttribute('tabindex')")
     found: list[str] = []
     while len(found) < 40:
@@ -156,7 +156,7 @@ def test_the_image_is_drawn_with_its_chunks_and_lanes(page: Page, sounds: Path) 
     assert [name.text.split("\n")[0] for name in page.all("div.lane")] == ["a300", "e4800"]
     assert page.colour("canvas.lane", 0.2) == low
     assert page.colour("canvas.lane", 0.8)[3] == 0
-    assert page.text("#turns").startswith("More than one voice is heard: a300 and e4800.")
+    assert page.text("#turns").startswith("More than one speaker: a300 and e4800.")
 
 
 def test_the_timeline_as_a_table(page: Page, sounds: Path) -> None:
@@ -264,8 +264,8 @@ def test_a_server_that_is_gone_can_be_asked_again(page: Page, sounds: Path) -> N
 
 def test_unknown_looks_and_reads_different(page: Page, sounds: Path) -> None:
     assert page.ask(sounds / "noise.wav") == "Unknown"
-    assert page.text("#sure").startswith("Like none of the known voices (likeness ")
-    assert "known voices have " in page.text("#sure")
+    assert page.text("#sure").startswith("Not similar to any known speaker (similarity ")
+    assert "known speakers have " in page.text("#sure")
     assert page.text("#labels-title") == "If it were one of these"
     assert page.is_shown(".unsure")
     assert not page.is_shown(".sure")
@@ -344,7 +344,7 @@ def test_what_the_browser_cannot_play_is_answered_all_the_same(page: Page, sound
     assert page.attribute("#seek", "aria-valuenow") == "0.5"
 
 
-def test_without_a_image_the_answer_stands(page: Page, sounds: Path) -> None:
+def test_without_a_spectrogram_the_answer_stands(page: Page, sounds: Path) -> None:
     give(page, answer_of(["ann", "bob"]))
     assert page.ask(sounds / "c1200.wav") == "ann"
     assert page.text("#spectrogram-note") == "There is no spectrogram: no image today"
@@ -434,7 +434,7 @@ def test_a_decision_may_be_an_enrolled_voice_or_not_the_most_probable_label(page
     enrolled = [{"name": "cy", "score": 0.83}]
     give(page, answer_of(["ann", "bob"], decision="cy", score=0.83, enrolled=enrolled))
     assert page.ask(sounds / "c1200.wav") == "cy"
-    assert page.text("#sure") == "An enrolled voice, likeness 0.83."
+    assert page.text("#sure") == "An enrolled speaker, similarity 0.83."
     assert page.text("#labels-title") == "Of those trained on"
     give(page, answer_of(["ann", "bob"], decision="bob"))
     assert page.ask(sounds / "c1200.wav") == "bob"

@@ -1,4 +1,4 @@
-"""Images from many requests, shown to the network together."""
+"""Dynamic batching: images of concurrent requests share a forward pass."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from audionet.inference.predictor import ChunkAnswer, Predictor
 from audionet.utils.arrays import FloatArray, UInt8Array
 
 
-class _Waiting(NamedTuple):
+class _Item(NamedTuple):
     start: float
     pixels: UInt8Array
     statistics: FloatArray
@@ -23,85 +23,86 @@ class _Waiting(NamedTuple):
 
 
 class Batcher:
-    """Shows a network what is waiting: at once where nothing is, and what came meanwhile in one batch after that.
+    """Run images through a network in batches: all images that arrive during one forward pass form the next batch.
 
-    Nobody waits for company, so that a lone request is as quick as it can be.
+    An idle network starts at once, so that a single request has the shortest possible latency.
 
     Parameters
     ----------
     predictor : Predictor
-        Called from a thread of the batcher's own.
-    most : int
-        Images in a batch, at most.
+        Called from the batcher's own thread.
+    max_batch : int
+        Maximum number of images in a batch.
     observe : callable, optional
-        Told the size of each batch.
+        Called with the size of each batch.
     """
 
-    def __init__(self, predictor: Predictor, most: int, observe: Callable[[int], object] = lambda size: None) -> None:
+    def __init__(
+        self, predictor: Predictor, max_batch: int, observe: Callable[[int], object] = lambda size: None
+    ) -> None:
         self._predictor = predictor
-        self._most = most
+        self._max_batch = max_batch
         self._observe = observe
         self._thread = ThreadPoolExecutor(1, "network")
-        self._waiting: deque[_Waiting] = deque()
-        self._at_work = False
+        self._pending: deque[_Item] = deque()
+        self._is_running = False
 
     async def warm_up(self) -> None:
-        """Make room for the largest batch, so that nobody waits for that later."""
-        pixels = np.zeros((self._most, *self._predictor.input_size, 3), np.uint8)
+        """Run the largest batch once, so that its memory is allocated before the first request."""
+        pixels = np.zeros((self._max_batch, *self._predictor.input_size, 3), np.uint8)
         width = STATISTICS_WIDTHS[self._predictor.statistics] if self._predictor.statistics else 0
         loop = asyncio.get_running_loop()
-        statistics = np.zeros((self._most, width), np.float32)
+        statistics = np.zeros((self._max_batch, width), np.float32)
         await loop.run_in_executor(self._thread, self._predictor.predict_batch, pixels, statistics)
 
     def submit(self, start: float, pixels: UInt8Array, statistics: FloatArray) -> asyncio.Future[ChunkAnswer]:
-        """Have a chunk's image looked at.
+        """Add a chunk's image to the next batch; the future gives its answer.
 
         Parameters
         ----------
         start : float
-            Seconds into the clip.
+            Start of the chunk in the clip, seconds.
         pixels : ndarray of uint8, shape (height, width, 3)
         statistics : ndarray of float32, shape (width,)
-            Those that the model takes; empty where it takes none.
+            Image statistics that the model takes; empty if it takes none.
         """
         answer: asyncio.Future[ChunkAnswer] = asyncio.get_running_loop().create_future()
-        self._waiting.append(_Waiting(start, pixels, statistics, answer))
-        self._go_on()
+        self._pending.append(_Item(start, pixels, statistics, answer))
+        self._start_batch()
         return answer
 
-    def _go_on(self) -> None:
-        if self._at_work:
+    def _start_batch(self) -> None:
+        if self._is_running:
             return
-        batch: list[_Waiting] = []
-        while self._waiting and len(batch) < self._most:
-            waiting = self._waiting.popleft()
-            if not waiting.answer.done():  # whoever asked may be gone
-                batch.append(waiting)
+        batch: list[_Item] = []
+        while self._pending and len(batch) < self._max_batch:
+            item = self._pending.popleft()
+            if not item.answer.done():  # cancelled when its client disconnected
+                batch.append(item)
         if not batch:
             return
-        self._at_work = True
+        self._is_running = True
         self._observe(len(batch))
-        task = asyncio.get_running_loop().run_in_executor(self._thread, self._look, batch)
+        task = asyncio.get_running_loop().run_in_executor(self._thread, self._predict, batch)
         task.add_done_callback(lambda done: self._deliver(batch, done))
 
-    def _look(self, batch: list[_Waiting]) -> list[ChunkAnswer]:
-        pixels = np.stack([waiting.pixels for waiting in batch])
-        statistics = np.stack([waiting.statistics for waiting in batch])
+    def _predict(self, batch: list[_Item]) -> list[ChunkAnswer]:
+        pixels = np.stack([item.pixels for item in batch])
+        statistics = np.stack([item.statistics for item in batch])
         probabilities, embeddings = self._predictor.predict_batch(pixels, statistics)
         return [
-            self._predictor.chunk_answer(waiting.start, probabilities[i], embeddings[i])
-            for i, waiting in enumerate(batch)
+            self._predictor.chunk_answer(item.start, probabilities[i], embeddings[i]) for i, item in enumerate(batch)
         ]
 
-    def _deliver(self, batch: list[_Waiting], done: asyncio.Future[list[ChunkAnswer]]) -> None:
-        self._at_work = False
-        self._go_on()
+    def _deliver(self, batch: list[_Item], done: asyncio.Future[list[ChunkAnswer]]) -> None:
+        self._is_running = False
+        self._start_batch()
         error = done.exception()
         answers = [] if error is not None else done.result()
-        for i, waiting in enumerate(batch):
-            if waiting.answer.done():
+        for i, item in enumerate(batch):
+            if item.answer.done():
                 continue
             if error is not None:
-                waiting.answer.set_exception(error)
+                item.answer.set_exception(error)
             else:
-                waiting.answer.set_result(answers[i])
+                item.answer.set_result(answers[i])

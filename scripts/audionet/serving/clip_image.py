@@ -1,4 +1,4 @@
-"""A clip's images side by side on one axis of time, however long the clip."""
+"""Spectrogram image of a whole clip, of bounded width and memory."""
 
 from __future__ import annotations
 
@@ -17,45 +17,45 @@ _ROUNDING = 1e-6
 
 
 class ClipImage:
-    """Images pasted where they belong in time; what is not covered is as dark as silence.
+    """Joins the images of a clip's chunks on one time axis; times without an image are as dark as silence.
 
-    Memory is bounded: a strip that grows too wide is halved, and later images are drawn as much narrower.
+    Memory is bounded: an image that becomes too wide is halved in width, and so are all later chunks.
 
     Parameters
     ----------
     config : SpectrogramConfig
-        How the images were made.
-    most : int
-        Widest result, pixels.
+        Spectrogram settings of the chunks.
+    max_width : int
+        Maximum width of the result, pixels.
     """
 
-    def __init__(self, config: SpectrogramConfig, most: int) -> None:
-        self._most = most
+    def __init__(self, config: SpectrogramConfig, max_width: int) -> None:
+        self._max_width = max_width
         self._chunk_seconds = config.chunk_seconds
         self._per_second = config.frames / config.chunk_seconds
-        # Room for the widest image beyond the width at which the strip is halved; an even width halves exactly.
-        self._canvas: UInt8Array = np.tile(VIRIDIS[0], (config.rows, 2 * (most + config.frames), 1))
+        # Room for one chunk beyond the width at which the canvas is halved; an even width halves exactly.
+        self._canvas: UInt8Array = np.tile(VIRIDIS[0], (config.rows, 2 * (max_width + config.frames), 1))
         self.seconds = 0.0
 
     def paste(self, start: float, image: Image.Image | None) -> None:
-        """Add the image of the chunk that begins at `start` seconds, later than those before; None is silence."""
+        """Add the image of the chunk that starts at `start` seconds, in order of time; None for a silent chunk."""
         self.seconds = start + self._chunk_seconds
         while self.seconds * self._per_second > self._canvas.shape[1]:
             self._halve()
         if image is None:
             return
-        # Outwards to whole pixels: the column that halving mixed with the dark beyond the last chunk is covered.
+        # Round outwards to whole pixels, to cover the column that halving mixed with the dark after the last chunk.
         left = math.floor(start * self._per_second + _ROUNDING)
         right = math.ceil(self.seconds * self._per_second - _ROUNDING)
         resized = image.resize((max(1, right - left), self._canvas.shape[0]), Image.Resampling.BOX)
         self._canvas[:, left : left + resized.width] = np.asarray(resized)[:, : self._canvas.shape[1] - left]
 
     def jpg(self) -> bytes:
-        """The strip from the clip's beginning to the last chunk's end, at most `most` pixels wide."""
+        """Return the JPEG image from the clip's beginning to the last chunk's end, at most `max_width` pixels wide."""
         width = max(1, round(self.seconds * self._per_second))
         image = Image.fromarray(self._canvas[:, :width])
-        if width > self._most:
-            image = image.resize((self._most, image.height), Image.Resampling.BOX)
+        if width > self._max_width:
+            image = image.resize((self._max_width, image.height), Image.Resampling.BOX)
         buffer = io.BytesIO()
         image.save(buffer, "JPEG", quality=QUALITY)
         return buffer.getvalue()

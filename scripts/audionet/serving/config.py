@@ -1,4 +1,4 @@
-"""Where serve.py listens, and how much it takes."""
+"""Settings of serve.py."""
 
 from __future__ import annotations
 
@@ -16,26 +16,30 @@ SHORTEST_API_KEY = 16
 
 @dataclass(frozen=True)
 class ServeConfig:
-    """Where serve.py listens, whom it answers, and how much it takes from them."""
+    """Settings for serving: model, address, access and limits."""
 
-    graph: Path = setting(TF_FILES / "retrained_graph.tflite", "the model retrain.py wrote")
-    host: str = setting("127.0.0.1", "address to listen on; any but this machine's own takes an API key")
-    port: int = setting(8000, "port to listen on; 0: any that is free")
+    graph: Path = setting(TF_FILES / "retrained_graph.tflite", "model that retrain.py wrote")
+    host: str = setting(
+        "127.0.0.1", "address to listen on; any address other than this machine's loopback needs an API key"
+    )
+    port: int = setting(8000, "port to listen on; 0: any free port")
     api_key: str | None = setting(
-        None, f"what clients have to send as a bearer token; better given in the environment, as {API_KEY_VARIABLE}"
+        None, f"bearer token that clients must send; better set in the environment variable {API_KEY_VARIABLE}"
     )
     cors_origin: tuple[str, ...] = setting(
-        (), 'another site whose pages may ask, as in "https://example.org"; may be repeated'
+        (), 'other site whose pages may send requests, such as "https://example.org"; may be repeated'
     )
-    max_megabytes: float = setting(100.0, "largest upload, MB")
-    max_seconds: float = setting(3600.0, "longest recording, seconds")
-    max_channels: int = setting(32, "most channels of a recording")
-    max_rate: int = setting(384_000, "highest sample rate of a recording, Hz")
-    time_limit: float = setting(60.0, "seconds that an upload may take, and after it the answer")
-    queue: int = setting(64, "requests that may be in the house at a time; more are told to come back")
-    batch: int = setting(8, "images shown to the network at a time, at most")
-    workers: int = setting(available_cores(), "processes that decode recordings")
-    worker_megabytes: int = setting(1024, "memory that such a process may map, MB; a file that takes more is refused")
+    max_megabytes: float = setting(100.0, "maximum size of an upload, MB")
+    max_seconds: float = setting(3600.0, "maximum length of a recording, seconds")
+    max_channels: int = setting(32, "maximum number of channels of a recording")
+    max_rate: int = setting(384_000, "maximum sample rate of a recording, Hz")
+    time_limit: float = setting(60.0, "time limit in seconds for an upload, and again for its answer")
+    queue: int = setting(64, "maximum number of concurrent requests; further ones get 503 with Retry-After")
+    batch: int = setting(8, "maximum number of images in a forward pass")
+    workers: int = setting(available_cores(), "number of decoder processes")
+    worker_megabytes: int = setting(
+        1024, "memory limit of a decoder process, MB; a recording that needs more is refused"
+    )
 
     def __post_init__(self) -> None:
         require(self.graph.name != "", "graph", self.graph, "a model that retrain.py wrote")
@@ -45,12 +49,12 @@ class ServeConfig:
         require(
             key is None or (len(key) >= SHORTEST_API_KEY and key.isascii() and key.isprintable() and " " not in key),
             "api_key",
-            "too short or holds blanks or other than ASCII",
-            f"{SHORTEST_API_KEY} characters or more, such as `openssl rand -hex 16` prints",
+            "too short, or contains blanks or non-ASCII characters",
+            f"{SHORTEST_API_KEY} characters or more, such as the output of `openssl rand -hex 16`",
         )
         for origin in self.cors_origin:
             is_origin = re.fullmatch(r"https?://[^/\s*]+", origin) is not None
-            require(is_origin, "cors_origin", origin, "a scheme and a host, as in https://example.org")
+            require(is_origin, "cors_origin", origin, "a scheme and a host, such as https://example.org")
         require(0.001 <= self.max_megabytes <= 100_000, "max_megabytes", self.max_megabytes, "0.001 to 100000")
         require(1 <= self.max_seconds <= 864_000, "max_seconds", self.max_seconds, "1 to 864000")
         require(1 <= self.max_channels <= 1024, "max_channels", self.max_channels, "1 to 1024")

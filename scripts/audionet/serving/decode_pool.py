@@ -1,4 +1,4 @@
-"""The processes that decode for a service: lent one by one, killed when they take too long, replaced when they die."""
+"""Pool of decoder processes; those that crash or exceed their time are killed and replaced."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from audionet.serving.decode_worker import Frame, Job
 
 log = logging.getLogger("audionet.serve")
 
-DIED = "ended the process that decoded it, by a crash or for want of memory"
+CRASHED = "crashed the decoder process or exhausted its memory"
 
 _POSIX = os.name == "posix"
-_LONGEST_LINE = 1 << 16  # bytes of a frame's header
-_LARGEST_FRAME = 1 << 28  # bytes
+_MAX_HEADER_BYTES = 1 << 16
+_MAX_FRAME_BYTES = 1 << 28
 _ERRORS: dict[str, type[RecordingError]] = {
     error.__name__: error for error in (RecordingError, LimitError, UnavailableError)
 }
@@ -30,25 +30,25 @@ _RETRY_SECONDS = 1.0
 
 
 class Decoder:
-    """One process of `sandbox`."""
+    """One process of `decode_worker`."""
 
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         self._process = process
         self.busy = False
 
     @property
-    def is_gone(self) -> bool:
-        """Whether the process has ended, whoever ended it."""
+    def has_exited(self) -> bool:
+        """True if the process has exited or was killed."""
         return self._process.returncode is not None
 
     @classmethod
     async def start(cls, megabytes: int) -> Decoder:
-        """Start a process that may map so much memory.
+        """Start a process that may map `megabytes` of memory.
 
         Raises
         ------
         OSError
-            If it does not come up.
+            If the process does not become ready.
         """
         process = await asyncio.create_subprocess_exec(
             sys.executable,
@@ -56,27 +56,27 @@ class Decoder:
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.DEVNULL,
-            limit=_LONGEST_LINE,
-            cwd=Path(__file__).resolve().parents[2],  # from where -m imports, before anywhere else
+            limit=_MAX_HEADER_BYTES,
+            cwd=Path(__file__).resolve().parents[2],  # the first folder that -m imports from
             # One thread each: there is a process for every core.
             env=os.environ | {"OPENBLAS_NUM_THREADS": "1"},
             start_new_session=_POSIX,  # so that ffmpeg dies with it
         )
         decoder = cls(process)
         try:
-            await asyncio.wait_for(decoder._frame(), _START_SECONDS)
+            await asyncio.wait_for(decoder._read_frame(), _START_SECONDS)
         except (TimeoutError, RecordingError):
             await decoder.kill()
-            raise OSError("a process for decoding does not start") from None
+            raise OSError("a decoder process does not start") from None
         return decoder
 
     async def frames(self, job: Job) -> AsyncIterator[Frame]:
-        """What comes of a job.
+        """Run a job and yield its frames.
 
         Raises
         ------
         RecordingError
-            As `sandbox.frames` does, or because the process ended.
+            As `decode_worker.frames` does, or because the process crashed.
         """
         assert self._process.stdin is not None
         self.busy = True
@@ -84,31 +84,31 @@ class Decoder:
             self._process.stdin.write(job.line())
             await self._process.stdin.drain()
         except ConnectionError:
-            raise RecordingError(DIED) from None
+            raise RecordingError(CRASHED) from None
         while True:
-            header, content = await self._frame()
+            header, content = await self._read_frame()
             if "error" in header:
                 self.busy = False
                 if "cause" in header:
-                    log.warning("a decoder was surprised: %s", header["cause"])
+                    log.warning("unexpected error in a decoder: %s", header["cause"])
                 raise _ERRORS.get(header["error"], RecordingError)(str(header["words"]))
             if "end" in header:
                 self.busy = False
                 return
             yield header, content
 
-    async def _frame(self) -> Frame:
+    async def _read_frame(self) -> Frame:
         assert self._process.stdout is not None
         try:
             header = json.loads(await self._process.stdout.readline())
-            if not 0 <= header["size"] <= _LARGEST_FRAME:
-                raise ValueError("no frame of ours is that large")
+            if not 0 <= header["size"] <= _MAX_FRAME_BYTES:
+                raise ValueError("invalid frame size")
             return header, await self._process.stdout.readexactly(header["size"])
         except (ValueError, LookupError, TypeError, EOFError, ConnectionError):
-            raise RecordingError(DIED) from None
+            raise RecordingError(CRASHED) from None
 
     async def kill(self) -> None:
-        """End the process, and what it started, at once."""
+        """Kill the process and its children."""
         with contextlib.suppress(ProcessLookupError, PermissionError):
             if _POSIX:
                 os.killpg(self._process.pid, signal.SIGKILL)
@@ -118,15 +118,16 @@ class Decoder:
 
 
 class DecodePool:
-    """Processes to decode with, lent in the order in which they are asked for.
+    """Pool of decoder processes, acquired first come, first served.
 
     Parameters
     ----------
     number : int
+        Number of processes.
     megabytes : int
-        Memory that each may map.
+        Memory that each process may map, MB.
     on_replaced : callable, optional
-        Called for each that has to go.
+        Called for each process that is replaced.
     """
 
     def __init__(self, number: int, megabytes: int, on_replaced: Callable[[], object] = lambda: None) -> None:
@@ -139,11 +140,11 @@ class DecodePool:
         self._is_closing = False
 
     async def start(self) -> None:
-        """Start them all; returns when they are ready."""
+        """Start all processes and wait until they are ready."""
         await asyncio.gather(*(self._start() for _ in range(self._number)))
 
     async def close(self) -> None:
-        """End them all."""
+        """Kill all processes."""
         self._is_closing = True
         for task in self._starting:
             task.cancel()
@@ -153,28 +154,28 @@ class DecodePool:
         self._all.clear()
 
     @contextlib.asynccontextmanager
-    async def acquire(self, patience: float) -> AsyncIterator[Decoder]:
-        """A decoder for one job; where it was left in the middle of that, or died of it, another takes its place.
+    async def acquire(self, timeout: float) -> AsyncIterator[Decoder]:
+        """Acquire a decoder for one job; it is replaced if the job is abandoned or crashes the process.
 
         Raises
         ------
         BusyError
-            If none is free within `patience` seconds.
+            If none is free within `timeout` seconds.
         """
         try:
-            while (decoder := await asyncio.wait_for(self._free.get(), patience)).is_gone:
-                self._dismiss(decoder)
+            while (decoder := await asyncio.wait_for(self._free.get(), timeout)).has_exited:
+                self._discard(decoder)
         except TimeoutError:
-            raise BusyError("its turn did not come in time: try again later") from None
+            raise BusyError("timed out waiting for a free decoder; try again later") from None
         try:
             yield decoder
         finally:
             if decoder.busy:
-                self._dismiss(decoder)
+                self._discard(decoder)
             else:
                 self._free.put_nowait(decoder)
 
-    def _dismiss(self, decoder: Decoder) -> None:
+    def _discard(self, decoder: Decoder) -> None:
         self._all.discard(decoder)
         self._on_replaced()
         task = asyncio.get_running_loop().create_task(self._replace(decoder))

@@ -1,9 +1,8 @@
-"""A process of its own for what strangers send: recordings in, images out, within a limit of memory.
+"""Sandboxed decoder process: decodes untrusted uploads under memory and file size limits.
 
-Started as ``python -m audionet.serving.decode_worker MEGABYTES``. A job comes as a line of JSON on stdin. What it makes
-goes out on stdout as frames: a line of JSON, and as many bytes as its `size` says. Nothing that comes back is ever
-executed or unpickled, so that a decoder that a hostile file has taken over gains this process, and not the one that
-serves.
+Started as ``python -m audionet.serving.decode_worker MEGABYTES``. Reads jobs from stdin, one line of JSON each, and
+writes the results to stdout as frames: a line of JSON, followed by `size` bytes. The server never executes or unpickles
+a frame, so that a hostile file that takes over a decoder gains this process, and not the server.
 """
 
 from __future__ import annotations
@@ -32,12 +31,12 @@ from audionet.utils.settings import from_json
 
 CLIP_IMAGE_WIDTH = 2000  # pixels
 
-_LARGEST_FILE = 1 << 26  # bytes that a decoder may write, such as its complaints
+_MAX_FILE_BYTES = 1 << 26  # bytes that the process may write to a file, such as a log of ffmpeg
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What a recording may be: seconds, channels, and samples a second."""
+    """Limits of a recording: seconds, channels, and samples per second."""
 
     seconds: float
     channels: int
@@ -46,21 +45,21 @@ class Limits:
 
 @dataclass(frozen=True)
 class Job:
-    """What to make of a recording.
+    """A decoding job.
 
     Attributes
     ----------
     path : str
-    image : SpectrogramConfig
+    spectrogram : SpectrogramConfig
     limits : Limits
     want : {"features", "chunk", "clip"}
-        What the network is shown of each chunk; one chunk's image; all images side by side.
+        The network's input for each chunk; the image of one chunk; one image of the whole clip.
     input_size : (int, int)
-        Height and width that the network is shown.
+        Height and width of the network's input, pixels.
     statistics : str or None
-        Those that the network is shown beside.
+        Image statistics that the network takes as well.
     chunk : int
-        Which one, counted from 0.
+        Index of the chunk, from 0.
     """
 
     path: str
@@ -72,13 +71,13 @@ class Job:
     chunk: int = 0
 
     def line(self) -> bytes:
-        """The job as it is sent."""
+        """Serialize the job as a line of JSON."""
         content = vars(self) | {"spectrogram": vars(self.spectrogram), "limits": vars(self.limits)}
         return json.dumps(content).encode("ascii") + b"\n"
 
     @classmethod
     def from_line(cls, line: bytes) -> Job:
-        """The job as it was sent."""
+        """Parse a job from a line of JSON."""
         content = json.loads(line)
         content["spectrogram"] = _spectrogram(tuple(content["spectrogram"].items()))
         content["limits"] = Limits(**content["limits"])
@@ -86,7 +85,7 @@ class Job:
         return cls(**content)
 
 
-@functools.lru_cache(maxsize=8)  # checking the settings takes longer than reading the rest
+@functools.lru_cache(maxsize=8)  # validating the settings takes longer than parsing the rest
 def _spectrogram(settings: tuple[tuple[str, Any], ...]) -> SpectrogramConfig:
     return from_json(SpectrogramConfig, dict(settings))
 
@@ -95,34 +94,34 @@ Frame = tuple[dict[str, Any], bytes]
 
 
 def frames(job: Job) -> Iterator[Frame]:
-    """Do a job.
+    """Run a job.
 
     Yields
     ------
     (dict, bytes)
-        For each chunk `start` and, unless it is silent, its image; in the end `seconds`, the recording's length, and
-        `remark`, what is wrong with it where part of it was of use.
+        For each chunk, `start` and its input, empty if it is silent; at the end, `seconds`, the recording's length,
+        and `remark`, the reason if only part of it could be decoded. For want "chunk", the one image alone.
 
     Raises
     ------
     RecordingError
-        If nothing was.
+        If no part of it can be used.
     """
     path = Path(job.path)
-    _check(path, job.limits)
+    _check_header(path, job.limits)
     clip = Clip(path, job.spectrogram)
     if job.want == "chunk":
         yield _chunk(clip, job)
         return
     remark = None
     used = False
-    strip = ClipImage(job.spectrogram, CLIP_IMAGE_WIDTH) if job.want == "clip" else None
+    clip_image = ClipImage(job.spectrogram, CLIP_IMAGE_WIDTH) if job.want == "clip" else None
     try:
-        for start, jpg in _within(clip, job.limits):
-            if strip is not None:
-                strip.paste(start, None if jpg is None else decode(jpg))
+        for start, jpg in _limited_chunks(clip, job.limits):
+            if clip_image is not None:
+                clip_image.paste(start, None if jpg is None else decode(jpg))
             else:
-                yield {"start": start}, b"" if jpg is None else _shown(jpg, job)
+                yield {"start": start}, b"" if jpg is None else _network_input(jpg, job)
             used = used or jpg is not None
     except LimitError:
         raise
@@ -132,13 +131,13 @@ def frames(job: Job) -> Iterator[Frame]:
         remark = str(error)
     if not used:
         raise RecordingError(SILENT)
-    if strip is not None:
-        yield {"start": 0.0, "spans": strip.seconds}, strip.jpg()
+    if clip_image is not None:
+        yield {"start": 0.0, "spans": clip_image.seconds}, clip_image.jpg()
     yield {"seconds": clip.seconds, "remark": remark}, b""
 
 
 def _chunk(clip: Clip, job: Job) -> Frame:
-    for number, (start, jpg) in enumerate(_within(clip, job.limits)):
+    for number, (start, jpg) in enumerate(_limited_chunks(clip, job.limits)):
         if number == job.chunk:
             if jpg is None:
                 raise RecordingError(f"is silent in chunk {number}")
@@ -146,81 +145,83 @@ def _chunk(clip: Clip, job: Job) -> Frame:
     raise RecordingError(f"has no chunk {job.chunk}")
 
 
-def _within(clip: Clip, limits: Limits) -> Iterator[tuple[float, bytes | None]]:
+def _limited_chunks(clip: Clip, limits: Limits) -> Iterator[tuple[float, bytes | None]]:
     for start, jpg in clip:
         if (clip.seconds or 0) > limits.seconds:
             raise LimitError(_too_long(limits))
         yield start, jpg
 
 
-def _shown(jpg: bytes, job: Job) -> bytes:
+def _network_input(jpg: bytes, job: Job) -> bytes:
     return b"".join(part.tobytes() for part in model_inputs(image_features(jpg, job.input_size), job.statistics))
 
 
-def _check(path: Path, limits: Limits) -> None:
-    """Refuse by its header what is too much, before any of it is decoded."""
+def _check_header(path: Path, limits: Limits) -> None:
+    """Refuse a recording whose header exceeds the limits, before decoding."""
     with open_sound(path) as sound:
         if sound.channels > limits.channels:
-            raise LimitError(f"has {sound.channels} channels, and {limits.channels} are taken at most")
+            raise LimitError(f"has {sound.channels} channels, and the limit is {limits.channels}")
         if sound.rate > limits.rate:
-            raise LimitError(f"has a sample rate of {sound.rate} Hz, and {limits.rate} are taken at most")
+            raise LimitError(f"has a sample rate of {sound.rate} Hz, and the limit is {limits.rate} Hz")
         if sound.frames is not None and sound.frames > limits.seconds * sound.rate:
             raise LimitError(_too_long(limits))
 
 
 def _too_long(limits: Limits) -> str:
-    return f"is longer than {limits.seconds:g} s, the most that is taken: send it in parts"
+    return f"is longer than {limits.seconds:g} s, the limit of this service; send it in parts"
 
 
-def work(jobs: BinaryIO, results: BinaryIO) -> None:
-    """Do jobs until there are no more."""
-    send(results, {"ready": True})
+def run_jobs(jobs: BinaryIO, results: BinaryIO) -> None:
+    """Run jobs until the input ends."""
+    send_frame(results, {"ready": True})
     while line := jobs.readline():
         try:
             for header, content in frames(Job.from_line(line)):
-                send(results, header, content)
-            send(results, {"end": True})
+                send_frame(results, header, content)
+            send_frame(results, {"end": True})
         except RecordingError as error:
-            send(results, {"error": type(error).__name__, "words": str(error)})
+            send_frame(results, {"error": type(error).__name__, "words": str(error)})
         except MemoryError:
-            send(results, {"error": "LimitError", "words": "takes more memory than one recording is given here"})
+            send_frame(results, {"error": "LimitError", "words": "needs more memory than the limit for one recording"})
         except BrokenPipeError:
             raise
         except Exception as error:
-            # Nobody else sees it; and what a strange file does to a decoder must not cost a new process each time.
-            send(results, {"error": "RecordingError", "words": "cannot be decoded: damaged", "cause": repr(error)})
+            # Report it, as this process has no log; and survive, as a new process for every damaged file would be slow.
+            send_frame(
+                results, {"error": "RecordingError", "words": "cannot be decoded: damaged", "cause": repr(error)}
+            )
 
 
-def send(results: BinaryIO, header: dict[str, Any], content: bytes = b"") -> None:
-    """Send a frame."""
+def send_frame(results: BinaryIO, header: dict[str, Any], content: bytes = b"") -> None:
+    """Write a frame."""
     results.write(json.dumps(header | {"size": len(content)}).encode("ascii") + b"\n" + content)
     results.flush()
 
 
-def _confine(megabytes: int) -> None:
-    """Give this process, and ffmpeg when it starts it, limits that no file can get past."""
+def _set_limits(megabytes: int) -> None:
+    """Limit the memory and file sizes of this process and of the ffmpeg processes that it starts."""
     try:
         import resource
     except ImportError:  # Windows has none
         return
-    for kind, most in (
+    for kind, limit in (
         (resource.RLIMIT_AS, megabytes << 20),
-        (resource.RLIMIT_FSIZE, _LARGEST_FILE),
+        (resource.RLIMIT_FSIZE, _MAX_FILE_BYTES),
         (resource.RLIMIT_CORE, 0),
     ):
-        with contextlib.suppress(ValueError, OSError):  # macOS knows RLIMIT_AS and refuses it
-            resource.setrlimit(kind, (most, most))
+        with contextlib.suppress(ValueError, OSError):  # macOS defines RLIMIT_AS but refuses it
+            resource.setrlimit(kind, (limit, limit))
 
 
 def main() -> None:
     tune_process()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the server, which lets this process finish
     results = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # whatever libraries print must not get between the frames
-    _confine(int(sys.argv[1]))
+    os.dup2(2, 1)  # output of libraries must not mix with the frames
+    _set_limits(int(sys.argv[1]))
     with contextlib.suppress(BrokenPipeError):
-        work(sys.stdin.buffer, results)
-    os._exit(0)  # what is left to flush has no reader
+        run_jobs(sys.stdin.buffer, results)
+    os._exit(0)  # nothing reads the remaining output
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What a service counts and times, for Prometheus."""
+"""Prometheus metrics of the service."""
 
 from __future__ import annotations
 
@@ -20,45 +20,59 @@ _SIZES = (1, 2, 4, 8, 16, 32, 64)
 
 
 class Metrics:
-    """The instruments of one service, in a registry of their own.
+    """Metrics of one service, in their own registry.
 
     Attributes
     ----------
-    requests, seconds : Counter, Histogram
-        By path and, the first, status.
+    requests : Counter
+        Requests by path and status.
+    seconds : Histogram
+        Response times by path.
     in_flight : Gauge
-        Requests being worked on or waiting.
+        Uploads in progress or waiting.
     refused : Counter
-        Those told to come back.
+        Requests refused with 503 because the service was full.
     answers : Counter
-        By ``decision``: ``known`` or ``unknown``.
+        Classified clips by ``decision``: ``known`` or ``unknown``.
     batches : Histogram
-        Images in each batch that the network was shown; its sum is the number of images.
+        Images in each forward pass; its sum is the number of images.
     replaced : Counter
-        Decoding processes that were killed or died.
+        Decoder processes that were killed or crashed.
     reloads : Counter
-        By ``result``: ``taken`` or ``refused``.
+        Model reloads by ``result``: ``taken`` or ``refused``.
     """
 
     def __init__(self) -> None:
-        disable_created_metrics()  # type: ignore[no-untyped-call]  # a time for every counter, which nobody asks for
+        disable_created_metrics()  # type: ignore[no-untyped-call]  # omit the creation time of every counter
         registry = self._registry = CollectorRegistry()
-        self.requests = Counter("audionet_requests", "Requests answered.", ["path", "status"], registry=registry)
+        self.requests = Counter("audionet_requests", "Number of requests.", ["path", "status"], registry=registry)
         self.seconds = Histogram(
             "audionet_request_seconds",
-            "Time from a request to its answer.",
+            "Response time in seconds.",
             ["path"],
             registry=registry,
             buckets=_SECONDS,
         )
-        self.in_flight = Gauge("audionet_requests_in_flight", "Requests waiting or worked on.", registry=registry)
-        self.refused = Counter("audionet_requests_refused", "Requests told to come back.", registry=registry)
-        self.answers = Counter("audionet_answers", "Clips answered.", ["decision"], registry=registry)
-        self.batches = Histogram("audionet_batch_images", "Images in a batch.", registry=registry, buckets=_SIZES)
-        self.replaced = Counter("audionet_decoders_replaced", "Decoding processes that had to go.", registry=registry)
-        self.reloads = Counter("audionet_reloads", "Models read again.", ["result"], registry=registry)
+        self.in_flight = Gauge(
+            "audionet_requests_in_flight", "Number of uploads in progress or waiting.", registry=registry
+        )
+        self.refused = Counter(
+            "audionet_requests_refused",
+            "Number of requests refused with 503 because the service was full.",
+            registry=registry,
+        )
+        self.answers = Counter("audionet_answers", "Number of classified clips.", ["decision"], registry=registry)
+        self.batches = Histogram(
+            "audionet_batch_images", "Number of images in a forward pass.", registry=registry, buckets=_SIZES
+        )
+        self.replaced = Counter(
+            "audionet_decoders_replaced",
+            "Number of decoder processes replaced after a crash, a timeout or a disconnect.",
+            registry=registry,
+        )
+        self.reloads = Counter("audionet_reloads", "Number of model reloads.", ["result"], registry=registry)
         ProcessCollector(registry=registry)
 
     def text(self) -> bytes:
-        """All of it in Prometheus's text format."""
+        """Return all metrics in Prometheus's text format."""
         return generate_latest(self._registry)

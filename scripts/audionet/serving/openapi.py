@@ -1,4 +1,4 @@
-"""The service's answers, described for OpenAPI."""
+"""Response schemas of the service, its OpenAPI document and the reference page made from it."""
 
 from __future__ import annotations
 
@@ -23,30 +23,30 @@ class LabelProbability(_Schema):
 
 
 class EnrolledScore(_Schema):
-    """A voice that was added without training, and how much the clip is like it."""
+    """A speaker enrolled without training, and its similarity to the clip."""
 
     name: str
     score: float
 
 
 class Decision(_Schema):
-    """What a clip or a chunk is taken for."""
+    """The decision on a clip or a chunk."""
 
-    decision: str | None = Field(description="A label or an enrolled voice; null is an unknown voice.")
+    decision: str | None = Field(description="A label or an enrolled speaker; null: unknown.")
     unknown: bool
-    score: float = Field(description="How much it is like the known voice that it is most like.")
-    threshold: float | None = Field(description="Voices that score less are unknown; null: all are known.")
-    labels: list[LabelProbability] = Field(description="The most probable first.")
+    score: float = Field(description="Similarity to the most similar known speaker or class.")
+    threshold: float | None = Field(description="Scores below it are unknown; null: none is.")
+    labels: list[LabelProbability] = Field(description="In descending order of probability.")
 
 
 class Chunk(Decision):
-    """One chunk of the clip; silent ones are left out."""
+    """One chunk of the clip; silent chunks are left out."""
 
-    start: float = Field(description="Seconds from the clip's beginning.")
+    start: float = Field(description="Start of the chunk in the clip, seconds.")
 
 
 class Segment(_Schema):
-    """A stretch in which one voice is heard."""
+    """A segment with a single speaker."""
 
     start: float
     end: float
@@ -57,26 +57,26 @@ class Segment(_Schema):
 
 
 class Answer(Decision):
-    """All that the model says of a clip."""
+    """The model's answer for a clip."""
 
-    file: str = Field(description="What its sender calls it.")
+    file: str = Field(description="File name that the client sent.")
     seconds: float
     chunks: int
-    enrolled: list[EnrolledScore] = Field(default=[], description="Where voices are enrolled.")
-    remark: str | None = Field(default=None, description="What is wrong with it, where part of it could be judged.")
+    enrolled: list[EnrolledScore] = Field(default=[], description="If speakers are enrolled.")
+    remark: str | None = Field(default=None, description="Reason why only part of the clip was classified.")
     per_chunk: list[Chunk]
-    segments: list[Segment] = Field(description="Who speaks when, smoothed over the chunks.")
+    segments: list[Segment] = Field(description="Diarization: segments of each speaker, smoothed over the chunks.")
     model: str = Field(description="SHA-256 of the model's network.")
 
 
 class PredictedClass(_Schema):
-    """The answer of the recipe's first service."""
+    """The answer in the format of the recipe's first service."""
 
-    predicted_class: str = Field(description='A label, an enrolled voice, or "unknown".')
+    predicted_class: str = Field(description='A label, an enrolled speaker, or "unknown".')
 
 
 class LargestUpload(_Schema):
-    """What is taken at most."""
+    """Upload limits: megabytes, seconds, channels, and samples per second."""
 
     megabytes: float
     seconds: float
@@ -85,32 +85,34 @@ class LargestUpload(_Schema):
 
 
 class ModelCard(_Schema):
-    """The model that is being served."""
+    """Description of the model in service."""
 
     id: str = Field(description="SHA-256 of its network.")
     labels: list[str]
     enrolled: list[str]
     chunk_seconds: float
     step_seconds: float
-    picture: dict[str, Any] = Field(description="How sound becomes an image.")
+    picture: dict[str, Any] = Field(description="Spectrogram settings.")
     backbone: str
     head: str
     threshold: float | None
     temperature: float
-    test: dict[str, Any] | None = Field(description="Right answers of the held-out test, with intervals.")
-    open_set: dict[str, Any] = Field(description="How the threshold for unknown voices was found.")
+    test: dict[str, Any] | None = Field(description="Accuracy on the held-out test set, with confidence intervals.")
+    open_set: dict[str, Any] = Field(description="Estimate of the rejection threshold for unknown speakers.")
     limits: LargestUpload
-    ffmpeg: bool = Field(description="Whether m4a, webm and the like are taken as well.")
+    ffmpeg: bool = Field(
+        description="True if ffmpeg is installed, so that m4a, webm and similar formats can be decoded."
+    )
 
 
 class Health(_Schema):
-    """Whether the service is there."""
+    """Status of the service."""
 
     status: str
 
 
 class ProblemDetails(_Schema):
-    """What went wrong (RFC 9457)."""
+    """Problem details (RFC 9457)."""
 
     type: str
     title: str
@@ -119,43 +121,43 @@ class ProblemDetails(_Schema):
 
 
 _PROBLEMS = {
-    400: "The request makes no sense.",
-    401: "An API key is needed, or it is wrong.",
-    403: "Another site's page asked.",
-    404: "There is nothing at this address.",
-    405: "Another method is needed.",
+    400: "The request is malformed.",
+    401: "The API key is missing or wrong.",
+    403: "The request comes from another site's page.",
+    404: "There is no such route.",
+    405: "The method is not allowed.",
     408: "The upload took too long.",
     409: "The model cannot be served.",
     413: "The recording is too large or too long.",
-    415: "This kind of file cannot be read here.",
-    421: "The service was called by a name that is not its own.",
-    422: "The recording cannot be judged, or a parameter makes no sense.",
-    507: "There is no room for the recording.",
-    503: "Too much to do: come again after Retry-After seconds.",
+    415: "The file format is not supported.",
+    421: "The Host header is not a name of this service.",
+    422: "The recording cannot be classified, or a parameter is invalid.",
+    507: "There is no disk space for the recording.",
+    503: "The service is busy; retry after Retry-After seconds.",
 }
 
 
-def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """What may go wrong, for a route's documentation."""
+def problem_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """Return the error responses of a route, for its documentation."""
     content = {PROBLEM_JSON: {"schema": {"$ref": "#/components/schemas/ProblemDetails"}}}
     return {status: {"description": _PROBLEMS[status], "content": content} for status in sorted(statuses)}
 
 
-def completed(openapi: dict[str, Any]) -> dict[str, Any]:
-    """The OpenAPI document with what all routes refer to."""
+def complete_document(openapi: dict[str, Any]) -> dict[str, Any]:
+    """Add the schema of problem details and the authentication to an OpenAPI document."""
     openapi["components"]["schemas"]["ProblemDetails"] = ProblemDetails.model_json_schema()
     openapi["components"]["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
-    openapi["security"] = [{}, {"key": []}]  # where the service has none, none is needed
+    openapi["security"] = [{}, {"key": []}]  # without an API key of the service, no authentication is needed
     return openapi
 
 
 _BINARY = {"schema": {"type": "string", "format": "binary"}}
 _FORM = {"schema": {"type": "object", "properties": {"file": _BINARY["schema"]}, "required": ["file"]}}
 
-RECORDING = {
+RECORDING_BODY = {
     "requestBody": {
         "required": True,
-        "description": "A recording in any format, as the body or as the file of a form.",
+        "description": "A recording in any format, as the request body or as the file of a form.",
         "content": {"multipart/form-data": _FORM, "audio/*": _BINARY, "application/octet-stream": _BINARY},
     }
 }
@@ -164,14 +166,14 @@ _TEMPLATES = Path(__file__).parent / "templates"
 
 
 def reference_page(openapi: dict[str, Any], address: str) -> str:
-    """HTML that lists every operation with its parameters and answers.
+    """Render the reference page: HTML of every operation with its parameters and responses.
 
     Parameters
     ----------
     openapi : dict
         An OpenAPI 3.1 document.
     address : str
-        Where the service is, for the examples.
+        Base URL of the service, for the examples.
     """
     environment = Environment(
         loader=FileSystemLoader(_TEMPLATES), autoescape=select_autoescape(), trim_blocks=True, lstrip_blocks=True
@@ -186,18 +188,18 @@ def reference_page(openapi: dict[str, Any], address: str) -> str:
     schemas = openapi["components"]["schemas"]
     used = {name: schema for name, schema in schemas.items() if "properties" in schema and "Validation" not in name}
     return environment.get_template("reference.html").render(
-        info=openapi["info"], address=address, groups=groups, schemas=used, kind=kind
+        info=openapi["info"], address=address, groups=groups, schemas=used, type_name=type_name
     )
 
 
-def kind(schema: dict[str, Any]) -> str:
-    """A schema's type in a few words."""
+def type_name(schema: dict[str, Any]) -> str:
+    """Return a short name of a schema's type."""
     if "$ref" in schema:
         return str(schema["$ref"].rpartition("/")[2])
     if "anyOf" in schema:
-        return " or ".join(kind(option) for option in schema["anyOf"])
+        return " or ".join(type_name(option) for option in schema["anyOf"])
     if schema.get("type") == "array":
-        return f"list of {kind(schema['items'])}"
+        return f"list of {type_name(schema['items'])}"
     if "enum" in schema:
         return " or ".join(map(str, schema["enum"]))
     return str(schema.get("type", "anything"))

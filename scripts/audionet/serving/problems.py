@@ -1,4 +1,4 @@
-"""What goes wrong with a request, as problem details for HTTP APIs (RFC 9457)."""
+"""Errors of requests as problem details for HTTP APIs (RFC 9457)."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from audionet.errors import (
 
 PROBLEM_JSON = "application/problem+json"
 
-_PAUSE = {"Retry-After": "1"}
+_RETRY_SOON = {"Retry-After": "1"}
 _STATUS: tuple[tuple[type[AudioNetError], int], ...] = (
     (LimitError, 413),
     (UnavailableError, 415),
@@ -31,12 +31,12 @@ _STATUS: tuple[tuple[type[AudioNetError], int], ...] = (
 
 
 class ProblemError(Exception):
-    """A request that is not answered, and why.
+    """A request that is refused or has failed, with the reason.
 
     Parameters
     ----------
     status : int
-        Of HTTP.
+        HTTP status code.
     detail : str
         One sentence, in the user's terms.
     headers : dict of str to str, optional
@@ -50,14 +50,14 @@ class ProblemError(Exception):
 
     @classmethod
     def busy(cls, detail: str) -> ProblemError:
-        """A request that may come again soon."""
-        return cls(503, detail, _PAUSE)
+        """Return a 503 problem that asks the client to retry soon."""
+        return cls(503, detail, _RETRY_SOON)
 
     @classmethod
     def of(cls, error: AudioNetError, name: str | None = None) -> ProblemError:
-        """The same as the command line says, with the name of the file in front where there is one."""
+        """Return the problem for an error, with the command line's message after the name of the file, if any."""
         status = next((status for kind, status in _STATUS if isinstance(error, kind)), 500)
-        return cls(status, f"{name}: {error}" if name else str(error), _PAUSE if status == 503 else None)
+        return cls(status, f"{name}: {error}" if name else str(error), _RETRY_SOON if status == 503 else None)
 
     @property
     def content(self) -> bytes:
@@ -67,5 +67,5 @@ class ProblemError(Exception):
         return json.dumps(fields).encode("ascii")
 
     def response(self) -> Response:
-        """The problem as a response."""
+        """Return the problem as a response."""
         return Response(self.content, self.status, self.headers, PROBLEM_JSON)

@@ -1,4 +1,4 @@
-"""uvicorn around the application: slow and oversized requests, signals, and a socket that is there or says why not."""
+"""uvicorn with limits on slow and oversized requests, signal handling, and a listening socket with clear errors."""
 
 from __future__ import annotations
 
@@ -27,26 +27,26 @@ from audionet.serving.service import Service
 
 log = logging.getLogger("audionet.serve")
 
-HEAD_SECONDS = 10.0
-"""How long a request's head may take; after an answer that came before the end of a body, how long that may go on."""
+HEADER_SECONDS = 10.0
+"""Time limit for the headers of a request, and for the rest of a body after an early response."""
 
-HEAD_BYTES = 1 << 16
+MAX_HEADER_BYTES = 1 << 16
 
-_PART_BYTES = 1 << 15  # taken apart at a time
-_LEAST_CHUNK_BYTES = 32  # on average, with what marks it
-_FEW_BYTES = 1 << 10
+_PART_BYTES = 1 << 15  # parsed at a time
+_MIN_CHUNK_BYTES = 32  # on average, including the chunk's framing
+_TINY_PART_BYTES = 1 << 10
 
 WRITE_SECONDS = 30.0
-"""How long a client may let its answer wait."""
+"""Time limit for a client that does not read its response."""
 
 _DRAIN_EXTRA_SECONDS = 5
 
 
 class Protocol(H11Protocol):
-    """uvicorn's, with limits on the time that a client may take.
+    """uvicorn's HTTP protocol with time limits for clients.
 
-    h11, not the faster httptools: that one drops the body of a request that offers to speak HTTP/2, as Java's and
-    curl's may, and knows no limit to a head's size.
+    Based on h11, not on the faster httptools, which drops the body of a request that offers to upgrade to HTTP/2, as
+    those of Java and curl may, and has no limit on the size of the headers.
     """
 
     def __init__(self, *args: Any, **options: Any) -> None:
@@ -58,8 +58,8 @@ class Protocol(H11Protocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         self._start_timer()
-        if len(self.connections) > _most_connections():
-            self._refuse(ProblemError.busy("too many connections: try again in a moment"))
+        if len(self.connections) > _max_connections():
+            self._refuse(ProblemError.busy("too many connections; try again in a moment"))
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_timer()
@@ -67,32 +67,32 @@ class Protocol(H11Protocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        if self._timer is None and not self._is_asked():
+        if self._timer is None and not self._has_request():
             self._start_timer()
         self._has_begun = True
         for start in range(0, len(data), _PART_BYTES):
             part = data[start : start + _PART_BYTES]
             if self.transport.is_closing():
                 return
-            if self._is_asked() and self._in_crumbs(part):
-                self._refuse(ProblemError(400, "the body comes in pieces of a few bytes: send larger ones"))
+            if self._has_request() and self._has_tiny_chunks(part):
+                self._refuse(ProblemError(400, "the body is sent in chunks of a few bytes; send larger ones"))
                 return
             super().data_received(part)
-        if self._is_asked():
+        if self._has_request():
             self._stop_timer()
         elif self.conn.their_state is h11.IDLE and not self.conn.trailing_data[0]:
-            self._has_begun = False  # it was the end of a body that nobody wanted, not the beginning of a request
+            self._has_begun = False  # it was the rest of a refused body, not the start of a request
 
-    def _in_crumbs(self, part: bytes) -> bool:
-        """Whether taking a body apart would keep everybody else waiting: chunks of a few bytes take much longer."""
+    def _has_tiny_chunks(self, part: bytes) -> bool:
+        """Return whether a part consists of tiny chunks, which parse so slowly that they would block other requests."""
         chunked = any(name == b"transfer-encoding" for name, _ in self.headers)
-        return chunked and part.count(b"\r\n") * _LEAST_CHUNK_BYTES > 2 * len(part) > 2 * _FEW_BYTES
+        return chunked and part.count(b"\r\n") * _MIN_CHUNK_BYTES > 2 * len(part) > 2 * _TINY_PART_BYTES
 
     def send_400_response(self, msg: str) -> None:
         error = sys.exc_info()[1]
         status = error.error_status_hint if isinstance(error, h11.RemoteProtocolError) else 400
-        words = {431: f"the request's head is longer than {HEAD_BYTES >> 10} KiB"}
-        self._refuse(ProblemError(status, words.get(status, "this is no HTTP request that can be understood")))
+        details = {431: f"the request headers are longer than {MAX_HEADER_BYTES >> 10} KiB"}
+        self._refuse(ProblemError(status, details.get(status, "this is not a valid HTTP request")))
 
     def pause_writing(self) -> None:
         super().pause_writing()
@@ -104,12 +104,12 @@ class Protocol(H11Protocol):
             self._write_timer.cancel()
             self._write_timer = None
 
-    def _is_asked(self) -> bool:
+    def _has_request(self) -> bool:
         return self.cycle is not None and not self.cycle.response_complete
 
     def _start_timer(self) -> None:
         self._has_begun = False
-        self._timer = self.loop.call_later(HEAD_SECONDS, self._too_slow)
+        self._timer = self.loop.call_later(HEADER_SECONDS, self._too_slow)
 
     def _stop_timer(self) -> None:
         if self._timer is not None:
@@ -118,12 +118,12 @@ class Protocol(H11Protocol):
 
     def _too_slow(self) -> None:
         if self._has_begun and self.conn.their_state is h11.IDLE:
-            self._refuse(ProblemError(408, f"the request's head took longer than {HEAD_SECONDS:g} s"))
+            self._refuse(ProblemError(408, f"the request headers took longer than {HEADER_SECONDS:g} s"))
         else:
             self.transport.close()
 
     def _refuse(self, problem: ProblemError) -> None:
-        """Answer what never became a request, and hang up."""
+        """Answer an incomplete or invalid request and close the connection."""
         fields = {
             "Content-Type": PROBLEM_JSON,
             "Content-Length": str(len(problem.content)),
@@ -138,7 +138,7 @@ class Protocol(H11Protocol):
 
 
 class Server(uvicorn.Server):
-    """uvicorn's, ending with 0 when it is asked to, and taking up a new model when told."""
+    """uvicorn's server: exits with 0 on SIGINT and SIGTERM, and reloads the model on SIGHUP."""
 
     def __init__(self, config: uvicorn.Config, service: Service, on_ready: Callable[[], object]) -> None:
         super().__init__(config)
@@ -147,31 +147,31 @@ class Server(uvicorn.Server):
         self._reloads: set[asyncio.Task[None]] = set()
 
     async def serve(self, sockets: list[socket.socket] | None = None) -> None:
-        """Serve until told to stop."""
+        """Serve until a signal to stop."""
         async with self._service.running():
             await super().serve(sockets)
-            # Those that are left when it was told twice.
+            # Requests left after a second signal.
             left = list(self.server_state.tasks)
             for task in left:
                 task.cancel()
             await asyncio.gather(*left, return_exceptions=True)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Get ready, and say so."""
+        """Start up and call `on_ready`."""
         await super().startup(sockets)
         if not self.should_exit:
             self._on_ready()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Take no more requests, and end when those that are here are answered; at once, if told twice."""
+        """Stop accepting requests and exit when those in progress are answered; at a second signal, exit at once."""
         self._service.ready = False
         self.force_exit = self.should_exit
         self.should_exit = True
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """Listen to signals while the server runs."""
-        if sys.platform == "win32":  # whose event loop knows no signals
+        """Handle signals while the server runs."""
+        if sys.platform == "win32":  # whose event loop does not support signal handlers
             with super().capture_signals():
                 yield
             return
@@ -192,30 +192,30 @@ class Server(uvicorn.Server):
         task.add_done_callback(self._reloads.discard)
 
     async def _service_reload(self) -> None:
-        with contextlib.suppress(AudioNetError):  # which the service has logged
+        with contextlib.suppress(AudioNetError):  # already logged by the service
             await self._service.reload()
 
 
 @functools.cache
-def _most_connections() -> int:
-    """Half of the files that this process may have open; the other half is for what is worked on."""
+def _max_connections() -> int:
+    """Return the connection limit: half of the open files that this process may have; the rest is for uploads."""
     try:
         import resource
     except ImportError:  # Windows has no such limit
         return 4096
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = 8192 if most == resource.RLIM_INFINITY else min(most, 8192)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, most))
+    _, hard_limit = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = 8192 if hard_limit == resource.RLIM_INFINITY else min(hard_limit, 8192)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard_limit))
     return wanted // 2
 
 
 def listen(config: ServeConfig) -> socket.socket:
-    """The socket to serve on.
+    """Open the listening socket.
 
     Raises
     ------
     AudioNetError
-        If there is no such address, or somebody else is there.
+        If the address does not exist or is in use.
     """
     try:
         family, *_, address = socket.getaddrinfo(config.host, config.port, type=socket.SOCK_STREAM)[0]
@@ -228,18 +228,18 @@ def listen(config: ServeConfig) -> socket.socket:
 
 
 def url_of(listener: socket.socket) -> str:
-    """Where a browser finds it."""
+    """Return the URL of a listening socket."""
     host, port = listener.getsockname()[:2]
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
 def run_server(app: ASGIApp, service: Service, listener: socket.socket, on_ready: Callable[[], object]) -> None:
-    """Serve until told to stop; what has been asked by then is answered."""
-    logging.getLogger("uvicorn.error").setLevel(logging.ERROR)  # what strangers send is no news
+    """Serve until a signal to stop; requests in progress are answered first."""
+    logging.getLogger("uvicorn.error").setLevel(logging.ERROR)  # invalid requests are not worth a log line
     config = uvicorn.Config(
         app,
         http=Protocol,
-        h11_max_incomplete_event_size=HEAD_BYTES,
+        h11_max_incomplete_event_size=MAX_HEADER_BYTES,
         ws="none",
         log_config=None,
         access_log=False,

@@ -1,4 +1,4 @@
-"""A model that answers many at a time: processes decode, one network looks, and a new model can take over."""
+"""The service without HTTP: decoder processes, batched inference, and reloading of the model."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _MANY_CHUNKS = 32
 
 
 class Model(NamedTuple):
-    """A model that is being served."""
+    """A model in service."""
 
     predictor: Predictor
     spectrogram: SpectrogramConfig
@@ -44,51 +44,51 @@ class Model(NamedTuple):
 
     @property
     def id(self) -> str:
-        """SHA-256 of its network."""
+        """SHA-256 of the network."""
         sha256: str = self.predictor.card["graph_sha256"]
         return sha256
 
 
 class Service:
-    """All that serving is, but HTTP.
+    """Classifies recordings and draws their spectrograms; independent of HTTP.
 
     Parameters
     ----------
     config : ServeConfig
-    instruments : Instruments
+    metrics : Metrics
 
     Attributes
     ----------
     folder : Path
-        Where recordings lie while they are worked on.
+        Folder of the uploads in progress.
     ready : bool
-        Whether it can answer.
+        True if it can answer requests.
 
     Raises
     ------
     ModelError
-        If there is no model that can be served.
+        If the model is missing or cannot be served.
     """
 
-    def __init__(self, config: ServeConfig, instruments: Metrics) -> None:
+    def __init__(self, config: ServeConfig, metrics: Metrics) -> None:
         self.config = config
-        self.instruments = instruments
+        self.metrics = metrics
         self.limits = Limits(config.max_seconds, config.max_channels, config.max_rate)
         self.folder = Path()
         self.ready = False
-        self._decoders = DecodePool(config.workers, config.worker_megabytes, instruments.replaced.inc)
+        self._decoders = DecodePool(config.workers, config.worker_megabytes, metrics.replaced.inc)
         self._reloading = asyncio.Lock()
         self._next_reload: asyncio.Task[Model] | None = None
         self.model = self._load()
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Be ready to answer for as long as the block lasts.
+        """Run the service for the duration of the block.
 
         Raises
         ------
         OSError
-            If there is no room for files, or no process for decoding.
+            If the folder or a decoder process cannot be created.
         """
         with tempfile.TemporaryDirectory(prefix="audionet-", ignore_cleanup_errors=True) as folder:
             self.folder = Path(folder)
@@ -101,43 +101,43 @@ class Service:
                 await self._decoders.close()
 
     async def classify(self, path: Path, name: str, top_k: int) -> dict[str, Any]:
-        """All that is known of a clip, under the name that its sender gave it.
+        """Classify a clip; `name` is the file name that the client gave it.
 
         Raises
         ------
         RecordingError
-            If nothing in it can be judged.
+            If no part of it can be classified.
         BusyError
-            If its turn does not come in time.
+            If no decoder becomes free in time.
         """
-        model = self.model  # a new one may take its place meanwhile
+        model = self.model  # a reload may replace it meanwhile
         height, width = model.predictor.input_size
         job = Job(str(path), model.spectrogram, self.limits, "features", (height, width), model.predictor.statistics)
         ended: dict[str, Any] = {}
-        heard: list[tuple[float, asyncio.Future[ChunkAnswer] | None]] = []
+        submitted: list[tuple[float, asyncio.Future[ChunkAnswer] | None]] = []
         try:
             async with self._decoders.acquire(self.config.time_limit) as decoder:
-                await self._in_time(self._hear(decoder, job, model, heard, ended))
-            found = [(start, None if answer is None else await answer) for start, answer in heard]
+                await self._in_time(self._submit_chunks(decoder, job, model, submitted, ended))
+            found = [(start, None if answer is None else await answer) for start, answer in submitted]
         finally:
-            for _, answer in heard:
+            for _, answer in submitted:
                 if answer is not None and not answer.done():
                     answer.cancel()
-        combine_chunks = functools.partial(_content, model, found, name, top_k, ended)
-        # A long recording's answer takes long enough to keep everybody else waiting.
+        combine_chunks = functools.partial(_combine, model, found, name, top_k, ended)
+        # Combining the chunks of a long recording would block the event loop.
         content = combine_chunks() if len(found) < _MANY_CHUNKS else await asyncio.to_thread(combine_chunks)
-        self.instruments.answers.labels("unknown" if content["unknown"] else "known").inc()
+        self.metrics.answers.labels("unknown" if content["unknown"] else "known").inc()
         return content
 
-    async def _hear(
+    async def _submit_chunks(
         self,
         decoder: Decoder,
         job: Job,
         model: Model,
-        heard: list[tuple[float, asyncio.Future[ChunkAnswer] | None]],
+        submitted: list[tuple[float, asyncio.Future[ChunkAnswer] | None]],
         ended: dict[str, Any],
     ) -> None:
-        """Have each chunk looked at as it comes, a batch of a clip's chunks at a time."""
+        """Submit each chunk to the batcher as it is decoded, with at most one batch of the clip waiting."""
         height, width = job.input_size
         async for header, content in decoder.frames(job):
             if "seconds" in header:
@@ -145,21 +145,21 @@ class Service:
             elif content:
                 pixels = np.frombuffer(content, np.uint8, height * width * 3).reshape(height, width, 3)
                 statistics = np.frombuffer(content, np.float32, offset=height * width * 3)
-                heard.append((header["start"], model.batcher.submit(header["start"], pixels, statistics)))
+                submitted.append((header["start"], model.batcher.submit(header["start"], pixels, statistics)))
             else:
-                heard.append((header["start"], None))
-            if len(heard) >= self.config.batch and (earlier := heard[-self.config.batch][1]) is not None:
+                submitted.append((header["start"], None))
+            if len(submitted) >= self.config.batch and (earlier := submitted[-self.config.batch][1]) is not None:
                 await asyncio.wait([earlier])
 
     async def image(self, path: Path, chunk: int | None) -> tuple[bytes, float]:
-        """The JPG that the network is shown of one chunk, or of the whole clip; and the seconds that it spans.
+        """Return the JPEG spectrogram of one chunk, or of the whole clip if None, and its duration in seconds.
 
         Raises
         ------
         RecordingError
-            If there is none.
+            If there is no such image.
         BusyError
-            If its turn does not come in time.
+            If no decoder becomes free in time.
         """
         spectrogram = self.model.spectrogram
         job = Job(str(path), spectrogram, self.limits, "clip" if chunk is None else "chunk", chunk=chunk or 0)
@@ -175,7 +175,7 @@ class Service:
             return await self._in_time(jpg(decoder))
 
     def describe(self) -> dict[str, Any]:
-        """The model that is being served, without anything of the machine that it was trained on."""
+        """Describe the model in service, without paths or other details of the training machine."""
         predictor, spectrogram, _ = self.model
         card, config = predictor.card, self.config
         return {
@@ -196,16 +196,16 @@ class Service:
         }
 
     async def reload(self) -> Model:
-        """Serve what lies at the model's path now; requests that have begun end with the model they began with.
+        """Load the model from its path again; requests in progress finish with the old model.
 
-        However many ask while a model is being read, it is read once more after that.
+        All calls during a reload share one further reload after it.
 
         Raises
         ------
         ModelError
-            If that cannot be served; the one that was there stays.
+            If the new model cannot be served; the old one stays in service.
         BusyError
-            If the service is ending.
+            If the service is starting or stopping.
         """
         if not self.ready:
             raise BusyError("the service is starting or stopping")
@@ -216,41 +216,44 @@ class Service:
 
     async def _reload(self) -> Model:
         async with self._reloading:
-            self._next_reload = None  # who asks from now on wants to have it read once more
+            self._next_reload = None  # later calls need another reload
             try:
                 model = await asyncio.to_thread(self._load)
                 await model.batcher.warm_up()
             except Exception as error:
-                self.instruments.reloads.labels("refused").inc()
-                log.error("the model stays as it was: %s", error)
+                self.metrics.reloads.labels("refused").inc()
+                log.error("reload failed, the old model stays in service: %s", error)
                 if isinstance(error, AudioNetError):
                     raise
-                raise ModelError(f"{type(error).__name__} while it was read") from error
+                raise ModelError(f"{type(error).__name__} while the model was loaded") from error
             self.model = model
-            self.instruments.reloads.labels("taken").inc()
+            self.metrics.reloads.labels("taken").inc()
             log.info("serving model %s, %d labels", model.id[:8], len(model.predictor.labels))
             return model
 
     def _load(self) -> Model:
-        # Decoding takes the other cores.
+        # The decoders use the other cores.
         predictor = Predictor(self.config.graph, threads=max(1, available_cores() // 2), held=True)
         if predictor.spectrogram is None:
-            raise ModelError("this model was trained on images of unknown making: sound cannot be drawn for it")
+            raise ModelError(
+                "the model lacks its spectrogram settings, so recordings cannot be classified; train it again "
+                "with retrain.py"
+            )
         return Model(
-            predictor, predictor.spectrogram, Batcher(predictor, self.config.batch, self.instruments.batches.observe)
+            predictor, predictor.spectrogram, Batcher(predictor, self.config.batch, self.metrics.batches.observe)
         )
 
     async def _in_time(self, work: Coroutine[Any, Any, Result]) -> Result:
         try:
             return await asyncio.wait_for(work, self.config.time_limit)
         except TimeoutError:
-            raise LimitError(f"takes longer than {self.config.time_limit:g} s to judge: send it in parts") from None
+            raise LimitError(f"takes longer than {self.config.time_limit:g} s to classify; send it in parts") from None
 
 
-def _content(
+def _combine(
     model: Model, found: list[tuple[float, ChunkAnswer | None]], name: str, top_k: int, ended: dict[str, Any]
 ) -> dict[str, Any]:
-    """What `label_image.py --json --per_chunk` says of the clip, who speaks when, and which model says so."""
+    """Return the JSON of `label_image.py --json --per_chunk`, with the diarization and the model's id."""
     predictor, spectrogram = model.predictor, model.spectrogram
     chunks = [chunk for _, chunk in found if chunk is not None]
     answer = predictor.combine_chunks(chunks, ended["seconds"], ended["remark"])

@@ -1,13 +1,13 @@
 import { voiceColour } from "./stage.js";
 import { element, made, setNote, state } from "./state.js";
-import { apart, basis, heard, howSure, labelsTitle, lasting, likeness, percent, turns } from "./words.js";
+import { apart, basis, heard, howSure, labelsTitle, lasting, percent, similarity, turns } from "./words.js";
 
 /** @import {Answer} from "./api.js" */
 
-/** From here on a name is set smaller. */
+/** Longer names are set in a smaller font. */
 const LONG_NAME = 24;
 
-/** Write the answer down; its lanes are there already. @param {Answer} answer @param {File} file */
+/** Show an answer, except for its timeline. @param {Answer} answer @param {File} file */
 export function writeAnswer(answer, file) {
   const long = answer.seconds ? `, ${lasting(answer.seconds)}` : "";
   element("file-name").textContent = apart(file.name) + long;
@@ -22,8 +22,8 @@ export function writeAnswer(answer, file) {
   element("labels").classList.toggle("unknown-labels", answer.unknown);
   const ranked = answer.labels.map(({ label, probability }) => bar(label, percent(probability), probability));
   element("labels").replaceChildren(...ranked);
-  const voices = answer.enrolled ?? [];
-  const enrolled = voices.map(({ name, score }) => bar(name, `likeness ${likeness(score)}`, score));
+  const speakers = answer.enrolled ?? [];
+  const enrolled = speakers.map(({ name, score }) => bar(name, `similarity ${similarity(score)}`, score));
   element("enrolled").replaceChildren(...enrolled);
   element("enrolled-part").hidden = !enrolled.length;
 }

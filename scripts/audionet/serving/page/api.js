@@ -11,14 +11,14 @@
  * @typedef {{key: string, signal: AbortSignal, onBusy: (seconds: number, attempt: number) => void}} Asking
  */
 
-/** How often a busy server is asked again. */
+/** Maximum number of retries when the server is busy. */
 export const TRIES = 5;
 
-/** Something to tell the user, in a sentence. */
+/** An error with a message for the user, one sentence. */
 export class Problem extends Error {
   /**
    * @param {string} message
-   * @param {{status?: number, retryAfter?: number, again?: boolean}} about `again`: the same may work another time
+   * @param {{status?: number, retryAfter?: number, again?: boolean}} about `again`: a retry may succeed
    */
   constructor(message, { status = 0, retryAfter = NaN, again = false } = {}) {
     super(message);
@@ -30,9 +30,9 @@ export class Problem extends Error {
 
 /** @param {Response} response */
 async function problemOf(response) {
-  const said = await response.json().catch(() => null);
+  const content = await response.json().catch(() => null);
   const { status } = response;
-  const message = said?.detail || said?.title || `The server answered ${status} ${response.statusText}`.trim();
+  const message = content?.detail || content?.title || `The server answered ${status} ${response.statusText}`.trim();
   const retryAfter = parseFloat(response.headers.get("Retry-After") ?? "");
   return new Problem(String(message), { status, retryAfter, again: status >= 500 });
 }
@@ -86,7 +86,7 @@ export async function classify(file, asking) {
 }
 
 /**
- * The whole clip's spectrogram, and how many seconds it is wide.
+ * Fetch the spectrogram of the whole clip, and its duration in seconds.
  *
  * @param {File} file
  * @param {Asking} asking

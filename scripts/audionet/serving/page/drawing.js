@@ -9,7 +9,7 @@ const MOST_LANES = 12;
 const TICKS = [0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200];
 
 /**
- * A row for each voice, those heard longest first, the unknown last; of very many, the rest share one.
+ * Create a lane for each speaker, the longest first, unknown ones last; if there are very many, the rest share one.
  *
  * @param {Cell[]} cells
  * @returns {Lane[]}
@@ -33,7 +33,7 @@ export function lanesOf(cells) {
 }
 
 /**
- * A canvas cleared and ready for drawing in CSS pixels.
+ * Clear a canvas and prepare it for drawing in CSS pixels.
  *
  * @param {HTMLCanvasElement} canvas
  * @returns {Surface}
@@ -49,7 +49,7 @@ export function surface(canvas) {
 }
 
 /**
- * Lines where chunks begin and end, unless they would hide the spectrogram.
+ * Draw lines at the edges of chunks, unless they would hide the spectrogram.
  *
  * @param {Surface} on
  * @param {Cell[]} cells
@@ -63,7 +63,7 @@ export function drawLines({ paint, width, height }, cells, span) {
 }
 
 /**
- * Stretches of time in a row; unknown ones are hatched, and wide ones have their name on them.
+ * Draw time intervals in a row; unknown ones are hatched, and wide ones show their name.
  *
  * @param {Surface} on
  * @param {Cell[]} cells
@@ -76,7 +76,7 @@ export function drawCells({ paint, width, height }, cells, span, colour, inks) {
     const left = Math.floor((cell.start / span) * width);
     return { left, wide: Math.max(1, Math.floor((cell.end / span) * width) - left) };
   };
-  // A gap parts cells that are wide enough to lose a pixel.
+  // Wide cells lose a pixel to the gap between them.
   const box = (/** @type {Cell} */ cell) => {
     const { left, wide } = place(cell);
     return /** @type {const} */ ([left, 0, wide > 5 ? wide - 1 : wide, height]);
@@ -109,7 +109,7 @@ export function drawCells({ paint, width, height }, cells, span, colour, inks) {
 }
 
 /**
- * As much of a name as there is room for; nothing rather than a letter.
+ * Shorten a name to fit; empty if only one letter would fit.
  *
  * @param {CanvasRenderingContext2D} paint
  * @param {string} name

@@ -1,7 +1,7 @@
-/** How many samples go to the page at a time: about twelve messages a second, as many as an eye follows. */
+/** Samples per message to the page: about twelve messages a second, as many as an eye can follow. */
 const BLOCK = 4096;
 
-/** Collects mono 16-bit samples and how loud they are; on the audio thread, nothing is lost while the page is busy. */
+/** Collects mono 16-bit samples and their level on the audio thread, so that a busy page loses none. */
 class Meter extends AudioWorkletProcessor {
   block = new Int16Array(BLOCK);
   filled = 0;

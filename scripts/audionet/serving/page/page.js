@@ -9,15 +9,15 @@ import { apart, clock, count, heard, howSure, limits, names } from "./words.js";
 /** @import {Block, Recording} from "./recorder.js" */
 
 const KEY = "audionet-key";
-/** A recording is held in memory: ten minutes are 58 MB. */
+/** Recordings are held in memory: ten minutes take 58 MB. */
 const MOST_SECONDS = 600;
 const LOUD = 0.99;
 const QUIET = 0.003; // -50 dB: a room in which nobody speaks
 const QUIET_SECONDS = 3;
-/** Not every browser tells when a file is dragged out of the window again; all say often that it is still over it. */
+/** Not every browser reports that a dragged file has left the window; all repeat dragover while it is inside. */
 const DRAG_MILLISECONDS = 500;
 
-/** Change what the page knows, and show it. @param {Partial<typeof state>} part */
+/** Change the state and update the page. @param {Partial<typeof state>} part */
 function change(part) {
   Object.assign(state, part);
   const { phase, problem, answer, file } = state;
@@ -41,13 +41,13 @@ function change(part) {
   if (focused && focused !== document.body && !(/** @type {HTMLElement} */ (focused).offsetParent)) refocus();
 }
 
-/** Where the keyboard goes when what it was on has gone. */
+/** Move the keyboard focus when its element has disappeared. */
 function refocus() {
   const places = ["key", "stop", "cancel", "decision", "problem-title", "choose"];
   places.map(element).find((place) => place.offsetParent)?.focus();
 }
 
-/** The key lasts as long as the tab. A browser may forbid even that. @param {string} [key] */
+/** Store or read the API key for as long as the tab is open; a browser may forbid storage. @param {string} [key] */
 function storedKey(key) {
   try {
     if (key !== undefined) sessionStorage.setItem(KEY, key);
@@ -61,25 +61,25 @@ async function loadModel() {
   try {
     const model = (state.model = await fetchModel(storedKey()));
     const voices = [...model.labels, ...(model.enrolled ?? [])];
-    const kinds = model.ffmpeg ? "Any kind of sound file." : "MP3, WAV, FLAC, OGG, Opus or AIFF.";
+    const kinds = model.ffmpeg ? "Any audio format." : "MP3, WAV, FLAC, OGG, Opus or AIFF.";
     element("limits").textContent = `${kinds}${limits(model)}`;
-    setNote("known", voices.length ? `It knows ${names(voices)}.` : "");
+    setNote("known", voices.length ? `Known: ${names(voices)}.` : "");
     const labels = count(model.labels.length, "label");
-    element("model").textContent = `Model ${model.id.slice(0, 8)} answers; it knows ${labels}.`;
+    element("model").textContent = `Model ${model.id.slice(0, 8)}, ${labels}.`;
   } catch (error) {
     if (error.status === 401) askForKey();
-    else element("model").textContent = "The server does not say which model answers.";
+    else element("model").textContent = "The model is not known.";
   }
 }
 
 function askForKey() {
   const refused = "This key was refused. Check it, and try again.";
-  change({ keyText: storedKey() ? refused : "This server wants a key. Whoever runs it can give you one." });
+  change({ keyText: storedKey() ? refused : "This server needs an API key. Ask its operator for one." });
   say(state.keyText);
   element("key").focus();
 }
 
-/** Ask what is heard in a file, in place of any other that is being asked. @param {File} file @param {string} [note] */
+/** Classify a file; abort any request in progress. @param {File} file @param {string} [note] */
 async function ask(file, note = "") {
   state.job?.abort();
   closeMicrophone();
@@ -107,7 +107,7 @@ function onBusy(seconds, attempt) {
   say(state.waiting);
 }
 
-/** Spares a long upload that can only be refused. @param {File} file */
+/** Refuse a file that exceeds the server's limit, before a long upload. @param {File} file */
 function refuseTooLarge(file) {
   const most = state.model?.limits?.megabytes;
   if (most && file.size > most * 1e6) {
@@ -164,7 +164,7 @@ async function record() {
   change({ phase: "start", job, answer: null, file: null, microphone: "opening", note: "", blocks: [], loudest: 0 });
   try {
     const opened = await openMicrophone(onBlock, finishRecording);
-    if (job.signal.aborted) return opened.stop(); // another file was chosen while the browser asked
+    if (job.signal.aborted) return opened.stop(); // another file was chosen while the browser asked for permission
     recording = opened;
     element("longest").textContent = clock(longest());
     element("level-note").textContent = "";
@@ -179,7 +179,7 @@ async function record() {
   }
 }
 
-/** How many seconds the microphone may stay on: what memory and the server can take. */
+/** Return the maximum recording time in seconds, as memory and the server allow. */
 function longest() {
   const { megabytes = Infinity, seconds = Infinity } = state.model?.limits ?? {};
   return Math.floor(Math.min(MOST_SECONDS, seconds, (megabytes * 1e6 - 44) / 2 / (recording?.rate ?? 48000)));
@@ -202,13 +202,13 @@ function onBlock({ samples, rms, peak }) {
   if (seconds >= longest()) finishRecording();
 }
 
-/** Once a second: oftener, a screen reader could not follow. @param {number} rms @param {number} seconds */
+/** Update the level once a second: screen readers could not follow more often. @param {number} rms @param {number} seconds */
 function showLevel(rms, seconds) {
   const level = Math.max(-60, Math.round(decibels(rms)));
   element("meter").ariaValueNow = String(level);
   element("meter").ariaValueText = `${level} decibels`;
   const quiet = seconds >= QUIET_SECONDS && state.loudest < QUIET;
-  let note = quiet ? "Hardly anything is heard. Is it the right microphone?" : "";
+  let note = quiet ? "The signal is very quiet. Is it the right microphone?" : "";
   if (state.loudest >= LOUD) note = "Too loud: move away from the microphone.";
   if (note !== element("level-note").textContent) {
     element("level-note").textContent = note;
@@ -219,10 +219,10 @@ function showLevel(rms, seconds) {
 /** @param {number} amplitude */
 const decibels = (amplitude) => 20 * Math.log10(Math.max(amplitude, 1e-6));
 
-/** Per cent of the meter's width, which is 60 dB. @param {number} amplitude */
+/** Convert an amplitude to a percentage of the meter's width, which is 60 dB. @param {number} amplitude */
 const meterPlace = (amplitude) => Math.max(0, Math.min(100, 100 + (100 / 60) * decibels(amplitude)));
 
-/** Give the microphone back. */
+/** Release the microphone. */
 function closeMicrophone() {
   recording?.stop();
   recording = null;

@@ -5,7 +5,7 @@ import { Problem } from "./api.js";
  * @typedef {{rate: number, stop: () => void}} Recording
  */
 
-/** What to say when the browser gives no microphone, by the name of its error. @type {Record<string, string>} */
+/** Messages for microphone errors, by the name of the error. @type {Record<string, string>} */
 const REFUSALS = {
   NotAllowedError: "The microphone was refused. Allow it in the browser's settings for this page, or choose a file.",
   NotFoundError: "No microphone was found. Plug one in, or choose a file.",
@@ -21,9 +21,9 @@ const REFUSALS = {
  */
 export async function openMicrophone(onBlock, onLost) {
   if (!window.isSecureContext || !navigator.mediaDevices) {
-    throw new Problem("Browsers lend the microphone to pages over HTTPS only. Open this page so, or choose a file.");
+    throw new Problem("Browsers allow the microphone on HTTPS pages only. Open this page over HTTPS, or choose a file.");
   }
-  // What telephones do to a voice would change the spectrogram of it.
+  // Voice processing would change the spectrogram.
   const untouched = { echoCancellation: false, noiseSuppression: false, autoGainControl: false };
   /** @type {?MediaStream} */ let stream = null;
   /** @type {?AudioContext} */ let context = null;
@@ -38,7 +38,7 @@ export async function openMicrophone(onBlock, onLost) {
     const meter = new AudioWorkletNode(context, "meter");
     meter.port.onmessage = ({ data }) => onBlock(data);
     stream.getAudioTracks()[0].onended = onLost;
-    // Connected to the output only because some browsers run nothing that is not; the meter puts out silence.
+    // Some browsers run only nodes that are connected to the output; the meter outputs silence.
     context.createMediaStreamSource(stream).connect(meter).connect(context.destination);
     await context.resume();
   } catch (error) {
@@ -50,7 +50,7 @@ export async function openMicrophone(onBlock, onLost) {
 }
 
 /**
- * Mono 16-bit WAV, which every server opens without ffmpeg.
+ * Create a mono 16-bit WAV file, which every server decodes without ffmpeg.
  *
  * @param {Int16Array<ArrayBuffer>[]} blocks
  * @param {number} rate
@@ -58,13 +58,13 @@ export async function openMicrophone(onBlock, onLost) {
 export function wavFile(blocks, rate) {
   const bytes = blocks.reduce((sum, block) => sum + block.byteLength, 0);
   const header = new DataView(new ArrayBuffer(44));
-  // Words are numbers of four letters, the first one highest.
+  // Chunk names are four letters, the first in the most significant byte.
   header.setUint32(0, 0x52494646); // RIFF
   header.setUint32(4, 36 + bytes, true);
   header.setUint32(8, 0x57415645); // WAVE
   header.setUint32(12, 0x666d7420); // fmt
-  header.setUint32(16, 16, true); // length of what describes the samples
-  header.setUint16(20, 1, true); // plain integers
+  header.setUint32(16, 16, true); // length of the format chunk
+  header.setUint16(20, 1, true); // PCM
   header.setUint16(22, 1, true); // one channel
   header.setUint32(24, rate, true);
   header.setUint32(28, rate * 2, true);

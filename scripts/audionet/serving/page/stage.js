@@ -6,14 +6,14 @@ import { apart, chunkSure, clock, heard, lasting, segmentSure } from "./words.js
 /** @import {Cell, Lane} from "./drawing.js" */
 
 const VOICES = 8;
-/** Rows of a table; more than anybody reads, and all of the hour that is the most by default. */
+/** Maximum number of rows in a table; enough for an hour, the default limit of a recording. */
 const MOST_ROWS = 5000;
 const player = /** @type {HTMLAudioElement} */ (element("player"));
 const seek = element("seek");
 const still = matchMedia("(prefers-reduced-motion: reduce)");
 
 /**
- * Chunks as stretches of time: overlapping ones end where the next begins.
+ * Convert chunks to time intervals; an overlapping chunk ends where the next begins.
  *
  * @param {Answer} answer
  * @param {?Model} model
@@ -34,13 +34,13 @@ function voicesOf({ segments }) {
   return lanesOf(segments.map((segment) => ({ ...segment, name: heard(segment) })));
 }
 
-/** The colour of a voice, the same in bars, chunks and lanes. @param {string} name */
+/** Return the colour of a speaker, the same in bars, chunks and lanes. @param {string} name */
 export function voiceColour(name) {
   const place = state.lanes.findIndex((lane) => !lane.unknown && lane.name === name);
   return place < 0 ? "" : `--voice-${place % VOICES}`;
 }
 
-/** Set out an answer's chunks and lanes; the spectrogram comes later. @param {Answer} answer @param {File} file */
+/** Prepare the chunks and lanes of an answer; the spectrogram follows later. @param {Answer} answer @param {File} file */
 export function prepareStage(answer, file) {
   state.chunks = cellsOf(answer, state.model);
   state.lanes = voicesOf(answer);
@@ -102,7 +102,7 @@ function loadSound(file) {
   player.src = URL.createObjectURL(file);
 }
 
-/** Stop what plays, and let go of the file. */
+/** Stop playing and release the file. */
 export function emptyStage() {
   URL.revokeObjectURL(player.src);
   player.removeAttribute("src");
@@ -110,7 +110,7 @@ export function emptyStage() {
 }
 
 /**
- * A table's rows are made when it is opened: an hour has twelve hundred.
+ * Create a table's rows when it is opened: an hour has 1200.
  *
  * @template T
  * @param {string} id
@@ -136,7 +136,7 @@ function tableRow([start, end, name, sure]) {
   return row;
 }
 
-/** Draw all that depends on width and colours. */
+/** Draw everything that depends on width and colours. */
 export function draw() {
   if (!state.answer) return;
   const style = getComputedStyle(document.documentElement);
@@ -154,7 +154,7 @@ export function draw() {
   showTime();
 }
 
-/** What is heard at a time, in words. @param {number} time */
+/** Describe the chunk at a time. @param {number} time */
 export function heardAt(time) {
   const place = state.chunks.findLastIndex((cell) => cell.start <= time);
   const cell = state.chunks[place];
@@ -191,7 +191,7 @@ function followSound() {
   if (!player.paused && !still.matches) frame = requestAnimationFrame(followSound);
 }
 
-/** How many chunks a key moves the cursor by. @type {Record<string, number>} */
+/** Number of chunks by which a key moves the cursor. @type {Record<string, number>} */
 const KEYS = {
   ArrowLeft: -1,
   ArrowDown: -1,
@@ -221,7 +221,7 @@ function onPointer(event) {
   else element("readout").textContent = heardAt(Math.max(0, Math.min(end(), time)));
 }
 
-/** Wire all that moves the cursor, and all that draws anew. */
+/** Register the event handlers that move the cursor or redraw. */
 export function wireStage() {
   seek.addEventListener("keydown", onKey);
   seek.addEventListener("pointerdown", onPointer);
@@ -233,7 +233,7 @@ export function wireStage() {
     if (!player.hasAttribute("src")) return;
     player.hidden = true;
     element("player-note").hidden = false;
-    element("player-note").textContent = "This browser cannot play this file. The answer stands all the same.";
+    element("player-note").textContent = "This browser cannot play this file. The answer is not affected.";
   });
   new ResizeObserver(draw).observe(element("tracks"));
   for (const query of ["(prefers-color-scheme: dark)", "(forced-colors: active)"]) {

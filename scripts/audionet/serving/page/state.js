@@ -3,43 +3,43 @@
 
 /** @typedef {"start" | "waiting" | "answered" | "failed"} Phase */
 
-/** All that the page knows. */
+/** State of the page. */
 export const state = {
   /** @type {Phase} */ phase: "start",
   /** @type {?Model} */ model: null,
   /** @type {?File} */ file: null,
-  /** @type {?AbortController} the question that is being asked; aborted when another takes its place */ job: null,
-  /** What the wait is for. */ waiting: "",
+  /** @type {?AbortController} the request in progress; aborted by the next one */ job: null,
+  /** Text shown while waiting. */ waiting: "",
   /** @type {?import("./api.js").Problem} */ problem: null,
-  /** What is asked where a key is needed. */ keyText: "",
+  /** Text of the form that asks for a key. */ keyText: "",
   /** @type {?Answer} */ answer: null,
   /** @type {Cell[]} */ chunks: [],
   /** @type {Lane[]} */ lanes: [],
-  /** How many seconds the spectrogram, and all below it, is wide. */ span: 1,
-  /** Where in the recording the cursor is, in seconds. */ time: 0,
+  /** Duration of the spectrogram and the timeline in seconds. */ span: 1,
+  /** Position of the cursor in seconds. */ time: 0,
   /** @type {"off" | "opening" | "on"} */ microphone: "off",
-  /** What to say beside the buttons. */ note: "",
+  /** Note below the buttons. */ note: "",
   /** @type {Int16Array<ArrayBuffer>[]} */ blocks: [],
-  /** How loud the recording has been at most, 0 to 1. */ loudest: 0,
+  /** Peak amplitude of the recording so far, 0 to 1. */ loudest: 0,
 };
 
-/** The element of a name; the page has all that are asked for. @param {string} id @returns {any} */
+/** Return the element with an id, which must exist. @param {string} id @returns {any} */
 export const element = (id) => document.getElementById(id);
 
-/** A new element with text in it, which is never taken for HTML. @param {string} tag @param {string} text */
+/** Create an element with text, which is never parsed as HTML. @param {string} tag @param {string} text */
 export function made(tag, text = "") {
   const node = document.createElement(tag);
   node.textContent = text;
   return node;
 }
 
-/** A line that is there only where it says something. @param {string} id @param {string} text */
+/** Set the text of a note, and hide it if the text is empty. @param {string} id @param {string} text */
 export function setNote(id, text) {
   element(id).hidden = !text;
   element(id).textContent = text;
 }
 
-/** Tell screen readers. @param {string} text */
+/** Announce a text to screen readers. @param {string} text */
 export function say(text) {
   element("status").textContent = text;
 }

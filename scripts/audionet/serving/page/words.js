@@ -1,10 +1,10 @@
 /** @import {Answer, Chunk, Model, Segment} from "./api.js" */
 /** @import {Lane} from "./drawing.js" */
 
-/** Who is heard for less of the recording is as likely to be a mistake. */
+/** Speakers with a smaller share of the recording are not mentioned: they may be errors. */
 const TURN_SHARE = 0.1;
 
-/** `1:02:03`, or `2:03.5` with a decimal. @param {number} seconds @param {number} decimals */
+/** Format a time as `1:02:03`, or as `2:03.5` with a decimal. @param {number} seconds @param {number} decimals */
 export function clock(seconds, decimals = 0) {
   const units = Math.round(seconds * 10 ** decimals);
   const whole = Math.floor(units / 10 ** decimals);
@@ -17,7 +17,7 @@ export function clock(seconds, decimals = 0) {
 /** @param {number} n @param {string} thing */
 export const count = (n, thing) => `${n.toLocaleString("en")} ${thing}${n === 1 ? "" : "s"}`;
 
-/** A length for reading. @param {number} seconds */
+/** Format a duration. @param {number} seconds */
 export function lasting(seconds) {
   if (seconds < 60) return `${seconds.toFixed(1).replace(/\.0$/, "")} s`;
   const whole = Math.round(seconds);
@@ -25,16 +25,16 @@ export function lasting(seconds) {
   return parts.filter(([n]) => n).map(([n, unit]) => `${n} ${unit}`).join(" ");
 }
 
-/** Never 0 % or 100 %, which no model can know. @param {number} p */
+/** Format a probability, never as 0 % or 100 %, which no model can know. @param {number} p */
 export function percent(p) {
   if (p > 0.9995) return "over 99.9%";
   return p < 0.0005 ? "under 0.1%" : `${(100 * p).toFixed(1)}%`;
 }
 
 /** @param {number} score */
-export const likeness = (score) => score.toFixed(2);
+export const similarity = (score) => score.toFixed(2);
 
-/** A name that is written from the right stays in its place in a sentence. @param {string} name */
+/** Isolate the direction of a name, so that a right-to-left name stays in its place in a sentence. @param {string} name */
 export const apart = (name) => `\u2068${name}\u2069`;
 
 /** @param {string[]} some @param {number} most */
@@ -45,13 +45,13 @@ export function names(some, most = 12) {
   return shown.length < 2 ? shown.join("") : `${shown.slice(0, -1).join(", ")} and ${shown.at(-1)}`;
 }
 
-/** How sure the answer is, in a sentence. @param {Answer} answer */
+/** Describe the confidence of an answer in a sentence. @param {Answer} answer */
 export function howSure(answer) {
   if (answer.unknown) {
     const known = answer.threshold == null ? "" : `, ${knownHave(answer.threshold)}`;
-    return `Like none of the known voices (likeness ${likeness(answer.score)}${known}).`;
+    return `Not similar to any known speaker (similarity ${similarity(answer.score)}${known}).`;
   }
-  if (isEnrolled(answer)) return `An enrolled voice, likeness ${likeness(answer.score)}.`;
+  if (isEnrolled(answer)) return `An enrolled speaker, similarity ${similarity(answer.score)}.`;
   const ranked = answer.labels.find(({ label }) => label === answer.decision);
   const sure = ranked ? `${percent(ranked.probability)} sure.` : "";
   if (ranked === answer.labels[0]) return sure;
@@ -59,12 +59,12 @@ export function howSure(answer) {
 }
 
 /** @param {number} threshold */
-const knownHave = (threshold) => `known voices have ${likeness(threshold)} or more`;
+const knownHave = (threshold) => `known speakers have ${similarity(threshold)} or more`;
 
 /** @param {Answer} answer */
 const isEnrolled = (answer) => (answer.enrolled ?? []).some(({ name }) => name === answer.decision);
 
-/** What the answer rests on. @param {Answer} answer */
+/** Describe the evidence for an answer: its chunks and its similarity. @param {Answer} answer */
 export function basis(answer) {
   const chunks = answer.per_chunk.length;
   const same = answer.per_chunk.filter((chunk) => chunk.decision === answer.decision).length;
@@ -72,22 +72,22 @@ export function basis(answer) {
   const agree = chunks < 2 ? "" : `; ${same === chunks ? "all say the same" : some}`;
   const { threshold } = answer;
   const isSaid = threshold == null || answer.unknown || isEnrolled(answer);
-  const score = isSaid ? "" : ` Likeness ${likeness(answer.score)}; ${knownHave(threshold)}.`;
+  const score = isSaid ? "" : ` Similarity ${similarity(answer.score)}; ${knownHave(threshold)}.`;
   return `${count(answer.chunks, "chunk")}${agree}.${score}`;
 }
 
 /**
- * The answer is for the whole recording: where voices take turns, that is not all.
+ * Mention the speakers of a recording with several, as the answer is for the whole recording.
  *
  * @param {Lane[]} lanes
  */
 export function turns(lanes) {
   const total = lanes.reduce((sum, { seconds }) => sum + seconds, 0);
-  const voices = lanes.filter(({ seconds }) => seconds >= TURN_SHARE * total).map(({ name }) => name);
-  return voices.length < 2 ? "" : `More than one voice is heard: ${names(voices, 4)}. See below who is heard when.`;
+  const speakers = lanes.filter(({ seconds }) => seconds >= TURN_SHARE * total).map(({ name }) => name);
+  return speakers.length < 2 ? "" : `More than one speaker: ${names(speakers, 4)}. See the timeline below.`;
 }
 
-/** What stands over the bars. @param {Answer} answer */
+/** Title of the list of labels. @param {Answer} answer */
 export function labelsTitle(answer) {
   if (answer.unknown) return "If it were one of these";
   return isEnrolled(answer) ? "Of those trained on" : "Most probable";
@@ -99,7 +99,7 @@ export const heard = (said) => said.decision ?? said.label ?? "Unknown";
 /** @param {Segment} segment */
 export function segmentSure(segment) {
   if (!segment.unknown && segment.probability != null) return percent(segment.probability);
-  return segment.score == null ? "" : `likeness ${likeness(segment.score)}`;
+  return segment.score == null ? "" : `similarity ${similarity(segment.score)}`;
 }
 
 /** @param {Chunk} chunk */
