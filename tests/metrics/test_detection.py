@@ -276,7 +276,7 @@ def test_the_bootstrap_is_the_same_each_time_and_in_any_order() -> None:
 def test_many_recordings_are_drawn_in_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     values = np.random.default_rng(0).random(300)
     at_once = bootstrap(values, samples=500)
-    monkeypatch.setattr("audionet.metrics.bootstrap._MOST_DRAWN", 1000)
+    monkeypatch.setattr("audionet.metrics.bootstrap._MAX_DRAWN", 1000)
     assert bootstrap(values, samples=500) == pytest.approx(at_once, abs=1e-12)
 
 

@@ -25,7 +25,7 @@ from audionet.data.config import DataConfig
 from audionet.data.dataset import find_images
 from audionet.data.render import render_folder
 from audionet.errors import AudioNetError
-from audionet.utils.dask_pool import _introduce
+from audionet.utils.dask_pool import _prepare_workers
 from tests.support.files import files_of
 from tests.support.sounds import write_tone
 
@@ -149,9 +149,9 @@ def test_what_another_machine_lacks_is_said(tmp_path: Path, audio: Path, capsys:
     writes.mkdir()
     for hidden in (audio, writes):
         with pytest.raises(AudioNetError, match=f"worker at tcp://other:1 does not see {hidden}: .* shared"):
-            _introduce(OtherMachine(hidden), [audio], [writes])
+            _prepare_workers(OtherMachine(hidden), [audio], [writes])
     before = files_of(audio)
-    _introduce(OtherMachine(pillow="9.0"), [audio], [writes])
+    _prepare_workers(OtherMachine(pillow="9.0"), [audio], [writes])
     assert "tcp://other:1 has pillow 9.0 (here " in capsys.readouterr().err
     assert files_of(audio) == before
     assert not list(writes.iterdir())

@@ -1,4 +1,4 @@
-"""How sound becomes an image."""
+"""Settings of the spectrogram images."""
 
 from __future__ import annotations
 
@@ -12,31 +12,31 @@ from audionet.utils.settings import from_json, require, setting
 from audionet.utils.text import escape
 
 CHROMA_ROWS = 8
-"""Pixel rows of a pitch class: a JPG keeps blocks of eight apart."""
+"""Pixel rows per pitch class: JPG encodes blocks of eight rows separately."""
 
 
 @dataclass(frozen=True)
 class SpectrogramConfig:
-    """How sound becomes an image. Stored with every model, so that labelling renders alike.
+    """Settings of the spectrogram images. Stored with every model, so that labelling renders in the same way.
 
     Raises
     ------
     UsageError
-        If a value makes no image; the message names the flag, the value and the rule.
+        If a value is out of its range; the message names the flag, the value and the rule.
     """
 
     representation: Literal["mel", "linear", "chroma"] = setting(
-        "mel", "what the rows are: mel bands, the FFT's own bins, or the twelve pitch classes (try --window_ms 128)"
+        "mel", "pixel rows of the image: mel bands, FFT bins, or the twelve pitch classes (try --window_ms 128)"
     )
-    sample_rate: int = setting(16_000, "samples a second that recordings are resampled to, Hz")
+    sample_rate: int = setting(16_000, "sample rate that recordings are resampled to, Hz")
     chunk_seconds: float = setting(3.0, "length of one chunk, and so of one image, seconds")
-    overlap: float = setting(0.0, "share of a chunk that the next one begins with again, 0 to 0.95")
+    overlap: float = setting(0.0, "share of a chunk that the next chunk repeats, 0 to 0.95")
     loudness: float | None = setting(
-        None, "RMS level that each recording is brought to, dBFS, as far as its peak allows; none leaves it as it is"
+        None, "normalise each recording to this RMS level, dBFS, as far as its peak allows; none: no change"
     )
     trim_silence: float | None = setting(
         None,
-        "leave out a recording's beginning and end where they are this many dB below its loudest moment (bare: 40)",
+        "trim a recording's beginning and end where they are this many dB below its loudest moment (bare: 40)",
         bare=40.0,
     )
     window_ms: float = setting(25.0, "length of the Hann window, milliseconds")
@@ -44,7 +44,7 @@ class SpectrogramConfig:
     n_mels: int = setting(128, "mel bands, one pixel row each")
     min_frequency: float = setting(20.0, "lower edge of the image (of the lowest mel band), Hz")
     max_frequency: float = setting(7600.0, "upper edge of the image (of the highest mel band), Hz")
-    dynamic_range_db: float = setting(80.0, "how far below the chunk's maximum the image reaches, dB")
+    dynamic_range_db: float = setting(80.0, "dynamic range of the image below the chunk's maximum, dB")
     jpeg_quality: int = setting(95, "quality of the JPG images, 1 to 100")
 
     def __post_init__(self) -> None:
@@ -86,7 +86,7 @@ class SpectrogramConfig:
 
     @property
     def chunk_length(self) -> int:
-        """Samples in a chunk."""
+        """Number of samples in a chunk."""
         return round(self.chunk_seconds * self.sample_rate)
 
     @property
@@ -96,7 +96,7 @@ class SpectrogramConfig:
 
     @property
     def apart(self) -> int:
-        """How many chunks further on the next one is that begins a whole chunk's length after this one's end."""
+        """Index distance to the next chunk that begins at least a chunk's length after this one's end."""
         return -(-2 * self.chunk_length // self.step_length)
 
     @property
@@ -126,7 +126,7 @@ class SpectrogramConfig:
 
     @property
     def bins(self) -> range:
-        """The FFT's bins from the lower to the upper frequency."""
+        """FFT bins from the lower to the upper frequency."""
         width = self.sample_rate / self.fft_length
         return range(math.ceil(self.min_frequency / width), math.floor(self.top_frequency / width) + 1)
 
@@ -139,7 +139,7 @@ class SpectrogramConfig:
 def spectrogram_config_from(
     settings: Any, path: Path, remedy: str, error: type[Exception] = DatasetError
 ) -> SpectrogramConfig:
-    """Image settings out of a JSON file; raise `error`, naming the file, if they are not this version's."""
+    """Read image settings from JSON; raise `error`, naming the file, if they are not of this version."""
     try:
         return from_json(SpectrogramConfig, settings)
     except UsageError as why:

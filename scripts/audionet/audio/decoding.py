@@ -1,7 +1,7 @@
-"""Sound files of any kind to blocks of mono samples at the file's own rate.
+"""Decoding of sound files of any format to blocks of mono samples at the file's own rate.
 
-What libsndfile reads is decoded in process. Everything else (m4a, webm, video ...) goes through ffmpeg, as a stream:
-pydub finds the programs and asks what is in the file, but would itself hold the whole of it in memory.
+Formats that libsndfile reads are decoded in process. All others (m4a, webm, video ...) are streamed through ffmpeg:
+pydub finds the programs and probes the file, but would itself hold the whole sound in memory.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ def _endings(names: str) -> frozenset[str]:
 
 
 SNDFILE_SUFFIXES = _endings("mp3 wav flac ogg oga opus aif aiff aifc au snd caf w64 rf64 mp1 mp2")
-"""File name endings, lower case, of what libsndfile decodes."""
+"""Lower-case file name endings of the formats that libsndfile decodes."""
 
 FFMPEG_SUFFIXES = _endings(
     "m4a m4b m4r aac mp4 m4v mov 3gp 3g2 webm mka mkv weba wma wmv asf amr awb ac3 eac3 ape wv tta mpc dts ra rm avi "
     "flv mpg mpeg ts mts m2ts vob ogv ogm ogx spx"
 )
-"""File name endings, lower case, of what takes ffmpeg."""
+"""Lower-case file name endings of the formats that need ffmpeg."""
 
 AUDIO_SUFFIXES = SNDFILE_SUFFIXES | FFMPEG_SUFFIXES
 
@@ -47,26 +47,26 @@ _CONTAINERS = (
     "mov,matroska,asf,ogg,mp3,wav,w64,flac,aiff,caf,au,aac,loas,amr,amrnb,amrwb,ac3,eac3,ape,wv,tta,tak,mpc,mpc8,dts,dtshd,"
     "truehd,mlp,rm,avi,flv,live_flv,mpeg,mpegts,mpegvideo,mpegtsraw,webm,shn,dsf,iff,voc,gsm,spdif,nut,mxf,wtv,oma,aa,aax"
 )
-"""What ffmpeg may find in a file. Not playlists (HLS, concat and the like), which have it open other files."""
+"""Container formats that ffmpeg may open. Not playlists (HLS, concat and the like), which make it open other files."""
 
 _BLOCK_SAMPLES = 8192  # of all channels together
 _LOUDEST = np.float32(1000)  # 60 dB above full scale: no recording, and sums of it do not overflow
-_UNKNOWN_LENGTH = 1 << 62  # libsndfile's word for it is the largest number there is
+_UNKNOWN_LENGTH = 1 << 62  # libsndfile reports an unknown length as the largest integer
 
 _STREAMED_LENGTHS = range(0x7FFFF000, 0x1_0000_0000)
-"""Data sizes that programs writing WAV to a pipe put in the header because they cannot know better."""
+"""Data sizes that programs writing WAV to a pipe put in the header because they do not know the length yet."""
 
 _MPEG1_RATE = 32_000  # Hz, the lowest rate of MPEG-1
-_SEEK_STEP = 2304  # samples; mpg123 adds up the same numbers in the same order from every second MP3 frame only
+_SEEK_STEP = 2304  # samples; mpg123 sums in the same order only from every second MP3 frame on
 
 _NO_SOUND = "cannot be decoded: damaged, or there is no sound in it"
 
 _EXACT_DURATION = frozenset({"mov", "matroska"})
-"""Containers whose header says how long they are; of a bare stream ffmpeg only guesses it."""
+"""Containers whose header states the duration; for a bare stream ffmpeg only estimates it."""
 
 
 class Sound(Protocol):
-    """A sound file that is open for reading.
+    """Sound open for reading.
 
     Attributes
     ----------
@@ -74,9 +74,9 @@ class Sound(Protocol):
         Samples a second.
     channels : int
     frames : int or None
-        Samples a channel that the header promises; None where it says nothing.
+        Samples a channel that the header states; None if it does not.
     can_seek : bool
-        Whether `mono` may begin elsewhere than at 0.
+        True if `mono` may begin elsewhere than at 0.
     """
 
     rate: int
@@ -85,12 +85,12 @@ class Sound(Protocol):
     can_seek: bool
 
     def mono(self, start: int = 0) -> Iterator[FloatArray]:
-        """Blocks, of any length, of the mean over the channels, from sample `start` to the end.
+        """Yield blocks, of any length, of the mean over the channels, from sample `start` to the end.
 
         Raises
         ------
         RecordingError
-            At the end of what can be decoded, if that is not the end of the sound; every block is sound.
+            After the last decodable block, if the sound is incomplete; every block yielded is intact.
         """
         ...
 
@@ -135,14 +135,14 @@ def open_sound(source: Path | ArraySound) -> Iterator[Sound]:
 
 
 class Header(NamedTuple):
-    """How long a file says it is, in seconds, and whether reading may begin anywhere in it."""
+    """Duration in seconds that a file's header states; `can_seek` if reading may begin anywhere."""
 
     seconds: float
     can_seek: bool
 
 
 def header(path: Path) -> Header | None:
-    """What a file's header says, where it says anything of use."""
+    """Read a file's header; None if it states no duration."""
     try:
         with open_sound(path) as sound:
             return Header(sound.frames / sound.rate, sound.can_seek) if sound.frames else None
@@ -151,12 +151,12 @@ def header(path: Path) -> Header | None:
 
 
 def check_readable(path: Path) -> None:
-    """Find out whether a file can be opened and holds anything.
+    """Check that a file can be opened and is not empty.
 
     Raises
     ------
     RecordingError
-        If it is empty, or no file at all.
+        If it is empty, or not a regular file.
     UnavailableError
         If it cannot be read.
     """
@@ -165,8 +165,8 @@ def check_readable(path: Path) -> None:
         if stat.S_ISDIR(mode):
             raise RecordingError("is a folder that holds no clips")
         if not stat.S_ISREG(mode):
-            raise RecordingError("is a pipe or a device, not a file")  # opening it might wait for ever
-        with path.open("rb") as file:  # says why it cannot be opened, which libsndfile does not
+            raise RecordingError("is a pipe or a device, not a file")  # opening it could block forever
+        with path.open("rb") as file:  # reports why it cannot be opened, as libsndfile does not
             if not file.read(1):
                 raise RecordingError("the file is empty")
     except OSError as error:
@@ -180,7 +180,7 @@ def _check_rate(rate: int) -> int:
 
 
 def _check_length(frames: int, promised: float, rate: int) -> None:
-    """Say what a file lacks. An MP3's promise is an estimate; one cut short misses far more than five percent."""
+    """Raise if a file is cut short. An MP3's header only estimates; one cut short lacks far more than five percent."""
     if not frames:
         raise RecordingError("holds no audio: its length is zero")
     if frames < 0.95 * promised:
@@ -188,7 +188,7 @@ def _check_length(frames: int, promised: float, rate: int) -> None:
 
 
 class _Stream(soundfile.SoundFile):  # type: ignore[misc]
-    """A sound file read from beginning to end.
+    """Sound file read from beginning to end.
 
     soundfile seeks to where it already is after every read of a seekable file, and an MP3 decoder that seeks
     starts afresh: every block would begin with a glitch.
@@ -211,13 +211,13 @@ class _LibsndfileSound:
         file = self._file
         can_hold_nan = file.subtype in ("FLOAT", "DOUBLE")
         weights = np.full(file.channels, 1 / file.channels, np.float32)
-        position = max(0, start - self.rate)  # a decoder that begins in the middle takes some frames to get right
+        position = max(0, start - self.rate)  # a decoder that begins in the middle needs some frames to settle
         position -= position % _SEEK_STEP
         try:
             with native_stderr_muted():
                 file.seek(position)  # to 0 as well, as soundfile.read does: it decides an MP3's last bits
         except soundfile.LibsndfileError:
-            return  # the header promised more than there is; whoever reads the end says so
+            return  # the file is shorter than its header states; reading its end reports that
         while True:
             try:
                 with native_stderr_muted():
@@ -237,19 +237,19 @@ class _LibsndfileSound:
             if position > start:
                 # A product with weights takes a tenth of the time of NumPy's mean over so short an axis.
                 yield (block @ weights if file.channels > 1 else block[:, 0])[max(0, early) :]
-        _check_length(position, max(self.frames or 0, position * _promise(file)), self.rate)
+        _check_length(position, max(self.frames or 0, position * _stated_length_ratio(file)), self.rate)
 
 
-def _promise(file: soundfile.SoundFile) -> float:
-    """How many times more sound a header promises than there is; libsndfile quietly corrects what it says."""
-    lie = re.search(r"^ *(?:data|SSND) : (\d+) \(should be (\d+)\)", file.extra_info, re.MULTILINE)
-    if lie is None or int(lie[1]) in _STREAMED_LENGTHS:
+def _stated_length_ratio(file: soundfile.SoundFile) -> float:
+    """Return the ratio of stated to actual length, read from libsndfile's log: it corrects the length silently."""
+    mismatch = re.search(r"^ *(?:data|SSND) : (\d+) \(should be (\d+)\)", file.extra_info, re.MULTILINE)
+    if mismatch is None or int(mismatch[1]) in _STREAMED_LENGTHS:
         return 1
-    return int(lie[1]) / max(1, int(lie[2]))
+    return int(mismatch[1]) / max(1, int(mismatch[2]))
 
 
 def has_ffmpeg() -> bool:
-    """Whether ffmpeg and ffprobe are installed."""
+    """Return whether ffmpeg and ffprobe are installed."""
     return shutil.which("ffmpeg") is not None and shutil.which("ffprobe") is not None
 
 

@@ -1,4 +1,4 @@
-"""Levels as images in viridis, and back."""
+"""Conversion of spectrogram levels to viridis images, and back."""
 
 from __future__ import annotations
 
@@ -33,26 +33,26 @@ VIRIDIS: UInt8Array = np.frombuffer(
 
 
 def colour(level: FloatArray) -> Image.Image:
-    """A level of 0 to 1, shape (rows, frames), as an image in viridis with the lowest row at the bottom."""
+    """Colour a level of 0 to 1, shape (rows, frames), in viridis; the lowest row is at the bottom."""
     image = Image.fromarray(np.rint(level[::-1] * 255).astype(np.uint8))
     image.putpalette(VIRIDIS.tobytes())
     return image.convert("RGB")  # ten times as fast as NumPy's indexing
 
 
 def render(samples: Int16Array, config: SpectrogramConfig) -> bytes:
-    """The JPG image of a chunk: the only way sound enters a network here, in training and in labelling."""
+    """Render a chunk as a JPG spectrogram: the only input of the networks, in training and in labelling."""
     buffer = io.BytesIO()
     colour(level(samples, config)).save(buffer, "JPEG", quality=config.jpeg_quality)
     return buffer.getvalue()
 
 
 def decode(jpg: bytes) -> Image.Image:
-    """An image from its JPG bytes, as RGB.
+    """Decode an image from its JPG bytes, as RGB.
 
     Raises
     ------
     DatasetError
-        If the bytes are no complete image.
+        If the bytes are not a complete image.
     """
     try:
         with Image.open(io.BytesIO(jpg)) as image:
@@ -62,7 +62,7 @@ def decode(jpg: bytes) -> Image.Image:
         raise DatasetError("is not an image that can be read: data_maker.py --force makes it again") from None
 
 
-# Viridis grows lighter all along its scale (but for rounding), so a pixel's luma alone tells its level.
+# Luma increases monotonically along viridis (but for rounding), so a pixel's luma determines its level.
 _LUMA = np.maximum.accumulate(VIRIDIS @ np.array([0.299, 0.587, 0.114])) + 1e-9 * np.arange(256)
 LEVEL_OF_LUMA = np.interp(np.arange(256), _LUMA, np.linspace(0, 1, 256)).astype(np.float32)
 

@@ -1,4 +1,4 @@
-"""What an image says: the network's input, and statistics that need no network."""
+"""Features of an image: the network's input, and statistics that need no network."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from audionet.audio.image import decode, level_of
 from audionet.utils.arrays import FloatArray, UInt8Array
 
 BANDS = 128
-"""Bands that statistics are taken over; images of another height are resized."""
+"""Number of bands for the statistics; images of another height are resized."""
 
 BAND_STATISTICS_WIDTH = 2 * BANDS
 COEFFICIENTS = 20
 MFCC_STATISTICS_WIDTH = 2 * COEFFICIENTS
 
 STATISTICS_WIDTHS = {"bands": BAND_STATISTICS_WIDTH, "mfcc": MFCC_STATISTICS_WIDTH}
-"""The statistics of an image that may join a network's features, and how many numbers they are."""
+"""Kinds of image statistics that can be appended to a network's features, and their widths."""
 
 
 class ImageFeatures(NamedTuple):
-    """One image, ready for a backbone.
+    """Image prepared for a backbone.
 
     Attributes
     ----------
@@ -44,12 +44,12 @@ class ImageFeatures(NamedTuple):
     mfcc_statistics: FloatArray
 
     def statistics(self, kind: str) -> FloatArray:
-        """One of STATISTICS_WIDTHS."""
+        """Return the statistics of one kind in STATISTICS_WIDTHS."""
         return {"bands": self.band_statistics, "mfcc": self.mfcc_statistics}[kind]
 
 
 def image_features(jpg: bytes, input_size: tuple[int, int]) -> ImageFeatures:
-    """Everything a model is shown of an image.
+    """Compute all inputs of a model from an image.
 
     Parameters
     ----------
@@ -61,7 +61,7 @@ def image_features(jpg: bytes, input_size: tuple[int, int]) -> ImageFeatures:
     Raises
     ------
     DatasetError
-        If the bytes are no image.
+        If the bytes are not an image.
     """
     image = decode(jpg)
     size = image.size
@@ -80,12 +80,12 @@ def image_features(jpg: bytes, input_size: tuple[int, int]) -> ImageFeatures:
 
 
 def model_inputs(features: ImageFeatures, statistics: str | None) -> tuple[NDArray[Any], ...]:
-    """The inputs of an exported model, in its order: the pixels and, where it takes some, statistics."""
+    """Return the inputs of an exported model, in its order: the pixels and, if it takes them, statistics."""
     return (features.pixels,) if statistics is None else (features.pixels, features.statistics(statistics)[None])
 
 
 def _mean_and_deviation(rows: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Mean and standard deviation of each row, in a third of the time of NumPy's own mean and std."""
+    """Compute mean and standard deviation of each row, in a third of the time of NumPy's own mean and std."""
     mean: FloatArray = rows @ np.full(rows.shape[1], 1 / rows.shape[1], np.float32)
     centred = rows - mean[:, None]
     return mean, np.sqrt(np.einsum("ij,ij->i", centred, centred) / rows.shape[1])
@@ -93,7 +93,7 @@ def _mean_and_deviation(rows: FloatArray) -> tuple[FloatArray, FloatArray]:
 
 @functools.lru_cache(maxsize=1)
 def cosine_transform() -> FloatArray:
-    """The orthonormal DCT-II that turns band levels into MFCCs, shape (20, 128) (Davis & Mermelstein, 1980)."""
+    """Return the orthonormal DCT-II that turns band levels into MFCCs, shape (20, 128) (Davis & Mermelstein, 1980)."""
     angles = np.pi * np.outer(np.arange(COEFFICIENTS), np.arange(BANDS) + 0.5) / BANDS
     basis: FloatArray = (np.cos(angles) * np.sqrt(2 / BANDS)).astype(np.float32)
     basis[0] /= np.sqrt(2)

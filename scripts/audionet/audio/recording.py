@@ -1,4 +1,4 @@
-"""Recordings to chunks: mix to mono, resample, level, cut, all of it streaming."""
+"""Cutting of recordings into chunks: mix to mono, resample, normalise, cut, all streaming."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ _PEAK_LIMIT = 10 ** (-1 / 20)  # loudness may raise a recording's peak to 1 dB b
 
 @dataclass(frozen=True)
 class Chunk:
-    """A fixed-length piece of a recording.
+    """Fixed-length part of a recording.
 
     Attributes
     ----------
     index : int
-        Place in the recording; the chunk begins `index` steps after the first.
+        Number in the recording; the chunk begins `index` steps after the first.
     start : float
         Seconds from the recording's beginning.
     samples : ndarray of int16, shape (chunk_length,)
@@ -47,7 +47,7 @@ class Chunk:
 
 @dataclass(frozen=True)
 class Span:
-    """The part of a recording that is cut into chunks, in samples at the image's rate, and its gain."""
+    """Part of a recording that is cut into chunks, in samples at the image's rate, and its gain."""
 
     start: int = 0
     stop: int | None = None
@@ -56,14 +56,14 @@ class Span:
 
 @dataclass(frozen=True)
 class Levels:
-    """How loud a stretch of sound is.
+    """Loudness measurements of a segment.
 
     Attributes
     ----------
     squares : ndarray of float64, shape (n,)
         Sum of the squared samples in each 25th of a second.
     samples : int
-        How many samples that is in all.
+        Total number of samples.
     peak : float
         The largest absolute sample.
     """
@@ -74,7 +74,7 @@ class Levels:
 
 
 class Recording:
-    """A recording on disk; iterate over it for its chunks.
+    """Recording; iterate over it for its chunks.
 
     A recording shorter than a chunk is padded with zeros; of what follows the last full chunk, half a step or more
     becomes a padded chunk, less is dropped. Memory does not grow with the recording's length.
@@ -86,18 +86,18 @@ class Recording:
     config : SpectrogramConfig
         Gives the sample rate and the chunk's length and step; loudness and trimming take a pass of their own.
     span : Span, optional
-        What that pass found, where it has been made.
+        Result of that pass, if it has been made.
 
     Attributes
     ----------
     seconds : float
-        Where decoding has come to; the recording's length once iteration has ended.
+        Position of decoding; the recording's length once iteration has ended.
 
     Raises
     ------
     RecordingError
         While iterating: at once if nothing can be decoded, or after the chunks before the damage.
-        Chunks that came before it are sound.
+        Chunks yielded before the error are intact.
     """
 
     def __init__(self, path: Path | ArraySound, config: SpectrogramConfig, span: Span | None = None) -> None:
@@ -110,9 +110,9 @@ class Recording:
         return self.chunks()
 
     def chunks(self, first: int = 0, stop: int | None = None) -> Iterator[Chunk]:
-        """The chunks from number `first` on, up to but not including number `stop`.
+        """Yield the chunks from number `first` up to but not including number `stop`.
 
-        In pieces or in one go they are the same; but a `first` above 0 needs a file that can be sought.
+        Chunks do not depend on the range they are read in; a `first` above 0 needs a seekable file.
         """
         config = self.config
         rate, length, step = config.sample_rate, config.chunk_length, config.step_length
@@ -138,7 +138,7 @@ class Recording:
                     held, begin, index = held[step:], begin + step, index + 1
                     if index == stop:
                         return
-        # What is left of a damaged recording is a fragment, not a short recording: no padding from next to nothing.
+        # The rest of a damaged recording is a fragment, not a short recording: do not pad a nearly empty chunk.
         is_short_recording = index == 0 and len(held) > 0 and damage is None
         new, enough = (len(held) - (length - step), step) if index else (len(held), length)
         if is_short_recording or 2 * new >= enough:
@@ -149,14 +149,14 @@ class Recording:
 
 
 def needs_levels(config: SpectrogramConfig) -> bool:
-    """Whether a recording has to be measured before it can be cut."""
+    """Return whether a recording must be measured before it is cut."""
     return config.loudness is not None or config.trim_silence is not None
 
 
 def measure(
     path: Path | ArraySound, config: SpectrogramConfig, section: int = 0, sections: int | None = None
 ) -> Levels:
-    """How loud a recording is from a section on, over so many sections or to where it ends or is damaged."""
+    """Measure loudness from a section on, over `sections` sections or up to the recording's end or damage."""
     rate = config.sample_rate
     left = math.inf if sections is None else sections * SECTION_SECONDS
     squares = []
@@ -173,12 +173,12 @@ def measure(
                 if left == 0:
                     break
     except RecordingError:
-        pass  # whoever cuts it comes to the same place, and says so
+        pass  # the pass that cuts the recording reaches the same damage and reports it
     return Levels(np.concatenate(squares) if squares else np.zeros(0), samples, peak)
 
 
 def span_of(levels: Sequence[Levels], config: SpectrogramConfig) -> Span:
-    """What to cut of a recording, and how loud to make it, given the levels of its stretches from first to last."""
+    """Compute the part of a recording to cut, and its gain, from the levels of its consecutive segments."""
     squares = np.concatenate([part.squares for part in levels]) if levels else np.zeros(0)
     peak = max((part.peak for part in levels), default=0.0)
     if not needs_levels(config) or peak <= SILENCE_PEAK / 32768:
@@ -200,7 +200,7 @@ def span_of(levels: Sequence[Levels], config: SpectrogramConfig) -> Span:
 
 
 def _seconds(blocks: Iterable[FloatArray], rate: int) -> Iterator[FloatArray]:
-    """The same samples, a second at a time."""
+    """Yield the same samples in blocks of one second."""
     held = np.zeros(0, np.float32)
     damage: RecordingError | None = None
     for block in until_damage(blocks):

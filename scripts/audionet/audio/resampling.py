@@ -1,4 +1,4 @@
-"""Sample rates: streams in sections, and whole arrays."""
+"""Resampling of streams, in sections, and of whole arrays; speed perturbation."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from audionet.utils.arrays import FloatArray, Int16Array
 
 
 def perturb_speed(samples: Int16Array, factor: float) -> Int16Array:
-    """Played `factor` times as fast, as a tape would be: pitch and formants move with it."""
+    """Perturb the speed by `factor`, as on a tape: pitch and formants change too."""
     return to_int16(soxr.resample(to_float(samples), factor, 1.0))
 
 
 def resample_samples(samples: Int16Array, from_rate: int, to_rate: int) -> Int16Array:
-    """The same sound at another sample rate."""
+    """Resample a whole array to another sample rate."""
     return samples if from_rate == to_rate else to_int16(soxr.resample(to_float(samples), from_rate, to_rate))
 
 
 SECTION_SECONDS = 10
 """A recording is resampled in sections of this length, so that reading may begin at any of them."""
-_MARGIN_SECONDS = 1  # of sound on either side of a section, many times what the resampling filter reaches
+_MARGIN_SECONDS = 1  # context on either side of a section, many times the length of the resampling filter
 
 
 def resampled(sound: Sound, rate: int, section: int = 0) -> Iterator[FloatArray]:
-    """Mono blocks at `rate` from the beginning of a section on."""
+    """Return mono blocks at `rate` from the beginning of a section on."""
     seconds = section * SECTION_SECONDS
     if sound.rate == rate:
         return sound.mono(seconds * rate)
@@ -81,7 +81,7 @@ def resample(blocks: Iterable[FloatArray], from_rate: int, to_rate: int, lead: i
 
 
 def until_damage(blocks: Iterable[FloatArray]) -> Iterator[FloatArray | RecordingError]:
-    """The same blocks, and the error in the end, so that what is held when it comes is not lost."""
+    """Yield the blocks, then the error, if any, as an item, so that the caller can still use its buffered samples."""
     try:
         yield from blocks
     except RecordingError as error:

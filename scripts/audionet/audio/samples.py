@@ -1,4 +1,4 @@
-"""Samples as integers and as floats, and as WAV files."""
+"""Conversion of samples between integers, floats and WAV files."""
 
 from __future__ import annotations
 
@@ -10,27 +10,27 @@ import numpy as np
 from audionet.utils.arrays import FloatArray, Int16Array
 
 SILENCE_PEAK = 8
-"""Highest 16-bit sample that still counts as silence: -72 dBFS, where three bits are left to hear."""
+"""Highest absolute 16-bit sample that counts as silence: -72 dBFS, three bits."""
 
 
 def to_int16(samples: FloatArray, gain: float = 1.0) -> Int16Array:
-    """Samples of -1 to 1 as 16-bit integers; what is louder is clipped. Undoes libsndfile's own scaling exactly."""
+    """Convert samples of -1 to 1 to 16-bit integers, clipping; the exact inverse of libsndfile's scaling."""
     scaled: FloatArray = np.rint(np.clip(samples * np.float32(gain), -1, 1) * np.float32(32768))
     return np.minimum(scaled, 32767).astype(np.int16)
 
 
 def to_float(samples: Int16Array) -> FloatArray:
-    """16-bit samples as numbers of -1 to 1."""
+    """Convert 16-bit samples to floats of -1 to 1."""
     return samples.astype(np.float32) / np.float32(32768)
 
 
 def is_silent(samples: Int16Array) -> bool:
-    """Whether no sample exceeds SILENCE_PEAK."""
+    """Return whether no sample exceeds SILENCE_PEAK."""
     return int(samples.max()) <= SILENCE_PEAK and int(samples.min()) >= -SILENCE_PEAK
 
 
 def wav_bytes(samples: Int16Array, sample_rate: int) -> bytes:
-    """A mono 16-bit WAV file."""
+    """Encode samples as a mono 16-bit WAV file."""
     buffer = io.BytesIO()
     with wave.open(buffer, "wb") as file:
         file.setnchannels(1)

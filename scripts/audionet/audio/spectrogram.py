@@ -1,4 +1,4 @@
-"""Chunks to images and back: mel, linear or chroma spectrograms in viridis, one pixel column a frame."""
+"""Mel, linear and chroma spectrograms of chunks, scaled to levels of 0 to 1; one column per frame."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from audionet.utils.arrays import FloatArray, Int16Array
 
 
 def hz_to_mel(frequency: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Slaney's mel scale: linear to 1 kHz, logarithmic above (Auditory Toolbox, 1998)."""
+    """Convert Hz to Slaney's mel scale: linear to 1 kHz, logarithmic above (Auditory Toolbox, 1998)."""
     linear = frequency / (200 / 3)
     logarithmic = 15 + 27 * np.log(np.maximum(frequency, 1000) / 1000) / np.log(6.4)
     return np.where(frequency < 1000, linear, logarithmic)
@@ -25,7 +25,7 @@ def mel_to_hz(mel: NDArray[np.float64]) -> NDArray[np.float64]:
 
 @functools.lru_cache(maxsize=8)
 def mel_filterbank(config: SpectrogramConfig) -> FloatArray:
-    """Triangular mel filters of equal area (Slaney's normalisation).
+    """Compute triangular mel filters of equal area (Slaney's normalisation).
 
     Returns
     -------
@@ -42,7 +42,7 @@ def mel_filterbank(config: SpectrogramConfig) -> FloatArray:
 
 @functools.lru_cache(maxsize=8)
 def _window(config: SpectrogramConfig) -> FloatArray:
-    """A periodic Hann window, centred in the FFT."""
+    """Compute a periodic Hann window, centred in the FFT."""
     length, fft = config.window_length, config.fft_length
     hann = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(length) / length)
     left = (fft - length) // 2
@@ -51,7 +51,7 @@ def _window(config: SpectrogramConfig) -> FloatArray:
 
 @functools.lru_cache(maxsize=8)
 def chroma_filterbank(config: SpectrogramConfig) -> FloatArray:
-    """Weights that sum an FFT's bins into pitch classes, most weight around 440 Hz (Ellis, Chroma Analysis, 2007).
+    """Compute weights that sum FFT bins into pitch classes, highest near 440 Hz (Ellis, Chroma Analysis, 2007).
 
     Returns
     -------
@@ -71,7 +71,7 @@ def chroma_filterbank(config: SpectrogramConfig) -> FloatArray:
 
 
 def power_spectrum(samples: Int16Array | FloatArray, config: SpectrogramConfig) -> FloatArray:
-    """Power in each FFT bin over time.
+    """Compute the power in each FFT bin over time.
 
     Parameters
     ----------
@@ -93,25 +93,25 @@ def power_spectrum(samples: Int16Array | FloatArray, config: SpectrogramConfig) 
 
 
 def mel_power(samples: Int16Array | FloatArray, config: SpectrogramConfig) -> FloatArray:
-    """Power in each mel band over time, shape (n_mels, frames); the lowest band first."""
+    """Compute the power in each mel band over time, shape (n_mels, frames); the lowest band first."""
     return np.ascontiguousarray((power_spectrum(samples, config) @ mel_filterbank(config)).T)
 
 
 def linear_power(samples: Int16Array | FloatArray, config: SpectrogramConfig) -> FloatArray:
-    """Power in each FFT bin between the lower and the upper frequency, shape (bins, frames); the lowest first."""
+    """Compute the power in each FFT bin within the configured range, shape (bins, frames); the lowest first."""
     bins = config.bins
     return np.ascontiguousarray(power_spectrum(samples, config)[:, bins.start : bins.stop].T)
 
 
 def chroma(samples: Int16Array | FloatArray, config: SpectrogramConfig) -> FloatArray:
-    """Power in each pitch class over time, shape (12, frames), from C on, of the frequencies asked for."""
+    """Compute the power in each pitch class over time, shape (12, frames), from C on, within the configured range."""
     power, bins = power_spectrum(samples, config), config.bins
     weights = chroma_filterbank(config)[bins.start : bins.stop]
     return np.ascontiguousarray((power[:, bins.start : bins.stop] @ weights).T)
 
 
 def relative_level(power: FloatArray, dynamic_range_db: float) -> FloatArray:
-    """Decibels below the loudest point, scaled: 1 there, 0 at `dynamic_range_db` below it and for silence."""
+    """Scale power in decibels below the maximum: 1 there, 0 at `dynamic_range_db` below it and for silence."""
     loudest = max(float(power.max()), 1e-10)
     decibels = 10 * np.log10(np.maximum(power / loudest, 1e-30))
     level: FloatArray = np.clip(1 + decibels / dynamic_range_db, 0, 1).astype(np.float32)
@@ -119,15 +119,15 @@ def relative_level(power: FloatArray, dynamic_range_db: float) -> FloatArray:
 
 
 def chroma_level(power: FloatArray, dynamic_range_db: float) -> FloatArray:
-    """Each pitch class's share of its frame's strongest one; 0 in frames `dynamic_range_db` below the loudest."""
+    """Scale each pitch class by its frame's strongest one; 0 in frames `dynamic_range_db` below the loudest."""
     strongest = power.max(axis=0)
-    heard = strongest > max(float(strongest.max()), 1e-10) * 10 ** (-dynamic_range_db / 10)
-    level: FloatArray = np.where(heard, power / np.where(heard, strongest, 1), 0).astype(np.float32)
+    audible = strongest > max(float(strongest.max()), 1e-10) * 10 ** (-dynamic_range_db / 10)
+    level: FloatArray = np.where(audible, power / np.where(audible, strongest, 1), 0).astype(np.float32)
     return level
 
 
 def level(samples: Int16Array | FloatArray, config: SpectrogramConfig) -> FloatArray:
-    """What an image shows: a level of 0 to 1, shape (rows, frames), the lowest row first."""
+    """Compute the spectrogram of an image as a level of 0 to 1, shape (rows, frames), the lowest row first."""
     if config.representation == "chroma":
         return np.repeat(chroma_level(chroma(samples, config), config.dynamic_range_db), CHROMA_ROWS, axis=0)
     power = mel_power if config.representation == "mel" else linear_power

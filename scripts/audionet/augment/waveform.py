@@ -124,7 +124,7 @@ def find_noise(folder: Path) -> tuple[Path, ...]:
 def _apply_library_transform(
     transform: Any, sound: FloatArray, rate: int, generator: np.random.Generator
 ) -> FloatArray:
-    """Apply an audiomentations transform, seeded: it uses the global random generators of Python and NumPy."""
+    """Apply an audiomentations transform, which draws from the global generators of Python and NumPy."""
     with _global_random, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about a noise too quiet to change anything
         random.seed(int(generator.integers(2**32)))

@@ -1,4 +1,4 @@
-"""How often the answers are right, and how sure one can be of that."""
+"""Accuracy with its 95 % confidence interval."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _Z = 1.959963984540054  # two-sided 95 % of the normal distribution
 
 @dataclass(frozen=True)
 class Accuracy:
-    """A share of right answers with its counts and 95 % interval.
+    """Accuracy: the share of right answers, with its counts and 95 % confidence interval.
 
     Attributes
     ----------
@@ -30,7 +30,7 @@ class Accuracy:
 
     @property
     def share(self) -> float:
-        """Right answers over all; NaN where there are none."""
+        """Right answers over all answers; NaN without answers."""
         return self.right / self.total if self.total else float("nan")
 
     def __str__(self) -> str:
@@ -40,14 +40,14 @@ class Accuracy:
 
 
 def accuracy(right: NDArray[np.bool_], groups: Sequence[object] | None = None) -> Accuracy:
-    """Share of right answers with Wilson's interval (Wilson, 1927).
+    """Compute the accuracy with Wilson's confidence interval (Wilson, 1927).
 
     Parameters
     ----------
     right : ndarray of bool, shape (n,)
     groups : sequence of n hashable, optional
-        What each answer belongs to. Chunks of one recording tend to be right or wrong together, so n chunks
-        are worth fewer than n independent answers; the interval widens by Kish's design effect
+        Group of each answer, such as its recording. Chunks of one recording tend to be right or wrong together, so n
+        chunks are worth fewer than n independent answers; the interval widens by Kish's design effect
         (Kish, Survey Sampling, 1965).
     """
     total, count = len(right), int(np.sum(right))
@@ -61,7 +61,7 @@ def accuracy(right: NDArray[np.bool_], groups: Sequence[object] | None = None) -
 
 
 def effective_sample_size(right: NDArray[np.bool_], groups: Sequence[object]) -> float:
-    """How many independent answers grouped ones are worth: between the number of groups and of answers.
+    """Estimate the number of independent answers with the same variance: from the number of groups to that of answers.
 
     Parameters
     ----------
@@ -75,7 +75,7 @@ def effective_sample_size(right: NDArray[np.bool_], groups: Sequence[object]) ->
         return float(n)
     mean_size = float((sizes**2).sum() / n)
     rarer = min(int(right.sum()), n - int(right.sum()))
-    # Few mistakes say little about how they cluster: assume the worst of none, and half, a third ... of it at least.
+    # Few mistakes show little of how they cluster: assume correlation 1 without any, at least 1/2 with one, 1/3 ...
     correlation = 1 / (1 + rarer)
     if rarer and k > 1:
         # Intraclass correlation from a one-way analysis of variance (Fisher, 1925).
@@ -92,7 +92,7 @@ Group = TypeVar("Group", bound=Hashable)
 
 
 class Groups(Generic[Group]):
-    """Which rows belong together, as chunks do in recordings.
+    """Assignment of rows to groups, such as of chunks to recordings.
 
     Parameters
     ----------
@@ -104,7 +104,7 @@ class Groups(Generic[Group]):
     names : list of hashable
         The groups in order of first appearance.
     member : ndarray of int64, shape (n,)
-        Each row's group, as its place in `names`.
+        Each row's group, as its index in `names`.
     sizes : ndarray of int64, shape (groups,)
     """
 
@@ -115,7 +115,7 @@ class Groups(Generic[Group]):
         self.sizes = np.bincount(self.member, minlength=len(place))
 
     def mean(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
-        """The mean of each group's rows, shape (groups, columns)."""
+        """Return the mean of each group's rows, shape (groups, columns)."""
         sums = np.zeros((len(self.names), values.shape[1]))
         np.add.at(sums, self.member, values)
         return (sums / self.sizes[:, None]).astype(np.float32)

@@ -1,4 +1,4 @@
-"""Intervals from resampling recordings."""
+"""Bootstrap confidence intervals, with recordings as the units that are resampled."""
 
 from __future__ import annotations
 
@@ -14,10 +14,11 @@ _RESAMPLES = 2000
 
 
 def grouped_accuracy(right: BoolArray, groups: Sequence[str]) -> Accuracy:
-    """Share of right answers with its 95 % interval.
+    """Compute the accuracy with its 95 % confidence interval.
 
-    Wilson's where each group has one answer; else from resampling groups, unless all are alike, of which resampling
-    can prove nothing: then Wilson's again, widened by the design effect (see `metrics.accuracy`).
+    Wilson's interval where each group has one answer, else the bootstrap over groups. Where all groups are alike, the
+    bootstrap interval has no width and proves nothing: then Wilson's, widened by the design effect (see
+    `metrics.accuracy`).
     """
     if len(set(groups)) == len(groups):
         return accuracy(right)
@@ -30,15 +31,15 @@ def grouped_accuracy(right: BoolArray, groups: Sequence[str]) -> Accuracy:
 def paired_difference(
     pairs: Sequence[tuple[BoolArray, BoolArray, Sequence[str]]], seed: int, samples: int = _RESAMPLES
 ) -> tuple[float, float, float]:
-    """Mean over conditions of one accuracy less another's, and its 95 % interval from resampling recordings.
+    """Compute the mean over conditions of the difference of two accuracies, with its 95 % bootstrap interval.
 
-    Each resample draws the same recordings for both and under all conditions (paired percentile bootstrap, Efron and
-    Tibshirani, 1993), so that what is hard for both does not widen the interval.
+    Each resample draws the same recordings for both systems and all conditions (paired percentile bootstrap, Efron and
+    Tibshirani, 1993), so that recordings that are hard for both do not widen the interval.
 
     Parameters
     ----------
     pairs : sequence of (ndarray of bool, ndarray of bool, sequence of str)
-        For each condition: the one's answers, the other's, and the recording of each.
+        For each condition: which answers of each system are right, and the recording of each answer.
     seed, samples : int
 
     Returns
@@ -57,37 +58,37 @@ def paired_difference(
     return float((gained.sum(axis=0) / answered.sum(axis=0)).mean()), float(low), float(high)
 
 
-_MOST_DRAWN = 4_000_000  # numbers the bootstrap holds at once
+_MAX_DRAWN = 4_000_000  # numbers that the bootstrap holds in memory at once
 
 
 def bootstrap_ratio(
     numerators: AnyFloatArray, denominators: AnyFloatArray, samples: int = 2000, seed: int = 0
 ) -> tuple[float, float]:
-    """95 % percentile interval of a ratio of sums, resampling recordings (Efron and Tibshirani, 1993).
+    """Compute the 95 % percentile bootstrap interval of a ratio of sums over recordings (Efron and Tibshirani, 1993).
 
-    For accuracy per chunk, a recording's numerator is its chunks answered rightly, its denominator all its chunks:
-    chunks of one recording go together, so that it is recordings that are drawn. Where all are right, or all wrong,
-    every resample says the same and the interval has no width; it proves nothing then, and Wilson's interval
-    (`metrics.accuracy`) belongs beside it.
+    For accuracy per chunk, a recording's numerator is its number of right chunks, its denominator its number of chunks:
+    chunks of one recording are correlated, so recordings are resampled. Where all are right, or all wrong, every
+    resample is the same and the interval has no width; it proves nothing then: report Wilson's interval
+    (`metrics.accuracy`) beside it.
 
     Parameters
     ----------
     numerators, denominators : ndarray of float, shape (recordings,)
-        The denominators are not negative.
+        Denominators are at least 0.
     samples, seed : int
 
     Returns
     -------
     low, high : float
-        NaN where the denominators are all 0.
+        NaN if all denominators are 0.
     """
     pairs = np.stack([numerators, denominators]).astype(np.float64)
     if not pairs[1].any():
         return float("nan"), float("nan")
-    # Recordings with the same numbers are interchangeable: drawing how often each kind comes is the same, and faster.
+    # Recordings with equal numbers are interchangeable: drawing the count of each kind is equivalent, and faster.
     kinds, sizes = np.unique(pairs, axis=1, return_counts=True)
     generator = np.random.default_rng(seed)
-    block = max(1, _MOST_DRAWN // len(sizes))
+    block = max(1, _MAX_DRAWN // len(sizes))
     ratios = []
     for start in range(0, samples, block):
         drawn = generator.multinomial(len(numerators), sizes / sizes.sum(), min(block, samples - start))
@@ -100,7 +101,7 @@ def bootstrap_ratio(
 def bootstrap(
     values: AnyFloatArray, weights: AnyFloatArray | None = None, samples: int = 2000, seed: int = 0
 ) -> tuple[float, float]:
-    """95 % interval of the mean of recordings' values, weighted where weights are given; see `bootstrap_ratio`.
+    """Compute the 95 % bootstrap interval of the (weighted) mean of recordings' values; see `bootstrap_ratio`.
 
     Parameters
     ----------

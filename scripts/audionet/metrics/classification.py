@@ -13,7 +13,7 @@ from audionet.utils.arrays import AnyFloatArray, BoolArray, IntArray
 
 @dataclass(frozen=True)
 class ClassScores:
-    """Precision, recall and F1 of each label, 0 where there is nothing to divide by.
+    """Precision, recall and F1 of each label; 0 where the denominator is 0.
 
     Attributes
     ----------
@@ -29,7 +29,7 @@ class ClassScores:
 
     @property
     def tested(self) -> int:
-        """Labels that have a recording: those the macro averages are over."""
+        """Number of labels with at least one recording; the macro averages are over these."""
         return int((self.support > 0).sum())
 
     @property
@@ -52,18 +52,18 @@ class ClassScores:
 
 
 def class_scores(true: IntArray, given: IntArray, labels: int) -> ClassScores:
-    """Hold the labels given against the true ones.
+    """Compute precision, recall and F1 of each label.
 
     Parameters
     ----------
     true, given : ndarray of int64, shape (n,)
-        Label numbers; -1 for none of the labels.
+        True and predicted label numbers; -1 for none of the labels.
     labels : int
-        How many there are, at least 1.
+        Number of labels, at least 1.
     """
     from sklearn.metrics import precision_recall_fscore_support
 
-    # scikit-learn takes no empty arrays; what is none of the labels and given none counts nowhere.
+    # scikit-learn takes no empty arrays; a pair of -1, -1 affects no score.
     true, given = np.append(true, -1), np.append(given, -1)
     precision, recall, f1, support = precision_recall_fscore_support(
         true, given, labels=np.arange(labels), zero_division=0
@@ -72,15 +72,15 @@ def class_scores(true: IntArray, given: IntArray, labels: int) -> ClassScores:
 
 
 def top_k(probabilities: AnyFloatArray, true: IntArray, ks: Sequence[int]) -> dict[int, int]:
-    """How many of n recordings have their label among the k likeliest, for each k.
+    """Count the recordings whose true label is among the k most probable, for each k.
 
-    Of labels equally likely the first comes first, as where one is given.
+    Ties go to the lower label number, as in prediction.
 
     Parameters
     ----------
     probabilities : ndarray of float, shape (n, labels)
     true : ndarray of int64, shape (n,)
-        Label numbers; -1 for none of the labels, which is never among them.
+        Label numbers; -1 for none of the labels, which never counts.
     ks : sequence of int
     """
     known = np.flatnonzero(true >= 0)
@@ -93,14 +93,14 @@ def top_k(probabilities: AnyFloatArray, true: IntArray, ks: Sequence[int]) -> di
 
 @dataclass(frozen=True)
 class Reliability:
-    """How often answers are right, by how probable they were said to be.
+    """Reliability diagram: accuracy by predicted probability.
 
     Attributes
     ----------
     edges : ndarray of float64, shape (bins + 1,)
-        Of bins of equal width from 0 to 1; a probability on an edge belongs to the bin below.
+        Edges of bins of equal width from 0 to 1; a probability on an edge belongs to the bin below.
     confidence, accuracy : ndarray of float64, shape (bins,)
-        Mean probability and share of right answers; NaN in empty bins.
+        Mean predicted probability and share of right answers; NaN in empty bins.
     counts : ndarray of int64, shape (bins,)
     error : float
         Expected calibration error: the mean of ``|accuracy - confidence|`` over the n answers; NaN without any.
@@ -116,21 +116,21 @@ class Reliability:
 
 
 def reliability(probabilities: AnyFloatArray, right: BoolArray, bins: int = 15) -> Reliability:
-    """Reliability and expected calibration error (Naeini et al., 2015; bins as in Guo et al., 2017).
+    """Compute reliability and expected calibration error (Naeini et al., 2015; bins as in Guo et al., 2017).
 
     Parameters
     ----------
     probabilities : ndarray of float, shape (n,)
-        Of the answers given.
+        Probability of the predicted label.
     right : ndarray of bool, shape (n,)
     bins : int
     """
     edges = np.linspace(0, 1, bins + 1)
     places = np.searchsorted(edges[1:-1], probabilities)
     counts = np.bincount(places, minlength=bins)
-    claimed = np.bincount(places, probabilities, bins)
-    found = np.bincount(places, right, bins)
+    predicted = np.bincount(places, probabilities, bins)
+    observed = np.bincount(places, right, bins)
     n = len(right)
     filled = np.where(counts, counts, np.nan)
-    error = float(np.abs(found - claimed).sum() / n) if n else float("nan")
-    return Reliability(edges, claimed / filled, found / filled, counts, error, n)
+    error = float(np.abs(observed - predicted).sum() / n) if n else float("nan")
+    return Reliability(edges, predicted / filled, observed / filled, counts, error, n)

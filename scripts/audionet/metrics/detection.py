@@ -1,4 +1,4 @@
-"""How well scores tell a label's recordings from others', and how far probabilities can be believed."""
+"""Detection metrics of verification scores: ROC, EER, area under the curve and minDCF."""
 
 from __future__ import annotations
 
@@ -10,26 +10,26 @@ from numpy.typing import NDArray
 
 from audionet.utils.arrays import AnyFloatArray, BoolArray, IntArray
 
-_MOST_TRIALS = 5_000_000
+_MAX_TRIALS = 5_000_000
 _GOLDEN = (5**0.5 - 1) / 2
 
 
 @dataclass(frozen=True)
 class Detection:
-    """The operating points of a detector, which accepts what scores at least the threshold.
+    """Operating points of a detector, which accepts trials with scores of at least the threshold.
 
     Recordings with equal scores share a point. A point on the straight line between its neighbours is left out.
 
     Attributes
     ----------
     targets, nontargets : int
-        Trials that should be accepted and that should not.
+        Number of target and of impostor trials.
     thresholds : ndarray of float, shape (points,)
         Decreasing from infinity, where nothing is accepted, to the lowest score, where everything is.
     false_alarms : ndarray of float64, shape (points,)
-        Share of nontargets accepted, from 0 up to 1.
+        False acceptance rate: share of nontargets accepted, from 0 up to 1.
     misses : ndarray of float64, shape (points,)
-        Share of targets not accepted, from 1 down to 0.
+        Miss rate: share of targets rejected, from 1 down to 0.
     """
 
     targets: int
@@ -40,7 +40,7 @@ class Detection:
 
     @property
     def equal_error_rate(self) -> float:
-        """Where false alarms and misses are equally frequent, 0 to 1 (Martin et al., The DET curve, 1997).
+        """Equal error rate (EER): equal rates of false alarms and misses, 0 to 1 (Martin et al., The DET curve, 1997).
 
         Between two operating points the ROC is a straight line (Fawcett, An introduction to ROC analysis, 2006).
         This is never less than the rate on the ROC's convex hull, which flatters labels with few targets.
@@ -49,13 +49,13 @@ class Detection:
 
     @property
     def area(self) -> float:
-        """Area under the ROC: how often a target scores above a nontarget, ties counting half."""
+        """Area under the ROC: probability that a target scores above a nontarget, ties counting half."""
         from sklearn.metrics import auc
 
         return float(auc(self.false_alarms, 1 - self.misses))
 
     def min_dcf(self, target_prior: float = 0.01, miss_cost: float = 1.0, false_alarm_cost: float = 1.0) -> float:
-        """Normalised detection cost at the best threshold (minDCF), 0 to 1.
+        """Compute the minimum normalised detection cost over thresholds (minDCF), 0 to 1.
 
         1 is the cost of accepting everything or nothing, whichever is cheaper. Formula: NIST SRE 2008 evaluation
         plan; van Leeuwen and Brümmer, Application-independent evaluation of speaker detection, 2007. The costs are
@@ -64,26 +64,27 @@ class Detection:
         Parameters
         ----------
         target_prior : float, between 0 and 1
-            How likely a trial in use is a target.
+            Prior probability of a target trial in use.
         miss_cost, false_alarm_cost : float, above 0
         """
-        of_misses, of_false_alarms = miss_cost * target_prior, false_alarm_cost * (1 - target_prior)
-        costs = of_misses * self.misses + of_false_alarms * self.false_alarms
-        return float(costs.min() / min(of_misses, of_false_alarms))
+        miss_weight, false_alarm_weight = miss_cost * target_prior, false_alarm_cost * (1 - target_prior)
+        costs = miss_weight * self.misses + false_alarm_weight * self.false_alarms
+        return float(costs.min() / min(miss_weight, false_alarm_weight))
 
 
 def detection(scores: AnyFloatArray, target: BoolArray) -> Detection | None:
-    """Operating points of scores, higher for targets; None where there are no targets or no nontargets.
+    """Compute the operating points of scores; None without targets or without nontargets.
 
     Parameters
     ----------
     scores : ndarray of float, shape (n,)
+        Higher for targets.
     target : ndarray of bool, shape (n,)
 
     Raises
     ------
     ValueError
-        If a score is infinite or not a number.
+        If a score is infinite or NaN.
     """
     from sklearn.metrics import roc_curve
 
@@ -95,19 +96,19 @@ def detection(scores: AnyFloatArray, target: BoolArray) -> Detection | None:
 
 
 class Trials(NamedTuple):
-    """Scores and whether each is a target's; `total` counts the trials left out too."""
+    """Trials: scores, and True for targets; `total` also counts the trials that were left out."""
 
     scores: AnyFloatArray
     target: BoolArray
     total: int
 
 
-def trials(scores: AnyFloatArray, true: IntArray, label: int | None = None, most: int = _MOST_TRIALS) -> Trials:
-    """Every recording against one label, or against all of them, pooled.
+def trials(scores: AnyFloatArray, true: IntArray, label: int | None = None, most: int = _MAX_TRIALS) -> Trials:
+    """Pair every recording with one label, or with all labels, pooled.
 
     All targets are kept. Where pooling makes more trials than `most`, each recording keeps equally many nontargets,
     spread evenly over the labels from a place that moves on by the golden ratio from recording to recording
-    (Weyl's sequence), so that the labels too are met equally often.
+    (Weyl's sequence), so that all labels occur equally often too.
 
     Parameters
     ----------

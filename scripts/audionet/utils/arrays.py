@@ -1,4 +1,4 @@
-"""Array types of the whole package, and evenly spaced indices."""
+"""Array types, and evenly spaced indices."""
 
 from __future__ import annotations
 
@@ -17,5 +17,5 @@ AnyFloatArray = NDArray[np.floating[Any]]
 
 
 def evenly(total: int, most: int) -> IntArray:
-    """At most `most` places among `total`, evenly from the first to the last."""
+    """Return at most `most` indices below `total`, evenly spaced from the first to the last."""
     return np.unique(np.linspace(0, total - 1, min(most, total)).astype(np.int64))

@@ -1,4 +1,4 @@
-"""A Dask cluster as a `concurrent.futures.Executor`: the same work, on other machines, over a shared folder."""
+"""Dask cluster as a `concurrent.futures.Executor`: runs tasks on other machines that share a folder."""
 
 from __future__ import annotations
 
@@ -27,85 +27,85 @@ log = logging.getLogger(__name__)
 
 
 _PACKAGE = Path(__file__).parents[1]
-_PATIENCE_SECONDS = 20.0  # for a scheduler to answer and a first worker to come
+_TIMEOUT_SECONDS = 20.0  # for the scheduler to answer and a first worker to register
 _PACKAGES = ("numpy", "pillow", "soundfile", "soxr", "scipy", "audiomentations", "ai-edge-litert")
-"""What the bytes of images, variants and bottlenecks depend on."""
+"""Packages that the bytes of images, augmented copies and bottlenecks depend on."""
 
 
 class Cluster:
-    """The workers of a Dask cluster."""
+    """Workers of a Dask cluster."""
 
     def __init__(self, executor: Executor, workers: int) -> None:
         self.executor = executor
         self.workers = workers
 
     def renew(self) -> None:
-        """A scheduler replaces its workers itself."""
+        """Do nothing: the scheduler replaces its workers itself."""
 
 
 @contextlib.contextmanager
 def cluster(address: str, reads: Sequence[Path], writes: Sequence[Path]) -> Iterator[Cluster]:
-    """Connect to a cluster, give its workers this package, and make sure that they can do the work.
+    """Connect to a cluster, upload this package to its workers, and check that they can run it.
 
     Parameters
     ----------
     address : str
-        Of a Dask scheduler, such as ``tcp://host:8786``.
+        Address of a Dask scheduler, such as ``tcp://host:8786``.
     reads, writes : sequence of Path
-        Folders that every worker has to see under the same path.
+        Folders that every worker must see under the same path.
 
     Raises
     ------
     UsageError
         If Dask is not installed.
     AudioNetError
-        If there is no such cluster, or a worker of it cannot do this work.
+        If the cluster does not answer, or one of its workers cannot run this package.
     """
     try:
         from distributed import Client
     except ImportError:
         raise missing_extra("distributed", "cluster") from None
-    logging.getLogger("distributed").setLevel(logging.CRITICAL)  # what matters comes as an exception
+    logging.getLogger("distributed").setLevel(logging.CRITICAL)  # errors that matter are raised as exceptions
     try:
-        client = Client(address, timeout=_PATIENCE_SECONDS, set_as_default=False)
+        client = Client(address, timeout=_TIMEOUT_SECONDS, set_as_default=False)
     except (OSError, ValueError, RuntimeError) as error:
         raise AudioNetError(
             f"no Dask scheduler answers at {escape(address)} ({first_line(error)}): start one with `dask scheduler`"
         ) from None
     try:
         try:
-            client.wait_for_workers(1, timeout=_PATIENCE_SECONDS)
+            client.wait_for_workers(1, timeout=_TIMEOUT_SECONDS)
         except TimeoutError:
             raise AudioNetError(
                 f"the scheduler at {escape(address)} has no workers: start some with `dask worker {address}`"
             ) from None
-        _introduce(client, reads, writes)
+        _prepare_workers(client, reads, writes)
         with client.get_executor(pure=False) as executor:
             try:
                 yield Cluster(executor, sum(client.nthreads().values()))
             except BaseException:
-                executor.shutdown(wait=False)  # tells the scheduler to forget what is still waiting
+                executor.shutdown(wait=False)  # cancels the tasks that still wait at the scheduler
                 raise
     finally:
-        client.close(timeout=_PATIENCE_SECONDS)
+        client.close(timeout=_TIMEOUT_SECONDS)
 
 
-def _introduce(client: Any, reads: Sequence[Path], writes: Sequence[Path]) -> None:
-    """Give every worker this package, and find out whether all can do the work."""
-    archive, digest = _packed()
-    with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as marks:
+def _prepare_workers(client: Any, reads: Sequence[Path], writes: Sequence[Path]) -> None:
+    """Upload this package to every worker, and check that all can run it."""
+    archive, digest = _packaged_code()
+    with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as cleanup:
         path = Path(folder) / f"audionet-{digest}.zip"
         path.write_bytes(archive)
-        # What is only read is known by something that lies in it.
+        # A folder that is only read is recognised by an entry in it: nothing may be written there.
         signs = [sign for place in reads for sign in itertools.islice(place.absolute().iterdir(), 1)]
         for place in writes:
             sign = temporary_path(place.absolute())
             sign.touch()
-            marks.callback(sign.unlink)
+            cleanup.callback(sign.unlink)
             signs.append(sign)
         try:
             client.upload_file(str(path))
-            answers = client.run(_look_around, digest, signs)
+            answers = client.run(_worker_report, digest, signs)
         except Exception as error:
             raise AudioNetError(
                 f"a worker cannot do this work ({type(error).__name__}: {first_line(error)}): "
@@ -124,11 +124,11 @@ def _introduce(client: Any, reads: Sequence[Path], writes: Sequence[Path]) -> No
             raise AudioNetError(f"the worker at {worker} lacks {', '.join(lacking)}: install the same extras there")
         if other := sorted(name for name in own if versions[name] != own[name]):
             names = ", ".join(f"{name} {versions[name]} (here {own[name]})" for name in other)
-            log.warning(f"the worker at {worker} has {names}: what it makes may differ in some bytes")
+            log.warning(f"the worker at {worker} has {names}: its output may differ in some bytes")
 
 
-def _packed() -> tuple[bytes, str]:
-    """The package as a zip file, and sixteen digits that stand for its code."""
+def _packaged_code() -> tuple[bytes, str]:
+    """Return the package as a zip file, and the digest of its code."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
         for path in sorted(_PACKAGE.rglob("*.py")):
@@ -137,18 +137,18 @@ def _packed() -> tuple[bytes, str]:
 
 
 def _code_digest() -> str:
-    """Sixteen digits that stand for the code this process has loaded the package from."""
+    """Return a digest, 16 hexadecimal digits, of the code that this process runs."""
     digest = hashlib.blake2b(digest_size=8)
     if _PACKAGE.is_dir():
         for path in sorted(_PACKAGE.rglob("*.py")):
             digest.update(path.relative_to(_PACKAGE).as_posix().encode() + path.read_bytes())
-    else:  # out of a zip that was sent to a worker: its name says
+    else:  # from a zip uploaded to a worker: its name holds the digest
         return _PACKAGE.parent.stem.rpartition("-")[2]
     return digest.hexdigest()
 
 
-def _look_around(digest: str, signs: Sequence[Path]) -> tuple[bool, list[Path], dict[str, str]]:
-    """What a worker says of itself: whether its code is ours, which folders it does not see, its versions."""
+def _worker_report(digest: str, signs: Sequence[Path]) -> tuple[bool, list[Path], dict[str, str]]:
+    """Report from a worker: True if its code is the same, the folders it does not see, and its package versions."""
     tune_process()
     return _code_digest() == digest, [sign.parent for sign in signs if not os.path.lexists(sign)], _versions()
 
@@ -156,6 +156,6 @@ def _look_around(digest: str, signs: Sequence[Path]) -> tuple[bool, list[Path], 
 def _versions() -> dict[str, str]:
     versions = {"python": platform.python_version()}
     for name in _PACKAGES:
-        with contextlib.suppress(metadata.PackageNotFoundError):  # an extra's, which rendering alone does without
+        with contextlib.suppress(metadata.PackageNotFoundError):  # belongs to an extra that rendering does not need
             versions[name] = metadata.version(name)
     return versions

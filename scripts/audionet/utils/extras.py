@@ -1,4 +1,4 @@
-"""Optional dependencies: which of the package's extras brings a module that is not installed."""
+"""Optional dependencies: error messages that name the extra to install."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ _MODULES = {
     "pretrain": "resemblyzer torch",
 }
 EXTRA_OF = {module: extra for extra, modules in _MODULES.items() for module in modules.split()}
-"""The extra that brings each third-party module imported by name; of several, the smallest."""
+"""Extra that installs each optional third-party module; of several, the smallest."""
 
 
 def missing_extra(package: str, extra: str) -> UsageError:
-    """Error that names a package that is not installed, and the extra that brings it.
+    """Create an error that names a missing package and the extra that installs it.
 
     Parameters
     ----------
@@ -33,12 +33,12 @@ def missing_extra(package: str, extra: str) -> UsageError:
 
 
 def is_installed(module: str) -> bool:
-    """Whether a top-level module could be imported; nothing is imported to find out."""
+    """Return whether a top-level module could be imported, without importing it."""
     return importlib.util.find_spec(module) is not None
 
 
 def require_modules(*modules: str) -> None:
-    """Check that optional modules are installed, before long work that would end at an import of them.
+    """Check that optional modules are installed, before long work that would fail when it imports them.
 
     Parameters
     ----------
@@ -62,7 +62,7 @@ def extras_named() -> Iterator[None]:
     Raises
     ------
     UsageError
-        If a module of an extra is not installed. Other failing imports are mistakes in the code, and stay.
+        If a module of an extra is not installed. Other import errors are bugs, and pass through.
     """
     try:
         yield

@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all, and names that are safe to print."""
+"""Atomic writes, JSON files, folder locks, hashes and directory walks."""
 
 from __future__ import annotations
 
@@ -30,20 +30,20 @@ _serial = itertools.count()
 
 
 def temporary_path(folder: Path) -> Path:
-    """A path in a folder that nobody else writes to, on this machine or another that shares the folder."""
+    """Return a path in a folder that no other process writes to, on this or another machine that shares the folder."""
     return folder / f"{TEMPORARY_PREFIX}{_HOST}-{os.getpid()}-{next(_serial)}"
 
 
 @contextlib.contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
-    """A temporary path in the target's folder, renamed to the target when the block succeeds.
+    """Yield a temporary path in the target's folder; rename it to the target when the block succeeds.
 
-    What is written there may be a folder.
+    A file or a folder may be written there.
 
     Raises
     ------
     OSError
-        As writing does; it carries the target's name, and the temporary file is gone.
+        If writing fails; it carries the target's name, and the temporary file is removed.
     """
     temporary = temporary_path(path.parent)
     try:
@@ -88,9 +88,9 @@ def read_json(path: Path, error: type[AudioNetError], remedy: str) -> dict[str, 
 
 
 def make_folder(path: Path, alone: bool = False) -> None:
-    """Make a folder and its parents, and clear what a killed run left half-written in it.
+    """Create a folder and its parents, and remove temporary files that a killed run left in it.
 
-    Where `exclusive_lock` keeps others out, `alone`, nothing half-written can belong to anybody.
+    With `alone`, under `exclusive_lock`, no other run is active and all temporary files are removed.
     """
     if path.exists() and not path.is_dir():
         raise NotADirectoryError(errno.ENOTDIR, "is a file, and a folder is wanted", str(path))
@@ -104,7 +104,7 @@ def make_folder(path: Path, alone: bool = False) -> None:
 
 
 def make_writable_folder(path: Path) -> None:
-    """Make a folder, and find out before the work, not after it, that nothing can be written there."""
+    """Create a folder and check that it is writable, so that long work fails before it starts, not at its end."""
     make_folder(path)
     trial = temporary_path(path)
     try:
@@ -120,29 +120,29 @@ def _remove(path: Path) -> None:
 
 
 def _is_being_written(entry: os.DirEntry[str]) -> bool:
-    """Whether the process that a temporary file is named after still runs, as another run's may."""
+    """Return whether the process named in a temporary file still runs: it may be another run."""
     host, _, number = entry.name.removeprefix(TEMPORARY_PREFIX).rpartition("-")[0].rpartition("-")
-    if host and host != _HOST:  # no way to ask there
+    if host and host != _HOST:  # its processes cannot be queried from here: go by age
         return time.time() - entry.stat().st_mtime < _LONGEST_WRITE_SECONDS
     try:
         os.kill(int(number), 0)
     except (ValueError, ProcessLookupError):
         return False
-    except OSError:  # somebody else's process
+    except OSError:  # a process of another user
         return True
     return int(number) != os.getpid()
 
 
 @contextlib.contextmanager
 def exclusive_lock(folder: Path, wait: bool = False) -> Iterator[None]:
-    """Keep other runs out of a folder while the block lasts; a killed run keeps nobody out.
+    """Lock a folder against other runs within the block; the lock of a killed run is released.
 
-    Where another run is there, wait for it to leave if that was asked for.
+    With `wait`, wait for another run to release the lock.
 
     Raises
     ------
     AudioNetError
-        If another run is there and this one does not wait.
+        If another run holds the lock and `wait` is false.
     """
     try:
         import fcntl
@@ -162,7 +162,7 @@ def exclusive_lock(folder: Path, wait: bool = False) -> Iterator[None]:
 
 
 def sha256(path: Path) -> str:
-    """SHA-256 of a file's content, in hexadecimal."""
+    """Return the SHA-256 of a file's content, in hexadecimal."""
     digest = hashlib.sha256()
     with path.open("rb") as stream:
         while block := stream.read(1 << 20):
@@ -171,7 +171,7 @@ def sha256(path: Path) -> str:
 
 
 def content_hash(path: Path) -> str:
-    """What `sha256` says of a file; of a folder, the same of all that is in it."""
+    """Return the SHA-256 of a file or, for a folder, of the names and hashes of all its files."""
     if not path.is_dir():
         return sha256(path)
     digest = hashlib.sha256()
@@ -182,10 +182,10 @@ def content_hash(path: Path) -> str:
 
 
 def walk(folder: Path, inside: str = "", above: frozenset[str] = frozenset()) -> Iterator[tuple[str, Path]]:
-    """Every file in a folder and below: its path from there, and its path; hidden ones are passed over.
+    """Yield the relative path and the path of every file in a folder and below, except hidden ones.
 
-    Links are followed, but never in a circle. A folder that cannot be opened comes as if it were a file, so that
-    whoever opens it gets to say why.
+    Links are followed, but cycles are cut. A folder that cannot be opened is yielded like a file, so that the
+    caller, who opens it, reports the reason.
     """
     real = os.path.realpath(folder)
     if real in above:

@@ -1,4 +1,4 @@
-"""Work spread over local processes or a Dask cluster, a bounded amount in flight at a time."""
+"""Parallel map over local processes or a Dask cluster, with a bounded number of tasks in flight."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ _IN_FLIGHT_PER_WORKER = 4
 
 
 class WorkerDied:
-    """Instead of a result: the process that did the work ended, and did so again when it was tried alone."""
+    """Placeholder for the result of an item whose worker process died, and again when it was retried alone."""
 
 
 class Pool(Protocol):
-    """Processes to give work to.
+    """Pool of worker processes.
 
     Attributes
     ----------
     executor : concurrent.futures.Executor
     workers : int
-        How many pieces of work it does at a time.
+        Number of items processed at a time.
     """
 
     workers: int
@@ -43,7 +43,7 @@ class Pool(Protocol):
     def executor(self) -> Executor: ...
 
     def renew(self) -> None:
-        """Replace an executor that lost a process and takes no more work."""
+        """Replace an executor that lost a process and accepts no more tasks."""
         ...
 
 
@@ -51,32 +51,32 @@ class Pool(Protocol):
 def worker_pool(
     workers: int, scheduler: str | None, reads: Sequence[Path], writes: Sequence[Path] = ()
 ) -> Iterator[Pool]:
-    """Local processes or, where a scheduler is named, the workers of its Dask cluster.
+    """Start local processes or, where a scheduler is given, connect to the workers of its Dask cluster.
 
     An error or an interruption in the block ends local processes at once.
 
     Parameters
     ----------
     workers : int
-        How many local processes.
+        Number of local processes.
     scheduler : str or None
         Address of a Dask scheduler, such as ``tcp://host:8786``.
     reads, writes : sequence of Path
-        Folders that every worker has to see.
+        Folders that every worker must see.
 
     Raises
     ------
     UsageError
         If Dask is not installed.
     AudioNetError
-        If there is no such cluster, or it cannot do this work.
+        If the cluster does not answer, or its workers cannot run this package.
     """
     with local_processes(workers) if scheduler is None else cluster(scheduler, reads, writes) as pool:
         yield pool
 
 
 class LocalProcesses:
-    """A pool of fresh Python processes.
+    """Pool of fresh Python processes.
 
     Spawned, not forked: a fork of a process that has threads (progress bars, TensorFlow) can deadlock.
     """
@@ -95,30 +95,30 @@ class LocalProcesses:
 
 @contextlib.contextmanager
 def local_processes(workers: int) -> Iterator[LocalProcesses]:
-    """Local processes; an error or an interruption in the block ends them at once."""
+    """Start local processes; an error or an interruption in the block ends them at once."""
     pool = LocalProcesses(workers)
     try:
         yield pool
     except BaseException:
-        # Nobody waits for the rest of a long recording; files appear whole or not at all, so none is left half-made.
+        # Do not wait for the rest of a long recording; writes are atomic, so no partial file is left.
         for child in multiprocessing.active_children():
             child.terminate()
         raise
     finally:
-        # It cancels what has not begun. Nobody else may: the pool's own thread fails at what was cancelled behind it.
+        # Cancels tasks not yet started. Only shutdown may: the executor's thread fails at tasks cancelled elsewhere.
         pool.executor.shutdown(wait=True, cancel_futures=True)
 
 
 def _start_worker() -> None:
     tune_process()
-    # Workers hand their words back as results; what C libraries write there concerns nobody.
+    # Workers return their messages as results; the output of C libraries on stderr is noise.
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # no traceback from here: the parent says that it was interrupted
-    threading.Thread(target=_leave_with_parent, daemon=True).start()
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # no traceback from workers: the parent reports the interruption
+    threading.Thread(target=_exit_with_parent, daemon=True).start()
 
 
-def _leave_with_parent() -> None:
-    """End this worker when its parent is gone, however suddenly; a pool's worker would wait for ever."""
+def _exit_with_parent() -> None:
+    """End this worker when its parent has ended, even if killed; an idle worker would wait forever."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         parent.join()
@@ -134,9 +134,9 @@ def map_unordered(
 ) -> Iterator[tuple[Item, Result | WorkerDied]]:
     """Apply a function to items in a pool; yield each item with its result as soon as it is there.
 
-    Items are drawn only as work finishes, so memory does not grow with their number. When a process dies, what
-    was being worked on is tried again, each item alone; one that ends its process again is split, to find
-    the part at fault, and what cannot be split comes back with `WorkerDied`.
+    Items are drawn only as others finish, so memory does not grow with their number. When a process dies, the items
+    in flight are retried, one at a time; an item that kills its process again is split, to find the part at fault,
+    and an item that cannot be split is yielded with `WorkerDied`.
 
     Parameters
     ----------
@@ -145,7 +145,7 @@ def map_unordered(
         Importable by name.
     items : iterable
     split : callable
-        The smaller items that an item consists of; itself alone, if it is as small as can be.
+        Returns the smaller items that an item consists of; the item alone if it is indivisible.
     idle : callable, optional
         Called about once a second while nothing finishes.
 
@@ -157,19 +157,19 @@ def map_unordered(
     source = iter(items)
     pending: dict[Future[Result], Item] = {}
     suspects: deque[Item] = deque()
-    on_trial = False
+    retrying = False
     while True:
         try:
             if suspects and not pending:
-                on_trial = True
+                retrying = True
                 _submit(pool, function, suspects.popleft(), pending)
             elif not suspects:
-                on_trial = False
+                retrying = False
                 room = pool.workers * _IN_FLIGHT_PER_WORKER - len(pending)
                 for item in itertools.islice(source, room):
                     _submit(pool, function, item, pending)
         except BrokenExecutor:
-            pass  # every piece of work in flight is about to say the same
+            pass  # the futures in flight raise the same error below
         if not pending:
             return
         done, _ = wait(pending, timeout=1.0, return_when=FIRST_COMPLETED)
@@ -188,11 +188,11 @@ def map_unordered(
             else:
                 yield item, result
         if lost:
-            # All that was in flight is lost with the executor; which of it was at fault is not known yet.
+            # All items in flight are lost with the executor; the one at fault is not known yet.
             lost += pending.values()
             pending.clear()
             pool.renew()
-            (guilty if on_trial else suspects).extend(lost)
+            (guilty if retrying else suspects).extend(lost)
         for item in guilty:
             parts = split(item)
             if len(parts) > 1:
@@ -212,10 +212,10 @@ def _submit(pool: Pool, function: Callable[[Item], Result], item: Item, pending:
 
 
 def process_died(error: Exception) -> bool:
-    """Whether an error says that a worker process ended; Dask's says so after it has tried three times."""
+    """Return whether an error means that a worker process died; Dask raises its own after three retries."""
     return isinstance(error, BrokenExecutor) or type(error).__name__ == "KilledWorker"
 
 
 def available_cores() -> int:
-    """Cores this process may use."""
+    """Return the number of cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,4 +1,4 @@
-"""Plots of a training: its curves, and which label was taken for which."""
+"""Plots of a training run: learning curves and the confusion matrix."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 DPI = 130
-_MOST_LABELS = 40
-_MOST_NUMBERS = 25
+_MAX_LABELS = 40
+_MAX_LABELS_WITH_COUNTS = 25
 _COLOURS = {"training": "#888888", "validation": "#c23b22"}
 
 
 class CurvePoint(NamedTuple):
-    """One point of the curves."""
+    """Point of the learning curves."""
 
     set: str
     step: int
@@ -31,7 +31,7 @@ class CurvePoint(NamedTuple):
 
 
 def curves_plot(points: Sequence[CurvePoint], best_step: int) -> bytes:
-    """Cross entropy and accuracy over the steps, as a PNG; a line marks the step whose weights were kept."""
+    """Plot cross entropy and accuracy over the steps, as a PNG; a line marks the step whose weights were kept."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(9, 3.6), layout="constrained")
@@ -50,7 +50,7 @@ def curves_plot(points: Sequence[CurvePoint], best_step: int) -> bytes:
 
 
 def confusion_matrix(true: NDArray[np.int64], given: NDArray[np.int64], labels: int) -> NDArray[np.int64]:
-    """How often each label (row) was taken for each (column), shape (labels, labels)."""
+    """Count the confusions of true labels (rows) with predicted ones (columns), shape (labels, labels)."""
     counts = np.zeros((labels, labels), np.int64)
     np.add.at(counts, (true, given), 1)
     return counts
@@ -59,15 +59,15 @@ def confusion_matrix(true: NDArray[np.int64], given: NDArray[np.int64], labels: 
 def confusion_plot(
     true: NDArray[np.int64], given: NDArray[np.int64], labels: Sequence[str], what: str = "test chunks"
 ) -> bytes:
-    """The confusion matrix as a PNG: a row for each true label, coloured by share, with counts where they fit.
+    """Plot the confusion matrix as a PNG: a row for each true label, coloured by share, with counts where they fit.
 
-    Of more labels than fit on a page, those that were mistaken most are shown.
+    If the labels do not fit on a page, those with the most confusions are shown.
     """
     from matplotlib.figure import Figure
 
     wrong = true != given
     mistakes = np.bincount(true[wrong], minlength=len(labels)) + np.bincount(given[wrong], minlength=len(labels))
-    chosen = np.sort(np.argsort(-mistakes, kind="stable")[:_MOST_LABELS])
+    chosen = np.sort(np.argsort(-mistakes, kind="stable")[:_MAX_LABELS])
     place = np.full(len(labels), -1)
     place[chosen] = np.arange(len(chosen))
     shown = (place[true] >= 0) & (place[given] >= 0)
@@ -78,7 +78,7 @@ def confusion_plot(
     figure = Figure(figsize=(side + 0.6, side), layout="constrained")
     axes = figure.subplots()
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-    if len(chosen) <= _MOST_NUMBERS:
+    if len(chosen) <= _MAX_LABELS_WITH_COUNTS:
         for row, column in zip(*np.nonzero(counts), strict=True):
             colour = "white" if shares[row, column] > 0.5 else "black"
             axes.text(column, row, str(counts[row, column]), ha="center", va="center", fontsize=7, color=colour)
@@ -95,9 +95,9 @@ def confusion_plot(
 
 
 def png(figure: Figure) -> bytes:
-    """A finished figure as a PNG."""
+    """Encode a figure as a PNG."""
     buffer = io.BytesIO()
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # about letters that the font lacks: a box stands for them
+        warnings.simplefilter("ignore")  # about glyphs missing from the font, drawn as boxes
         figure.savefig(buffer, format="png", dpi=DPI)
     return buffer.getvalue()

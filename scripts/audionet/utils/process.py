@@ -1,4 +1,4 @@
-"""What concerns the whole process: speed settings, and what C libraries write to stderr."""
+"""Process-wide settings: speed, and muting the stderr of C libraries."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _M_TOP_PAD = -2
 
 
 def tune_process() -> None:
-    """Set what makes this process fast; a library must not, so that importing it changes nothing.
+    """Apply process-wide speed settings; only entry points call it, so that importing the library changes nothing.
 
     Work is spread over processes, an image each. BLAS threads on top, for matrices this small, wait for each other more
     than they compute: bottlenecks take twice as long. NumPy reads the variable when it is first imported, and worker
@@ -34,7 +34,7 @@ _mute_saved = -1
 
 @contextlib.contextmanager
 def native_stderr_muted() -> Iterator[None]:
-    """Silence what C libraries write to file descriptor 2; Python's own stderr loses it meanwhile too.
+    """Mute file descriptor 2, where C libraries write; Python's own stderr is muted meanwhile too.
 
     mpg123, XNNPACK and TensorFlow print notes there that no setting turns off, and a damaged
     MP3 would give ten lines instead of one. Nests, and threads may share it.

@@ -1,4 +1,4 @@
-"""Progress of long work: the library reports it, the caller decides how it is shown."""
+"""Progress reports of long work: the library reports, the caller decides how to show them."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def reporting_to(reporter: Reporter) -> Iterator[None]:
 
 
 def calling(callback: ProgressCallback | None) -> AbstractContextManager[None]:
-    """Report the progress of all work within the block to a callback; without one, as before."""
+    """Report the progress of all work within the block to a callback; with None, keep the current reporter."""
     if callback is None:
         return contextlib.nullcontext()
 
@@ -66,7 +66,7 @@ def progress(what: str, unit: str, total: float) -> Iterator[Advance]:
     what : str
         Name of the work, such as ``Rendering``.
     unit : str
-        What is counted; ``B`` for bytes.
+        Unit of the amount; ``B`` for bytes.
     total : float
         Amount of work in all.
     """
@@ -75,7 +75,7 @@ def progress(what: str, unit: str, total: float) -> Iterator[Advance]:
 
 
 def tracked(items: Iterable[Item], what: str, unit: str, total: int) -> Iterator[Item]:
-    """Pass items through, and report how many have been used."""
+    """Yield items unchanged, and report the number consumed."""
     with progress(what, unit, total) as advance:
         for item in items:
             yield item

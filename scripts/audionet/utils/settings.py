@@ -18,7 +18,7 @@ Config = TypeVar("Config")
 
 
 def path_flag(text: str) -> Path:
-    """A path from the command line; an empty one, as an unset shell variable gives, is a mistake."""
+    """Parse a path from the command line; reject an empty one, as an unset shell variable gives."""
     if not text:
         raise argparse.ArgumentTypeError("the path is empty")
     return Path(text)
@@ -52,7 +52,7 @@ def add_flags(parser: argparse.ArgumentParser, config: type) -> None:
 
 
 def _parser_of(kind: Any) -> Callable[[str], Any]:
-    """What turns a flag's value into its type; an optional number may be ``none``."""
+    """Return the function that parses a flag's value; an optional number may be ``none``."""
     if kind is Path:
         return path_flag
     if not typing.get_args(kind):
@@ -68,14 +68,14 @@ def _parser_of(kind: Any) -> Callable[[str], Any]:
 
 
 def from_flags(config: type[Config], flags: argparse.Namespace) -> Config:
-    """The config dataclass that parsed flags describe; its own checks may raise UsageError."""
+    """Create a config dataclass from parsed flags; its own checks may raise UsageError."""
     names = [item.name for item in dataclasses.fields(config)]  # type: ignore[arg-type]
     values = {name: getattr(flags, name) for name in names}
     return config(**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()})
 
 
 def from_json(config: type[Config], settings: Any) -> Config:
-    """The config dataclass that a JSON object describes.
+    """Create a config dataclass from a JSON object.
 
     Raises
     ------

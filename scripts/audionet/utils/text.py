@@ -1,4 +1,4 @@
-"""Words for one line of output: names made printable, counts, tables."""
+"""Text for terminal output: escaped names, counts, tables."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from collections.abc import Sequence
 
 
 def pluralise(number: int, noun: str) -> str:
-    """``1 chunk``, ``2 chunks``."""
+    """Format a count with its noun: ``1 chunk``, ``2 chunks``."""
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def format_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Lines of aligned columns: the first to the left, the others to the right."""
+    """Format aligned columns: the first flush left, the others flush right."""
     lines = [list(map(escape, line)) for line in (header, *rows)]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     return "\n".join(
@@ -24,7 +24,7 @@ def format_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def escape(name: str | os.PathLike[str]) -> str:
-    """A name for one line of output: control characters and broken UTF-8 are escaped."""
+    """Escape control characters and invalid UTF-8 in a name, for one line of output."""
     text = os.fspath(name)
     return "".join(
         char if char.isprintable() else char.encode("unicode_escape", "surrogatepass").decode("ascii") for char in text
@@ -32,11 +32,11 @@ def escape(name: str | os.PathLike[str]) -> str:
 
 
 def os_error_reason(error: OSError) -> str:
-    """Why a file could not be read or written; NumPy reports a full disk with neither errno nor strerror."""
+    """Return the reason of a failed read or write; NumPy reports a full disk with neither errno nor strerror."""
     return error.strerror or (str(error.args[0]) if error.args else "input or output error")
 
 
 def first_line(error: BaseException) -> str:
-    """What another library's error says, short enough for a line of ours."""
+    """Return the first line of another library's error message, at most 200 characters."""
     lines = str(error).strip().splitlines()
     return escape(lines[0])[:200] if lines else type(error).__name__
