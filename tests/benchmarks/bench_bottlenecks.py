@@ -84,7 +84,8 @@ def main() -> None:
     from audionet.backbones.conversion import mean_cosine
     from audionet.backbones.registry import prepare
     from audionet.data.dataset import find_images
-    from audionet.utils.parallel import available_cores, local_processes
+    from audionet.utils.parallel import local_processes
+    from audionet.utils.process import available_cores
 
     cores = available_cores()
     with tempfile.TemporaryDirectory() as name:

@@ -42,7 +42,7 @@ def baseline(folder: Path) -> int:
     from audionet.training.config import RetrainConfig
     from audionet.training.datasets import FeatureExamples
     from audionet.training.head_training import train_head
-    from audionet.utils.parallel import available_cores
+    from audionet.utils.process import available_cores
 
     config = RetrainConfig()
     labels = sorted(path.name for path in (folder / "test").iterdir())

@@ -25,7 +25,7 @@ from typing import NamedTuple
 
 from measuring import ROOT, arguments, demo_model, machine, ratio
 
-from audionet.utils.parallel import available_cores
+from audionet.utils.process import available_cores
 
 CONNECTIONS = 16
 SECONDS = 6.0

@@ -161,7 +161,7 @@ def test_what_another_machine_lacks_is_said(tmp_path: Path, audio: Path, capsys:
 def test_an_address_without_scheduler_and_a_cluster_without_workers_are_said(
     tmp_path: Path, audio: Path, scheduler: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("audionet.utils.dask_pool._PATIENCE_SECONDS", 2.0)
+    monkeypatch.setattr("audionet.utils.dask_pool._TIMEOUT_SECONDS", 2.0)
     with pytest.raises(AudioNetError, match="has no workers: start some with"):
         render_folder(folders(tmp_path / "out", audio, scheduler=scheduler), SHORT)
     with pytest.raises(AudioNetError, match=r"no Dask scheduler answers at tcp://127\.0\.0\.1:1 "):

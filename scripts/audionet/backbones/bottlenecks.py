@@ -25,7 +25,8 @@ from audionet.backbones.tf_runtime import distribute, gpus, import_tensorflow, m
 from audionet.data.dataset import ChunkImage
 from audionet.errors import DatasetError
 from audionet.utils.arrays import FloatArray, UInt8Array
-from audionet.utils.parallel import WorkerDied, available_cores, map_unordered, worker_pool
+from audionet.utils.parallel import WorkerDied, map_unordered, worker_pool
+from audionet.utils.process import available_cores
 from audionet.utils.progress import progress
 
 log = logging.getLogger(__name__)

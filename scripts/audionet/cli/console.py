@@ -12,8 +12,6 @@ import sys
 from collections.abc import Callable, Iterator
 from typing import NoReturn
 
-from tqdm import tqdm
-
 from audionet.errors import AudioNetError, show_flags_in_messages
 from audionet.utils.progress import Advance, reporting_to
 from audionet.utils.text import escape, os_error_reason
@@ -81,7 +79,7 @@ class ConsoleHandler(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         """Write one record."""
         if record.levelno >= logging.WARNING:
-            tqdm.write(escape(record.getMessage()), file=sys.stderr)
+            warn(record.getMessage())
         else:
             print(record.getMessage(), flush=True)
 
@@ -89,6 +87,8 @@ class ConsoleHandler(logging.Handler):
 @contextlib.contextmanager
 def progress_bar(what: str, unit: str, total: float) -> Iterator[Advance]:
     """Show a progress bar with the time left on stderr; bytes are scaled."""
+    from tqdm import tqdm  # here and below: a label comes a tenth sooner without it
+
     # In a log file, every refresh adds a line.
     refresh = 0.2 if sys.stderr.isatty() else 15.0
     in_bytes = unit == "B"
@@ -106,4 +106,6 @@ def progress_bar(what: str, unit: str, total: float) -> Iterator[Advance]:
 
 def warn(line: str) -> None:
     """Write a one-line warning to stderr."""
+    from tqdm import tqdm
+
     tqdm.write(escape(line), file=sys.stderr)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from audionet._paths import TF_FILES
-from audionet.utils.parallel import available_cores
+from audionet.utils.process import available_cores
 from audionet.utils.settings import require, setting
 
 

@@ -18,7 +18,7 @@ from audionet.classifier.model_files import load_model_files
 from audionet.classifier.prototypes import normalise_embeddings
 from audionet.inference.clip import Clip, process_images
 from audionet.utils.arrays import FloatArray, UInt8Array
-from audionet.utils.parallel import available_cores
+from audionet.utils.process import available_cores
 
 
 class ImageOutput(NamedTuple):

@@ -23,7 +23,7 @@ from audionet.pretraining.trainer import Pretrained, format_metrics
 from audionet.pretraining.views import SPEED_FACTORS
 from audionet.utils.arrays import UInt8Array
 from audionet.utils.files import make_folder, write_bytes, write_json
-from audionet.utils.parallel import available_cores
+from audionet.utils.process import available_cores
 
 MOST_BYTES = 50_000_000
 """Largest size of a backbone's weights in bytes: backbones are bundled with the code."""

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from audionet._paths import TF_FILES
-from audionet.utils.parallel import available_cores
+from audionet.utils.process import available_cores
 from audionet.utils.settings import require, setting
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from audionet._paths import TF_FILES
 from audionet.augment.config import PROBE_CONDITIONS
-from audionet.utils.parallel import available_cores
+from audionet.utils.process import available_cores
 from audionet.utils.settings import require, setting
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from audionet._paths import TF_FILES
-from audionet.utils.parallel import available_cores
+from audionet.utils.process import available_cores
 from audionet.utils.settings import require, setting
 
 API_KEY_VARIABLE = "AUDIONET_API_KEY"

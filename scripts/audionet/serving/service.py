@@ -26,7 +26,7 @@ from audionet.serving.config import ServeConfig
 from audionet.serving.decode_pool import DecodePool, Decoder
 from audionet.serving.decode_worker import Job, Limits
 from audionet.serving.metrics import Metrics
-from audionet.utils.parallel import available_cores
+from audionet.utils.process import available_cores
 
 log = logging.getLogger("audionet.serve")
 

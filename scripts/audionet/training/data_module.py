@@ -20,7 +20,7 @@ from audionet.errors import DatasetError
 from audionet.training.config import RetrainConfig
 from audionet.training.datasets import FeatureExamples
 from audionet.utils.arrays import FloatArray, IntArray
-from audionet.utils.parallel import available_cores
+from audionet.utils.process import available_cores
 from audionet.utils.text import escape, format_table, pluralise
 
 log = logging.getLogger(__name__)

@@ -14,7 +14,7 @@ from audionet.backbones.cache import Records
 from audionet.data.dataset import ChunkImage
 from audionet.errors import DatasetError
 from audionet.utils.arrays import FloatArray, IntArray
-from audionet.utils.parallel import available_cores
+from audionet.utils.process import available_cores
 from audionet.utils.text import escape
 
 Item = TypeVar("Item")

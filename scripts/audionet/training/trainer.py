@@ -38,7 +38,7 @@ from audionet.training.tensorboard_log import Curves
 from audionet.training.train_loop import fit
 from audionet.utils.arrays import IntArray, UInt8Array, evenly
 from audionet.utils.files import content_hash, make_folder, make_writable_folder
-from audionet.utils.parallel import available_cores
+from audionet.utils.process import available_cores
 from audionet.utils.text import escape, pluralise
 
 log = logging.getLogger(__name__)

@@ -214,8 +214,3 @@ def _submit(pool: Pool, function: Callable[[Item], Result], item: Item, pending:
 def process_died(error: Exception) -> bool:
     """Return whether an error means that a worker process died; Dask raises its own after three retries."""
     return isinstance(error, BrokenExecutor) or type(error).__name__ == "KilledWorker"
-
-
-def available_cores() -> int:
-    """Return the number of cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -27,6 +27,11 @@ def tune_process() -> None:
         ctypes.CDLL(None).mallopt(_M_TOP_PAD, 64 << 20)
 
 
+def available_cores() -> int:
+    """Return the number of cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 _mute_lock = threading.Lock()
 _mute_depth = 0
 _mute_saved = -1

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import difflib
 import os
 import typing
 from collections.abc import Callable, Mapping
@@ -118,6 +117,8 @@ def from_parameters(function: str, parameters: Mapping[str, Any], *configs: type
     known = {name for hints in types for name in hints}
     for name in parameters:
         if name not in known:
+            import difflib  # takes milliseconds, and is for mistakes alone
+
             close = difflib.get_close_matches(name, known, 1)
             raise TypeError(f"{function}() has no parameter '{name}'" + (f": is it '{close[0]}'?" if close else ""))
     return [
