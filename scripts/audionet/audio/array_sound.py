@@ -10,6 +10,9 @@ from numpy.typing import ArrayLike
 
 from audionet.utils.arrays import FloatArray
 
+SAMPLE_RATES = range(1_000, 1_000_001)
+"""Sample rates of sounds that can be read, Hz."""
+
 _LOUDEST = 8.0  # 18 dB above full scale: more is no overshoot, but integers that were never scaled
 _MOST_CHANNELS = 64
 _BLOCK_SAMPLES = 1 << 16
@@ -38,7 +41,7 @@ class ArraySound:
     def __init__(self, samples: ArrayLike, sample_rate: int) -> None:
         if isinstance(sample_rate, bool) or not isinstance(sample_rate, numbers.Integral):
             raise TypeError(f"sample_rate is {sample_rate!r}: it must be an integer, in Hz")
-        if not 1_000 <= sample_rate <= 1_000_000:
+        if sample_rate not in SAMPLE_RATES:
             raise ValueError(f"sample_rate is {sample_rate}: it must be 1000 to 1000000 Hz")
         self.rate: int = int(sample_rate)
         self._samples: FloatArray = _checked(samples)

@@ -21,7 +21,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 import soundfile
 
-from audionet.audio.array_sound import ArraySound
+from audionet.audio.array_sound import SAMPLE_RATES, ArraySound
 from audionet.errors import RecordingError, UnavailableError
 from audionet.utils.arrays import FloatArray
 from audionet.utils.process import native_stderr_muted
@@ -174,7 +174,7 @@ def check_readable(path: Path) -> None:
 
 
 def _check_rate(rate: int) -> int:
-    if not 1_000 <= rate <= 1_000_000:
+    if rate not in SAMPLE_RATES:
         raise RecordingError(f"has an impossible sample rate, {rate} Hz")
     return rate
 

@@ -31,7 +31,6 @@ from audionet.utils.progress import progress
 
 log = logging.getLogger(__name__)
 
-
 _BATCH = 32
 _GPU_BATCH = 128
 _BATCHES_AHEAD = 4

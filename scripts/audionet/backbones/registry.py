@@ -31,7 +31,6 @@ from audionet.utils.text import escape
 
 log = logging.getLogger(__name__)
 
-
 BUNDLED = Path(__file__).with_name("bundled")
 """Folder of the backbones that come with the package, one sub-folder each."""
 
@@ -305,7 +304,14 @@ def _bundled(card_path: Path, endpoint: str | None, pooling: str | None) -> _Ori
             model = with_feature_layer(model, FeatureLayer(endpoint or layer.endpoint, pooling or default))
         return SourceNetwork(lambda pixels: model(pixels, training=False), size, model, model)
 
-    origin = _Origin(card["name"], card["name"], card["sha256"], card["statistics"], True, load_bundled)
-    return dataclasses.replace(
-        origin, endpoint=layer.endpoint, pooling=layer.pooling, shipped=weights.with_suffix(".tflite")
+    return _Origin(
+        name=card["name"],
+        source=card["name"],
+        source_hash=card["sha256"],
+        statistics=card["statistics"],
+        has_fixed_size=True,
+        load=load_bundled,
+        endpoint=layer.endpoint,
+        pooling=layer.pooling,
+        shipped=weights.with_suffix(".tflite"),
     )

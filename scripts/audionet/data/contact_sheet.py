@@ -23,7 +23,6 @@ from audionet.utils.text import escape
 
 log = logging.getLogger(__name__)
 
-
 _WIDTH = 1500  # pixels, about
 _ROWS = 6
 _MARGIN = 48

@@ -49,7 +49,6 @@ from audionet.utils.text import escape, pluralise
 
 log = logging.getLogger(__name__)
 
-
 _NO_COPIES = AugmentConfig()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -26,7 +27,6 @@ from audionet.utils.progress import progress
 from audionet.utils.text import escape, pluralise
 
 log = logging.getLogger(__name__)
-
 
 DURATIONS_IN_CHUNKS = (1, 2, 4)
 """Lengths in chunks of the clips that a recording is also cut into, to measure accuracy by clip length."""
@@ -114,14 +114,10 @@ def _split(task: PredictionTask) -> Sequence[PredictionTask]:
     return [task._replace(recordings=(recorded,)) for recorded in task.recordings]
 
 
-_predictors: dict[Path, Predictor] = {}
-
-
+@functools.cache
 def _predictor(graph: Path) -> Predictor:
     """Return this worker process's copy of the model, loaded once."""
-    if graph not in _predictors:
-        _predictors[graph] = Predictor(graph, threads=1, with_enrolled=False)
-    return _predictors[graph]
+    return Predictor(graph, threads=1, with_enrolled=False)
 
 
 def _predict_recording(predictor: Predictor, recorded: HeldOutRecording) -> RecordingPrediction:

@@ -32,7 +32,6 @@ from audionet.utils.plots import confusion_plot, curves_plot
 
 log = logging.getLogger(__name__)
 
-
 _CHECKED_IMAGES = 16
 
 _TOLERANCE = 0.02

@@ -25,7 +25,6 @@ from audionet.utils.files import atomic_path, make_folder, write_bytes
 
 log = logging.getLogger(__name__)
 
-
 WINDOWS_PER_CHUNK = 3
 
 

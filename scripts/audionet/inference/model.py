@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from audionet.audio.array_sound import ArraySound
-from audionet.errors import DatasetError, ModelError, RecordingError, UsageError
+from audionet.errors import DatasetError, ModelError, RecordingError
 from audionet.inference.clip import Clip, process_images
 from audionet.inference.diarization import diarize
 from audionet.inference.predictor import Answer, Predictor
@@ -345,7 +345,5 @@ def _named(source: Path | ArraySound) -> Iterator[None]:
     """Put the name of the file before what is wrong with it."""
     try:
         yield
-    except UsageError:
-        raise
     except (RecordingError, DatasetError) as error:
         raise type(error)(f"{escape(str(source))}: {error}") from None

@@ -16,7 +16,6 @@ from audionet.utils.text import escape, pluralise
 
 log = logging.getLogger(__name__)
 
-
 TASKS = ("speaker", "word", "sound")
 """Classification tasks; each has its own head of the network."""
 

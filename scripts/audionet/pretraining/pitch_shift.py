@@ -28,7 +28,6 @@ from audionet.utils.progress import progress
 
 log = logging.getLogger(__name__)
 
-
 _TIMEOUT_SECONDS = 120  # for one recording
 
 

@@ -28,7 +28,6 @@ from audionet.utils.progress import progress
 
 log = logging.getLogger(__name__)
 
-
 _LONGEST_SECONDS = 15
 _RECORDINGS_PER_TASK = 4
 

@@ -32,7 +32,6 @@ from audionet.utils.text import os_error_reason, pluralise
 
 log = logging.getLogger(__name__)
 
-
 _SEGMENTS_PER_TASK = 4
 _WARM_UP_SHARE = 0.05
 _VALIDATION_IMAGES = 600

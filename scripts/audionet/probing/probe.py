@@ -43,7 +43,6 @@ from audionet.utils.parallel import Pool, local_processes
 
 log = logging.getLogger(__name__)
 
-
 RANDOM = "random"
 """Name of the untrained backbone."""
 

@@ -47,7 +47,7 @@ _UPLOAD_PROBLEMS = (400, 401, 403, 408, 413, 415, 421, 422, 503, 507)
 _READ_PROBLEMS = (401, 421)
 _CLIENT_CLOSED = Response(status_code=499)  # the client has closed the connection and does not receive it
 
-router = APIRouter(redirect_slashes=False)
+router = APIRouter()
 
 
 def make_app(config: ServeConfig) -> tuple[ASGIApp, Service]:
@@ -60,7 +60,7 @@ def make_app(config: ServeConfig) -> tuple[ASGIApp, Service]:
     """
     metrics = Metrics()
     service = Service(config, metrics)
-    guarded: ASGIApp = GuardMiddleware(make_api(service, metrics), config, metrics)
+    guarded: ASGIApp = GuardMiddleware(make_api(service), config, metrics)
     if config.cors_origin:
         guarded = CORSMiddleware(
             guarded,
@@ -72,7 +72,7 @@ def make_app(config: ServeConfig) -> tuple[ASGIApp, Service]:
     return guarded, service
 
 
-def make_api(service: Service, metrics: Metrics) -> FastAPI:
+def make_api(service: Service) -> FastAPI:
     """Create the FastAPI application, without the middleware."""
     app = FastAPI(
         title="AudioNet",
@@ -83,7 +83,6 @@ def make_api(service: Service, metrics: Metrics) -> FastAPI:
         redirect_slashes=False,  # a redirected upload would be sent twice
     )
     app.state.service = service
-    app.state.metrics = metrics
     _register_error_handlers(app)
     generate = app.openapi
     app.openapi = lambda: schemas.complete_document(generate())  # type: ignore[method-assign]
@@ -92,19 +91,13 @@ def make_api(service: Service, metrics: Metrics) -> FastAPI:
     return app
 
 
-# Coroutines: FastAPI would run plain functions in a thread.
+# A coroutine: FastAPI would run a plain function in a thread.
 async def _service(request: Request) -> Service:
     service: Service = request.app.state.service
     return service
 
 
-async def _metrics(request: Request) -> Metrics:
-    metrics: Metrics = request.app.state.metrics
-    return metrics
-
-
 ServiceState = Annotated[Service, Depends(_service)]
-MetricsState = Annotated[Metrics, Depends(_metrics)]
 
 
 @router.post(
@@ -205,9 +198,9 @@ async def readyz(service: ServiceState) -> Response:
         **problem_responses(*_READ_PROBLEMS),
     },
 )
-async def metrics(metrics: MetricsState) -> Response:
+async def metrics(service: ServiceState) -> Response:
     """Return counters and latencies in Prometheus's text format."""
-    return Response(metrics.text(), media_type=CONTENT_TYPE)
+    return Response(service.metrics.text(), media_type=CONTENT_TYPE)
 
 
 @router.get("/", include_in_schema=False)

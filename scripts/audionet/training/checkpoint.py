@@ -18,7 +18,6 @@ from audionet.utils.files import atomic_path, make_folder
 
 log = logging.getLogger(__name__)
 
-
 _SAVE_SECONDS = 20.0
 
 

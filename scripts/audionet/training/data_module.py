@@ -25,7 +25,6 @@ from audionet.utils.text import escape, format_table, pluralise
 
 log = logging.getLogger(__name__)
 
-
 _MAX_LABELS_SHOWN = 40
 _MAX_ODD_SIZES_SHOWN = 5
 

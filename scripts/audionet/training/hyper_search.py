@@ -18,7 +18,6 @@ from audionet.utils.text import escape, format_table
 
 log = logging.getLogger(__name__)
 
-
 _MAX_FOLDS = 4
 _SETTINGS_SHOWN = 5
 

@@ -25,7 +25,6 @@ from audionet.utils.progress import progress
 
 log = logging.getLogger(__name__)
 
-
 _FIRST_CALL_STEPS = 10
 _CALL_BYTES = 1 << 24
 _PLATEAU_VALIDATIONS = 5

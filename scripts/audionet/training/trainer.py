@@ -43,7 +43,6 @@ from audionet.utils.text import escape, pluralise
 
 log = logging.getLogger(__name__)
 
-
 _CONVERSION_SAMPLES = 16
 _PROJECTOR_POINTS = 1000
 _NORMALISATION_SAMPLES = 512

@@ -25,7 +25,6 @@ from audionet.utils.text import escape, first_line
 
 log = logging.getLogger(__name__)
 
-
 _PACKAGE = Path(__file__).parents[1]
 _TIMEOUT_SECONDS = 20.0  # for the scheduler to answer and a first worker to register
 _PACKAGES = ("numpy", "pillow", "soundfile", "soxr", "scipy", "audiomentations", "ai-edge-litert")

@@ -57,8 +57,7 @@ def calling(callback: ProgressCallback | None) -> AbstractContextManager[None]:
     return reporting_to(reporter)
 
 
-@contextlib.contextmanager
-def progress(what: str, unit: str, total: float) -> Iterator[Advance]:
+def progress(what: str, unit: str, total: float) -> AbstractContextManager[Advance]:
     """Report the progress of some work; call what it yields with the amount done.
 
     Parameters
@@ -70,8 +69,7 @@ def progress(what: str, unit: str, total: float) -> Iterator[Advance]:
     total : float
         Amount of work in all.
     """
-    with _reporter.get()(what, unit, total) as advance:
-        yield advance
+    return _reporter.get()(what, unit, total)
 
 
 def tracked(items: Iterable[Item], what: str, unit: str, total: int) -> Iterator[Item]:
