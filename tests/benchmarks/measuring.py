@@ -14,6 +14,10 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "scripts"))
+
+from audionet.utils.process import tune_process  # noqa: E402
+
+tune_process()  # as the command line is: importing the library alone does it no longer
 SAMPLE_AUDIO = ROOT / "tf_files" / "sample_audio"
 
 
