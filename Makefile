@@ -14,7 +14,7 @@ override export CLIP := $(value CLIP)
 .PHONY: help demo data gallery retrain evaluate probe tensorboard label serve test check format bench clean
 
 help: ## list the targets
-	@echo "AudioNet: who is speaking, told from pictures of sound"
+	@echo "AudioNet: who is speaking, told from images of sound"
 	@echo
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo
@@ -31,8 +31,8 @@ $(VENV)/.tests: pyproject.toml requirements-dev.txt constraints.txt $(VENV)/.run
 	@$(RUN) -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt -c constraints.txt
 	@touch $@
 
-demo: $(VENV)/.runs ## the whole way on the bundled voices: pictures, training, and labels for unseen clips
-	@echo "== 1 of 3: pictures of three recordings of each voice (the fourth is kept for the end)"
+demo: $(VENV)/.runs ## the whole way on the bundled voices: images, training, and labels for unseen clips
+	@echo "== 1 of 3: spectrogram images of three recordings of each voice (the fourth is kept for the end)"
 	@rm -rf $(DEMO)/data_audio
 	@for voice in $(SAMPLES)/*/; do \
 	    folder="$(DEMO)/data_audio/$$(basename "$$voice")"; mkdir -p "$$folder"; \
@@ -57,13 +57,13 @@ demo: $(VENV)/.runs ## the whole way on the bundled voices: pictures, training, 
 	@echo "  make label CLIP=some_clip.mp3"
 	@echo "or ask in the browser: make serve  (these voices: make serve ARGS='--graph $(DEMO)/retrained_graph.tflite')"
 
-data: $(VENV)/.runs ## recordings in tf_files/data_audio/<label>/ to WAV chunks and pictures
+data: $(VENV)/.runs ## recordings in tf_files/data_audio/<label>/ to WAV chunks and spectrogram images
 	@$(RUN) scripts/data_maker.py $(ARGS)
 
-gallery: $(VENV)/.runs ## the same, and a contact sheet of each label's pictures in tf_files/gallery/
+gallery: $(VENV)/.runs ## the same, and a contact sheet of each label's images in tf_files/gallery/
 	@$(RUN) scripts/data_maker.py --gallery $(ARGS)
 
-retrain: $(VENV)/.runs ## train a new top layer on the pictures and test it
+retrain: $(VENV)/.runs ## train a new top layer on the images and test it
 	@$(RUN) scripts/retrain.py $(ARGS)
 
 evaluate: $(VENV)/.runs ## hold the model against recordings it has not heard; writes tf_files/report/report.html
