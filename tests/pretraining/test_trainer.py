@@ -64,8 +64,8 @@ def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable
             "teacher": "none",
             "steps": 6,
             "batch_size": 8,
-            "shuffle": 24,
-            "look_every": 3,
+            "shuffle_buffer": 24,
+            "eval_interval": 3,
             "input_width": 80,
             "embedding": 8,
             "workers": 1,
@@ -110,7 +110,7 @@ def test_the_learning_rate_rises_then_falls_to_zero() -> None:
 
 
 def test_losses_fall_and_are_logged(config, capsys: pytest.CaptureFixture[str]) -> None:
-    settings = config(steps=120, look_every=60, learning_rate=0.005, average=0.5)
+    settings = config(steps=120, eval_interval=60, learning_rate=0.005, ema_decay=0.5)
     found = pretrain(settings)
     validations = [line for line in capsys.readouterr().err.splitlines() if line.startswith("step ")]
     first, last = (float(re.findall(r" word ([0-9.]+);", line)[0]) for line in validations)
@@ -122,7 +122,7 @@ def test_losses_fall_and_are_logged(config, capsys: pytest.CaptureFixture[str]) 
 
 
 def test_an_interrupted_training_resumes(config, capsys: pytest.CaptureFixture[str]) -> None:
-    settings = config(steps=6, look_every=3)
+    settings = config(steps=6, eval_interval=3)
     taken = []
 
     def stop(self: Any, *inputs: Any) -> Any:
@@ -172,7 +172,7 @@ def test_a_nan_loss_restores_the_checkpoint_once_at_half_the_rate(
         return losses
 
     monkeypatch.setattr(trainer._Training, "_train_step", break_at)
-    assert pretrain(config(steps=6, look_every=3)).steps == 6
+    assert pretrain(config(steps=6, eval_interval=3)).steps == 6
     assert steps == [(0, 1), (1, 1), (2, 1), (3, 1), (4, 1), (5, 1), (3, 0.5), (4, 0.5), (5, 0.5)]
     assert "NaN or infinite at step 5; back to step 3, at half the learning rate" in capsys.readouterr().err
 
@@ -191,7 +191,7 @@ def test_a_second_nan_loss_is_an_error(config, monkeypatch: pytest.MonkeyPatch, 
 
     monkeypatch.setattr(trainer._Training, "_train_step", broken)
     with pytest.raises(ModelError, match=complaint):
-        pretrain(config(steps=8, look_every=3))
+        pretrain(config(steps=8, eval_interval=3))
 
 
 def test_training_survives_a_full_disk_and_keeps_the_last_checkpoint(
@@ -208,7 +208,7 @@ def test_training_survives_a_full_disk_and_keeps_the_last_checkpoint(
         savez(stream, **arrays)
 
     monkeypatch.setattr(np, "savez", full_after_one)
-    settings = config(steps=6, look_every=3)
+    settings = config(steps=6, eval_interval=3)
     assert pretrain(settings).steps == 6
     assert (
         "cannot be written (100 requested and 10 written); the previous checkpoint is kept" in capsys.readouterr().err
@@ -220,7 +220,7 @@ def test_training_survives_a_full_disk_and_keeps_the_last_checkpoint(
 
 
 def test_training_stops_after_the_given_hours(config) -> None:
-    found = pretrain(config(steps=100_000, hours=2 / 3600, look_every=1000))
+    found = pretrain(config(steps=100_000, hours=2 / 3600, eval_interval=1000))
     assert 0 < found.steps < 100_000
 
 

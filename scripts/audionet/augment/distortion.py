@@ -55,7 +55,7 @@ def apply_condition(condition: str, samples: Int16Array, rate: int, seed: int, n
     if condition in SPEED_FACTORS:
         return perturb_speed(samples, SPEED_FACTORS[condition])
     if condition == "telephone":
-        return simulate_telephone(samples, rate)
+        return to_int16(simulate_telephone(to_float(samples), rate))
     digest = hashlib.blake2b(f"{seed}\0{name}".encode("utf-8", "surrogateescape"), digest_size=8).digest()
     return add_noise(samples, rate, SNR_DB, np.random.default_rng(int.from_bytes(digest, "big")))
 
@@ -102,16 +102,28 @@ def pink_noise(length: int, rate: int, generator: np.random.Generator) -> FloatA
     return narrow
 
 
-def simulate_telephone(samples: Int16Array, rate: int) -> Int16Array:
-    """Simulate a telephone line: 300 to 3400 Hz at 8 kHz, eight bits of mu-law (ITU-T G.711, without its segments)."""
+def simulate_telephone(sound: FloatArray, rate: int) -> FloatArray:
+    """Simulate a telephone line: 300 to 3400 Hz at 8 kHz, eight bits of mu-law (ITU-T G.711, without its segments).
+
+    Parameters
+    ----------
+    sound : ndarray of float32, shape (n,)
+        -1 to 1.
+    rate : int
+        Hz.
+
+    Returns
+    -------
+    ndarray of float32, shape (n,)
+    """
     from scipy.signal import ellip, sosfilt
 
     line = ellip(8, _RIPPLE_DB, _STOP_DB, _TELEPHONE_HZ, "bandpass", fs=_TELEPHONE_RATE, output="sos")
-    narrow = sosfilt(line, soxr.resample(to_float(samples), rate, _TELEPHONE_RATE)).astype(np.float32)
+    narrow = sosfilt(line, soxr.resample(sound, rate, _TELEPHONE_RATE)).astype(np.float32)
     received = soxr.resample(mu_law(narrow), _TELEPHONE_RATE, rate)
-    whole: FloatArray = np.zeros(len(samples), np.float32)
+    whole: FloatArray = np.zeros(len(sound), np.float32)
     whole[: len(received)] = received[: len(whole)]
-    return to_int16(whole)
+    return whole
 
 
 def mu_law(sound: FloatArray) -> FloatArray:

@@ -27,7 +27,7 @@ from audionet.audio.decoding import AUDIO_SUFFIXES, open_sound
 from audionet.audio.recording import SILENT, Recording
 from audionet.audio.samples import to_float, to_int16
 from audionet.augment.config import AUGMENT_KINDS
-from audionet.augment.distortion import mu_law
+from audionet.augment.distortion import simulate_telephone
 from audionet.errors import RecordingError, UnavailableError, UsageError
 from audionet.utils.arrays import FloatArray, Int16Array
 from audionet.utils.files import walk
@@ -35,7 +35,6 @@ from audionet.utils.text import escape
 
 _MAX_KINDS = 3  # in one augmented copy
 _MP3_RATES = frozenset({8_000, 11_025, 12_000, 16_000, 22_050, 24_000, 32_000, 44_100, 48_000})
-_TELEPHONE_HZ = (300, 3400)
 _DIGESTED_BYTES = 1 << 20
 _MAX_NOISE_CHUNKS = 6000  # of a tenth of a second: ten minutes
 
@@ -197,23 +196,8 @@ def _gain(sound: FloatArray, rate: int, generator: np.random.Generator, recipe: 
 
 
 def _telephone(sound: FloatArray, rate: int, generator: np.random.Generator, recipe: Recipe) -> FloatArray:
-    """Simulate a telephone: 300 to 3400 Hz, up to 12 dB quieter, eight-bit mu-law (ITU-T G.711 without segments)."""
-    from audiomentations import BandPassFilter
-
-    low, high = _TELEPHONE_HZ
-    centre = (low + high) / 2
-    width = (high - low) / centre
-    line = BandPassFilter(
-        min_center_freq=centre,
-        max_center_freq=centre,
-        min_bandwidth_fraction=width,
-        max_bandwidth_fraction=width,
-        min_rolloff=24,
-        max_rolloff=24,
-        p=1,
-    )
-    level = np.float32(10 ** (-generator.uniform(0, 12) / 20))
-    return mu_law(level * _apply_library_transform(line, sound, rate, generator))
+    """Simulate a telephone line with a voice that is up to 12 dB quieter."""
+    return simulate_telephone(np.float32(10 ** (-generator.uniform(0, 12) / 20)) * sound, rate)
 
 
 def _codec(sound: FloatArray, rate: int, generator: np.random.Generator, recipe: Recipe) -> FloatArray:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import itertools
 import logging
-import threading
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
@@ -19,7 +18,7 @@ from numpy.typing import NDArray
 
 from audionet.audio.network_input import ImageFeatures, image_features
 from audionet.backbones.cache import CACHE_FORMAT, KEY_BYTES, Bottleneck, Cache, Records, content_key
-from audionet.backbones.litert import AT_A_TIME, Runner
+from audionet.backbones.litert import AT_A_TIME, thread_runner
 from audionet.backbones.registry import Backbone
 from audionet.backbones.tf_runtime import distribute, gpus, import_tensorflow, mixed_precision, training_strategy
 from audionet.data.dataset import ChunkImage
@@ -154,7 +153,7 @@ def _with_network(
 
 
 def _network_features(pixels: UInt8Array, network: Path | None) -> FloatArray:
-    return _runner(network).features(pixels, AT_A_TIME) if network else np.empty((len(pixels), 0), np.float32)
+    return thread_runner(network).features(pixels, AT_A_TIME) if network else np.empty((len(pixels), 0), np.float32)
 
 
 def _decode(path: Path, input_size: tuple[int, int]) -> ImageFeatures | str:
@@ -168,17 +167,6 @@ def _decode(path: Path, input_size: tuple[int, int]) -> ImageFeatures | str:
 
 def _split(task: BottleneckTask) -> list[BottleneckTask]:
     return [task._replace(images=[path]) for path in task.images]
-
-
-_thread_state = threading.local()  # a Dask worker may run several tasks at a time, a runner only one
-
-
-def _runner(network: Path) -> Runner:
-    """Return this thread's runner of a network, loaded on first use."""
-    if getattr(_thread_state, "network", None) != network:
-        _thread_state.network, _thread_state.runner = network, Runner(network)
-    runner: Runner = _thread_state.runner
-    return runner
 
 
 def _on_gpu(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -120,3 +122,13 @@ class Runner:
             self._interpreter.set_tensor(item["index"], value)
         self._interpreter.invoke()
         return [self._interpreter.get_tensor(item["index"]) for item in self._outputs]
+
+
+def thread_runner(path: Path) -> Runner:
+    """Return this thread's runner of a network, one thread inside it, loaded on first use."""
+    return _runner_of_thread(path, threading.get_ident())
+
+
+@functools.lru_cache(maxsize=16)
+def _runner_of_thread(path: Path, thread: int) -> Runner:
+    return Runner(path)

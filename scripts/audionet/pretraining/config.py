@@ -38,8 +38,10 @@ class PretrainConfig:
     batch_size: int = setting(64, "images per training step")
     learning_rate: float = setting(1.5e-3, "peak learning rate; linear warm-up over the first steps, then cosine decay")
     weight_decay: float = setting(0.02, "weight decay of AdamW")
-    average: float = setting(
-        0.999, "decay of the exponential moving average of the weights, which the backbone keeps; 0: no average"
+    ema_decay: float = setting(
+        0.999,
+        "decay of the exponential moving average of the weights, which the backbone keeps; 0: no average",
+        alias="average",
     )
     input_height: int = setting(128, "height of the network's input in pixels")
     input_width: int = setting(96, "width of the network's input in pixels")
@@ -56,17 +58,25 @@ class PretrainConfig:
     )
     version: int = setting(1, "version number of the backbone, for its model card")
     margin: float = setting(0.2, "additive cosine margin of the speaker loss (CosFace)")
-    disturbance: float = setting(
-        0.7, "maximum augmentation strength of sound and images, 0 to 1; lower it for a short training"
+    augmentation_strength: float = setting(
+        0.7,
+        "maximum augmentation strength of sound and images, 0 to 1; lower it for a short training",
+        alias="disturbance",
     )
-    glimpses: int = setting(6, "augmented views of each segment of sound")
-    shuffle: int = setting(4096, "images in the shuffle buffer, which spreads the views of a segment over many batches")
-    look_every: int = setting(500, "steps between validations on held-out recordings; each also saves a checkpoint")
+    views: int = setting(6, "augmented views of each segment of sound", alias="glimpses")
+    shuffle_buffer: int = setting(
+        4096,
+        "images in the shuffle buffer, which spreads the views of a segment over many batches",
+        alias="shuffle",
+    )
+    eval_interval: int = setting(
+        500, "steps between validations on held-out recordings; each also saves a checkpoint", alias="look_every"
+    )
     workers: int = setting(available_cores(), "worker processes that render images")
     seed: int = setting(0, "seed of the initial weights and of all random choices")
 
     def __post_init__(self) -> None:
-        for flag in ("steps", "batch_size", "glimpses", "shuffle", "look_every", "embedding", "version"):
+        for flag in ("steps", "batch_size", "views", "shuffle_buffer", "eval_interval", "embedding", "version"):
             require(getattr(self, flag) >= 1, flag, getattr(self, flag), "1 or more")
         for flag in ("input_height", "input_width"):
             require(75 <= getattr(self, flag) <= 1024, flag, getattr(self, flag), "75 to 1024, as Inception-v3 takes")
@@ -74,8 +84,8 @@ class PretrainConfig:
         require(hours is None or 0 < hours <= 10_000, "hours", hours, "above 0, to 10000")
         require(0 < self.learning_rate < 1, "learning_rate", self.learning_rate, "above 0 and below 1")
         require(0 <= self.weight_decay <= 1, "weight_decay", self.weight_decay, "0 to 1")
-        require(0 <= self.average < 1, "average", self.average, "0 or more and below 1")
-        require(0 <= self.disturbance <= 1, "disturbance", self.disturbance, "0 to 1")
+        require(0 <= self.ema_decay < 1, "ema_decay", self.ema_decay, "0 or more and below 1")
+        require(0 <= self.augmentation_strength <= 1, "augmentation_strength", self.augmentation_strength, "0 to 1")
         require(0 <= self.margin <= 0.5, "margin", self.margin, "0 to 0.5")
         require(0 <= self.seed < 2**32, "seed", self.seed, "0 to 4294967295")
         require(1 <= self.workers <= 1024, "workers", self.workers, "1 to 1024")

@@ -71,8 +71,8 @@ def build(config: PretrainConfig, classes: Mapping[str, int], teacher_width: int
         config.learning_rate,
         weight_decay=config.weight_decay,
         global_clipnorm=5.0,
-        use_ema=config.average > 0,
-        ema_momentum=config.average or 0.99,
+        use_ema=config.ema_decay > 0,
+        ema_momentum=config.ema_decay or 0.99,
     )
     model.compile(
         optimizer,

@@ -45,7 +45,7 @@ _IDENTITY_EXCLUDES = (
     "checkpoint_dir",
     "summaries_dir",
     "workers",
-    "look_every",
+    "eval_interval",
     "manifest",
     "version",
     "bottleneck",
@@ -150,7 +150,7 @@ class _Training:
         self.datasets = np.array([utterance.dataset for utterance in self.utterances])
         self.labels = np.array([utterance.label for utterance in self.utterances])
         self.variables = [*student.model.variables, *student.model.optimizer.variables]
-        self.checkpoint = Checkpoint(config.checkpoint_dir, "pretraining", self._identity(), config.look_every)
+        self.checkpoint = Checkpoint(config.checkpoint_dir, "pretraining", self._identity(), config.eval_interval)
         self.rate_factor = 1.0
         self.step = 0
         self.seconds, self.started = 0.0, time.monotonic()
@@ -184,12 +184,12 @@ class _Training:
                 recent.append(losses)
                 self.step += 1
                 advance(1)
-                if self.step % config.look_every == 0:
+                if self.step % config.eval_interval == 0:
                     self._log_and_save(recent, validation, scalars)
                     recent = []
             if recent:
                 self._log_and_save(recent, validation, scalars)
-            if config.average:
+            if config.ema_decay:
                 self.student.model.optimizer.finalize_variable_values(self.student.model.trainable_variables)
                 number = min(_BATCH_NORM_BATCHES, self.step)
                 pixels = self._fixed_batch(pool, training, number * config.batch_size).pixels
@@ -218,13 +218,17 @@ class _Training:
         return max(self.step / self.config.steps, by_time)
 
     def _identity(self) -> dict[str, Any]:
-        config = dataclasses.asdict(self.config)
         digest = hashlib.sha256()
         for utterance in self.utterances:
             digest.update(
                 f"{utterance.path.name} {utterance.dataset} {utterance.label}\n".encode("utf-8", "surrogateescape")
             )
-        settings = {name: value for name, value in config.items() if name not in _IDENTITY_EXCLUDES}
+        # By the names that the settings had first, so that a checkpoint outlives their renaming.
+        settings = {
+            item.metadata["alias"] or item.name: getattr(self.config, item.name)
+            for item in dataclasses.fields(self.config)
+            if item.name not in _IDENTITY_EXCLUDES
+        }
         return {"settings": settings, "recordings": digest.hexdigest(), "labels": self.corpus.labels}
 
     def _resume(self) -> None:
@@ -338,7 +342,7 @@ class _Training:
             If none of the recordings can be decoded.
         """
         generator = np.random.default_rng([self.config.seed, indices.start])
-        segments = -(-wanted // self.config.glimpses)
+        segments = -(-wanted // self.config.views)
         chosen = generator.choice(indices, segments)
         tasks = list(self._view_tasks(chosen, generator))
         rendered = {task.seeds[0]: batch for task, batch in self._render(pool, tasks)}
@@ -355,7 +359,7 @@ class _Training:
             speeds = generator.integers(len(SPEED_FACTORS), size=len(part)).tolist()
             seeds = generator.integers(2**62, size=len(part)).tolist()
             paths = [self.utterances[k].path for k in part]
-            yield ViewTask(paths, speeds, seeds, self.config.glimpses, size, self.config.disturbance)
+            yield ViewTask(paths, speeds, seeds, self.config.views, size, self.config.augmentation_strength)
 
     def _render(self, pool: Any, tasks: Any) -> Iterator[tuple[ViewTask, Batch]]:
         index = {utterance.path: number for number, utterance in enumerate(self.utterances)}
@@ -383,7 +387,7 @@ class _Training:
                 yield from self._view_tasks(chosen, generator)
 
         buffer: list[NDArray[Any]] | None = None
-        size = max(config.shuffle, 2 * config.batch_size)
+        size = max(config.shuffle_buffer, 2 * config.batch_size)
         pending: list[Batch] = []
         for _, batch in self._render(pool, endless()):
             pending.append(batch)

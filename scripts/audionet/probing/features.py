@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -17,7 +16,7 @@ from audionet.audio.resampling import resample_samples
 from audionet.audio.samples import is_silent
 from audionet.audio.spectrogram import level
 from audionet.augment.distortion import CLEAN, apply_condition
-from audionet.backbones.litert import AT_A_TIME, Runner
+from audionet.backbones.litert import AT_A_TIME, thread_runner
 from audionet.backbones.resemblyzer import embedding
 from audionet.errors import RecordingError
 from audionet.probing.tasks import Excerpt, ProbeMaterial, conditions_of, cut_clips, read_excerpt
@@ -110,7 +109,7 @@ def extract_batch(work: Extraction) -> list[list[ClipFeatures] | str]:
     rendered = [(clip, jpg) for each in found if not isinstance(each, str) for clip, jpg in each]
     for network in work.networks:
         pixels = stack_pixels([jpg for _, jpg in rendered], network.input_size)
-        features = _runner(network.path).features(pixels, AT_A_TIME)
+        features = thread_runner(network.path).features(pixels, AT_A_TIME)
         for (clip, _), row in zip(rendered, features, strict=True):
             clip.features[network.name] = row
     return [each if isinstance(each, str) else [clip for clip, _ in each] for each in found]
@@ -166,9 +165,3 @@ def mfcc_frames(levels: FloatArray) -> FloatArray:
     sounding = levels.max(axis=0) >= SOUNDING_LEVEL
     frames: FloatArray = np.ascontiguousarray((cosine_transform() @ levels[:, sounding]).T)
     return frames
-
-
-@functools.lru_cache(maxsize=16)
-def _runner(path: Path) -> Runner:
-    """Return this worker process's copy of a network, loaded once; a worker runs one task at a time."""
-    return Runner(path)
