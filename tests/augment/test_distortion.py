@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from audionet.audio.resampling import perturb_speed, resample_samples
@@ -12,6 +14,7 @@ from audionet.augment.distortion import (
     active_samples,
     add_noise,
     apply_condition,
+    mu_law,
     pink_noise,
     simulate_telephone,
 )
@@ -130,3 +133,13 @@ def test_every_condition_has_a_title_and_changes_something() -> None:
     np.testing.assert_array_equal(apply_condition("clean", voice, RATE, 0, "a"), voice)
     for condition in PROBE_CONDITIONS:
         assert not np.array_equal(apply_condition(condition, voice, RATE, 0, "a"), voice)
+
+
+@given(st.floats(-1, 1, width=32))
+def test_mu_law_keeps_six_bits_of_whatever_is_loud_enough(value: float) -> None:
+    (kept,) = mu_law(np.array([value], np.float32))
+    assert abs(kept - value) <= 0.025 * abs(value) + 1e-4
+
+
+def test_mu_law_has_255_levels() -> None:
+    assert len(np.unique(mu_law(np.linspace(-1, 1, 200_001, dtype=np.float32)))) == 255

@@ -12,7 +12,6 @@ from audionet.audio.config import SpectrogramConfig
 from audionet.audio.recording import Recording
 from audionet.audio.samples import to_int16
 from audionet.augment.config import AUGMENT_KINDS, AugmentConfig
-from audionet.augment.distortion import mu_law
 from audionet.augment.waveform import Recipe, augment_chunk, find_noise
 from audionet.errors import UsageError
 from tests.support.sounds import SAMPLE_AUDIO, tone, write_tone
@@ -104,16 +103,6 @@ def test_a_telephone_carries_300_to_3400_hz() -> None:
     assert rms(made(sine(1000), "telephone")) > 0.2 * rms(sine(1000))
     for frequency in (60, 7000):
         assert rms(made(sine(frequency), "telephone")) < 0.05 * rms(sine(frequency))
-
-
-@given(st.floats(-1, 1, width=32))
-def test_mu_law_keeps_six_bits_of_whatever_is_loud_enough(value: float) -> None:
-    (kept,) = mu_law(np.array([value], np.float32))
-    assert abs(kept - value) <= 0.025 * abs(value) + 1e-4
-
-
-def test_mu_law_has_255_levels() -> None:
-    assert len(np.unique(mu_law(np.linspace(-1, 1, 200_001, dtype=np.float32)))) == 255
 
 
 def test_a_room_rings_after_the_sound_has_ended() -> None:

@@ -9,11 +9,14 @@ import pytest
 from matplotlib.figure import Figure
 from PIL import Image
 
+from audionet.classifier.decision import Cost, Costs
 from audionet.evaluation import plots as report_plots
-from audionet.evaluation.plots import det_plot, duration_plot, openset_plot, reliability_plot, roc_plot
+from audionet.evaluation.costs import SelectedRule, select_rule
+from audionet.evaluation.plots import cost_plot, det_plot, duration_plot, openset_plot, reliability_plot, roc_plot
 from audionet.metrics.accuracy import Accuracy, accuracy
 from audionet.metrics.classification import reliability
 from audionet.metrics.detection import Detection, detection
+from tests.support.costs import VOICES, calibrated
 
 ODD = ["$x^", "анна", "日本 🎻", "a" * 300, "\\frac{1}{", "_hidden", "$a$ $b$", "%s\n"]
 
@@ -163,3 +166,24 @@ def test_known_and_unknown(drawn: Callable[[bytes], Figure]) -> None:
 @pytest.mark.parametrize("scores", [[], [0.5], [1.0, 1.0]])
 def test_scores_of_hardly_any_recordings(scores: list[float], drawn: Callable[[bytes], Figure]) -> None:
     assert len(key(drawn(openset_plot(np.array(scores), np.zeros(0), 2.0)))) == 3
+
+
+@pytest.mark.parametrize(
+    "labels", [["$x^", "\\frac{1}{"], ["b", "$x^$"], ["a" * 300, "日本 🎻" * 50], ["x\ny", "%s", "z"]]
+)
+@pytest.mark.parametrize("cost", [0.0, 1.0, 30.0])
+def test_any_rule_can_be_plotted(labels: list[str], cost: float) -> None:
+    probabilities, true = calibrated(200, len(labels), 0)
+    picked = select_rule(probabilities, true, Costs(len(labels), (Cost(0, 1, cost),)))
+    assert size(cost_plot(picked, labels)) == (832, 494)
+
+
+def test_rules_that_cost_nothing_can_be_plotted() -> None:
+    true = np.arange(40) % 2
+    picked = select_rule(np.eye(2)[true], true, Costs(2, (Cost(0, 1, 1e9),)))
+    assert size(cost_plot(picked, VOICES)) == (832, 494)
+
+
+def test_no_recordings_are_plotted_as_none() -> None:
+    picked: SelectedRule = select_rule(np.zeros((0, 2)), np.zeros(0, int), Costs(2))
+    assert size(cost_plot(picked, VOICES)) == (832, 494)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from audionet.backbones.cache import Records
+from audionet.classifier.open_set import EmbeddingExamples
 from audionet.training.datasets import FeatureExamples
 
 
@@ -37,3 +38,18 @@ def clusters(n: int, width: int, labels: int, seed: int, spread: float = 0.3) ->
 
 def share_right(head, examples: FeatureExamples) -> float:
     return float((head.probabilities(examples.all()).argmax(axis=1) == examples.labels).mean())
+
+
+WIDTH = 30
+
+
+def speakers(labels: int, chunks: int, seed: int = 0, first: int = 0) -> EmbeddingExamples:
+    """Draw speakers that differ in ten dimensions, with larger within-speaker variance in ten others."""
+    means = np.random.default_rng(99).standard_normal((1000, 10))[first : first + labels]
+    generator = np.random.default_rng((seed, first))
+    rows = np.repeat(means, chunks, axis=0)
+    varying = 3 * generator.standard_normal((len(rows), 10))
+    own = rows + 0.3 * generator.standard_normal(rows.shape)
+    noise = 0.1 * generator.standard_normal(rows.shape)
+    features = np.concatenate([own, varying, noise], axis=1).astype(np.float32)
+    return EmbeddingExamples(features, np.repeat(np.arange(labels), chunks), [(seed, row) for row in range(len(rows))])
