@@ -52,7 +52,7 @@ def place(tmp_path_factory: pytest.TempPathFactory, model_dir: Path) -> Workplac
     trained = run_script("retrain.py", *workplace.retrain_flags, cwd=workplace.folder)
     assert trained.returncode == 0, trained.stderr
     assert "Traceback" not in trained.stderr
-    for words in ("none of them heard in training", "network", "MFCC statistics", "95 % interval", "per recording"):
+    for words in ("none of them seen in training", "network", "MFCC statistics", "95 % interval", "per recording"):
         assert words in trained.stdout
     return workplace
 
@@ -136,7 +136,7 @@ def test_a_report_on_what_training_kept_aside(place: Workplace) -> None:
     done = run_script("evaluate.py", *flags)
     assert done.returncode == 0, done.stderr
     assert "3 recordings of its labels from the test part of" in done.stdout
-    assert "none of them heard in training" in done.stdout
+    assert "none of them seen in training" in done.stdout
     assert f"Report: {out / 'report.html'}" in done.stdout
     content = json.loads((out / "report.json").read_text())
     card = json.loads(place.graph.with_name("retrained_model.json").read_text())
@@ -233,7 +233,7 @@ def test_variants_and_contact_sheets(tmp_path: Path, model_dir: Path) -> None:
     table = {
         line.split()[0]: line.split()[1:] for line in done.stdout.splitlines() if line.startswith(("label", *VOICES))
     }
-    chunks, variants = (table["label"].index(name) for name in ("chunks", "variants"))
+    chunks, variants = (table["label"].index(name) for name in ("chunks", "copies"))
     totals = [int(table[voice][chunks]) + int(table[voice][variants]) for voice in VOICES[:2]]
     assert totals[0] == totals[1] == 2 * int(table[VOICES[1]][chunks])
     assert "Gallery: " in done.stdout

@@ -54,7 +54,7 @@ def report(result: Result, data: DataConfig) -> None:
         [label, str(s.recordings), str(s.chunks), f"{s.seconds / 60:.1f}", str(len(s.skipped)), str(s.variants)]
         for label, s in result.labels.items()
     ]
-    header = ["label", "recordings", "chunks", "minutes", "skipped", "variants"]
+    header = ["label", "recordings", "chunks", "minutes", "skipped", "copies"]
     columns = len(header) if any(s.variants for s in result.labels.values()) else len(header) - 1
     print(format_table(header[:columns], [row[:columns] for row in rows]))
     for label, summary in result.labels.items():
@@ -65,7 +65,8 @@ def report(result: Result, data: DataConfig) -> None:
     if result.rendered or result.removed or result.varied:
         print(f"Rendered {pluralise(result.rendered, 'recording')}, {result.unchanged} were up to date.", end=" ")
         if result.varied:
-            print(f"Made {pluralise(result.varied, 'variant')}.", end=" ")
+            made = "augmented copy" if result.varied == 1 else "augmented copies"
+            print(f"Made {result.varied} {made}.", end=" ")
         print(f"Removed {pluralise(result.removed, 'file')} of deleted recordings or old settings.")
     else:
         print("Nothing to do: every recording is rendered with these settings.")

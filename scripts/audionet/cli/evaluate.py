@@ -48,7 +48,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 def print_summary(content: dict[str, Any]) -> None:
     """Print the most important results, each with the number of recordings or chunks behind it."""
     data, answers, open_set = content["data"], content["answers"], content["open_set"]
-    unseen = "none of them heard in training" if data["unseen"] else "ALL OF THEM HEARD IN TRAINING"
+    unseen = "none of them seen in training" if data["unseen"] else "ALL OF THEM SEEN IN TRAINING"
     if data["unseen"] and (cut := len(data["recordings_also_heard_in_training"])):
         unseen = f"of {pluralise(cut, 'label')} from other segments of recordings that were also used in training"
     others = f" and {data['unknown_recordings']} of no label" if data["unknown_recordings"] else ""
@@ -88,7 +88,7 @@ def print_summary(content: dict[str, Any]) -> None:
 
 def print_rule(rule: Rule, costs: dict[str, Any], labels: Sequence[str]) -> None:
     """Print the decision rule that was stored in the model; warn if it does not lower the cost."""
-    description = f"caution {rule.exponent:g}"
+    description = f"cost exponent {rule.exponent:g}"
     if rule.threshold is not None:
         description = f"{escape(labels[1])} from a probability of {rule.threshold:.1%}"
     print(f"Stored in the model: {description}. Remove it with evaluate.py --cost none.")

@@ -51,7 +51,7 @@ def report(trained: Trained, config: RetrainConfig) -> None:
         )
         print(f"No test: {reason}.")
     else:
-        unseen = "none of them heard in training" if not trained.data.split.seen_in_training else "see the note below"
+        unseen = "none of them seen in training" if not trained.data.split.seen_in_training else "see the note below"
         print(
             f"Test on {pluralise(test.network.chunks.total, 'chunk')} of "
             f"{pluralise(test.network.recordings.total, 'recording')}, {unseen}:"

@@ -22,7 +22,7 @@ from audionet.utils.arrays import FloatArray, IntArray
 
 _KS = (1, 2, 3, 5, 10)
 _LEFT_OUT = "labels left out at training"
-_LEFT_OUT_SEEN = f"{_LEFT_OUT}, too favourable: this network had heard them"
+_LEFT_OUT_SEEN = f"{_LEFT_OUT}, too favourable: this network was trained on them"
 
 
 def summarise(found: Evaluation, predictor: Predictor, config: EvaluateConfig) -> dict[str, Any]:
