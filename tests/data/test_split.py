@@ -74,11 +74,23 @@ def test_the_split_order_is_a_hash_that_differs_between_labels() -> None:
     assert len(tested["a"] & set(by_name[-10:])) < 7
 
 
-def test_the_requested_shares_are_met_by_duration() -> None:
-    split = split_images(images_of({"a": [10] * 100, "b": [1, 30, 5, 4] * 50}), 10, 20)
-    for label, total in (("a", 1000), ("b", 2000)):
-        assert sum(p.label == label for p in split.sets["testing"]) == pytest.approx(0.2 * total, abs=30)
-        assert sum(p.label == label for p in split.sets["validation"]) == pytest.approx(0.1 * total, abs=30)
+def test_the_requested_shares_are_met_by_recordings() -> None:
+    shape = {"a": [10] * 100, "b": [1, 30, 5, 4] * 50, "c": [40, 1, 1] * 4}
+    split = split_images(images_of(shape), 10, 33)
+    for label, recordings in shape.items():
+        found = {name: len({p.recording for p in of if p.label == label}) for name, of in split.sets.items()}
+        assert found["testing"] == pytest.approx(0.33 * len(recordings), abs=0.51)
+        assert found["validation"] == pytest.approx(0.1 * len(recordings), abs=0.51)
+
+
+@given(st.lists(st.integers(1, 4), min_size=3, max_size=30), st.integers(2, 6))
+def test_a_group_is_in_one_set_whatever_its_label(chunks: list[int], groups: int) -> None:
+    images = images_of({"a": chunks, "b": chunks})
+    group = {(p.label, p.recording): str(sum(p.recording.encode()) % groups) for p in images}
+    split = split_images(images, 20, 20, groups=group)
+    found = [{group[p.label, p.recording] for p in split.sets[name]} for name in SETS]
+    assert found[0].isdisjoint(found[1] | found[2])
+    assert found[1].isdisjoint(found[2])
 
 
 def test_one_recording_is_cut_in_time_with_gaps() -> None:

@@ -34,6 +34,11 @@ def recording_name(relative: str) -> str:
     return encoded[: _LONGEST_NAME - 40].decode("utf-8", "ignore") + "~" + digest
 
 
+def recording_path(name: str) -> str:
+    """Decode a recording's name into its path inside the label's folder; a shortened name stays shortened."""
+    return re.sub(r"%([0-9A-F]{2})", lambda code: chr(int(code[1], 16)), name)
+
+
 class ChunkName(NamedTuple):
     """Parts of a chunk file's name; `copy` is 0 for the chunk itself, and numbers its augmented copies from 1."""
 

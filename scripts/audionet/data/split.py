@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
 from audionet.data.dataset import ChunkImage
+from audionet.data.grouping import Recording, hash_order
 
 SETS = ("training", "validation", "testing")
 
@@ -35,12 +34,16 @@ class Split:
 
 
 def split_images(
-    images: Sequence[ChunkImage], validation_percentage: float, testing_percentage: float, apart: int = 2
+    images: Sequence[ChunkImage],
+    validation_percentage: float,
+    testing_percentage: float,
+    apart: int = 2,
+    groups: Mapping[Recording, str] | None = None,
 ) -> Split:
     """Split images by recording, so that no recording is in two sets.
 
     Within a label, recordings are ordered by a hash of label and recording name (moving or copying the folder
-    changes nothing) and fill the test set, then the validation set, to the requested shares of the label's images.
+    changes nothing) and fill the test set, then the validation set, to the requested shares of the label's recordings.
     Each requested set gets a recording if the label has three. A label with fewer is cut in time. Augmented copies do
     not count towards the shares; they join their chunk if it is in training, and are dropped otherwise.
 
@@ -51,6 +54,9 @@ def split_images(
         0 or more, together below 100.
     apart : int
         Distance in chunks from the last of one set to the first of the next where a label is cut in time.
+    groups : mapping of (str, str) to str, optional
+        Group of each recording. A group that is in the test set of one label is in no other set of any label, and so
+        on: its recordings in lesser sets are dropped.
     """
     copies = [image for image in images if image.copy]
     images = [image for image in images if not image.copy]
@@ -59,10 +65,12 @@ def split_images(
     seen_in_training: list[str] = []
     dropped = 0
     for label, group in groupby(sorted(images, key=lambda p: p.label), key=lambda p: p.label):
-        ordered = sorted(group, key=lambda p: (_order(p.label, p.recording), p.recording, p.index))
+        ordered = sorted(
+            group, key=lambda p: (_order(p, groups), hash_order(p.label, p.recording), p.recording, p.index)
+        )
         recordings = [list(chunks) for _, chunks in groupby(ordered, key=lambda p: p.recording)]
         if len(recordings) >= 3:
-            parts = _by_recording(recordings, shares)
+            parts = _by_recording(recordings, shares, groups)
         else:
             parts = _by_time(ordered, shares, apart - 1)
             if parts["testing"] or parts["validation"]:
@@ -70,32 +78,50 @@ def split_images(
             dropped += len(ordered) - sum(map(len, parts.values()))
         for name in SETS:
             sets[name] += parts[name]
+    if groups is not None:
+        dropped += _keep_apart(sets, groups)
     trained = {(image.label, image.recording, image.index) for image in sets["training"]}
     used_copies = [image for image in copies if (image.label, image.recording, image.index) in trained]
     sets["training"] += used_copies
     return Split(sets, seen_in_training, dropped + len(copies) - len(used_copies))
 
 
-def _order(label: str, recording: str) -> bytes:
-    return hashlib.blake2b(os.fsencode(f"{label}\0{recording}"), digest_size=8).digest()
+def _order(image: ChunkImage, groups: Mapping[Recording, str] | None) -> bytes:
+    """Return the sort key of an image's group, which is the same in every label, or of its recording."""
+    recording = image.label, image.recording
+    return hash_order(*recording) if groups is None else hash_order(groups[recording])
 
 
-def _by_recording(recordings: Sequence[Sequence[ChunkImage]], shares: dict[str, float]) -> dict[str, list[ChunkImage]]:
-    total = sum(map(len, recordings))
-    remaining = list(recordings)
+def _by_recording(
+    recordings: Sequence[Sequence[ChunkImage]], shares: dict[str, float], groups: Mapping[Recording, str] | None
+) -> dict[str, list[ChunkImage]]:
+    units = [list(unit) for _, unit in groupby(recordings, key=lambda of: _order(of[0], groups))]
     parts: dict[str, list[ChunkImage]] = {name: [] for name in SETS}
-    # Training keeps one recording, and so does each set still to be filled.
+    # Training keeps one unit, and so does each set still to be filled.
     reserved = 1 + sum(share > 0 for share in shares.values())
     for name, share in shares.items():
         if share == 0:
             continue
         reserved -= 1
-        while len(remaining) > reserved and (
-            not parts[name] or len(parts[name]) + len(remaining[0]) / 2 <= share * total
-        ):
-            parts[name] += remaining.pop(0)
-    parts["training"] = [image for recording in remaining for image in recording]
+        taken = 0
+        while len(units) > reserved and (not taken or taken + len(units[0]) / 2 <= share * len(recordings)):
+            unit = units.pop(0)
+            taken += len(unit)
+            parts[name] += [image for recording in unit for image in recording]
+    parts["training"] = [image for unit in units for recording in unit for image in recording]
     return parts
+
+
+def _keep_apart(sets: dict[str, list[ChunkImage]], groups: Mapping[Recording, str]) -> int:
+    """Drop images from training, then from validation, whose group is in a set after it; return their number."""
+    dropped, later = 0, set[str]()
+    for name in reversed(SETS):
+        mine = {groups[image.label, image.recording] for image in sets[name]}
+        kept = [image for image in sets[name] if groups[image.label, image.recording] not in later]
+        dropped += len(sets[name]) - len(kept)
+        sets[name] = kept
+        later |= mine
+    return dropped
 
 
 def _by_time(ordered: Sequence[ChunkImage], shares: dict[str, float], gap: int) -> dict[str, list[ChunkImage]]:

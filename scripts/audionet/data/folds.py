@@ -1,0 +1,128 @@
+"""Folds of a cross-validation: by group of recordings, spread evenly over each label."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from audionet.data.dataset import ChunkImage
+from audionet.data.grouping import Recording, hash_order
+from audionet.utils.arrays import IntArray
+
+
+@dataclass(frozen=True)
+class Folds:
+    """Folds: every testable image is tested once, by a model that was trained on no image of its group.
+
+    Attributes
+    ----------
+    tests, training : list of ndarray of int64
+        Rows of each fold's test images, and of the images that its model is trained on.
+    cut_in_time : list of str
+        Labels with one recording: their test chunks come from other segments of the recording that is trained on.
+    untested : list of str
+        Labels without a test image: one short recording, or all recordings in one group.
+    """
+
+    tests: list[IntArray]
+    training: list[IntArray]
+    cut_in_time: list[str]
+    untested: list[str]
+
+    @property
+    def tested(self) -> IntArray:
+        """Rows of all test images, ascending."""
+        return np.sort(np.concatenate(self.tests))
+
+    def __len__(self) -> int:
+        return len(self.tests)
+
+
+def assign_folds(
+    images: Sequence[ChunkImage], groups: Mapping[Recording, str], folds: int, apart: int = 2, repeat: int = 0
+) -> Folds:
+    """Assign images to folds.
+
+    Groups go, largest first, to the fold that has the fewest recordings of their labels; groups of equal size are
+    ordered by a hash of their names, so that moving or copying the folder changes nothing. There are `folds` folds, or
+    as many as the label with the most groups has. A label whose only recording is in no other label's group is cut in
+    time instead. Augmented copies are trained on with their chunk, and never tested.
+
+    Parameters
+    ----------
+    images : sequence of ChunkImage
+    groups : mapping of (str, str) to str
+        Group of each recording.
+    folds : int
+        2 or more.
+    apart : int
+        Distance in chunks between training and test chunks where a label is cut in time.
+    repeat : int
+        Another number gives other folds.
+    """
+    recordings = list(dict.fromkeys((image.label, image.recording) for image in images))
+    members: dict[str, list[Recording]] = defaultdict(list)
+    for recording in recordings:
+        members[groups[recording]].append(recording)
+    in_label = Counter(label for label, _ in recordings)
+    cut = {label for label, _ in recordings if in_label[label] == 1}
+    cut -= {label for group in members.values() if len(group) > 1 for label, _ in group}
+    whole = {name: group for name, group in members.items() if group[0][0] not in cut}
+    groups_in_label = Counter(label for group in whole.values() for label in {label for label, _ in group})
+    number = min(folds, max(groups_in_label.values(), default=1))
+    number = folds if number < 2 else number
+    fold_of_group = _spread(whole, number, repeat)
+    fold = np.array([fold_of_group.get(groups[image.label, image.recording], -1) for image in images], np.int64)
+    excluded = fold == np.arange(number)[:, None]
+    for label in cut:
+        _cut_in_time(np.flatnonzero([image.label == label for image in images]), images, apart, fold, excluded)
+    original = np.array([not image.copy for image in images], bool)
+    numbers = {label: i for i, label in enumerate(in_label)}
+    label_of = np.array([numbers[image.label] for image in images], np.int64)
+    training = [np.flatnonzero(~row) for row in excluded]
+    tests = [np.flatnonzero((fold == k) & original & np.isin(label_of, label_of[training[k]])) for k in range(number)]
+    tested = {images[row].label for rows in tests for row in rows.tolist()}
+    return Folds(tests, training, sorted(cut & tested), sorted(set(in_label) - tested))
+
+
+def _spread(groups: Mapping[str, list[Recording]], number: int, repeat: int) -> dict[str, int]:
+    """Assign groups to folds so that every label's recordings, and all recordings, are spread evenly."""
+    order = sorted(groups, key=lambda name: (-len(groups[name]), hash_order(str(repeat), *min(groups[name]))))
+    of_label: dict[str, NDArray[np.int64]] = defaultdict(lambda: np.zeros(number, np.int64))
+    total = np.zeros(number, np.int64)
+    found = {}
+    for name in order:
+        counts = Counter(label for label, _ in groups[name])
+        load = np.sum([count * of_label[label] for label, count in counts.items()], axis=0)
+        chosen = int(np.lexsort((np.arange(number), total, load))[0])
+        for label, count in counts.items():
+            of_label[label][chosen] += count
+        total[chosen] += len(groups[name])
+        found[name] = chosen
+    return found
+
+
+def _cut_in_time(
+    rows: IntArray, images: Sequence[ChunkImage], apart: int, fold: IntArray, excluded: NDArray[np.bool_]
+) -> None:
+    """Test each segment of one recording in another fold, and exclude the chunks beside it from that fold's training.
+
+    Writes into `fold`, shape (n,), and `excluded`, shape (folds, n). A recording too short for two segments stays in
+    training.
+    """
+    index = np.array([images[row].index for row in rows.tolist()], np.int64)
+    places = np.unique(index)
+    segments = min(len(excluded), len(places) // apart)
+    if segments < 2:
+        return
+    for number, segment in enumerate(np.array_split(places, segments)):
+        inside = (index >= segment[0]) & (index <= segment[-1])
+        near = (index > segment[0] - apart) & (index < segment[-1] + apart)
+        if near.all():
+            continue
+        fold[rows[inside]] = number
+        excluded[number, rows[near]] = True
