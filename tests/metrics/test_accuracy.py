@@ -72,3 +72,14 @@ def test_rows_are_averaged_by_group() -> None:
     assert groups.names == [("a", "x"), ("b", "y"), ("a", "z")]
     assert groups.sizes.tolist() == [2, 1, 1]
     np.testing.assert_allclose(groups.mean(values), [[0.5, 0.5], [0, 1], [1, 1]])
+
+
+def test_a_cross_validation_proves_less_than_as_many_independent_answers() -> None:
+    """By 1 + 5 / 4: the interval of 90 answers in five folds is that of 40 independent ones."""
+    right = np.arange(90) < 81
+    independent = accuracy(np.arange(40) < 36)
+    found = accuracy(right, folds=5)
+    assert (found.right, found.total) == (81, 90)
+    assert (found.low, found.high) == (pytest.approx(independent.low), pytest.approx(independent.high))
+    widths = [one.high - one.low for one in (accuracy(right, folds=2), found, accuracy(right))]
+    assert widths == sorted(widths, reverse=True)

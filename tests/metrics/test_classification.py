@@ -11,7 +11,7 @@ from sklearn.metrics import (
     top_k_accuracy_score,
 )
 
-from audionet.metrics.classification import class_scores, reliability, top_k
+from audionet.metrics.classification import brier_score, class_scores, cllr, reliability, top_k
 
 
 @given(st.lists(st.tuples(st.integers(-1, 4), st.integers(-1, 4)), min_size=1, max_size=40))
@@ -115,3 +115,34 @@ def test_reliability_of_nothing() -> None:
     result = reliability(np.zeros(0), np.zeros(0, bool))
     assert (result.n, result.counts.sum()) == (0, 0)
     assert np.isnan(result.error)
+
+
+def test_brier_score_is_scikit_learns() -> None:
+    from sklearn.metrics import brier_score_loss
+
+    generator = np.random.default_rng(0)
+    probabilities = generator.dirichlet(np.ones(3), 50)
+    true = generator.integers(0, 3, 50)
+    expected = sum(brier_score_loss(true == label, probabilities[:, label]) for label in range(3))
+    assert brier_score(probabilities, true) == pytest.approx(expected)
+    assert np.isnan(brier_score(probabilities[:0], true[:0]))
+
+
+def test_cllr_of_one_who_knows_nothing_everything_and_the_contrary() -> None:
+    true = np.arange(40) % 4
+    assert cllr(np.full((40, 4), 0.25), true) == pytest.approx(1)
+    assert cllr(np.eye(4)[true], true) == pytest.approx(0, abs=1e-9)
+    assert cllr(np.eye(4)[(true + 1) % 4], true) > 5
+    assert np.isnan(cllr(np.ones((3, 1)), np.zeros(3, np.int64)))
+
+
+def test_cllr_is_lowest_where_probabilities_are_true() -> None:
+    generator = np.random.default_rng(0)
+    logits = 2 * generator.standard_normal((20_000, 2))
+    calibrated = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    true = (calibrated.cumsum(axis=1) < generator.random((20_000, 1))).sum(axis=1)
+    costs = []
+    for sharpness in (0.6, 1.0, 1.6):
+        powers = calibrated**sharpness
+        costs.append(cllr(powers / powers.sum(axis=1, keepdims=True), true))
+    assert costs[1] == min(costs)

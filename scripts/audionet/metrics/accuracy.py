@@ -39,7 +39,7 @@ class Accuracy:
         return f"{self.share:6.1%}  ({self.right} of {self.total}, 95 % interval {self.low:.1%} to {self.high:.1%})"
 
 
-def accuracy(right: NDArray[np.bool_], groups: Sequence[object] | None = None) -> Accuracy:
+def accuracy(right: NDArray[np.bool_], groups: Sequence[object] | None = None, folds: int | None = None) -> Accuracy:
     """Compute the accuracy with Wilson's confidence interval (Wilson, 1927).
 
     Parameters
@@ -49,11 +49,17 @@ def accuracy(right: NDArray[np.bool_], groups: Sequence[object] | None = None) -
         Group of each answer, such as its recording. Chunks of one recording tend to be right or wrong together, so n
         chunks are worth fewer than n independent answers; the interval widens by Kish's design effect
         (Kish, Survey Sampling, 1965).
+    folds : int, optional
+        Number of folds, where the answers are those of a cross-validation. The folds' models share most of their
+        training data and err together; the variance grows by 1 + folds / (folds - 1) (Nadeau & Bengio, Inference for
+        the generalization error, 2003).
     """
     total, count = len(right), int(np.sum(right))
     if not total:
         return Accuracy(0, 0, 0.0, 1.0)
     n = total if groups is None else effective_sample_size(right, groups)
+    if folds is not None:
+        n /= 1 + folds / (folds - 1)
     share = count / total
     centre = (share + _Z**2 / (2 * n)) / (1 + _Z**2 / n)
     half = _Z * np.sqrt(share * (1 - share) / n + _Z**2 / (4 * n**2)) / (1 + _Z**2 / n)
@@ -113,9 +119,12 @@ class Groups(Generic[Group]):
         self.member = np.array([place.setdefault(group, len(place)) for group in of_rows], np.int64)
         self.names = list(place)
         self.sizes = np.bincount(self.member, minlength=len(place))
+        self._order = np.argsort(self.member, kind="stable")
+        self._starts = np.cumsum(self.sizes) - self.sizes
 
     def mean(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return the mean of each group's rows, shape (groups, columns)."""
-        sums = np.zeros((len(self.names), values.shape[1]))
-        np.add.at(sums, self.member, values)
+        if not self.names:
+            return np.zeros((0, values.shape[1]), np.float32)
+        sums = np.add.reduceat(values[self._order], self._starts, axis=0, dtype=np.float64)
         return (sums / self.sizes[:, None]).astype(np.float32)

@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 
 from audionet.utils.arrays import AnyFloatArray, BoolArray, IntArray
 
+_LEAST_PROBABILITY = 1e-12
+
 
 @dataclass(frozen=True)
 class ClassScores:
@@ -134,3 +136,49 @@ def reliability(probabilities: AnyFloatArray, right: BoolArray, bins: int = 15) 
     filled = np.where(counts, counts, np.nan)
     error = float(np.abs(observed - predicted).sum() / n) if n else float("nan")
     return Reliability(edges, predicted / filled, observed / filled, counts, error, n)
+
+
+def brier_score(probabilities: AnyFloatArray, true: IntArray) -> float:
+    """Compute the Brier score (Brier, 1950): mean squared error of the probabilities, summed over labels, 0 to 2.
+
+    Parameters
+    ----------
+    probabilities : ndarray of float, shape (n, labels)
+    true : ndarray of int64, shape (n,)
+
+    Returns
+    -------
+    float
+        NaN without recordings.
+    """
+    if not len(true):
+        return float("nan")
+    errors = probabilities.astype(np.float64) - (true[:, None] == np.arange(probabilities.shape[1]))
+    return float(np.square(errors).sum(axis=1).mean())
+
+
+def cllr(probabilities: AnyFloatArray, true: IntArray) -> float:
+    """Compute the cost of the log-likelihood ratios, Cllr, in bits: 0 to 1, more if misleading (Brümmer, 2006).
+
+    Each recording is a target trial of its own label and a nontarget trial of every other; the ratio follows from the
+    label's probability and a prior of one over the number of labels. Targets and nontargets weigh the same. A model
+    that knows nothing and says so costs 1.
+
+    Parameters
+    ----------
+    probabilities : ndarray of float, shape (n, labels)
+    true : ndarray of int64, shape (n,)
+
+    Returns
+    -------
+    float
+        NaN without recordings, or with fewer than two labels.
+    """
+    labels = probabilities.shape[1]
+    if not len(true) or labels < 2:
+        return float("nan")
+    exact = np.clip(probabilities.astype(np.float64), _LEAST_PROBABILITY, 1 - _LEAST_PROBABILITY)
+    ratios = np.log(exact / (1 - exact)) + np.log(labels - 1)
+    target = true[:, None] == np.arange(labels)
+    costs = np.logaddexp(0, -ratios[target]).mean() + np.logaddexp(0, ratios[~target]).mean()
+    return float(costs / (2 * np.log(2)))
