@@ -36,6 +36,11 @@ def arrays_path(graph: Path) -> Path:
     return model_json_path(graph).with_suffix(".npz")
 
 
+def out_of_fold_path(graph: Path) -> Path:
+    """Return the path of a cross-validation's predictions: beside ``retrained_model.json``, ``..._out_of_fold.npz``."""
+    return graph.with_name(graph.stem.removesuffix("_graph") + "_out_of_fold.npz")
+
+
 def enrolled_path(graph: Path) -> Path:
     """Return the path of a model's enrolled speakers: ``retrained_graph.tflite`` has ``retrained_enrolled.json``."""
     return graph.with_name(graph.stem.removesuffix("_graph") + "_enrolled.json")

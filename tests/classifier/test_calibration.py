@@ -34,13 +34,19 @@ def test_the_temperature_undoes_overconfidence(sharpness: float) -> None:
     assert fit_temperature(probabilities, true, range(4000)) == pytest.approx(sharpness, rel=0.08)
 
 
-def test_eight_correct_predictions_do_not_prove_certainty() -> None:
-    """Laplace's rule: after eight correct of eight, the next is correct with probability 0.9."""
-    probabilities = np.tile(np.float32([0.99, 0.01]), (8, 1))
-    temperature = fit_temperature(probabilities, np.zeros(8, np.int64), range(8))
-    assert apply_temperature(probabilities, temperature)[0, 0] == pytest.approx(0.9, abs=1e-3)
-    few = fit_temperature(probabilities[:2], np.zeros(2, np.int64), range(2))
-    assert apply_temperature(probabilities, few)[0, 0] == pytest.approx(0.75, abs=1e-3)
+def test_correct_predictions_do_not_prove_certainty() -> None:
+    """Laplace's rule, after n correct of n: the next is correct with probability (n + 1) / (n + 2), 0.98 for 48."""
+    for number, least, most in ((2, 0.97, 0.99), (48, 0.98, 0.9895), (4000, 0.999, 1.0)):
+        probabilities = np.tile(np.float32([0.99, 0.01]), (number, 1))
+        temperature = fit_temperature(probabilities, np.zeros(number, np.int64), range(number))
+        assert least < apply_temperature(probabilities, temperature)[0, 0] < most
+
+
+def test_few_recordings_change_little() -> None:
+    wrong = np.tile(np.float32([0.01, 0.99]), (400, 1))
+    few, many = (fit_temperature(wrong[:n], np.zeros(n, np.int64), range(n)) for n in (1, 400))
+    assert 1 < few < 1.6
+    assert many > 5
 
 
 def test_the_fit_is_on_recordings_not_on_chunks() -> None:

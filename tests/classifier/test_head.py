@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 
 from audionet.classifier.head import Head, Layer, standardisation
-from audionet.training.config import RetrainConfig
+from audionet.training.config import StepConfig
 from audionet.training.head_training import train_head
 from audionet.training.tensorboard_log import Curves
 from tests.support.features import clusters, examples, share_right
 
-QUICK = RetrainConfig(how_many_training_steps=100, train_batch_size=20, label_smoothing=0)
+QUICK = StepConfig(how_many_training_steps=100, train_batch_size=20, label_smoothing=0)
 
 
 def test_learns_separable_clusters() -> None:
@@ -44,7 +44,7 @@ def test_without_validation_the_last_weights_are_kept() -> None:
 def test_the_same_seed_gives_the_same_weights() -> None:
     one, other, third = (
         train_head(
-            clusters(90, 6, 3, 1), clusters(30, 6, 3, 2), 3, [6], RetrainConfig(how_many_training_steps=30, seed=s)
+            clusters(90, 6, 3, 1), clusters(30, 6, 3, 2), 3, [6], StepConfig(how_many_training_steps=30, seed=s)
         )[0]
         for s in (5, 5, 6)
     )
@@ -83,12 +83,13 @@ def test_a_constant_feature_does_not_explode_later() -> None:
 def test_tensorboard_gets_both_curves(tmp_path) -> None:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    train_head(clusters(90, 6, 3, 1), clusters(30, 6, 3, 2), 3, [6], QUICK, Curves(tmp_path))
+    train_head(clusters(90, 6, 3, 1), clusters(30, 6, 3, 2), 3, [6], QUICK, curves := Curves(tmp_path))
+    curves.close()
     for name in ("training", "validation"):
         events = EventAccumulator(str(tmp_path / name))
         events.Reload()
-        assert set(events.Tags()["tensors"]) == {"accuracy", "cross_entropy"}
-        assert [event.step for event in events.Tensors("accuracy")] == list(range(10, 101, 10))
+        assert set(events.Tags()["scalars"]) == {"accuracy", "cross_entropy"}
+        assert [event.step for event in events.Scalars("accuracy")] == list(range(10, 101, 10))
 
 
 def test_examples_are_predicted_in_blocks(monkeypatch: pytest.MonkeyPatch) -> None:

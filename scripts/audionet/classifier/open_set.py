@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from audionet.classifier.head import Layer, standardisation
+from audionet.classifier.head import EPSILON, Layer, standardisation
 from audionet.classifier.prototypes import SpeakerModels, embed, fit_speaker_models
 from audionet.data.dataset import ChunkImage
 from audionet.metrics.accuracy import Groups
@@ -25,6 +25,8 @@ _INLIER_SHARE = 0.95  # share of the chunks that lie within a distance of 1
 _IGNORED_SHARE = 0.01  # share of the lowest known scores that is ignored when the threshold is put into a gap
 _MAX_FOLDS = 10
 _MAX_ROWS = 6000
+_MAX_GRAM_ROWS = 1500
+_LOWEST_SCORE = -2.0
 
 
 @dataclass(frozen=True)
@@ -110,10 +112,98 @@ class OpenSet:
         """Probability that a known speaker scores higher than a held-out one (AUROC)."""
         if self.trials is None or not len(self.known):
             return None
-        from sklearn.metrics import roc_auc_score
+        unknown = np.sort(self.trials.unknown)
+        below, not_above = (np.searchsorted(unknown, self.known, side) for side in ("left", "right"))
+        return float((below + not_above).mean() / (2 * len(unknown)))
 
-        known = np.arange(len(self.known) + len(self.trials.unknown)) < len(self.known)
-        return float(roc_auc_score(known, np.concatenate([self.known, self.trials.unknown])))
+
+@dataclass(frozen=True)
+class OutOfFoldScores:
+    """Speaker scores of images by models that were not trained on their recordings.
+
+    Attributes
+    ----------
+    known : ndarray of float32, shape (n, labels)
+        Of images of the labels; lowest possible where a fold's model lacks a label.
+    segments : sequence of n hashable
+        Segment that each of these images belongs to.
+    unknown : ndarray of float32, shape (m,)
+        Best score of each segment of the background.
+    impostors : ndarray of float32, shape (k,)
+        Scores of these segments for every label.
+    """
+
+    known: FloatArray
+    segments: Sequence[Hashable]
+    unknown: FloatArray
+    impostors: FloatArray
+
+
+def score_fold(
+    training: EmbeddingExamples, known: FloatArray, background: EmbeddingExamples, labels: int, widths: Sequence[int]
+) -> tuple[FloatArray, FloatArray]:
+    """Score a fold's test images by an embedding space that was fitted on the other folds.
+
+    Parameters
+    ----------
+    training : EmbeddingExamples
+    known : ndarray of float32, shape (n, width)
+        Test images of the labels.
+    background : EmbeddingExamples
+        Test images of the background.
+    labels : int
+        Number of labels; the training set may lack some.
+    widths : sequence of int
+
+    Returns
+    -------
+    known : ndarray of float32, shape (n, labels)
+    background : ndarray of float32, shape (segments, labels)
+    """
+    present = np.unique(training.labels[training.labels >= 0])
+    number = np.full(labels + 1, -1)
+    number[present] = np.arange(len(present))
+    space = fit_embedding_space(
+        EmbeddingExamples(training.features, number[training.labels], training.segments), widths
+    )
+    found = []
+    for scores in (space.voices.scores(embed(known, space.space)), space.scores(background)):
+        every = np.full((len(scores), labels), _LOWEST_SCORE, np.float32)
+        every[:, present] = scores
+        found.append(every)
+    return found[0], found[1]
+
+
+def fit_open_set_out_of_fold(
+    sample: EmbeddingExamples, scores: OutOfFoldScores, widths: Sequence[int], rate: float
+) -> OpenSet:
+    """Fit the embedding space on all examples, and the threshold on out-of-fold scores of known speakers.
+
+    Parameters
+    ----------
+    sample : EmbeddingExamples
+        Every label from 0 to the highest at least once.
+    scores : OutOfFoldScores
+    widths : sequence of int
+    rate : float
+        As in `fit_open_set`.
+    """
+    comparison = fit_embedding_space(sample, widths)
+    trials = leave_labels_out(sample, widths)
+    if trials is not None:
+        trials = _with_background(trials, scores.unknown, scores.impostors)
+    known = Groups(scores.segments).mean(scores.known).max(axis=1) if len(scores.known) else np.zeros(0, np.float32)
+    threshold = threshold_for(trials, known, rate) if trials is not None and rate else None
+    return OpenSet(comparison, trials, known, rate, threshold)
+
+
+def _with_background(trials: ImpostorScores, unknown: FloatArray, impostors: FloatArray) -> ImpostorScores:
+    """Add the scores of background recordings, which were compared with every label."""
+    return ImpostorScores(
+        np.concatenate([trials.unknown, unknown]),
+        np.concatenate([trials.impostors, impostors[evenly(len(impostors), _MAX_ROWS)]]),
+        np.concatenate([trials.shares, np.ones(len(unknown), np.float32)]),
+    )
 
 
 def fit_open_set(
@@ -142,11 +232,7 @@ def fit_open_set(
     trials = leave_labels_out(both.where(np.concatenate([np.ones(len(training.labels), bool), ~background])), widths)
     if trials is not None and background.any():
         scores = comparison.scores(validation.where(background))
-        trials = ImpostorScores(
-            np.concatenate([trials.unknown, scores.max(axis=1)]),
-            np.concatenate([trials.impostors, scores.ravel()[evenly(scores.size, _MAX_ROWS)]]),
-            np.concatenate([trials.shares, np.ones(len(scores), np.float32)]),
-        )
+        trials = _with_background(trials, scores.max(axis=1), scores.ravel())
     known = np.zeros(0, np.float32)
     if not background.all():
         known = comparison.scores(validation.where(~background)).max(axis=1)
@@ -168,14 +254,12 @@ def fit_embedding_space(sample: EmbeddingExamples, widths: Sequence[int]) -> Emb
     widths : sequence of int
         Widths of the concatenated parts of the features.
     """
-    from sklearn.decomposition import PCA
-
     known, labels = sample.labels >= 0, sample.labels[sample.labels >= 0]
     offset, scale = standardisation([sample.features], widths)
-    standardised = (sample.features - offset) * scale
+    standardised: FloatArray = (sample.features - offset) * scale
     dimensions = min(_DIMENSIONS, *standardised.shape)
-    components = PCA(dimensions, svd_solver="randomized", iterated_power=3, random_state=0).fit(standardised)
-    reduced = standardised @ components.components_.T
+    components = _principal_directions(standardised, dimensions)
+    reduced: FloatArray = standardised @ components.T
     means = _means(reduced[known], labels)
     deviations = reduced[known] - means[labels]
     within = deviations.T @ deviations / len(deviations)
@@ -183,13 +267,32 @@ def fit_embedding_space(sample: EmbeddingExamples, widths: Sequence[int]) -> Emb
     values, vectors = np.linalg.eigh((1 - _SHRINKAGE) * within + _SHRINKAGE * floor * np.eye(dimensions))
     whitening = vectors / np.sqrt(values)
     all_means = means if known.all() else np.concatenate([means, reduced[~known].mean(axis=0, keepdims=True)])
-    matrix = scale[:, None] * (components.components_.T @ whitening)
+    matrix = scale[:, None] * (components.T @ whitening)
     biases = -offset @ matrix - all_means.mean(axis=0) @ whitening
     distances = np.linalg.norm(sample.features[known] @ matrix + biases, axis=1)
     scale_of_space = max(float(np.quantile(distances, _INLIER_SHARE)), 1e-12)
     space = Layer((matrix / scale_of_space).astype(np.float32), (biases / scale_of_space).astype(np.float32))
     embeddings = embed(sample.features, space)
     return EmbeddingSpace(space, fit_speaker_models(embeddings[known], labels, embeddings[~known]))
+
+
+def _principal_directions(rows: FloatArray, number: int) -> FloatArray:
+    """Return the first principal directions of rows, shape (number, width)."""
+    if len(rows) > _MAX_GRAM_ROWS:
+        from sklearn.decomposition import PCA
+
+        found: FloatArray = PCA(number, svd_solver="randomized", iterated_power=3, random_state=0).fit(rows).components_
+        return found
+    from scipy.linalg import eigh
+
+    # From the Gram matrix, which is smaller than the covariance where there are fewer chunks than features.
+    centred = rows - rows.mean(axis=0)
+    n = len(rows)
+    values, vectors = eigh((centred @ centred.T).astype(np.float64), subset_by_index=[n - number, n - 1])
+    # Chunks that are all alike span no direction: their eigenvalues are rounding errors, and so is what they scale.
+    lengths = np.sqrt(np.maximum(values, max(1e-7 * float(values[-1]), EPSILON)))
+    directions: FloatArray = ((vectors / lengths).T.astype(np.float32) @ centred)[::-1]
+    return directions
 
 
 def leave_labels_out(sample: EmbeddingExamples, widths: Sequence[int]) -> ImpostorScores | None:
