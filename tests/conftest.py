@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,7 +16,7 @@ from audionet.backbones.registry import Backbone, prepare
 from audionet.cli.console import ConsoleHandler
 from audionet.data.dataset import dataset_json
 from audionet.data.naming import DATASET_JSON
-from audionet.training.config import RetrainConfig
+from audionet.training.config import RetrainConfig, StepConfig
 from audionet.utils.files import write_json
 from tests.support.images import make_images
 from tests.support.models import TONES, save_backbone
@@ -60,7 +61,7 @@ def tone_model(tmp_path_factory: pytest.TempPathFactory, model_dir: Path, averag
         output_graph=graph,
         output_labels=folder / "retrained_labels.txt",
         architecture=str(averaging_backbone),
-        how_many_training_steps=60,
+        steps=StepConfig(how_many_training_steps=60),
         validation_percentage=20,
         testing_percentage=20,
         unknown_fpr=10,
@@ -85,7 +86,12 @@ def retrain_config(tmp_path: Path, model_dir: Path, averaging_backbone: Path) ->
             "architecture": str(averaging_backbone),
             "how_many_training_steps": 60,
         }
-        return RetrainConfig(**(settings | changes))
+        settings |= changes
+        stepping = {item.name for item in dataclasses.fields(StepConfig) if "help" in item.metadata}
+        given = {name: settings.pop(name) for name in stepping & set(settings)}
+        if given.get("how_many_training_steps", 0) is None:  # no training in steps
+            given = {}
+        return RetrainConfig(**settings, steps=StepConfig(**given) if given else None)
 
     return make
 

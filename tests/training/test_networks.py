@@ -16,7 +16,7 @@ from audionet.export.publish import publish, summarise
 from audionet.inference.predictor import Predictor
 from audionet.training import networks
 from audionet.training import trainer as training
-from audionet.training.config import RetrainConfig
+from audionet.training.config import StepConfig
 from audionet.training.networks import INPUT_SIZES, from_backbone, from_scratch
 from audionet.training.trainer import train
 from audionet.utils.files import LOCK_NAME
@@ -67,7 +67,7 @@ def some_head(width: int, labels: int) -> Head:
 @pytest.mark.parametrize("architecture", INPUT_SIZES)
 def test_a_network_from_scratch_sees_normalised_images(architecture: str) -> None:
     samples = noise(20, INPUT_SIZES[architecture])
-    built = from_scratch(samples, 5, RetrainConfig(architecture=architecture), exact=True)
+    built = from_scratch(architecture, samples, 5, StepConfig(), exact=True)
     assert built.input_size == INPUT_SIZES[architecture]
     assert built.network.model.output_shape == (None, 5)
     normal = built.features.get_layer("normalise")(samples.astype(np.float32)).numpy()
@@ -78,7 +78,7 @@ def test_a_network_from_scratch_sees_normalised_images(architecture: str) -> Non
 @pytest.mark.parametrize(("blocks", "free"), [(1, 1), (2, 2), (3, 3)])
 def test_only_the_last_blocks_are_free_and_batch_normalisation_is_not(block_backbone, blocks: int, free: int) -> None:
     width = block_backbone.width + 256
-    built = from_backbone(block_backbone, some_head(width, 3), RetrainConfig(fine_tune=blocks), exact=True)
+    built = from_backbone(block_backbone, some_head(width, 3), blocks, StepConfig(), exact=True)
     kernels = [weight for weight in built.network.model.trainable_variables if weight.path.endswith("kernel")]
     assert len(kernels) == 2 * free + 1
     assert not any("batch_norm" in weight.path for weight in built.network.model.trainable_variables)
@@ -94,7 +94,7 @@ def test_fine_tuning_starts_from_what_the_top_layer_had_reached(block_backbone) 
     from audionet.backbones.litert import Runner
 
     head = some_head(block_backbone.width + 256, 3)
-    built = from_backbone(block_backbone, head, RetrainConfig(fine_tune=1), exact=True)
+    built = from_backbone(block_backbone, head, 1, StepConfig(), exact=True)
     pixels, bands = noise(5, (32, 24)), np.random.default_rng(2).random((5, 256)).astype(np.float32)
     features = np.concatenate([Runner(block_backbone.path).features(pixels), bands], axis=1)
     logits = built.network.model([pixels.astype(np.float32), bands]).numpy()
@@ -103,12 +103,12 @@ def test_fine_tuning_starts_from_what_the_top_layer_had_reached(block_backbone) 
 
 def test_more_blocks_than_there_are_is_wrong_use(block_backbone) -> None:
     with pytest.raises(UsageError, match="fine_tune is 4: blocks has 3 blocks"):
-        from_backbone(block_backbone, some_head(block_backbone.width + 256, 3), RetrainConfig(fine_tune=4))
+        from_backbone(block_backbone, some_head(block_backbone.width + 256, 3), 4, StepConfig())
 
 
 def test_a_backbone_without_blocks_is_refused(backbone: Backbone) -> None:
     with pytest.raises(BackboneError, match=r"cannot be fine-tuned: .* leave out fine_tune"):
-        from_backbone(backbone, some_head(backbone.width, 3), RetrainConfig(fine_tune=1))
+        from_backbone(backbone, some_head(backbone.width, 3), 1, StepConfig())
 
 
 @pytest.mark.parametrize("architecture", ["simple_cnn", pytest.param("deep_cnn", marks=pytest.mark.slow)])

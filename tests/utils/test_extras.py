@@ -27,7 +27,7 @@ def test_what_is_no_extras_stays_an_error() -> None:
 
 
 @pytest.mark.parametrize(
-    ("command", "module", "extra"), [("train", "tensorflow", "train"), ("serve", "uvicorn", "serve")]
+    ("command", "module", "extra"), [("train", "tensorboard", "train"), ("serve", "uvicorn", "serve")]
 )
 def test_a_command_without_its_extra_ends_in_one_line(command: str, module: str, extra: str) -> None:
     hidden = f"import sys; sys.modules[{module!r}] = None; from audionet.cli.main import main; main()"

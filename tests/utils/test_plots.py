@@ -52,7 +52,7 @@ def test_tensorboard_finds_the_image_and_the_points(tmp_path) -> None:
     add_projector(tmp_path, np.eye(4, 9, dtype=np.float32), ["a", "a", "b\t", "b"], ["1", "2", "3", "4"])
     events = EventAccumulator(str(tmp_path))
     events.Reload()
-    assert events.Tags()["tensors"] == ["confusion"]
+    assert events.Tags()["images"] == ["confusion"]
     config = text_format.Parse((tmp_path / "projector_config.pbtxt").read_text(), ProjectorConfig())
     rows = np.loadtxt(tmp_path / config.embeddings[0].tensor_path, delimiter="\t")
     lines = (tmp_path / config.embeddings[0].metadata_path).read_text().splitlines()

@@ -12,7 +12,7 @@ from audionet.data.config import DataConfig
 from audionet.errors import UsageError
 from audionet.inference.config import LabelConfig
 from audionet.serving.config import ServeConfig
-from audionet.training.config import RetrainConfig
+from audionet.training.config import RetrainConfig, StepConfig
 from audionet.utils.settings import add_flags, from_flags
 
 
@@ -22,18 +22,28 @@ def test_flags_are_the_fields_with_their_defaults(config: type) -> None:
     add_flags(parser, config)
     assert from_flags(config, parser.parse_args([])) == config()
     parser.format_help()
-    assert {action.dest for action in parser._actions} - {"help"} == {f.name for f in dataclasses.fields(config)}
+    flags = {item.name for item in dataclasses.fields(config) if "help" in item.metadata}
+    assert {action.dest for action in parser._actions} - {"help"} == flags
 
 
 def test_flags_have_the_fields_types() -> None:
     parser = argparse.ArgumentParser()
     add_flags(parser, RetrainConfig)
     flags = parser.parse_args(
-        ["--image_dir", "a", "--learning_rate", "0.5", "--input_size", "96", "--print_misclassified_test_images"]
+        ["--image_dir", "a", "--unknown_fpr", "0.5", "--input_size", "96", "--print_misclassified_test_images"]
     )
     config = from_flags(RetrainConfig, flags)
-    assert (config.image_dir, config.learning_rate, config.input_size) == (Path("a"), 0.5, 96)
+    assert (config.image_dir, config.unknown_fpr, config.input_size) == (Path("a"), 0.5, 96)
     assert config.print_misclassified_test_images
+
+
+def test_optional_flags_leave_no_trace_unless_given() -> None:
+    parser = argparse.ArgumentParser()
+    add_flags(parser, StepConfig, optional=True)
+    assert vars(parser.parse_args([])) == {}
+    flags = parser.parse_args(["--how_many_training_steps=500"])
+    assert vars(flags) == {"how_many_training_steps": 500}
+    assert from_flags(StepConfig, flags) == StepConfig()
 
 
 def test_the_default_image_is_the_one_the_backbone_knows() -> None:
@@ -64,8 +74,11 @@ def test_the_default_image_is_the_one_the_backbone_knows() -> None:
         (ServeConfig, {"queue": 0}),
         (RetrainConfig, {"testing_percentage": 60.0, "validation_percentage": 40.0}),
         (RetrainConfig, {"testing_percentage": -1.0}),
-        (RetrainConfig, {"learning_rate": float("nan")}),
-        (RetrainConfig, {"how_many_training_steps": 0}),
+        (StepConfig, {"learning_rate": float("nan")}),
+        (StepConfig, {"how_many_training_steps": 0}),
+        (RetrainConfig, {"folds": 1}),
+        (RetrainConfig, {"repeats": 0}),
+        (RetrainConfig, {"group": "("}),
         (RetrainConfig, {"output_graph": Path("graph.docx")}),
         (LabelConfig, {"top_k": -1}),
     ],

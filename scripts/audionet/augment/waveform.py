@@ -87,14 +87,27 @@ def augment_chunk(samples: Int16Array, rate: int, recipe: Recipe, name: str) -> 
     -------
     ndarray of int16, shape (n,)
     """
-    seed = hashlib.blake2b(f"{recipe.seed}\0{name}".encode("utf-8", "surrogateescape"), digest_size=8).digest()
-    generator = np.random.default_rng(int.from_bytes(seed, "big"))
-    chosen = set(generator.permutation(recipe.kinds)[: generator.integers(1, _MAX_KINDS + 1)])
+    generator = _generator(recipe.seed, name)
+    chosen = _draw_kinds(recipe.kinds, generator)
     sound = to_float(samples)
     for kind in AUGMENT_KINDS:
         if kind in chosen:
             sound = _TRANSFORMS[kind](sound, rate, generator, recipe)
     return to_int16(sound)
+
+
+def kinds_of_copy(kinds: tuple[str, ...], seed: int, name: str) -> frozenset[str]:
+    """Return the augmentations of a copy that `augment_chunk` made with a recipe of these kinds and this seed."""
+    return _draw_kinds(kinds, _generator(seed, name))
+
+
+def _generator(seed: int, name: str) -> np.random.Generator:
+    digest = hashlib.blake2b(f"{seed}\0{name}".encode("utf-8", "surrogateescape"), digest_size=8).digest()
+    return np.random.default_rng(int.from_bytes(digest, "big"))
+
+
+def _draw_kinds(kinds: tuple[str, ...], generator: np.random.Generator) -> frozenset[str]:
+    return frozenset(map(str, generator.permutation(kinds)[: generator.integers(1, _MAX_KINDS + 1)]))
 
 
 def find_noise(folder: Path) -> tuple[Path, ...]:

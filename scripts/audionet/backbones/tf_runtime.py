@@ -6,6 +6,7 @@ import contextlib
 import logging
 import os
 import re
+import sys
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from audionet.utils.process import native_stderr_muted
+
+_GPU_DEVICES = ("/dev/nvidiactl", "/dev/nvidia0", "/dev/kfd", "/dev/dxg")  # NVIDIA, AMD, WSL
 
 
 def import_tensorflow() -> Any:
@@ -58,9 +61,17 @@ def import_keras() -> Any:
 
 
 def gpus() -> list[Any]:
-    """List the GPUs that TensorFlow found."""
+    """List the GPUs that TensorFlow finds; on a machine without a GPU's driver, TensorFlow is not asked."""
+    if "tensorflow" not in sys.modules and not _may_have_gpu():
+        return []
     found: list[Any] = import_tensorflow().config.list_physical_devices("GPU")
     return found
+
+
+def _may_have_gpu() -> bool:
+    if os.environ.get("CUDA_VISIBLE_DEVICES", "0").strip() in ("", "-1"):
+        return False
+    return sys.platform != "linux" or any(Path(device).exists() for device in _GPU_DEVICES)
 
 
 def training_strategy() -> Any:

@@ -7,30 +7,47 @@ the model that label_image.py loads.
 from __future__ import annotations
 
 import argparse
+import dataclasses
+from collections import Counter
 from collections.abc import Sequence
+
+import numpy as np
 
 from audionet._paths import lite_path
 from audionet.classifier.open_set import OpenSet, segments_needed
 from audionet.cli.console import Parser
 from audionet.data.naming import UNKNOWN
 from audionet.export.publish import publish, summarise
-from audionet.training.config import RetrainConfig
-from audionet.training.results import Trained
+from audionet.training.config import RetrainConfig, StepConfig
+from audionet.training.data_module import Data
+from audionet.training.results import CrossValidation, Test, Trained
 from audionet.training.trainer import train
 from audionet.utils.extras import require_modules
 from audionet.utils.settings import add_flags, from_flags
 from audionet.utils.text import escape, pluralise
 
+_SHARES = {0.25: "a quarter", 0.5: "half", 1.0: "all"}
+_FEW_FOLDS = 3
+_WORTHWHILE_GAIN = 0.01  # accuracy gained by the last doubling of the recordings
+
 
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = Parser(__doc__.partition("\n")[0])
     add_flags(parser, RetrainConfig)
+    add_flags(parser, StepConfig, optional=True)
     return parser.parse_args(argv)
 
 
+def config_of(flags: argparse.Namespace) -> RetrainConfig:
+    """Create the config; a flag of training in steps, whatever its value, asks for that instead of the exact fit."""
+    given = any(hasattr(flags, item.name) for item in dataclasses.fields(StepConfig) if "help" in item.metadata)
+    config = from_flags(RetrainConfig, flags)
+    return dataclasses.replace(config, steps=from_flags(StepConfig, flags)) if given else config
+
+
 def main(argv: Sequence[str] | None = None) -> None:
-    config = from_flags(RetrainConfig, parse_args(argv))
-    require_modules("tensorflow", "sklearn", "scipy", "matplotlib", "tensorboard")
+    config = config_of(parse_args(argv))
+    require_modules("scipy", "matplotlib", "tensorboard")
     trained = train(config)
     report(trained, config)
     publish(trained, config)
@@ -44,31 +61,16 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def report(trained: Trained, config: RetrainConfig) -> None:
     print()
-    test = trained.test
-    if test is None:
-        reason = (
-            "no label has enough chunks for a test set" if config.testing_percentage else "--testing_percentage is 0"
-        )
-        print(f"No test: {reason}.")
+    if trained.test is None:
+        print(f"No test: {_reason_for_no_test(trained, config)}.")
+    elif trained.cross_validation is not None:
+        report_cross_validation(trained, trained.test, trained.cross_validation)
     else:
-        unseen = "none of them seen in training" if not trained.data.split.seen_in_training else "see the note below"
-        print(
-            f"Test on {pluralise(test.network.chunks.total, 'chunk')} of "
-            f"{pluralise(test.network.recordings.total, 'recording')}, {unseen}:"
-        )
-        for name, result in (("network", test.network), ("MFCC statistics", test.baseline)):
-            if result is not None:
-                print(f"  {name:<16} per chunk     {result.chunks}")
-                print(f"  {'':<16} per recording {result.recordings}")
-        if test.baseline is None:
-            print("  MFCC statistics  not measured: needs mel spectrograms rendered by data_maker.py")
-    tested = {image.label for image in trained.data.split.sets["testing"]}
-    if test is not None and (untested := len(trained.data.labels) - len(tested)):
-        print(f"Note: {pluralise(untested, 'label')} of {len(trained.data.labels)} had too few chunks for a test set.")
+        report_test(trained, trained.test)
     if seen := trained.data.split.seen_in_training:
-        names = ", ".join(map(escape, seen[:5])) + (", ..." if len(seen) > 5 else "")
+        fewer = "one recording" if trained.cross_validation else "fewer than three recordings"
         print(
-            f"Note: of {pluralise(len(seen), 'label')} with fewer than three recordings ({names}) the test chunks "
+            f"Note: of {pluralise(len(seen), 'label')} with {fewer} ({_some(seen)}) the test chunks "
             "come from other segments of recordings that were also used in training. Expect a lower accuracy on new "
             "recordings; record more to measure it."
         )
@@ -77,10 +79,98 @@ def report(trained: Trained, config: RetrainConfig) -> None:
         print("Note: that is too optimistic, as the network itself was trained on these labels: run evaluate.py.")
     if "unknown" in trained.data.labels:
         print(f"Note: a label is named unknown, like the answer for no label; name examples of no label {UNKNOWN}.")
-    if config.print_misclassified_test_images and test is not None:
-        print(f"Misclassified test images: {len(test.misclassified)}")
-        for image, given in test.misclassified:
+    if config.print_misclassified_test_images and trained.test is not None:
+        print(f"Misclassified test images: {len(trained.test.misclassified)}")
+        for image, given in trained.test.misclassified:
             print(f"  {escape(image.path)} predicted as {escape(given)}")
+
+
+def _reason_for_no_test(trained: Trained, config: RetrainConfig) -> str:
+    if trained.data.folds is not None:
+        return "all recordings of each label are in one group, copies of each other, or one that is too short to be cut"
+    return "no label has enough chunks for a test set" if config.percentages[1] else "--testing_percentage is 0"
+
+
+def _some(labels: Sequence[str]) -> str:
+    return ", ".join(map(escape, labels[:5])) + (", ..." if len(labels) > 5 else "")
+
+
+def report_test(trained: Trained, test: Test) -> None:
+    """Print the test of a classic split."""
+    unseen = "none of them seen in training" if not trained.data.split.seen_in_training else "see the note below"
+    print(
+        f"Test on {pluralise(test.network.chunks.total, 'chunk')} of "
+        f"{pluralise(test.network.recordings.total, 'recording')}, {unseen}:"
+    )
+    _print_accuracies(test)
+    tested = {image.label for image in trained.data.split.sets["testing"]}
+    if untested := len(trained.data.labels) - len(tested):
+        print(f"Note: {pluralise(untested, 'label')} of {len(trained.data.labels)} had too few chunks for a test set.")
+
+
+def _print_accuracies(test: Test) -> None:
+    for name, result in (("network", test.network), ("MFCC statistics", test.baseline)):
+        if result is not None:
+            print(f"  {name:<16} per chunk     {result.chunks}")
+            print(f"  {'':<16} per recording {result.recordings}")
+    if test.baseline is None:
+        print("  MFCC statistics  not measured: needs mel spectrograms rendered by data_maker.py")
+
+
+def report_cross_validation(trained: Trained, test: Test, validated: CrossValidation) -> None:
+    """Print the results of a cross-validation, and what the published model was fitted on."""
+    found, folds = test.network.recordings, trained.data.folds
+    assert folds is not None
+    print(
+        f"Cross-validated: {found.right} of {pluralise(found.total, 'recording')} right, {found.share:.1%} (95 % "
+        f"interval {found.low:.1%} to {found.high:.1%}). In {len(folds)} folds every recording was tested once, by a "
+        "model that was not trained on it:"
+    )
+    _print_accuracies(test)
+    if len(folds) <= _FEW_FOLDS:
+        print(
+            f"  Each of these models was trained on {len(folds) - 1} of {len(folds)} parts of the recordings; the one "
+            "that is written learns from all of them, and should be better."
+        )
+    if len(validated.repeats) > 1:
+        shares = np.array([one.share for one in validated.repeats])
+        mean, deviation = shares.mean(), shares.std(ddof=1)
+        print(f"  in {len(shares)} repeats     {mean:.1%} on average, standard deviation {deviation:.1%}")
+    print(format_learning_curve(validated, trained.data))
+    if untested := [label for label in folds.untested if label != UNKNOWN]:
+        print(
+            f"Note: {pluralise(len(untested), 'label')} ({_some(untested)}) cannot be tested: all recordings are in "
+            "one group, copies of each other, or one that is too short to be cut."
+        )
+    recordings = len({(image.label, image.recording) for image in trained.data.bottlenecks.images})
+    choices = _choices(trained, validated)
+    print(f"The model that is written has been fitted on all {pluralise(recordings, 'recording')}{choices}.")
+
+
+def format_learning_curve(validated: CrossValidation, data: Data) -> str:
+    """Describe how the accuracy grows with the recordings, and which labels have the fewest."""
+    points = {one.share: one.accuracy for one in validated.learning_curve}
+    shares = [f"{points[share].share:.1%} with {name}" for share, name in _SHARES.items()]
+    half, whole = points[0.5], points[1.0]
+    # Each doubling so far gained what the last one did, or more: half of that gain is worth recording for.
+    advice = "more recordings would help" if whole.share - half.share > _WORTHWHILE_GAIN else "more would help little"
+    counts = Counter(label for label, _ in data.groups if label != UNKNOWN)
+    fewest = [label for label, number in counts.items() if number == min(counts.values())]
+    short = ""
+    if advice.startswith("more recordings") and len(fewest) < len(counts):
+        short = f", first of {_some(fewest)} ({counts[fewest[0]]}{' each' if len(fewest) > 1 else ''})"
+    return f"Learning curve: {', '.join(shares)} of the recordings: {advice}{short}."
+
+
+def _choices(trained: Trained, validated: CrossValidation) -> str:
+    """Name the choices that cross-validation made."""
+    chosen = []
+    if trained.backbone.statistics == "mfcc" and trained.config.statistics == "auto":
+        chosen.append("bottlenecks joined with MFCC statistics")
+    if trained.config.augmented == "auto" and any(image.copy for image in trained.data.bottlenecks.images):
+        copies = {"none": "no augmented copies", "all": "all augmented copies"}
+        chosen.append(copies.get(validated.fitted.copies, f"augmented copies by {validated.fitted.copies}"))
+    return f", with {' and '.join(chosen)}, as cross-validation chose" if chosen else ""
 
 
 def format_open_set(found: OpenSet) -> str:
@@ -102,5 +192,5 @@ def format_open_set(found: OpenSet) -> str:
     area = "" if found.area is None else f" (area under the curve {found.area:.3f})"
     return (
         f"Unknown voices: {accepted} of {pluralise(trials, 'clip')} of labels left out in turn would pass for a known "
-        f"one; {refused} of {pluralise(len(found.known), 'known clip')} in validation would be refused{area}."
+        f"one; {refused} of {pluralise(len(found.known), 'known clip')} would be refused{area}."
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import logging
 import platform
@@ -11,24 +12,25 @@ from typing import Any
 
 import numpy as np
 
-from audionet._paths import arrays_path, enrolled_path, lite_path
+from audionet._paths import arrays_path, enrolled_path, lite_path, out_of_fold_path
 from audionet.audio.network_input import image_features
 from audionet.backbones.registry import describe
 from audionet.classifier.calibration import apply_temperature
 from audionet.classifier.model_files import MODEL_FORMAT, ModelArrays, read_card, short_keys, thin_scores, write_arrays
 from audionet.classifier.open_set import segments_needed
+from audionet.classifier.out_of_fold import OutOfFoldAnswers, write_out_of_fold
 from audionet.data.dataset import read_augmentation, recordings_in
 from audionet.data.split import SETS
 from audionet.errors import ModelError
 from audionet.export.litert import join_head
 from audionet.export.litert import predict as predict_litert
 from audionet.export.tf_formats import predict, write_model
-from audionet.training.config import RetrainConfig
-from audionet.training.results import Trained
-from audionet.training.tensorboard_log import add_image, add_projector
+from audionet.training.config import LEARNING_RATES, RetrainConfig
+from audionet.training.results import CrossValidation, Trained
+from audionet.training.tensorboard_log import add_image, add_projector, log_curves
 from audionet.utils.arrays import FloatArray, evenly
 from audionet.utils.files import atomic_path, content_hash, exclusive_lock, sha256, write_bytes, write_json
-from audionet.utils.plots import confusion_plot, curves_plot
+from audionet.utils.plots import confusion_plot, curves_plot, learning_curve_plot
 
 log = logging.getLogger(__name__)
 
@@ -98,19 +100,39 @@ def _publish(trained: Trained, config: RetrainConfig) -> None:
         _set_aside_enrolled(enrolled_path(graph))
     write_arrays(arrays_path(graph), _model_arrays(trained))
     card = _card(trained, config, fingerprint, difference, exports)
+    _publish_out_of_fold(trained, out_of_fold_path(graph), card)
     write_json(config.output_model, card | {"arrays_sha256": content_hash(arrays_path(graph))})
     write_bytes(
         config.output_labels, "".join(f"{label}\n" for label in trained.data.labels).encode("utf-8", "surrogateescape")
     )
 
 
+def _publish_out_of_fold(trained: Trained, path: Path, card: dict[str, Any]) -> None:
+    """Write the out-of-fold answers, and their hash into the card; remove those of an earlier training."""
+    validated, keys = trained.cross_validation, trained.data.bottlenecks.keys
+    if validated is None:
+        path.unlink(missing_ok=True)
+        return
+    found, short = validated.found, short_keys(keys[validated.found.rows])
+    order = np.argsort(short, kind="stable")
+    baseline = None if validated.baseline is None else validated.baseline[order]
+    answers = (found.fold[order], found.probabilities[order], found.scores[order], baseline)
+    write_out_of_fold(path, OutOfFoldAnswers(short[order], *answers))
+    card["cross_validation"]["sha256"] = content_hash(path)
+
+
 def summarise(trained: Trained) -> list[Path]:
     """Write plots, and log them and the bottlenecks for TensorBoard; return the PNG files."""
     data, folder = trained.data, trained.summaries
-    plots = [(folder / "curves.png", curves_plot(trained.fitted.points, trained.fitted.best_step))]
+    fitted = trained.fitted
+    plots = [(folder / "curves.png", curves_plot(fitted.points, fitted.best_step, fitted.axis))]
+    if trained.cross_validation is not None:
+        log_curves(folder, fitted.points)
+        if trained.config.learning_curve:
+            plots.append((folder / "learning_curve.png", _learning_curve(trained, trained.cross_validation)))
     points = folder / "points"
     if trained.test is not None:
-        confusion = confusion_plot(data.targets_of("testing"), trained.test.predicted, data.labels)
+        confusion = confusion_plot(trained.test.true, trained.test.predicted, data.labels)
         plots.append((folder / "confusion.png", confusion))
         add_image(points, "confusion", confusion)
     for path, png in plots:
@@ -118,6 +140,15 @@ def summarise(trained: Trained) -> list[Path]:
     names = [image.name for image in trained.points]
     add_projector(points, trained.features, [image.label for image in trained.points], names)
     return [path for path, _ in plots]
+
+
+def _learning_curve(trained: Trained, validated: CrossValidation) -> bytes:
+    folds = trained.data.folds
+    assert folds is not None
+    recordings = len({(image.label, image.recording) for image in trained.data.split.sets["training"]})
+    trained_on = recordings / len(trained.data.labels) * (1 - 1 / len(folds))
+    points = [(one.accuracy.share, one.accuracy.low, one.accuracy.high) for one in validated.learning_curve]
+    return learning_curve_plot([max(1.0, one.share * trained_on) for one in validated.learning_curve], points)
 
 
 def _difference(found: FloatArray, expected: FloatArray, temperature: float, tolerance: float) -> float:
@@ -178,11 +209,8 @@ def _card(
 ) -> dict[str, Any]:
     """Collect the content of retrained_model.json."""
     data, fitted = trained.data, trained.fitted
-    config_used = dataclasses.asdict(trained.config)
-    settings = {
-        name: value for name, value in config_used.items() if isinstance(value, int | float | str | bool | None)
-    }
-    packages = ("tensorflow", "keras", "ai-edge-litert", "numpy", "pillow", "soundfile", "soxr")
+    validated, settings = trained.cross_validation, _scalars(trained.config)
+    percentages = trained.config.percentages if data.folds is None else (0.0, 0.0)
     return {
         "format": MODEL_FORMAT,
         "graph_sha256": fingerprint,
@@ -201,11 +229,14 @@ def _card(
         },
         "training": {
             **settings,
-            "learning_rate": trained.config.rate,
+            **_step_settings(trained),
             "best_step": fitted.best_step,
             "last_step": fitted.last_step,
             "validation_accuracy": trained.validation_accuracy,
+            "validation_percentage": percentages[0],
+            "testing_percentage": percentages[1],
         },
+        "cross_validation": None if validated is None else _cross_validation(trained, validated),
         "test": None
         if trained.test is None
         else {
@@ -215,10 +246,56 @@ def _card(
         },
         "calibration": {
             "temperature": trained.temperature,
-            "recordings": recordings_in(data.split.sets["validation"]),
+            "recordings": recordings_in(
+                [data.bottlenecks.images[i] for i in validated.found.rows.tolist()]
+                if validated
+                else data.split.sets["validation"]
+            ),
         },
         "open_set": _open_set(trained),
         "decision": None,
         "export_difference": difference,
-        "versions": {"python": platform.python_version(), **{name: metadata.version(name) for name in packages}},
+        "versions": {"python": platform.python_version()} | _versions(),
     }
+
+
+def _scalars(config: Any) -> dict[str, Any]:
+    """Return the settings of a config that are numbers, words or nothing."""
+    values = dataclasses.asdict(config)
+    return {name: value for name, value in values.items() if isinstance(value, int | float | str | bool | None)}
+
+
+def _step_settings(trained: Trained) -> dict[str, Any]:
+    """Return the settings of a head that was trained in steps."""
+    if trained.data.exact and trained.config.exact:
+        return {}
+    stepping = trained.config.stepping
+    width = len(trained.head.offset)
+    rate = LEARNING_RATES["from scratch"] if trained.config.from_scratch else stepping.rate(width)
+    return _scalars(stepping) | {"learning_rate": stepping.learning_rate or rate}
+
+
+def _cross_validation(trained: Trained, validated: CrossValidation) -> dict[str, Any]:
+    """Collect the JSON's section on the cross-validation."""
+    folds = trained.data.folds
+    assert folds is not None
+    curve = [{"share": one.share, **dataclasses.asdict(one.accuracy)} for one in validated.learning_curve]
+    return {
+        "folds": len(folds),
+        "groups": len(set(trained.data.groups.values())),
+        "cut_in_time": folds.cut_in_time,
+        "untested": folds.untested,
+        "repeats": [dataclasses.asdict(one) for one in validated.repeats],
+        "learning_curve": curve,
+        "strength": validated.fitted.strength,
+        "augmented_copies": validated.fitted.copies,
+    }
+
+
+def _versions() -> dict[str, str]:
+    """Return the versions of the packages that training used, as far as they are installed."""
+    found = {}
+    for name in ("tensorflow", "keras", "ai-edge-litert", "numpy", "scipy", "pillow", "soundfile", "soxr"):
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            found[name] = metadata.version(name)
+    return found

@@ -10,7 +10,7 @@ from typing import Any
 from audionet.export.publish import publish
 from audionet.metrics.accuracy import Accuracy
 from audionet.training import trainer
-from audionet.training.config import RetrainConfig
+from audionet.training.config import RetrainConfig, StepConfig
 from audionet.training.results import Trained
 from audionet.utils.files import PathLike
 from audionet.utils.progress import ProgressCallback, calling
@@ -39,7 +39,7 @@ class Run:
 
     @property
     def accuracy(self) -> Accuracy | None:
-        """Test accuracy by recording, with its 95 % interval; None where no recordings were kept for the test."""
+        """Accuracy by recording, cross-validated or on the test set, with its 95 % interval; None without a test."""
         return None if self.trained.test is None else self.trained.test.network.recordings
 
     @property
@@ -82,7 +82,7 @@ class Run:
 
 
 def train(image_dir: PathLike, progress: ProgressCallback | None = None, **settings: Any) -> Run:
-    """Train a classifier head on a folder of spectrogram images, and test it on recordings kept apart.
+    """Fit a classifier head on a folder of spectrogram images, and cross-validate it.
 
     Parameters
     ----------
@@ -91,7 +91,8 @@ def train(image_dir: PathLike, progress: ProgressCallback | None = None, **setti
     progress : callable, optional
         Called with the name of the work, the amount done and the total.
     **settings
-        Fields of `RetrainConfig`, such as ``architecture``, ``how_many_training_steps``, ``seed``.
+        Fields of `RetrainConfig`, such as ``architecture``, ``folds``, ``seed``; or of `StepConfig`, such as
+        ``how_many_training_steps``, which ask for training in steps and a classic split.
 
     Raises
     ------
@@ -113,6 +114,8 @@ def train(image_dir: PathLike, progress: ProgressCallback | None = None, **setti
     >>> audionet.load_model(path).labels == run.labels
     True
     """
-    (config,) = from_parameters("train", {"image_dir": image_dir, **settings}, RetrainConfig)
+    config, stepping = from_parameters("train", {"image_dir": image_dir, **settings}, RetrainConfig, StepConfig)
+    if any(item.name in settings for item in dataclasses.fields(StepConfig) if "help" in item.metadata):
+        config = dataclasses.replace(config, steps=stepping)
     with calling(progress):
         return Run(trainer.train(config), config)

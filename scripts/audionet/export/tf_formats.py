@@ -18,7 +18,7 @@ from audionet.backbones.registry import Backbone
 from audionet.backbones.tf_runtime import import_tensorflow
 from audionet.classifier.head import Head
 from audionet.errors import ModelError
-from audionet.training.config import RetrainConfig
+from audionet.training.config import StepConfig
 from audionet.training.head_training import set_head_weights
 from audionet.training.networks import add_head
 from audionet.utils.arrays import FloatArray
@@ -79,7 +79,7 @@ def _write_keras(path: Path, backbone: Backbone, head: Head, output_name: str) -
         raise ModelError(
             f"{backbone.name} is a SavedModel, which a .keras file cannot hold: name a .tflite or .pb file, or a folder"
         )
-    config = RetrainConfig(head=head.kind, hidden_units=1 if head.hidden is None else len(head.hidden.biases))
+    config = StepConfig(head=head.kind, hidden_units=1 if head.hidden is None else len(head.hidden.biases))
     built = add_head(features, head.offset, head.scale, len(head.last.biases), backbone.statistics, config)
     model = built.network.model
     set_head_weights(head, model)

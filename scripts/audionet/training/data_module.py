@@ -11,14 +11,18 @@ from dataclasses import dataclass
 import numpy as np
 
 from audionet.audio.config import SpectrogramConfig
+from audionet.audio.network_input import MFCC_STATISTICS_WIDTH
 from audionet.backbones.bottlenecks import Bottlenecks, compute_bottlenecks
 from audionet.backbones.registry import Backbone
 from audionet.data.dataset import ChunkImage
+from audionet.data.folds import Folds, assign_folds
+from audionet.data.grouping import Recording, group_recordings, join_copies
 from audionet.data.naming import UNKNOWN
 from audionet.data.split import SETS, Split, split_images, without_copies
 from audionet.errors import DatasetError
 from audionet.training.config import RetrainConfig
 from audionet.training.datasets import FeatureExamples
+from audionet.training.exact_head import MAX_COST, MAX_NUMBERS, fit_cost
 from audionet.utils.arrays import FloatArray, IntArray
 from audionet.utils.process import available_cores
 from audionet.utils.text import escape, format_table, pluralise
@@ -26,6 +30,7 @@ from audionet.utils.text import escape, format_table, pluralise
 log = logging.getLogger(__name__)
 
 _MAX_LABELS_SHOWN = 40
+_APART = 2  # chunks, where the images' overlap is not known
 _MAX_ODD_SIZES_SHOWN = 5
 
 
@@ -47,6 +52,12 @@ class Data:
         Row numbers of each set's images, in the split's order; the keys are the names in SETS.
     background : dict of str to ndarray of int64
         The same for the background images.
+    groups : dict of (str, str) to str
+        Group of each recording; copies of each other are in one group.
+    folds : Folds or None
+        Folds of all images, background included; None for a classic split.
+    exact : bool
+        Whether the head is fitted exactly, not trained in steps.
     """
 
     spectrogram: SpectrogramConfig | None
@@ -56,6 +67,14 @@ class Data:
     split: Split
     rows: dict[str, IntArray]
     background: dict[str, IntArray]
+    groups: dict[Recording, str]
+    folds: Folds | None
+    exact: bool
+
+    @property
+    def apart(self) -> int:
+        """Distance in chunks between training and test chunks of one recording."""
+        return self.spectrogram.apart if self.spectrogram else _APART
 
     def targets_of(self, name: str) -> IntArray:
         """Return the label numbers of one set, shape (n,)."""
@@ -92,11 +111,25 @@ def prepare_data(
     labels = [label for label in all_labels if label != UNKNOWN]
     if len(labels) < 2:
         raise DatasetError(f"{escape(config.image_dir)}: only '{escape(*labels)}' has readable images")
-    apart = spectrogram_config.apart if spectrogram_config else 2
-    split = split_images(bottlenecks.images, config.validation_percentage, config.testing_percentage, apart)
+    apart = spectrogram_config.apart if spectrogram_config else _APART
     keys = [key.tobytes() for key in bottlenecks.keys]
-    split, copies = without_copies(split, dict(zip(bottlenecks.images, keys, strict=True)))
-    log.info(split_table(all_labels, split))
+    grouping = group_recordings(bottlenecks.images, config.group)
+    if grouping.speakers:
+        log.info(
+            f"Groups: {pluralise(grouping.speakers, 'recording')} named as in Speech Commands; those of one speaker "
+            "are kept together"
+        )
+    exact = config.exact and not _too_large(bottlenecks, len(labels), backbone)
+    groups, folds, copies = join_copies(grouping.groups, bottlenecks.images, keys), None, 0
+    if exact and not config.wants_split:
+        folds = assign_folds(bottlenecks.images, groups, config.folds, apart)
+        split = Split({"training": bottlenecks.images, "validation": [], "testing": []}, folds.cut_in_time, 0)
+        log.info(folds_table(all_labels, bottlenecks.images, folds))
+    else:
+        grouped = grouping.groups if len(set(grouping.groups.values())) < len(grouping.groups) else None
+        split = split_images(bottlenecks.images, *config.percentages, apart, grouped)
+        split, copies = without_copies(split, dict(zip(bottlenecks.images, keys, strict=True)))
+        log.info(split_table(all_labels, split))
     if copies:
         log.info(f"Left out {pluralise(copies, 'image')} with copies in another set: they would leak between the sets.")
     for one, other in sorted(_conflicting_labels(bottlenecks.images, keys)):
@@ -113,7 +146,20 @@ def prepare_data(
         [label for label in split.seen_in_training if label != UNKNOWN],
         split.dropped,
     )
-    return Data(spectrogram_config, labels, bottlenecks, targets, split, rows, background)
+    return Data(spectrogram_config, labels, bottlenecks, targets, split, rows, background, groups, folds, exact)
+
+
+def _too_large(bottlenecks: Bottlenecks, labels: int, backbone: Backbone | None) -> bool:
+    """Return whether the exact fit would take too long, and log that the head is trained in steps instead."""
+    chunks = sum(not image.copy for image in bottlenecks.images)
+    width = backbone.width if backbone else MFCC_STATISTICS_WIDTH
+    too_large = fit_cost(chunks, width, labels) > MAX_COST or len(bottlenecks.images) * width > MAX_NUMBERS
+    if too_large:
+        log.info(
+            f"{chunks} chunks of {labels} labels are too many to fit the top layer exactly and to cross-validate it: "
+            "it is trained in steps, and tested on a part of the recordings"
+        )
+    return too_large
 
 
 def _drop_odd_sizes(bottlenecks: Bottlenecks, config: SpectrogramConfig | None) -> Bottlenecks:
@@ -151,6 +197,20 @@ def _conflicting_labels(images: Sequence[ChunkImage], keys: Sequence[bytes]) -> 
         if other.label != image.label:
             pairs.add((f"{other.label}/{other.recording}", f"{image.label}/{image.recording}"))
     return pairs
+
+
+def folds_table(labels: Sequence[str], images: Sequence[ChunkImage], folds: Folds) -> str:
+    """Format the numbers of recordings, chunks and tested chunks of each label; of many, the first and the sum."""
+    originals = [image for image in images if not image.copy]
+    recordings = Counter(label for label, _ in {(image.label, image.recording) for image in originals})
+    chunks = Counter(image.label for image in originals)
+    tested = Counter(images[row].label for row in folds.tested.tolist())
+    shown = labels[:_MAX_LABELS_SHOWN]
+    rows = [[label, str(recordings[label]), str(chunks[label]), str(tested[label])] for label in shown]
+    if len(labels) > len(shown):
+        totals = (recordings.total(), chunks.total(), tested.total())
+        rows.append([f"all {len(labels)} labels", *map(str, totals)])
+    return format_table(["label", "recordings", "chunks", "tested"], rows)
 
 
 def split_table(labels: Sequence[str], split: Split) -> str:

@@ -11,7 +11,7 @@ from audionet.backbones.tf_runtime import import_tensorflow
 from audionet.classifier.head import EPSILON, Head, Layer, standardisation
 from audionet.errors import ModelError
 from audionet.training.checkpoint import Checkpoint
-from audionet.training.config import RetrainConfig
+from audionet.training.config import StepConfig
 from audionet.training.datasets import Examples, FeatureExamples
 from audionet.training.tensorboard_log import Curves
 from audionet.training.train_loop import Fit, fit
@@ -22,7 +22,7 @@ COSINE_SCALE = 16.0
 """Largest absolute logit of the cosine head; a higher scale allows more confident probabilities."""
 
 
-def head_layers(labels: int, offset: FloatArray, scale: FloatArray, config: RetrainConfig) -> list[Any]:
+def head_layers(labels: int, offset: FloatArray, scale: FloatArray, config: StepConfig) -> list[Any]:
     """Build the untrained head as Keras layers; `extract_head` reads them back."""
     import keras
 
@@ -82,7 +82,7 @@ def train_head(
     validation: Examples,
     labels: int,
     widths: Sequence[int],
-    config: RetrainConfig,
+    config: StepConfig,
     curves: Curves | None = None,
     checkpoint: Checkpoint | None = None,
 ) -> tuple[Head, Fit]:
@@ -95,7 +95,7 @@ def train_head(
         Number of labels.
     widths : sequence of int
         Widths of the joined parts of the features.
-    config : RetrainConfig
+    config : StepConfig
     curves : Curves, optional
         Receives the loss and accuracy; also switches the progress bar on.
     checkpoint : Checkpoint, optional

@@ -9,10 +9,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from audionet.classifier.head import Head
 from audionet.errors import DatasetError
-from audionet.training.config import LEARNING_RATES, RetrainConfig
+from audionet.metrics.accuracy import Groups
+from audionet.training.config import LEARNING_RATES, RetrainConfig, StepConfig
 from audionet.training.datasets import FeatureExamples
+from audionet.training.exact_fit import DEFAULT_STRENGTH, design, fit_logistic, recording_weights
 from audionet.training.head_training import train_head
+from audionet.utils.arrays import IntArray
 from audionet.utils.progress import tracked
 from audionet.utils.text import escape, format_table
 
@@ -39,6 +43,8 @@ def search(
 ) -> RetrainConfig:
     """Return the config with the best of ``hyper_search`` settings, of which the first is the config's own.
 
+    The others are heads that are trained in steps and are not linear: the exact fit leaves nothing to search for.
+
     For each of four folds (fewer where a label has fewer recordings), a head is trained on the other folds for all its
     steps and scored on that fold: by accuracy, then by loss. A recording is in one fold only. The test set takes no
     part.
@@ -54,11 +60,11 @@ def search(
         Widths of the joined parts of the features.
     config : RetrainConfig
     """
-    folds = _folds(examples.labels, recordings)
+    folds, groups = _folds(examples.labels, recordings), Groups(recordings).member
     generator = np.random.default_rng(config.seed)
     settings = [{}, *(_draw(generator) for _ in range(config.hyper_search - 1))]
     trials = [
-        _evaluate(examples, folds, labels, widths, config, changes)
+        _evaluate(examples, folds, groups, labels, widths, config, changes)
         for changes in tracked(settings, "Searching", "settings", len(settings))
     ]
     # Accuracy is rounded to 0.1 %: smaller differences are chance, and the loss is more informative.
@@ -68,12 +74,22 @@ def search(
         for trial in ranked[:_SETTINGS_SHOWN]
     ]
     log.info(format_table([f"best of {len(trials)} settings", "accuracy", "loss"], rows))
-    return dataclasses.replace(config, **ranked[0].settings)
+    return with_settings(config, ranked[0].settings)
+
+
+def with_settings(config: RetrainConfig, settings: dict[str, Any]) -> RetrainConfig:
+    """Return the config with other settings of training in steps."""
+    if not settings:
+        return config
+    others = {name: value for name, value in settings.items() if name != "head"}
+    return dataclasses.replace(
+        config, head=settings["head"], steps=dataclasses.replace(config.steps or StepConfig(), **others)
+    )
 
 
 def _draw(generator: np.random.Generator) -> dict[str, Any]:
     """Draw random settings of the head and its regularisation."""
-    head = str(generator.choice(["linear", "mlp", "cosine"]))
+    head = str(generator.choice(["mlp", "cosine"]))
     settings: dict[str, Any] = {
         "head": head,
         "learning_rate": _rounded(LEARNING_RATES[head] * 10 ** generator.uniform(-1, 0.5)),
@@ -115,18 +131,30 @@ def _folds(labels: Any, recordings: Sequence[tuple[str, str]]) -> list[tuple[Any
 def _evaluate(
     examples: FeatureExamples,
     folds: Sequence[tuple[Any, Any]],
+    recordings: IntArray,
     labels: int,
     widths: Sequence[int],
     config: RetrainConfig,
     settings: dict[str, Any],
 ) -> Trial:
-    config = dataclasses.replace(config, **settings)
+    config = with_settings(config, settings)
     correct, losses = 0.0, 0.0
     for training, held_out in folds:
         # No validation set: choosing the best step on the held-out fold would favour settings that fluctuate.
-        head, _ = train_head(examples.some(training), examples.some(held_out[:0]), labels, widths, config)
+        if config.exact:
+            head = _fit_exactly(examples.some(training), training, recordings, labels, widths)
+        else:
+            head, _ = train_head(examples.some(training), examples.some(held_out[:0]), labels, widths, config.stepping)
         held = examples.some(held_out)
         probabilities = head.answers(held.blocks())
         correct += float((probabilities.argmax(axis=1) == held.labels).sum())
         losses += float(-np.log(np.maximum(probabilities[np.arange(len(held_out)), held.labels], 1e-12)).sum())
     return Trial(correct / len(examples.labels), losses / len(examples.labels), settings)
+
+
+def _fit_exactly(
+    training: FeatureExamples, rows: IntArray, recordings: IntArray, labels: int, widths: Sequence[int]
+) -> Head:
+    designed = design(training.all(), widths)
+    weights = recording_weights(recordings[rows], training.labels, balanced=False)
+    return designed.head(fit_logistic(designed.rows, training.labels, labels, weights, DEFAULT_STRENGTH))

@@ -14,7 +14,7 @@ from audionet.backbones.registry import Backbone
 from audionet.backbones.tf_runtime import import_tensorflow, mixed_precision, training_strategy
 from audionet.classifier.head import Head
 from audionet.errors import BackboneError, UsageError
-from audionet.training.config import RetrainConfig
+from audionet.training.config import StepConfig
 from audionet.training.head_training import extract_head, head_layers, set_head_weights
 from audionet.training.train_step import Network
 from audionet.utils.arrays import FloatArray, UInt8Array
@@ -54,15 +54,19 @@ INPUT_SIZES = {"simple_cnn": (32, 32), "deep_cnn": (64, 96)}
 """Height and width of the inputs of networks trained from scratch, pixels."""
 
 
-def from_scratch(samples: UInt8Array, labels: int, config: RetrainConfig, exact: bool = False) -> ImageNetwork:
+def from_scratch(
+    architecture: str, samples: UInt8Array, labels: int, config: StepConfig, exact: bool = False
+) -> ImageNetwork:
     """Build one of the small networks, untrained.
 
     Parameters
     ----------
+    architecture : str
+        One of `INPUT_SIZES`.
     samples : ndarray of uint8, shape (n, height, width, 3)
         Training images whose mean and variance the normalisation takes.
     labels : int
-    config : RetrainConfig
+    config : StepConfig
     exact : bool
         Use float32 on one device, whatever the hardware: for conversion, not for training.
     """
@@ -76,7 +80,7 @@ def from_scratch(samples: UInt8Array, labels: int, config: RetrainConfig, exact:
         normal = keras.layers.Normalization(
             mean=values.mean(axis=(0, 1, 2)), variance=values.var(axis=(0, 1, 2)) + 1, name="normalise"
         )(pixels)
-        layers = {"simple_cnn": _simple, "deep_cnn": _deep}[config.architecture]
+        layers = {"simple_cnn": _simple, "deep_cnn": _deep}[architecture]
         features = keras.Model(pixels, layers(keras.layers, normal), name="features")
         width = features.output.shape[-1]
         return add_head(features, np.zeros(width, np.float32), np.ones(width, np.float32), labels, None, config)
@@ -110,8 +114,10 @@ def _convolution(layers: Any, values: Any, channels: int, stride: int, size: int
     return layers.BatchNormalization(momentum=0.95)(values)
 
 
-def from_backbone(backbone: Backbone, head: Head, config: RetrainConfig, exact: bool = False) -> ImageNetwork:
-    """Build a backbone with its trained head, the last ``fine_tune`` blocks trainable.
+def from_backbone(
+    backbone: Backbone, head: Head, trainable: int, config: StepConfig, exact: bool = False
+) -> ImageNetwork:
+    """Build a backbone with its trained head, the last blocks trainable.
 
     Batch normalisation layers stay frozen, statistics and weights: small batches would give poor statistics.
 
@@ -119,7 +125,9 @@ def from_backbone(backbone: Backbone, head: Head, config: RetrainConfig, exact: 
     ----------
     backbone : Backbone
     head : Head
-    config : RetrainConfig
+    trainable : int
+        Number of the last blocks to train.
+    config : StepConfig
     exact : bool
         Use float32 on one device, whatever the hardware: for conversion, not for training.
 
@@ -128,7 +136,7 @@ def from_backbone(backbone: Backbone, head: Head, config: RetrainConfig, exact: 
     BackboneError
         If the backbone has no Keras layers in blocks.
     UsageError
-        If it has fewer than ``fine_tune`` blocks.
+        If it has fewer blocks.
     """
     import_tensorflow()
     import keras
@@ -143,9 +151,9 @@ def from_backbone(backbone: Backbone, head: Head, config: RetrainConfig, exact: 
                 f"{backbone.name} cannot be fine-tuned: it is not made of Keras layers in blocks, as "
                 "inception_v3_speech is; leave out --fine_tune"
             )
-        if config.fine_tune > len(blocks):
-            raise UsageError(f"--fine_tune is {config.fine_tune}: {backbone.name} has {len(blocks)} blocks")
-        first_trainable = blocks[-config.fine_tune - 1] + 1 if config.fine_tune < len(blocks) else 0
+        if trainable > len(blocks):
+            raise UsageError(f"--fine_tune is {trainable}: {backbone.name} has {len(blocks)} blocks")
+        first_trainable = blocks[-trainable - 1] + 1 if trainable < len(blocks) else 0
         for i, layer in enumerate(features.layers):
             layer.trainable = i >= first_trainable and not isinstance(layer, keras.layers.BatchNormalization)
         built = add_head(features, head.offset, head.scale, len(head.last.biases), backbone.statistics, config)
@@ -163,7 +171,7 @@ def _hardware(exact: bool) -> contextlib.AbstractContextManager[Any]:
 
 
 def add_head(
-    features: Any, offset: FloatArray, scale: FloatArray, labels: int, statistics: str | None, config: RetrainConfig
+    features: Any, offset: FloatArray, scale: FloatArray, labels: int, statistics: str | None, config: StepConfig
 ) -> ImageNetwork:
     """Add an untrained head to a feature model.
 
@@ -176,7 +184,7 @@ def add_head(
     labels : int
     statistics : str or None
         Kind of image statistics to append to the features; None: none.
-    config : RetrainConfig
+    config : StepConfig
         Kind of head and its regularisation.
     """
     tf = import_tensorflow()

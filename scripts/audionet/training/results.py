@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -16,7 +17,9 @@ from audionet.classifier.open_set import OpenSet
 from audionet.data.dataset import ChunkImage
 from audionet.metrics.accuracy import Accuracy, Groups, accuracy
 from audionet.training.config import RetrainConfig
+from audionet.training.cross_validation import OutOfFold
 from audionet.training.data_module import Data
+from audionet.training.exact_head import ExactHead
 from audionet.training.train_loop import Fit
 from audionet.utils.arrays import FloatArray, IntArray
 
@@ -43,6 +46,8 @@ class Test:
         Misclassified images with their predicted labels.
     predicted : ndarray of int64, shape (n,)
         Predicted label number of each test image.
+    true : ndarray of int64, shape (n,)
+        Label number of each test image.
     """
 
     network: Accuracies
@@ -50,6 +55,7 @@ class Test:
     leaky: Accuracy | None
     misclassified: list[tuple[ChunkImage, str]]
     predicted: IntArray
+    true: IntArray
 
 
 def test_result(
@@ -58,20 +64,36 @@ def test_result(
     leaky: Accuracy | None,
     images: Sequence[ChunkImage],
     labels: Sequence[str],
+    folds: int | None,
 ) -> Test:
-    """Compare probabilities, shape (n, labels), with the labels of the n images."""
+    """Compare probabilities, shape (n, labels), with the labels of the n images.
+
+    Parameters
+    ----------
+    probabilities : ndarray of float32, shape (n, labels)
+    baseline : ndarray of float32, shape (n, labels), or None
+    leaky : Accuracy or None
+    images : sequence of n ChunkImage
+    labels : sequence of str
+    folds : int or None
+        Number of folds, where the probabilities are those of a cross-validation.
+    """
     predicted = probabilities.argmax(axis=1)
+    number = {label: place for place, label in enumerate(labels)}
     named = zip(images, (labels[number] for number in predicted), strict=True)
     return Test(
-        _measure(probabilities, images, labels),
-        None if baseline is None else _measure(baseline, images, labels),
+        _measure(probabilities, images, labels, folds),
+        None if baseline is None else _measure(baseline, images, labels, folds),
         leaky,
         [(image, label) for image, label in named if image.label != label],
         predicted,
+        np.array([number[image.label] for image in images], np.int64),
     )
 
 
-def _measure(probabilities: FloatArray, images: Sequence[ChunkImage], labels: Sequence[str]) -> Accuracies:
+def _measure(
+    probabilities: FloatArray, images: Sequence[ChunkImage], labels: Sequence[str], folds: int | None
+) -> Accuracies:
     recordings = [(image.label, image.recording) for image in images]
     predicted = probabilities.argmax(axis=1)
     correct = np.array([labels[p] == image.label for p, image in zip(predicted, images, strict=True)])
@@ -80,7 +102,39 @@ def _measure(probabilities: FloatArray, images: Sequence[ChunkImage], labels: Se
     correct_recordings = np.array(
         [labels[p] == label for p, (label, _) in zip(by_recording, groups.names, strict=True)]
     )
-    return Accuracies(accuracy(correct, recordings), accuracy(correct_recordings))
+    return Accuracies(accuracy(correct, recordings, folds), accuracy(correct_recordings, folds=folds))
+
+
+class CurveShare(NamedTuple):
+    """Point of the learning curve: accuracy by recording with a share of the recordings that a fold may train on."""
+
+    share: float
+    accuracy: Accuracy
+
+
+@dataclass(frozen=True)
+class CrossValidation:
+    """Results of a cross-validation.
+
+    Attributes
+    ----------
+    found : OutOfFold
+        Predictions for every recording by models that were not trained on it.
+    baseline : ndarray of float32, shape (m, labels), or None
+        Probabilities by heads on MFCC statistics, of the same images.
+    learning_curve : list of CurveShare
+        With all recordings last.
+    repeats : list of Accuracy
+        Accuracy by recording of each repetition; the first is that of `found`.
+    fitted : ExactHead
+        The fit on everything, and its choices.
+    """
+
+    found: OutOfFold
+    baseline: FloatArray | None
+    learning_curve: list[CurveShare]
+    repeats: list[Accuracy]
+    fitted: ExactHead
 
 
 TUNED = "_tuned"
@@ -160,6 +214,8 @@ class Trained:
         Folder of this training's TensorBoard logs.
     temporary_files : list of Path
         Checkpoints and converted backbones, to delete once the model is published; until then, training can resume.
+    cross_validation : CrossValidation or None
+        None for a classic split.
     """
 
     data: Data
@@ -176,6 +232,7 @@ class Trained:
     features: FloatArray
     summaries: Path
     temporary_files: list[Path]
+    cross_validation: CrossValidation | None = None
 
     @property
     def trained_on_left_out(self) -> bool:

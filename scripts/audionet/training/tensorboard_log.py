@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import platform
+import struct
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -9,7 +12,6 @@ from typing import Any
 
 import numpy as np
 
-from audionet.backbones.tf_runtime import import_tensorflow
 from audionet.utils.arrays import FloatArray
 from audionet.utils.files import make_folder, write_bytes
 from audionet.utils.plots import CurvePoint
@@ -31,18 +33,13 @@ class Curves:
 
     def __init__(self, folder: Path | None = None) -> None:
         self.points: list[CurvePoint] = []
-        self._writers: dict[str, Any] = {}
-        if folder is not None:
-            tf = self._tf = import_tensorflow()
-            self._writers = {name: tf.summary.create_file_writer(str(folder / name)) for name in _SETS_LOGGED}
+        self._writers = {name: Scalars(folder / name) for name in _SETS_LOGGED} if folder is not None else {}
 
     def add(self, point: CurvePoint) -> None:
         """Add a point."""
         self.points.append(point)
         if point.set in self._writers:
-            with self._writers[point.set].as_default():
-                self._tf.summary.scalar("cross_entropy", point.loss, step=point.step)
-                self._tf.summary.scalar("accuracy", point.accuracy, step=point.step)
+            self._writers[point.set].add(point.step, {"cross_entropy": point.loss, "accuracy": point.accuracy})
 
     def close(self) -> None:
         """Flush and close the log."""
@@ -51,7 +48,7 @@ class Curves:
 
 
 class Scalars:
-    """Any numbers over the steps, logged for TensorBoard with any Keras backend.
+    """Numbers and images over the steps, logged for TensorBoard without TensorFlow.
 
     Parameters
     ----------
@@ -59,30 +56,56 @@ class Scalars:
     """
 
     def __init__(self, folder: Path) -> None:
-        from tensorboard.summary.writer.event_file_writer import EventFileWriter
+        # TensorBoard's own EventFileWriter imports TensorFlow where it is installed, only to create the folder.
+        from tensorboard.summary.writer.record_writer import RecordWriter
 
         make_folder(folder)
-        self._writer = EventFileWriter(str(folder))
+        name = f"events.out.tfevents.{time.time():.6f}.{platform.node()}.{os.getpid()}"
+        self._writer = RecordWriter((folder / name).open("wb"))
+        self._write(file_version="brain.Event:2")
 
     def add(self, step: int, values: Mapping[str, float]) -> None:
         """Add the values of a step."""
-        from tensorboard.compat.proto.event_pb2 import Event
         from tensorboard.compat.proto.summary_pb2 import Summary
 
-        points = [Summary.Value(tag=name, simple_value=value) for name, value in values.items()]
-        self._writer.add_event(Event(wall_time=time.time(), step=step, summary=Summary(value=points)))
+        self._add(step, [Summary.Value(tag=name, simple_value=value) for name, value in values.items()])
+
+    def add_png(self, name: str, png: bytes) -> None:
+        """Add an image."""
+        from tensorboard.compat.proto.summary_pb2 import Summary
+
+        width, height = struct.unpack(">II", png[16:24])
+        image = Summary.Image(height=height, width=width, colorspace=3, encoded_image_string=png)
+        self._add(0, [Summary.Value(tag=name, image=image)])
+
+    def _add(self, step: int, values: Sequence[Any]) -> None:
+        from tensorboard.compat.proto.summary_pb2 import Summary
+
+        self._write(step=step, summary=Summary(value=values))
+
+    def _write(self, **fields: Any) -> None:
+        from tensorboard.compat.proto.event_pb2 import Event
+
+        self._writer.write(Event(wall_time=time.time(), **fields).SerializeToString())
+        self._writer.flush()
 
     def close(self) -> None:
         """Flush and close the log."""
         self._writer.close()
 
 
+def log_curves(folder: Path, points: Sequence[CurvePoint]) -> None:
+    """Log the points of a finished training."""
+    curves = Curves(folder)
+    for point in points:
+        curves.add(point)
+    curves.close()
+
+
 def add_image(folder: Path, name: str, png: bytes) -> None:
     """Log a PNG for TensorBoard's images page."""
-    tf = import_tensorflow()
-    writer = tf.summary.create_file_writer(str(folder))
-    with writer.as_default():
-        tf.summary.image(name, tf.io.decode_png(png, channels=3)[None], step=0)
+    writer = Scalars(folder)
+    writer.add_png(name, png)
     writer.close()
 
 

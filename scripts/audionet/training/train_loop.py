@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from audionet.backbones.tf_runtime import import_tensorflow
 from audionet.errors import ModelError
 from audionet.training.checkpoint import Checkpoint, State
-from audionet.training.config import RetrainConfig
+from audionet.training.config import StepConfig
 from audionet.training.datasets import Examples, batches, prefetch
 from audionet.training.tensorboard_log import Curves
 from audionet.training.train_step import Network, TrainingSteps, ValidationStep, class_weights
@@ -43,19 +43,22 @@ class Fit:
     last_step : int
     points : list of CurvePoint
         Loss and accuracy over the steps.
+    axis : str
+        What the steps of the points are.
     """
 
     best_step: int
     validation_accuracy: float | None
     last_step: int
     points: list[CurvePoint]
+    axis: str = "step"
 
 
 def fit(
     network: Network,
     training: Examples,
     validation: Examples,
-    config: RetrainConfig,
+    config: StepConfig,
     curves: Curves | None = None,
     checkpoint: Checkpoint | None = None,
 ) -> Fit:
@@ -69,7 +72,7 @@ def fit(
     ----------
     network : Network
     training, validation : Examples
-    config : RetrainConfig
+    config : StepConfig
         Number of steps, learning rate, batch size and regularisation.
     curves : Curves, optional
         Receives the loss and accuracy; also switches the progress bar on.
@@ -90,7 +93,7 @@ class _Loop:
         network: Network,
         training: Examples,
         validation: Examples,
-        config: RetrainConfig,
+        config: StepConfig,
         curves: Curves | None,
         checkpoint: Checkpoint | None,
     ) -> None:
@@ -100,6 +103,7 @@ class _Loop:
         self.config, self.checkpoint = config, checkpoint
         self.curves, self.quiet = curves or Curves(), curves is None
         labels = network.model.outputs[0].shape[-1]
+        self.rate = config.rate(network.model.inputs[0].shape[-1])
         self.steps = TrainingSteps(network, config, class_weights(training.labels, labels, config))
         self.validate = ValidationStep(network, validation, config)
         self.step = self.best_step = self.validations_since_best = 0
@@ -172,8 +176,8 @@ class _Loop:
     def _rate(self, step: int) -> float:
         config = self.config
         if config.schedule == "cosine":
-            return config.rate * 0.5 * (1 + math.cos(math.pi * step / config.how_many_training_steps))
-        return config.rate * self.factor
+            return self.rate * 0.5 * (1 + math.cos(math.pi * step / config.how_many_training_steps))
+        return self.rate * self.factor
 
     def _validate(self) -> None:
         """Score the validation set, and keep the weights if they are the best so far."""

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from audionet.backbones.tf_runtime import distribute, import_tensorflow
-from audionet.training.config import RetrainConfig
+from audionet.training.config import StepConfig
 from audionet.training.datasets import Examples
 from audionet.training.spec_augment import mask, mixup
 from audionet.utils.arrays import IntArray
@@ -47,7 +47,7 @@ class Network:
 class TrainingSteps:
     """Optimizer and compiled functions that run one or many training steps per call."""
 
-    def __init__(self, network: Network, config: RetrainConfig, class_weights: NDArray[np.float32]) -> None:
+    def __init__(self, network: Network, config: StepConfig, class_weights: NDArray[np.float32]) -> None:
         tf = self._tf = import_tensorflow()
         import keras
 
@@ -56,7 +56,7 @@ class TrainingSteps:
         with network.strategy.scope():
             # Keras clips each device's part of the gradient on its own.
             clip = config.clip_norm and config.clip_norm / network.strategy.num_replicas_in_sync
-            self._inner = keras.optimizers.AdamW(config.rate, weight_decay=config.weight_decay, global_clipnorm=clip)
+            self._inner = keras.optimizers.AdamW(weight_decay=config.weight_decay, global_clipnorm=clip)
             half = network.model.dtype_policy.name == "mixed_float16"
             self.optimizer = keras.optimizers.LossScaleOptimizer(self._inner) if half else self._inner
             self.optimizer.build(network.model.trainable_variables)
@@ -138,7 +138,7 @@ class TrainingSteps:
 class ValidationStep:
     """Validation step: mean cross entropy and accuracy on the validation set."""
 
-    def __init__(self, network: Network, validation: Examples, config: RetrainConfig) -> None:
+    def __init__(self, network: Network, validation: Examples, config: StepConfig) -> None:
         tf = self._tf = import_tensorflow()
         self._model, self._validation = network.model, validation
         self._chosen = np.arange(len(validation.labels))
@@ -179,7 +179,7 @@ class ValidationStep:
         return loss, tf.reduce_sum(tf.cast(tf.argmax(logits, 1) == labels, tf.float32))
 
 
-def class_weights(labels: IntArray, count: int, config: RetrainConfig) -> NDArray[np.float32]:
+def class_weights(labels: IntArray, count: int, config: StepConfig) -> NDArray[np.float32]:
     """Compute each label's weight in the loss: all 1, or balanced by the number of examples, mean 1."""
     if config.class_weights == "equal":
         return np.ones(count, np.float32)

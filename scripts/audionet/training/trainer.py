@@ -15,27 +15,30 @@ from pathlib import Path
 import numpy as np
 
 from audionet._paths import lite_path
-from audionet.audio.network_input import MFCC_STATISTICS_WIDTH, STATISTICS_WIDTHS, image_features
+from audionet.audio.network_input import image_features
 from audionet.backbones.bottlenecks import compute_bottlenecks
 from audionet.backbones.registry import Backbone, convert_trained, prepare
 from audionet.classifier.calibration import fit_temperature
 from audionet.classifier.head import Head
 from audionet.classifier.model_files import read_card
-from audionet.classifier.open_set import EmbeddingExamples, OpenSet, choose_segments, fit_open_set, segments_of
+from audionet.classifier.open_set import EmbeddingExamples, OpenSet, fit_open_set, segments_of
 from audionet.data.dataset import ChunkImage, find_images, read_spectrogram_config
 from audionet.data.split import SETS
 from audionet.errors import DatasetError, UsageError
 from audionet.metrics.accuracy import Accuracy, accuracy
 from audionet.training.checkpoint import Checkpoint
-from audionet.training.config import RetrainConfig
+from audionet.training.config import LEARNING_RATES, RetrainConfig, StepConfig
 from audionet.training.data_module import Data, prepare_data
 from audionet.training.datasets import FeatureExamples, ImageExamples
+from audionet.training.exact_head import MAX_COST, fit_cost
+from audionet.training.exact_run import choose_embedded, course, exact_trainer, train_cross_validated
+from audionet.training.features import MFCC, head_fields, head_widths
 from audionet.training.head_training import train_head
 from audionet.training.hyper_search import search
 from audionet.training.networks import INPUT_SIZES, ImageNetwork, from_backbone, from_scratch
 from audionet.training.results import TUNED, Candidate, Trained, test_result
 from audionet.training.tensorboard_log import Curves
-from audionet.training.train_loop import fit
+from audionet.training.train_loop import Fit, fit
 from audionet.utils.arrays import IntArray, UInt8Array, evenly
 from audionet.utils.files import content_hash, make_folder, make_writable_folder
 from audionet.utils.process import available_cores
@@ -80,7 +83,11 @@ def train(config: RetrainConfig) -> Trained:
             config.pooling,
         )
     data = prepare_data(spectrogram_config, images, backbone, config)
-    run = _TrainingRun(data, config, _summaries_folder(config.summaries_dir))
+    folder = _summaries_folder(config.summaries_dir)
+    if backbone is not None and data.folds is not None:
+        points = evenly(len(data.bottlenecks.images), _PROJECTOR_POINTS)
+        return train_cross_validated(data, backbone, config, points, folder)
+    run = _TrainingRun(data, config, folder)
     return run.with_backbone(backbone) if backbone else run.from_scratch()
 
 
@@ -97,29 +104,18 @@ class _TrainingRun:
 
     def _select_open_set_rows(self, name: str) -> IntArray:
         """Select the images of a set that the open set is fitted on: no augmented copies, of labels and background."""
-        data = self.data
-        rows = np.concatenate([data.rows[name], data.background[name]])
-        images = [data.bottlenecks.images[i] for i in rows]
-        original = np.array([not image.copy for image in images], bool)
-        rows, images = rows[original], [image for image in images if not image.copy]
-        chosen: IntArray = rows[choose_segments(images, data.targets[rows])]
-        return chosen
+        return choose_embedded(self.data, np.concatenate([self.data.rows[name], self.data.background[name]]))
 
     def with_backbone(self, backbone: Backbone) -> Trained:
         """Train a head on a pretrained backbone, then fine-tune the backbone's last blocks if configured."""
         data, config = self.data, self.config
-        fields = _fields(backbone.statistics)
-        widths = _widths(backbone)
+        fields, widths = head_fields(backbone), head_widths(backbone)
         if config.hyper_search:
             rows = np.concatenate([data.rows["training"], data.rows["validation"]])
             examples = FeatureExamples(data.bottlenecks.records[rows], data.targets[rows], fields)
             recordings = [(data.bottlenecks.images[i].label, data.bottlenecks.images[i].recording) for i in rows]
             config = search(examples, recordings, len(data.labels), widths, config)
-        training, validation = (data.features(name, fields) for name in SETS[:2])
-        curves = Curves(self.folder)
-        checkpoint = self._checkpoint("head", config, backbone.identity)
-        head, fitted = train_head(training, validation, len(data.labels), widths, config, curves, checkpoint)
-        curves.close()
+        head, fitted = self._head(backbone, config)
         probabilities = (head.answers(data.features(name, fields).blocks()) for name in SETS[1:])
         points, others = (data.some_features(rows, fields) for rows in (self.point_rows, self._all_open_set_rows()))
         candidate = Candidate(backbone, head, fitted, points, others, *probabilities)
@@ -129,6 +125,19 @@ class _TrainingRun:
         leaky = self._leaky_accuracy(fields, widths, config) if len(candidate.testing) else None
         return self._calibrate_and_test(candidate, config, leaky)
 
+    def _head(self, backbone: Backbone, config: RetrainConfig) -> tuple[Head, Fit]:
+        """Fit the head exactly, or train it in steps."""
+        data, fields, widths = self.data, head_fields(backbone), head_widths(backbone)
+        if data.exact and config.exact:
+            fitted = exact_trainer(data, [(fields, widths)], config).fit(data.rows["training"])
+            return fitted.head, course(fitted)
+        training, validation = (data.features(name, fields) for name in SETS[:2])
+        curves = Curves(self.folder)
+        checkpoint = self._checkpoint("head", config, backbone.identity)
+        found = train_head(training, validation, len(data.labels), widths, config.stepping, curves, checkpoint)
+        curves.close()
+        return found
+
     def from_scratch(self) -> Trained:
         """Train a small network on the images, without a pretrained backbone."""
         data, config = self.data, self.config
@@ -137,16 +146,19 @@ class _TrainingRun:
             [images[i] for i in evenly(len(images), _NORMALISATION_SAMPLES)], INPUT_SIZES[config.architecture]
         )
 
+        rate = config.stepping.learning_rate or LEARNING_RATES["from scratch"]
+        stepping = dataclasses.replace(config.stepping, learning_rate=rate)
+
         def build(exact: bool) -> ImageNetwork:
-            return from_scratch(samples, len(data.labels), config, exact)
+            return from_scratch(config.architecture, samples, len(data.labels), stepping, exact)
 
         checkpoint = self._checkpoint(config.architecture, config, config.architecture)
-        candidate = self._train_on_images(build, config.architecture, None, config, Curves(self.folder), checkpoint)
+        candidate = self._train_on_images(build, config.architecture, None, stepping, Curves(self.folder), checkpoint)
         return self._calibrate_and_test(candidate, config, None)
 
     def _fine_tuned(self, backbone: Backbone, head: Head, config: RetrainConfig) -> Candidate:
         stage = dataclasses.replace(
-            config,
+            config.stepping,
             how_many_training_steps=config.fine_tune_steps,
             learning_rate=config.fine_tune_learning_rate,
             train_batch_size=config.fine_tune_batch_size,
@@ -155,7 +167,7 @@ class _TrainingRun:
         log.info(f"Fine-tuning the last {blocks} of {backbone.name} and the top layer:")
 
         def build(exact: bool) -> ImageNetwork:
-            return from_backbone(backbone, head, stage, exact)
+            return from_backbone(backbone, head, config.fine_tune, stage, exact)
 
         curves, checkpoint = Curves(self.folder / "fine_tune"), self._checkpoint(name, config, backbone.identity)
         return self._train_on_images(build, name, backbone.statistics, stage, curves, checkpoint)
@@ -173,7 +185,7 @@ class _TrainingRun:
         build: Callable[[bool], ImageNetwork],
         name: str,
         statistics: str | None,
-        config: RetrainConfig,
+        config: StepConfig,
         curves: Curves,
         checkpoint: Checkpoint,
     ) -> Candidate:
@@ -189,7 +201,7 @@ class _TrainingRun:
         exact = build(True)
         exact.network.model.set_weights(built.network.model.get_weights())
         samples = _pixels([points[i] for i in evenly(len(points), _CONVERSION_SAMPLES)], built.input_size)
-        backbone = convert_trained(exact.features, name, statistics, samples, config.checkpoint_dir)
+        backbone = convert_trained(exact.features, name, statistics, samples, self.config.checkpoint_dir)
         self.temporary_files.append(backbone.path)
         head = exact.head()
         open_set = [data.bottlenecks.images[i] for i in self._all_open_set_rows()]
@@ -199,7 +211,7 @@ class _TrainingRun:
             found = compute_bottlenecks(images, backbone, Path(folder), available_cores())
             if len(found.images) < len(images):
                 raise DatasetError("images have changed since training started: run it again")
-            outputs = FeatureExamples(found.records, np.zeros(len(images), np.int64), _fields(statistics))
+            outputs = FeatureExamples(found.records, np.zeros(len(images), np.int64), head_fields(backbone))
             rows = np.split(np.arange(len(images)), np.cumsum([len(part) for part in parts[:-1]]))
             validation, testing, some, others = map(outputs.some, rows)
             probabilities = head.answers(validation.blocks()), head.answers(testing.blocks())
@@ -242,7 +254,7 @@ class _TrainingRun:
             if baseline is not None:
                 baseline_probabilities = baseline.answers(data.features("testing", ["mfcc"]).blocks())
             test = test_result(
-                candidate.testing, baseline_probabilities, leaky, data.split.sets["testing"], data.labels
+                candidate.testing, baseline_probabilities, leaky, data.split.sets["testing"], data.labels, None
             )
         return Trained(
             data=data,
@@ -272,7 +284,7 @@ class _TrainingRun:
             EmbeddingExamples(features, data.targets[rows], segments_of([data.bottlenecks.images[i] for i in rows]))
             for features, rows in zip(parts, self.open_set_rows.values(), strict=True)
         ]
-        return fit_open_set(samples[0], samples[1], _widths(candidate.backbone), self.config.unknown_fpr / 100)
+        return fit_open_set(samples[0], samples[1], head_widths(candidate.backbone), self.config.unknown_fpr / 100)
 
     def _leaky_accuracy(self, fields: list[str], widths: list[int], config: RetrainConfig) -> Accuracy:
         """Train again on a random split by chunk, and return the accuracy that it would report."""
@@ -281,7 +293,10 @@ class _TrainingRun:
         testing, validation = len(data.rows["testing"]), len(data.rows["validation"])
         parts = [rows[testing + validation :], rows[testing : testing + validation], rows[:testing]]
         sets = [FeatureExamples(data.bottlenecks.records[part], data.targets[part], fields) for part in parts]
-        head, _ = train_head(sets[0], sets[1], len(data.labels), widths, config)
+        if data.exact and config.exact:
+            head = exact_trainer(data, [(fields, widths)], config).fit(parts[0]).head
+        else:
+            head, _ = train_head(sets[0], sets[1], len(data.labels), widths, config.stepping)
         return accuracy(head.answers(sets[2].blocks()).argmax(axis=1) == sets[2].labels)
 
     def _baseline(self) -> Head | None:
@@ -289,23 +304,12 @@ class _TrainingRun:
         data = self.data
         if data.spectrogram is None or data.spectrogram.representation != "mel":
             return None
-        training, validation = (data.features(name, ["mfcc"]) for name in SETS[:2])
-        settings = RetrainConfig(
-            how_many_training_steps=self.config.how_many_training_steps if not self.config.from_scratch else 500,
-            seed=self.config.seed,
-        )
-        head, _ = train_head(training, validation, len(data.labels), [MFCC_STATISTICS_WIDTH], settings)
+        fields, widths = MFCC
+        if fit_cost(len(data.rows["training"]), sum(widths), len(data.labels)) <= MAX_COST:
+            return exact_trainer(data, [MFCC], self.config).fit(data.rows["training"]).head
+        training, validation = (data.features(name, fields) for name in SETS[:2])
+        head, _ = train_head(training, validation, len(data.labels), widths, StepConfig(seed=self.config.seed))
         return head
-
-
-def _widths(backbone: Backbone) -> list[int]:
-    """Return the widths of the parts that a head's input is joined of."""
-    return [backbone.width] + ([] if backbone.statistics is None else [STATISTICS_WIDTHS[backbone.statistics]])
-
-
-def _fields(statistics: str | None) -> list[str]:
-    """Return the fields of the bottleneck cache that form a head's input."""
-    return ["network"] if statistics is None else ["network", statistics]
 
 
 def _check_outputs(config: RetrainConfig) -> None:

@@ -30,22 +30,47 @@ class CurvePoint(NamedTuple):
     accuracy: float
 
 
-def curves_plot(points: Sequence[CurvePoint], best_step: int) -> bytes:
+def curves_plot(points: Sequence[CurvePoint], best_step: int, axis: str = "step") -> bytes:
     """Plot cross entropy and accuracy over the steps, as a PNG; a line marks the step whose weights were kept."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(9, 3.6), layout="constrained")
-    for axes, name in zip(figure.subplots(1, 2), ("loss", "accuracy"), strict=True):
+    for panel, name in zip(figure.subplots(1, 2), ("loss", "accuracy"), strict=True):
         for of_set, colour in _COLOURS.items():
             chosen = [point for point in points if point.set == of_set]
             if chosen:
                 values = [getattr(point, name) for point in chosen]
-                axes.plot([point.step for point in chosen], values, color=colour, label=of_set, linewidth=1.4)
-        axes.axvline(best_step, color="#bbbbbb", linestyle=":", linewidth=1, label=f"kept: step {best_step}")
-        axes.set_xlabel("step")
-        axes.set_title({"loss": "cross entropy", "accuracy": "share of chunks right"}[name], loc="left", fontsize=10)
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.legend(frameon=False, fontsize=8)
+                panel.plot([point.step for point in chosen], values, color=colour, label=of_set, linewidth=1.4)
+        panel.axvline(best_step, color="#bbbbbb", linestyle=":", linewidth=1, label=f"kept: {best_step}")
+        panel.set_xlabel(axis)
+        panel.set_title({"loss": "cross entropy", "accuracy": "share of chunks right"}[name], loc="left", fontsize=10)
+        panel.spines[["top", "right"]].set_visible(False)
+        panel.legend(frameon=False, fontsize=8)
+    return png(figure)
+
+
+def learning_curve_plot(recordings: Sequence[float], accuracies: Sequence[tuple[float, float, float]]) -> bytes:
+    """Plot accuracy over the number of recordings a label, as a PNG.
+
+    Parameters
+    ----------
+    recordings : sequence of n float
+        Mean number of recordings a label.
+    accuracies : sequence of n (float, float, float)
+        Accuracy, and the bounds of its 95 % interval, 0 to 1.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(5.4, 3.6), layout="constrained")
+    axes = figure.subplots()
+    shares, low, high = np.array(accuracies).T
+    axes.fill_between(recordings, low, high, color=_COLOURS["training"], alpha=0.25, linewidth=0, label="95 % interval")
+    axes.plot(recordings, shares, color=_COLOURS["validation"], marker="o", linewidth=1.4, label="accuracy")
+    axes.set_xlabel("recordings a label")
+    axes.set_title("share of recordings right, cross-validated", loc="left", fontsize=10)
+    axes.set_ylim(min(0.95 * float(low.min()), 0.9), 1.005)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False, fontsize=8, loc="lower right")
     return png(figure)
 
 

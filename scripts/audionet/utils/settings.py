@@ -23,16 +23,27 @@ def path_flag(text: str) -> Path:
     return Path(text)
 
 
-def add_flags(parser: argparse.ArgumentParser, config: type) -> None:
-    """Give a parser one flag for each field of a config dataclass, with its default and help."""
+def add_flags(parser: argparse.ArgumentParser, config: type, optional: bool = False) -> None:
+    """Give a parser one flag for each setting of a config dataclass, with its default and help.
+
+    Parameters
+    ----------
+    parser : argparse.ArgumentParser
+    config : type
+        Fields that are no `setting` have no flag.
+    optional : bool
+        Whether parsed flags hold only those that were given, for `from_given_flags`.
+    """
     types = typing.get_type_hints(config)
     for item in dataclasses.fields(config):
+        if "help" not in item.metadata:
+            continue
         kind, text = types[item.name], item.metadata["help"]
         names = [f"--{name}" for name in (item.name, item.metadata["alias"]) if name]
         if kind is bool:
             parser.add_argument(*names, dest=item.name, action="store_true", default=item.default, help=text)
             continue
-        options: dict[str, Any] = {"default": item.default}
+        options: dict[str, Any] = {"default": argparse.SUPPRESS if optional else item.default}
         if typing.get_origin(kind) is tuple:
             parser.add_argument(*names, dest=item.name, action="append", default=[], help=text)
             continue
@@ -68,7 +79,7 @@ def _parser_of(kind: Any) -> Callable[[str], Any]:
 
 def from_flags(config: type[Config], flags: argparse.Namespace) -> Config:
     """Create a config dataclass from parsed flags; its own checks may raise UsageError."""
-    names = [item.name for item in dataclasses.fields(config)]  # type: ignore[arg-type]
+    names = [item.name for item in dataclasses.fields(config) if hasattr(flags, item.name)]  # type: ignore[arg-type]
     values = {name: getattr(flags, name) for name in names}
     return config(**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()})
 

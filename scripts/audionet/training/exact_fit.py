@@ -1,0 +1,233 @@
+"""Exact fit of a linear head: multinomial logistic regression with an L2 penalty, solved to convergence."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from audionet.classifier.head import Head, Layer, softmax, standardisation
+from audionet.errors import ModelError
+from audionet.utils.arrays import FloatArray, IntArray
+
+STRENGTHS = (1e-2, 1e-3, 1e-4, 1e-5)
+"""L2 penalties to choose from, the strongest first. Features have norm 1, and the loss is a mean over recordings."""
+
+DEFAULT_STRENGTH = 1e-5
+"""Strength unless another is clearly better on held-out recordings."""
+
+_JITTER = 1e-9  # share of the mean squared norm of the examples
+_TINY = 1e-30
+_TOLERANCE = 1e-9  # decrease of the loss at which the solver stops
+_ROUGH_TOLERANCE = 1e-6  # the same where solutions are only compared with each other
+_MAX_ITERATIONS = 1000
+_ABSENT = -60.0  # logit, relative to the lowest, of a label without a training example
+
+
+@dataclass(frozen=True)
+class Design:
+    """Standardised training features, in orthonormal coordinates of the space that they span.
+
+    The L2 penalty keeps the weights in that space, so that fewer examples than features mean a smaller problem with
+    the same solution. The coordinates come from the Cholesky factor L of the Gram matrix: ``L @ L.T`` has the inner
+    products of the examples, which are all that the fit depends on.
+
+    Attributes
+    ----------
+    offset, scale : ndarray of float32, shape (width,)
+        Standardised features are ``(features - offset) * scale``.
+    rows : ndarray of float32, shape (n, rank)
+        The examples. With no more examples than features ``rank`` is n and this is L; otherwise ``rank`` is the width.
+    standardised : ndarray of float32, shape (n, width)
+    factor : ndarray of float64, shape (n, n), or None
+        L; None where the features keep their own coordinates.
+    """
+
+    offset: FloatArray
+    scale: FloatArray
+    rows: FloatArray
+    standardised: FloatArray
+    factor: NDArray[np.float64] | None
+
+    def project(self, features: FloatArray) -> FloatArray:
+        """Return other features in the same coordinates, shape (m, rank)."""
+        standardised: FloatArray = (features - self.offset) * self.scale
+        if self.factor is None or not len(features):
+            return standardised[:, : self.rows.shape[1]]
+        from scipy.linalg import solve_triangular
+
+        products = (self.standardised @ standardised.T).astype(np.float64)
+        projected = solve_triangular(self.factor, products, lower=True, overwrite_b=True, check_finite=False)
+        return np.ascontiguousarray(projected.T, np.float32)
+
+    def head(self, solution: Solution) -> Head:
+        """Return a solution as a head on the original features."""
+        weights = solution.weights
+        if self.factor is not None:
+            from scipy.linalg import solve_triangular
+
+            kernel = solution.weights.astype(np.float64)
+            kernel = solve_triangular(self.factor, kernel, lower=True, trans=1, check_finite=False)
+            weights = (self.standardised.T.astype(np.float64) @ kernel).astype(np.float32)
+        return Head(self.offset, self.scale, None, False, Layer(weights, solution.biases))
+
+
+class Solution(NamedTuple):
+    """Weights and biases of a fit in a design's coordinates.
+
+    Attributes
+    ----------
+    weights : ndarray of float32, shape (rank, labels)
+    biases : ndarray of float32, shape (labels,)
+    loss : float
+        Weighted mean cross entropy of the training examples, without the penalty.
+    iterations : int
+    """
+
+    weights: FloatArray
+    biases: FloatArray
+    loss: float
+    iterations: int
+
+    def probabilities(self, rows: FloatArray) -> FloatArray:
+        """Compute probabilities, shape (m, labels), of rows in the design's coordinates, shape (m, rank)."""
+        return softmax(rows @ self.weights + self.biases)
+
+
+def design(features: FloatArray, widths: Sequence[int]) -> Design:
+    """Standardise training features, and reduce them to the space that they span.
+
+    Parameters
+    ----------
+    features : ndarray of float32, shape (n, sum(widths))
+    widths : sequence of int
+        Widths of the joined parts, which get the same weight.
+
+    Raises
+    ------
+    ModelError
+        If a feature is NaN or infinite.
+    """
+    if not np.isfinite(features).all():
+        raise ModelError("the bottleneck cache contains NaN or infinite values: delete --bottleneck_dir and run again")
+    offset, scale = standardisation([features], widths)
+    rows: FloatArray = (features - offset) * scale
+    if len(rows) > rows.shape[1]:
+        return Design(offset, scale, rows, rows, None)
+    factor = _cholesky(rows)
+    return Design(offset, scale, factor.astype(np.float32), rows, factor)
+
+
+def _cholesky(rows: FloatArray) -> NDArray[np.float64]:
+    """Compute the lower Cholesky factor of the Gram matrix of rows, shape (n, n)."""
+    exact = rows.astype(np.float64)
+    gram = exact @ exact.T
+    diagonal: NDArray[np.float64] = np.einsum("ii->i", gram)
+    # Copies make the matrix singular; what is added makes them differ by less than the rounding of their features.
+    jitter = _JITTER * max(float(diagonal.mean()), _TINY)
+    while True:
+        diagonal += jitter
+        try:
+            return np.asarray(np.linalg.cholesky(gram), np.float64)
+        except np.linalg.LinAlgError:
+            jitter *= 10
+
+
+def fit_logistic(
+    rows: FloatArray,
+    targets: IntArray,
+    labels: int,
+    weights: NDArray[np.float64],
+    strength: float,
+    start: Solution | None = None,
+    rough: bool = False,
+) -> Solution:
+    """Fit multinomial logistic regression by L-BFGS (Liu & Nocedal, 1989).
+
+    Minimises the weighted mean cross entropy plus half of `strength` times the sum of squared weights; biases are not
+    penalised. A label without an example gets a probability of practically 0.
+
+    Parameters
+    ----------
+    rows : ndarray of float32, shape (n, rank)
+    targets : ndarray of int64, shape (n,)
+    labels : int
+        Number of labels.
+    weights : ndarray of float64, shape (n,)
+        Weight of each example, above 0.
+    strength : float
+        Above 0.
+    start : Solution, optional
+        Of a similar problem in the same coordinates, such as one with another strength: saves iterations.
+    rough : bool
+        Whether to stop earlier, where solutions are only compared with each other.
+    """
+    from scipy.optimize import minimize
+
+    present, known = np.unique(targets, return_inverse=True)
+    n, rank, count = len(rows), rows.shape[1], len(present)
+    share = (weights / weights.sum()).astype(np.float32)
+    own = np.arange(n), known
+
+    def loss(values: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
+        kernel = values[: rank * count].reshape(rank, count)
+        logits = rows @ kernel.astype(np.float32) + values[rank * count :].astype(np.float32)
+        logits -= logits.max(axis=1, keepdims=True)
+        slope = np.exp(logits)
+        sums = slope.sum(axis=1)
+        entropy = float(share @ (np.log(sums) - logits[own]).astype(np.float64))
+        slope /= sums[:, None]
+        slope[own] -= 1
+        slope *= share[:, None]
+        gradient = np.empty_like(values)
+        gradient[: rank * count] = (rows.T @ slope).ravel()
+        gradient[: rank * count] += strength * values[: rank * count]
+        gradient[rank * count :] = slope.sum(axis=0)
+        return entropy + 0.5 * strength * float(values[: rank * count] @ values[: rank * count]), gradient
+
+    initial = np.zeros((rank + 1) * count)
+    if start is not None:
+        initial[: rank * count] = start.weights[:, present].ravel()
+        initial[rank * count :] = start.biases[present]
+    options = {
+        "maxiter": _MAX_ITERATIONS,
+        "maxcor": 20,
+        "ftol": _ROUGH_TOLERANCE if rough else _TOLERANCE,
+        "gtol": 1e-7,
+    }
+    found = minimize(loss, initial, jac=True, method="L-BFGS-B", options=options)
+    kernel = np.zeros((rank, labels), np.float32)
+    kernel[:, present] = found.x[: rank * count].reshape(rank, count)
+    biases = np.full(labels, found.x[rank * count :].min() + _ABSENT, np.float32)
+    biases[present] = found.x[rank * count :]
+    squares = float(found.x[: rank * count] @ found.x[: rank * count])
+    return Solution(kernel, biases, float(found.fun) - 0.5 * strength * squares, int(found.nit))
+
+
+def fit_path(rows: FloatArray, targets: IntArray, labels: int, weights: NDArray[np.float64]) -> list[Solution]:
+    """Fit one rough solution for each of `STRENGTHS`, each starting from the one before."""
+    path: list[Solution] = []
+    for strength in STRENGTHS:
+        path.append(fit_logistic(rows, targets, labels, weights, strength, path[-1] if path else None, rough=True))
+    return path
+
+
+def recording_weights(recordings: IntArray, targets: IntArray, balanced: bool) -> NDArray[np.float64]:
+    """Weigh examples so that every recording counts the same, and if `balanced` every label too, shape (n,).
+
+    Parameters
+    ----------
+    recordings, targets : ndarray of int64, shape (n,)
+        Number of each example's recording, and its label.
+    balanced : bool
+    """
+    _, member, counts = np.unique(recordings, return_inverse=True, return_counts=True)
+    weights: NDArray[np.float64] = 1.0 / counts[member]
+    if balanced:
+        totals = np.bincount(targets, weights=weights)
+        weights /= totals[targets]
+    weights /= weights.mean()
+    return weights

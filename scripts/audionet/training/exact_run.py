@@ -1,0 +1,207 @@
+"""Training by exact fits: cross-validated on every recording, and published from a fit on all of them."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from audionet.augment.waveform import kinds_of_copy
+from audionet.backbones.registry import Backbone
+from audionet.classifier.calibration import apply_temperature, fit_temperature
+from audionet.classifier.open_set import EmbeddingExamples, choose_segments, fit_open_set_out_of_fold, segments_of
+from audionet.data.dataset import ChunkImage, read_augmentation
+from audionet.data.folds import assign_folds
+from audionet.metrics.accuracy import Accuracy, Groups, accuracy
+from audionet.training.config import RetrainConfig
+from audionet.training.cross_validation import OutOfFold, cross_validate, leaky_accuracy_rows
+from audionet.training.data_module import Data
+from audionet.training.exact_fit import STRENGTHS
+from audionet.training.exact_head import ALL_COPIES, NO_COPIES, ExactHead, ExactTrainer, FeatureSet
+from audionet.training.features import MFCC, head_fields, head_widths, with_statistics
+from audionet.training.results import CrossValidation, CurveShare, Trained, test_result
+from audionet.training.train_loop import Fit
+from audionet.utils.arrays import FloatArray, IntArray
+from audionet.utils.plots import CurvePoint
+
+log = logging.getLogger(__name__)
+
+_SHARES = (0.25, 0.5)
+_PLOTTED_SHARES = (0.125, 0.25, 0.5, 0.75)
+
+
+def train_cross_validated(
+    data: Data, backbone: Backbone, config: RetrainConfig, points: IntArray, summaries: Path
+) -> Trained:
+    """Fit a head on all recordings, and test its kind on every recording by models that were not trained on it.
+
+    Parameters
+    ----------
+    data : Data
+        With folds.
+    backbone : Backbone
+    config : RetrainConfig
+    points : ndarray of int64
+        Sample of images, for the projector and the check of the exported file.
+    summaries : Path
+        Folder of this training's TensorBoard logs.
+    """
+    assert data.folds is not None
+    backbones = _feature_choices(data, backbone, config)
+    everything = np.arange(len(data.bottlenecks.images))
+    trainer = exact_trainer(data, [(head_fields(one), head_widths(one)) for one in backbones], config)
+    embedded = choose_embedded(data, everything)
+    shares = _PLOTTED_SHARES if config.learning_curve else _SHARES
+    found = cross_validate(trainer, data.folds, shares, embedded)
+    labelled = np.flatnonzero(data.targets >= 0)
+    fitted = trainer.fit(labelled)
+    temperature = fit_temperature(found.probabilities, data.targets[found.rows], _recordings(data, found.rows))
+    chosen = trainer.feature_sets[fitted.features]
+    segments = segments_of([data.bottlenecks.images[row] for row in embedded.tolist()])
+    open_set = fit_open_set_out_of_fold(
+        EmbeddingExamples(chosen.values[embedded], data.targets[embedded], segments),
+        found.open_set_scores(trainer),
+        chosen.widths,
+        config.unknown_fpr / 100,
+    )
+    baseline, baseline_answers = _baseline(data, config, found.rows)
+    rows, leaky = leaky_accuracy_rows(trainer, fitted, len(data.folds), config.seed)
+    test = test_result(
+        apply_temperature(found.probabilities, temperature),
+        baseline_answers,
+        accuracy(leaky.argmax(axis=1) == data.targets[rows]) if len(rows) else None,
+        [data.bottlenecks.images[row] for row in found.rows.tolist()],
+        data.labels,
+        len(data.folds),
+    )
+    repeats = [_by_recording(data, found), *_repeated(data, trainer, config)]
+    validated = CrossValidation(found, baseline_answers, _learning_curve(data, found, shares), repeats, fitted)
+    return Trained(
+        data=data,
+        backbone=backbones[fitted.features],
+        head=fitted.head.with_temperature(temperature),
+        temperature=temperature,
+        open_set=open_set,
+        baseline=None if baseline is None else baseline.head,
+        fitted=course(fitted),
+        config=config,
+        validation_accuracy=None,
+        test=test if len(found.rows) else None,
+        points=[data.bottlenecks.images[row] for row in points.tolist()],
+        features=chosen.values[points],
+        summaries=summaries,
+        temporary_files=[],
+        cross_validation=validated if len(found.rows) else None,
+    )
+
+
+def exact_trainer(data: Data, choices: Sequence[tuple[list[str], list[int]]], config: RetrainConfig) -> ExactTrainer:
+    """Create a trainer on all images with these fields of the bottleneck cache, and their widths, to choose from."""
+    images = data.bottlenecks.images
+    # Each choice begins with the fields of the one before: all are parts of one array.
+    values = data.some_features(np.arange(len(images)), choices[-1][0])
+    return ExactTrainer(
+        images,
+        data.targets,
+        len(data.labels),
+        [FeatureSet(fields, widths, values[:, : sum(widths)]) for fields, widths in choices],
+        data.groups,
+        data.apart,
+        config.class_weights == "balanced",
+        _kinds(data, config) if config.augmented == "auto" else {},
+        {"auto": None, "all": ALL_COPIES, "none": NO_COPIES}[config.augmented],
+    )
+
+
+def choose_embedded(data: Data, rows: IntArray) -> IntArray:
+    """Choose the images that speaker models are fitted on: no augmented copies, of labels and of the background."""
+    original = rows[[not data.bottlenecks.images[row].copy for row in rows.tolist()]]
+    images = [data.bottlenecks.images[row] for row in original.tolist()]
+    chosen: IntArray = original[choose_segments(images, data.targets[original])]
+    return chosen
+
+
+def _feature_choices(data: Data, backbone: Backbone, config: RetrainConfig) -> list[Backbone]:
+    """Return the backbone with the image statistics that its bottleneck may be joined with."""
+    mel = data.spectrogram is not None and data.spectrogram.representation == "mel"
+    if backbone.statistics is not None or config.statistics == "none" or not mel:
+        return [backbone]
+    joined = with_statistics(backbone, "mfcc")
+    return [joined] if config.statistics == "mfcc" else [backbone, joined]
+
+
+def _kinds(data: Data, config: RetrainConfig) -> Mapping[int, frozenset[str]]:
+    """Return the augmentations of each augmented copy, by row; they follow from the recipe and the copy's name."""
+    images = data.bottlenecks.images
+    recipe = read_augmentation(config.image_dir) if any(image.copy for image in images) else None
+    if not recipe or not {"kinds", "seed"} <= set(recipe):
+        return {}
+    return {
+        row: kinds_of_copy(tuple(recipe["kinds"]), int(recipe["seed"]), copy_name(image))
+        for row, image in enumerate(images)
+        if image.copy
+    }
+
+
+def copy_name(image: ChunkImage) -> str:
+    """Return the name by which an augmented copy's augmentations were drawn."""
+    return f"{image.label}\0{image.recording}\0{image.index}\0{image.copy}"
+
+
+def _recordings(data: Data, rows: IntArray) -> list[tuple[str, str]]:
+    images = [data.bottlenecks.images[row] for row in rows.tolist()]
+    return [(image.label, image.recording) for image in images]
+
+
+def _right_by_recording(data: Data, rows: IntArray, probabilities: FloatArray) -> Accuracy:
+    groups = Groups(_recordings(data, rows))
+    true = np.empty(len(groups.names), np.int64)
+    true[groups.member] = data.targets[rows]
+    assert data.folds is not None
+    return accuracy(groups.mean(probabilities).argmax(axis=1) == true, folds=len(data.folds))
+
+
+def _by_recording(data: Data, found: OutOfFold) -> Accuracy:
+    return _right_by_recording(data, found.rows, found.probabilities)
+
+
+def _repeated(data: Data, trainer: ExactTrainer, config: RetrainConfig) -> list[Accuracy]:
+    """Cross-validate again with other folds, for ``--repeats``."""
+    results = []
+    for repeat in range(1, config.repeats):
+        folds = assign_folds(data.bottlenecks.images, data.groups, config.folds, data.apart, repeat)
+        results.append(_by_recording(data, cross_validate(trainer, folds, title=f"Repeat {repeat + 1}")))
+    return results
+
+
+def _learning_curve(data: Data, found: OutOfFold, shares: Sequence[float]) -> list[CurveShare]:
+    """Compute the accuracy with shares of the recordings that a fold trains on, and with all of them."""
+    parts = zip((*shares, 1.0), (*found.with_fewer, found.probabilities), strict=True)
+    return [CurveShare(share, _right_by_recording(data, found.rows, part)) for share, part in parts if len(part)]
+
+
+def _baseline(data: Data, config: RetrainConfig, rows: IntArray) -> tuple[ExactHead, FloatArray] | tuple[None, None]:
+    """Cross-validate and fit a head on MFCC statistics in the same folds, if the images are mel spectrograms."""
+    if data.spectrogram is None or data.spectrogram.representation != "mel" or not len(rows):
+        return None, None
+    assert data.folds is not None
+    trainer = exact_trainer(data, [MFCC], config)
+    found = cross_validate(trainer, data.folds, title="Baseline")
+    return trainer.fit(np.flatnonzero(data.targets >= 0)), found.probabilities
+
+
+def course(fitted: ExactHead) -> Fit:
+    """Describe the choice of the strength as the course of a training, for curves.png and TensorBoard."""
+    points = [
+        point
+        for number, trial in enumerate(fitted.trials, 1)
+        for point in (
+            CurvePoint("training", number, trial.training_loss, trial.training_accuracy),
+            CurvePoint("validation", number, trial.loss, trial.accuracy),
+        )
+    ]
+    kept = STRENGTHS.index(fitted.strength) + 1
+    strengths = ", ".join(f"{strength:g}" for strength in STRENGTHS)
+    return Fit(kept, None, fitted.solution.iterations, points, f"L2 strength: {strengths}")
