@@ -52,7 +52,13 @@ def place(tmp_path_factory: pytest.TempPathFactory, model_dir: Path) -> Workplac
     trained = run_script("retrain.py", *workplace.retrain_flags, cwd=workplace.folder)
     assert trained.returncode == 0, trained.stderr
     assert "Traceback" not in trained.stderr
-    for words in ("none of them seen in training", "network", "MFCC statistics", "95 % interval", "per recording"):
+    for words in (
+        "Cross-validated: 9 of 9 recordings right, 100.0%",
+        "network",
+        "MFCC statistics",
+        "95 % interval",
+        "per recording",
+    ):
         assert words in trained.stdout
     return workplace
 
@@ -135,8 +141,8 @@ def test_a_report_on_what_training_kept_aside(place: Workplace) -> None:
     flags = [f"--graph={place.graph}", f"--image_dir={place.folder / 'data_image'}", f"--report_dir={out}"]
     done = run_script("evaluate.py", *flags)
     assert done.returncode == 0, done.stderr
-    assert "3 recordings of its labels from the test part of" in done.stdout
-    assert "none of them seen in training" in done.stdout
+    assert "9 recordings of its labels from the cross-validation on" in done.stdout
+    assert "each tested by a model that was not trained on it" in done.stdout
     assert f"Report: {out / 'report.html'}" in done.stdout
     content = json.loads((out / "report.json").read_text())
     card = json.loads(place.graph.with_name("retrained_model.json").read_text())

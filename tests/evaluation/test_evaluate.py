@@ -11,15 +11,22 @@ import numpy as np
 import pytest
 import soundfile
 
-from audionet._paths import model_json_path
+from audionet._paths import model_json_path, out_of_fold_path
+from audionet.audio.config import SpectrogramConfig
 from audionet.classifier.decision import Costs
+from audionet.data.dataset import dataset_json
+from audionet.data.naming import DATASET_JSON
 from audionet.errors import DatasetError, ModelError, UsageError
 from audionet.evaluation.batch_inference import DURATIONS_IN_CHUNKS
 from audionet.evaluation.config import EvaluateConfig
+from audionet.evaluation.costs import mean_cost
 from audionet.evaluation.evaluate import Evaluation, evaluate, store_rule
 from audionet.evaluation.recordings import find_test_recordings
 from audionet.evaluation.summary import summarise
+from audionet.export.publish import publish
 from audionet.inference.predictor import Predictor
+from audionet.training.trainer import train
+from audionet.utils.files import content_hash, write_json
 from tests.inference.test_predictor import sound
 from tests.support.models import TONES
 
@@ -222,3 +229,79 @@ def test_nothing_to_evaluate_on_is_an_error(tone_model: Path, tmp_path: Path) ->
         evaluated(tone_model, tmp_path, test_dir=tmp_path / "empty")
     with pytest.raises(DatasetError, match="gone is not a folder"):
         evaluated(tone_model, tmp_path, test_dir=tmp_path / "gone")
+
+
+@pytest.fixture
+def cross_validated(image_folder, retrain_config) -> Path:
+    """A model of the default training, with the images that it was cross-validated on."""
+    images = image_folder(recordings=6)
+    write_json(images / DATASET_JSON, dataset_json(SpectrogramConfig(chunk_seconds=0.5), {}, None, complete=True))
+    config = retrain_config(images, how_many_training_steps=None)
+    publish(train(config), config)
+    return config.output_graph
+
+
+def test_a_cross_validation_is_evaluated_as_training_told_it(cross_validated: Path, tmp_path: Path) -> None:
+    images = tmp_path / "data_image"
+    found, content, predictor = evaluated(cross_validated, tmp_path, image_dir=images)
+    card = predictor.card
+    assert content["data"]["cross_validated"]
+    assert content["data"]["recordings"] == card["test"]["network"]["recordings"]["total"] == 18
+    for unit in ("recordings", "chunks"):
+        assert content["accuracy"][unit]["right"] == card["test"]["network"][unit]["right"]
+        assert content["mfcc_statistics"][unit]["right"] == card["test"]["mfcc_statistics"][unit]["right"]
+    assert content["calibration"]["recordings"] == 18
+    assert {one.fold for one in found.predictions.recordings} == set(range(5))
+    known = np.sort(found.scores.max(axis=1))
+    assert len(known) == 18
+    assert (np.diff(known) >= 0).all()
+
+
+def test_costs_are_judged_on_other_folds_than_they_were_chosen_on(cross_validated: Path, tmp_path: Path) -> None:
+    images = tmp_path / "data_image"
+    asked = {"image_dir": images, "cost": ("low:high=20",)}
+    found, content, _ = evaluated(cross_validated, tmp_path, **asked)
+    assert content["costs"]["validation"]["recordings"] == content["costs"]["recordings"] == 18
+    assert found.picked is not None
+    assert found.given.shape == found.true.shape
+    assert mean_cost(found.rule.costs, found.given, found.true).mean == content["costs"]["mean_cost"]
+
+
+def test_other_recordings_are_judged_by_the_published_model(
+    cross_validated: Path, test_folder: Path, tmp_path: Path
+) -> None:
+    _, content, _ = evaluated(cross_validated, tmp_path, test_dir=test_folder, image_dir=tmp_path / "data_image")
+    assert not content["data"]["cross_validated"]
+    assert content["data"]["unknown_recordings"] == 9
+
+
+def test_images_that_took_no_part_in_the_cross_validation_are_named(
+    cross_validated: Path, tmp_path: Path, capsys
+) -> None:
+    images = tmp_path / "data_image"
+    shutil.copy(next((images / "low").glob("0.wav*")), images / "high" / "new.jpg")
+    (images / "low" / "other.jpg").write_bytes(next((images / "low").glob("1.wav*")).read_bytes() + b"0")
+    evaluated(cross_validated, tmp_path, image_dir=images)
+    assert "1 image of 56 took no part in the cross-validation; left out" in capsys.readouterr().err
+    empty = tmp_path / "others"
+    for label in ("a", "b"):
+        (empty / label).mkdir(parents=True)
+        (empty / label / "x.jpg").write_bytes(label.encode())
+    with pytest.raises(DatasetError, match="holds none of the images that the model was tested on"):
+        evaluated(cross_validated, tmp_path, image_dir=empty)
+
+
+@pytest.mark.parametrize("damage", ["missing", "cut", "another"])
+def test_stored_answers_that_cannot_be_used_are_one_line(cross_validated: Path, tmp_path: Path, damage: str) -> None:
+    path = out_of_fold_path(cross_validated)
+    content = path.read_bytes()
+    path.unlink()
+    if damage != "missing":
+        path.write_bytes(content[:200] if damage == "cut" else content + b"0")
+    card = json.loads(model_json_path(cross_validated).read_text())
+    if damage == "cut":
+        card["cross_validation"]["sha256"] = content_hash(path)
+        model_json_path(cross_validated).write_text(json.dumps(card))
+    reason = {"missing": "is missing", "cut": "is damaged", "another": "is of another training"}[damage]
+    with pytest.raises(ModelError, match=f"retrained_out_of_fold.npz {reason}: run retrain.py again, or evaluate with"):
+        evaluated(cross_validated, tmp_path, image_dir=tmp_path / "data_image")

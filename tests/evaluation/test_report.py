@@ -240,7 +240,7 @@ def test_every_number_stands_beside_what_it_was_counted_on() -> None:
         ["3", "12", "12", "100.0%"],
     ]
     assert "0.50, fitted on 7 validation recordings" in text
-    assert [row[2] for row in rows(tree, "Expected calibration")[1:]] == ["12", "12"]
+    assert [row[4] for row in rows(tree, "Expected calibration")[1:]] == ["12", "12"]
     assert [row[1:3] for row in rows(tree, "Accuracy by clip")[1:]] == [["20", "24"], ["10", "12"], ["10", "12"]]
     assert rows(tree, "Separation of known")[1][1:4] == ["0", "3", "0.0%"]
     assert rows(tree, "Separation of known")[2][2] == "12"
@@ -296,12 +296,12 @@ def test_a_rule_in_words() -> None:
     assert "at a probability of 0.9 or more the prediction is bob , below it ann" in text
     assert "ann predicted as bob : 9" in text
     assert rows(two, "Mean cost")[1][:2] == ["test", "8"]
-    assert rows(two, "Mean cost")[2][:2] == ["validation", "8"]
+    assert rows(two, "Mean cost")[2][:2] == ["validation recordings", "8"]
     assert "selected on 8 validation recordings" in text
     assert "raised to the power of 1, the cost exponent" in shown(["ann", "bob", "cy"], costs=["ann:bob=9"])[1]
     nothing = evaluated(["ann", "bob"], each=0, costs=["ann:bob=9"])
     assert "cost.png" not in report.draw(*nothing)
-    assert "There were no validation recordings to select it on" in words(parsed(page(*nothing, report.draw(*nothing))))
+    assert "There were no recordings to select it on" in words(parsed(page(*nothing, report.draw(*nothing))))
     assert "Costs" not in shown(["ann", "bob"])[1]
 
 

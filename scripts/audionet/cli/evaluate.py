@@ -49,6 +49,8 @@ def print_summary(content: dict[str, Any]) -> None:
     """Print the most important results, each with the number of recordings or chunks behind it."""
     data, answers, open_set = content["data"], content["answers"], content["open_set"]
     unseen = "none of them seen in training" if data["unseen"] else "ALL OF THEM SEEN IN TRAINING"
+    if data["cross_validated"]:
+        unseen = "each tested by a model that was not trained on it"
     if data["unseen"] and (cut := len(data["recordings_also_heard_in_training"])):
         unseen = f"of {pluralise(cut, 'label')} from other segments of recordings that were also used in training"
     others = f" and {data['unknown_recordings']} of no label" if data["unknown_recordings"] else ""
@@ -74,10 +76,12 @@ def print_summary(content: dict[str, Any]) -> None:
         print(f"Unknown voices: {unknown['accepted']} of {unknown['clips']} accepted ({unknown['of']})")
     before, after = (content["calibration"][when] for when in ("before", "after"))
     if before["calibration_error"] is not None:
-        fitted = pluralise(content["calibration"]["recordings"], "validation recording")
+        kind = "cross-validated recording" if content["model"]["cross_validated"] else "validation recording"
+        fitted = pluralise(content["calibration"]["recordings"], kind)
         print(
             f"Calibration error: {after['calibration_error']:.1%} of {pluralise(after['recordings'], 'recording')}, "
-            f"{before['calibration_error']:.1%} without the temperature, which was fitted on {fitted}"
+            f"{before['calibration_error']:.1%} without the temperature, which was fitted on {fitted}; "
+            f"Brier score {after['brier']:.3f}, Cllr {after['cllr']:.3f}"
         )
     if content["costs"]:
         costs = content["costs"]

@@ -57,6 +57,8 @@ class RecordingPrediction:
         True if training or validation used a chunk of it.
     remark : str or None
         Reason why only the first part of the recording could be scored.
+    fold : int or None
+        Fold that tested it, where the predictions are those of a cross-validation.
     """
 
     recorded: HeldOutRecording
@@ -70,6 +72,7 @@ class RecordingPrediction:
     baseline: IntArray | None
     seen: bool
     remark: str | None = None
+    fold: int | None = None
 
 
 class PredictionTask(NamedTuple):
@@ -141,7 +144,7 @@ def _predict_recording(predictor: Predictor, recorded: HeldOutRecording) -> Reco
         probabilities.mean(axis=0),
         apply_temperature(probabilities, 1 / predictor.card["calibration"]["temperature"]).mean(axis=0),
         scores,
-        {length: _of_length(probabilities, length) for length in DURATIONS_IN_CHUNKS},
+        {length: most_probable_of_clips(probabilities, length) for length in DURATIONS_IN_CHUNKS},
         baseline,
         arrays.has_seen(content),
         remark,
@@ -157,7 +160,8 @@ def _images(predictor: Predictor, recorded: HeldOutRecording) -> Iterator[tuple[
             yield start, jpg
 
 
-def _of_length(probabilities: FloatArray, length: int) -> IntArray:
+def most_probable_of_clips(probabilities: FloatArray, length: int) -> IntArray:
+    """Cut a recording's chunks into clips of equal length, and return the most probable label of each."""
     whole = len(probabilities) // length
     clips = probabilities[: whole * length].reshape(whole, length, probabilities.shape[1]).mean(axis=1)
     labels: IntArray = clips.argmax(axis=1)
@@ -200,6 +204,8 @@ class HeldOutPredictions:
         Labels of the model that have no recording.
     foreign_labels : list of str
         Folders that are no label of the model's; their recordings count as unknown voices.
+    cross_validated : bool
+        True if each prediction is by a model that was not trained on the recording, while the published one was.
     """
 
     source: str
@@ -210,6 +216,17 @@ class HeldOutPredictions:
     all_seen: bool
     missing_labels: list[str]
     foreign_labels: list[str]
+    cross_validated: bool = False
+
+
+def as_held_out(
+    predictor: Predictor, config: EvaluateConfig, recordings: list[RecordingPrediction]
+) -> HeldOutPredictions:
+    """Return cross-validated predictions, all by models that were not trained on the recording, as held-out ones."""
+    present = {one.recorded.label for one in recordings}
+    missing = [label for label in predictor.labels if label not in present]
+    source = f"the cross-validation on {escape(config.image_dir)}"
+    return HeldOutPredictions(source, recordings, [], [], 0, False, missing, [], cross_validated=True)
 
 
 def predict_held_out(predictor: Predictor, config: EvaluateConfig) -> HeldOutPredictions:

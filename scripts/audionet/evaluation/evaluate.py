@@ -15,11 +15,14 @@ from audionet.errors import ModelError
 from audionet.evaluation.batch_inference import (
     DURATIONS_IN_CHUNKS,
     HeldOutPredictions,
+    RecordingPrediction,
+    as_held_out,
     predict_and_report,
     predict_held_out,
 )
 from audionet.evaluation.config import EvaluateConfig
 from audionet.evaluation.costs import SelectedRule, parse_costs, select_rule
+from audionet.evaluation.cross_validated import cross_validated_predictions, is_cross_validated
 from audionet.evaluation.recordings import recordings_of_set
 from audionet.inference.predictor import Predictor
 from audionet.metrics.accuracy import Accuracy, accuracy
@@ -72,6 +75,12 @@ class Evaluation:
     rule: Rule
     picked: SelectedRule | None
 
+    @property
+    def folds(self) -> int | None:
+        """Number of folds, where the predictions are those of a cross-validation."""
+        folds = {one.fold for one in self.predictions.recordings}
+        return len(folds) if self.predictions.cross_validated else None
+
     def detection(self, label: int | None = None) -> Detection | None:
         """Compute verification errors (ROC, EER) of one label's trials, or pooled over all recordings and labels."""
         found = trials(*self._every, label)
@@ -102,8 +111,8 @@ class Evaluation:
             groups = [place for place, clip in enumerate(clips) for _ in clip]
             if groups:
                 name = f"{length} chunk{'s' if length > 1 else ''}"
-                points.append((name, accuracy(np.concatenate(right), groups)))
-        return [*points, ("whole", accuracy(self.most_probable == self.true))]
+                points.append((name, accuracy(np.concatenate(right), groups, self.folds)))
+        return [*points, ("whole", accuracy(self.most_probable == self.true, folds=self.folds))]
 
     def mistakes(self, limit: int) -> list[tuple[int, int]]:
         """Return the most confident mistakes, as numbers of the recording and of its most confident chunk."""
@@ -132,10 +141,17 @@ def evaluate(predictor: Predictor, config: EvaluateConfig) -> Evaluation:
     picked, rule = None, predictor.rule
     if config.drops_rule:
         rule = Rule(Costs(len(labels)))
-    elif config.cost:
-        picked = _select_rule(predictor, config, parse_costs(config.cost, labels), number)
+    cross_validated = config.test_dir is None and is_cross_validated(predictor)
+    selecting = config.cost and not config.drops_rule
+    stored = (
+        cross_validated_predictions(predictor, config)
+        if is_cross_validated(predictor) and (cross_validated or selecting)
+        else []
+    )
+    if selecting:
+        picked = _select_rule(predictor, config, stored, parse_costs(config.cost, labels), number)
         rule = picked.rule
-    predictions = predict_held_out(predictor, config)
+    predictions = as_held_out(predictor, config, stored) if cross_validated else predict_held_out(predictor, config)
     true = np.array([number[one.recorded.label] for one in predictions.recordings], np.int64)
     probabilities, uncalibrated, scores = (
         _stacked([getattr(one, name) for one in predictions.recordings], len(labels))
@@ -143,6 +159,8 @@ def evaluate(predictor: Predictor, config: EvaluateConfig) -> Evaluation:
     )
     unknown_scores = _stacked([one.scores for one in predictions.unknown], len(labels))
     given = rule.decide(probabilities)
+    if cross_validated and picked is not None:
+        given = _decide_out_of_fold(predictions.recordings, probabilities, true, picked.rule.costs)
     unknown_given = rule.decide(_stacked([one.probabilities for one in predictions.unknown], len(labels)))
     threshold = -math.inf if predictor.threshold is None else predictor.threshold
     return Evaluation(
@@ -162,9 +180,29 @@ def evaluate(predictor: Predictor, config: EvaluateConfig) -> Evaluation:
     )
 
 
-def _select_rule(predictor: Predictor, config: EvaluateConfig, costs: Costs, number: dict[str, int]) -> SelectedRule:
-    """Select the decision rule with the lowest mean cost on the validation recordings."""
-    scored, _ = predict_and_report(predictor, config, recordings_of_set(predictor, config, "validation"))
+def _decide_out_of_fold(
+    recordings: Sequence[RecordingPrediction], probabilities: FloatArray, true: IntArray, costs: Costs
+) -> IntArray:
+    """Decide each fold's recordings by a rule that was selected on the other folds."""
+    fold = np.array([one.fold for one in recordings], np.int64)
+    given = np.empty(len(fold), np.int64)
+    for number in np.unique(fold):
+        others = fold != number
+        given[~others] = select_rule(probabilities[others], true[others], costs).rule.decide(probabilities[~others])
+    return given
+
+
+def _select_rule(
+    predictor: Predictor,
+    config: EvaluateConfig,
+    cross_validated: Sequence[RecordingPrediction],
+    costs: Costs,
+    number: dict[str, int],
+) -> SelectedRule:
+    """Select the decision rule with the lowest mean cost on the cross-validated or the validation recordings."""
+    scored = cross_validated
+    if not scored:
+        scored, _ = predict_and_report(predictor, config, recordings_of_set(predictor, config, "validation"))
     known = [one for one in scored if one.recorded.label in number]
     present = {number[one.recorded.label] for one in known}
     with_costs = dict.fromkeys(place for cost in costs.exceptions for place in (cost.true, cost.predicted))

@@ -29,7 +29,7 @@ def held_out_recordings(predictor: Predictor, config: EvaluateConfig) -> tuple[s
         If there are none.
     """
     if config.test_dir is not None:
-        found = find_test_recordings(config.test_dir, _step_seconds(predictor))
+        found = find_test_recordings(config.test_dir, step_seconds(predictor))
         source = escape(config.test_dir)
         remedy = "give it one folder of recordings per label"
     else:
@@ -47,10 +47,11 @@ def recordings_of_set(predictor: Predictor, config: EvaluateConfig, name: str) -
     images: list[ChunkImage] = find_images(config.image_dir)
     apart = predictor.spectrogram.apart if predictor.spectrogram else 2
     split = split_images(images, training["validation_percentage"], training["testing_percentage"], apart)
-    return group_by_recording(split.sets[name], _step_seconds(predictor))
+    return group_by_recording(split.sets[name], step_seconds(predictor))
 
 
-def _step_seconds(predictor: Predictor) -> float:
+def step_seconds(predictor: Predictor) -> float:
+    """Return the time between the starts of two chunks, seconds; 0 where it is not known."""
     image = predictor.spectrogram
     return image.step_length / image.sample_rate if image else 0.0
 

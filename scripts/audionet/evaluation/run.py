@@ -38,7 +38,7 @@ class EvaluationResult:
     @property
     def accuracy(self) -> Accuracy:
         """Share of recordings whose most probable label is right, with its 95 % interval."""
-        return accuracy(self.evaluation.most_probable == self.evaluation.true)
+        return accuracy(self.evaluation.most_probable == self.evaluation.true, folds=self.evaluation.folds)
 
     @property
     def eer(self) -> float | None:

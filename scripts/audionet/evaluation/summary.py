@@ -16,7 +16,7 @@ from audionet.evaluation.evaluate import Evaluation
 from audionet.inference.predictor import Predictor
 from audionet.metrics.accuracy import Accuracy, accuracy
 from audionet.metrics.bootstrap import bootstrap, bootstrap_ratio
-from audionet.metrics.classification import Reliability, class_scores, top_k
+from audionet.metrics.classification import Reliability, brier_score, class_scores, cllr, top_k
 from audionet.metrics.detection import Detection, detection
 from audionet.utils.arrays import FloatArray, IntArray
 
@@ -35,6 +35,7 @@ def summarise(found: Evaluation, predictor: Predictor, config: EvaluateConfig) -
             "labels": len(found.labels),
             "backbone": card["backbone"]["name"],
             "trained_on": card["split"]["training"],
+            "cross_validated": bool(card.get("cross_validation")),
         },
         "data": {
             "source": predictions.source,
@@ -42,6 +43,7 @@ def summarise(found: Evaluation, predictor: Predictor, config: EvaluateConfig) -
             "chunks": sum(len(one.given) for one in predictions.recordings),
             "unknown_recordings": len(predictions.unknown),
             "unseen": not predictions.all_seen,
+            "cross_validated": predictions.cross_validated,
             "left_out_as_seen": 0 if predictions.all_seen else predictions.seen,
             "recordings_also_heard_in_training": card["split"]["heard_in_training"] if config.test_dir is None else [],
             "missing_labels": predictions.missing_labels,
@@ -54,10 +56,10 @@ def summarise(found: Evaluation, predictor: Predictor, config: EvaluateConfig) -
             "skipped": [{"file": str(recorded.paths[0]), "reason": reason} for recorded, reason in predictions.skipped],
         },
         "accuracy": {
-            "recordings": _share(found.most_probable == found.true),
-            "chunks": _chunks([one.given for one in predictions.recordings], found.true),
+            "recordings": _share(found.most_probable == found.true, found.folds),
+            "chunks": _chunks([one.given for one in predictions.recordings], found.true, found.folds),
         },
-        "mfcc_statistics": _baseline(predictions.recordings, found.true),
+        "mfcc_statistics": _baseline(predictions.recordings, found.true, found.folds),
         "leaky_split": (card["test"] or {}).get("leaky_split"),
         "answers": _answers(found, predictor),
         "top_k": {
@@ -76,8 +78,8 @@ def summarise(found: Evaluation, predictor: Predictor, config: EvaluateConfig) -
         },
         "calibration": {
             **card["calibration"],
-            "before": _reliable(found.reliability(calibrated=False)),
-            "after": _reliable(found.reliability(calibrated=True)),
+            "before": _reliable(found.reliability(calibrated=False), found.uncalibrated, found.true),
+            "after": _reliable(found.reliability(calibrated=True), found.probabilities, found.true),
         },
         "length": [{"clip": name, **_accurate(share)} for name, share in found.lengths()],
         "open_set": _open_set(found, predictor),
@@ -98,26 +100,27 @@ def _accurate(share: Accuracy) -> dict[str, Any]:
     return {"right": share.right, "total": share.total, "low": share.low, "high": share.high}
 
 
-def _share(right: NDArray[np.bool_]) -> dict[str, Any]:
+def _share(right: NDArray[np.bool_], folds: int | None) -> dict[str, Any]:
     low, high = bootstrap(right.astype(float))
-    return {**_accurate(accuracy(right)), "bootstrap": [_finite(low), _finite(high)]}
+    return {**_accurate(accuracy(right, folds=folds)), "bootstrap": [_finite(low), _finite(high)]}
 
 
-def _chunks(given: Sequence[IntArray], true: IntArray) -> dict[str, Any]:
+def _chunks(given: Sequence[IntArray], true: IntArray, folds: int | None) -> dict[str, Any]:
     """Compute the accuracy per chunk; its intervals resample whole recordings."""
     right = [chunks == label for chunks, label in zip(given, true, strict=True)]
     groups = [place for place, chunks in enumerate(given) for _ in chunks]
-    share = accuracy(np.concatenate([np.zeros(0, bool), *right]), groups)
+    share = accuracy(np.concatenate([np.zeros(0, bool), *right]), groups, folds)
     low, high = bootstrap_ratio(np.array([float(r.sum()) for r in right]), np.array([float(len(r)) for r in right]))
     return {**_accurate(share), "bootstrap": [_finite(low), _finite(high)]}
 
 
-def _baseline(recordings: Sequence[RecordingPrediction], true: IntArray) -> dict[str, Any] | None:
+def _baseline(recordings: Sequence[RecordingPrediction], true: IntArray, folds: int | None) -> dict[str, Any] | None:
     answers = [one.baseline for one in recordings if one.baseline is not None]
     if not answers or len(answers) < len(recordings):
         return None
     whole = np.array([answer[-1] for answer in answers])
-    return {"recordings": _share(whole == true), "chunks": _chunks([answer[:-1] for answer in answers], true)}
+    chunks = _chunks([answer[:-1] for answer in answers], true, folds)
+    return {"recordings": _share(whole == true, folds), "chunks": chunks}
 
 
 def _answers(found: Evaluation, predictor: Predictor) -> dict[str, Any]:
@@ -187,9 +190,11 @@ def _detected(found: Detection | None) -> dict[str, Any] | None:
     }
 
 
-def _reliable(found: Reliability) -> dict[str, Any]:
+def _reliable(found: Reliability, probabilities: FloatArray, true: IntArray) -> dict[str, Any]:
     return {
         "calibration_error": _finite(found.error),
+        "brier": _finite(brier_score(probabilities, true)),
+        "cllr": _finite(cllr(probabilities, true)),
         "recordings": found.n,
         "bins": [
             {"from": float(low), "to": float(high), "confidence": float(c), "accuracy": float(a), "recordings": int(n)}
