@@ -10,7 +10,6 @@ import json
 import tempfile
 from pathlib import Path
 
-import numpy as np
 from measuring import arguments, digits, machine, model_flags, script
 
 
@@ -23,39 +22,13 @@ def two_trees(recordings: Path, folder: Path, place: int) -> None:
         (label / path.name).symlink_to(path.resolve())
 
 
-def network(folder: Path) -> tuple[int, int]:
-    """Test clips that label_image.py gets right, and their number."""
-    lines = script(
-        "label_image.py", "--graph", folder / "retrained_graph.tflite", "--json", folder / "test"
-    ).splitlines()
-    answers = [json.loads(line) for line in lines]
-    right = [answer["labels"][0]["label"] == Path(answer["file"]).parent.name for answer in answers]
-    return sum(right), len(right)
-
-
-def baseline(folder: Path) -> int:
-    """The same for the MFCC statistics, trained on the same part of the training tree."""
-    from audionet.audio.network_input import MFCC_STATISTICS_WIDTH
-    from audionet.backbones.bottlenecks import compute_bottlenecks
-    from audionet.data.dataset import ChunkImage, find_images
-    from audionet.data.split import SETS, split_images
-    from audionet.training.config import RetrainConfig
-    from audionet.training.datasets import FeatureExamples
-    from audionet.training.head_training import train_head
-    from audionet.utils.process import available_cores
-
-    config = RetrainConfig()
-    labels = sorted(path.name for path in (folder / "test").iterdir())
-
-    def examples(images: list[ChunkImage]) -> FeatureExamples:
-        found = compute_bottlenecks(images, None, folder / "statistics", available_cores())
-        return FeatureExamples(found.records, np.array([labels.index(p.label) for p in found.images]), ["mfcc"])
-
-    split = split_images(find_images(folder / "image"), config.validation_percentage, config.testing_percentage)
-    training, validation = (examples(split.sets[name]) for name in SETS[:2])
-    head, _ = train_head(training, validation, len(labels), [MFCC_STATISTICS_WIDTH], config)
-    test = examples(find_images(folder / "test_image"))
-    return int((head.answers(test.blocks()).argmax(axis=1) == test.labels).sum())
+def results(folder: Path) -> tuple[int, int, int]:
+    """Test clips whose most probable label is right, by the model and by MFCC statistics, and their number."""
+    graph, report = folder / "retrained_graph.tflite", folder / "report"
+    script("evaluate.py", f"--graph={graph}", f"--test_dir={folder / 'test'}", f"--report_dir={report}")
+    found = json.loads((report / "report.json").read_text())
+    ours, baseline = (found[name]["recordings"] for name in ("accuracy", "mfcc_statistics"))
+    return ours["right"], baseline["right"], ours["total"]
 
 
 def main() -> None:
@@ -68,16 +41,14 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name)
             two_trees(recordings, folder, place)
-            for tree, prefix in (("train", ""), ("test", "test_")):
-                script(
-                    "data_maker.py",
-                    f"--audio_dir={folder / tree}",
-                    f"--wav_dir={folder / (prefix + 'wav')}",
-                    f"--image_dir={folder / (prefix + 'image')}",
-                )
+            script(
+                "data_maker.py",
+                f"--audio_dir={folder / 'train'}",
+                f"--wav_dir={folder / 'wav'}",
+                f"--image_dir={folder / 'image'}",
+            )
             script("retrain.py", *model_flags(folder))
-            right, total = network(folder)
-            other = baseline(folder)
+            right, other, total = results(folder)
         print(f"{kind}: {right} of {total} right ({right / total:.1%}), MFCC statistics {other} ({other / total:.1%})")
 
 

@@ -23,7 +23,7 @@ from audionet.backbones.cache import Bottleneck, Cache
 from audionet.backbones.registry import prepare
 from audionet.classifier.head import Head, Layer
 from audionet.data.dataset import find_images
-from audionet.training.config import RetrainConfig
+from audionet.training.config import StepConfig
 from audionet.training.datasets import FeatureExamples, ImageExamples
 from audionet.training.head_training import train_head
 from audionet.training.networks import from_backbone
@@ -58,7 +58,7 @@ def top_layer(folder: Path, rounds: int) -> None:
     (folder / "text").mkdir()
     for number, row in enumerate(features):
         (folder / "text" / f"{number}.txt").write_text(",".join(str(value) for value in row))
-    config = RetrainConfig(how_many_training_steps=STEPS, train_batch_size=BATCH)
+    config = StepConfig(how_many_training_steps=STEPS, train_batch_size=BATCH)
 
     def ours() -> None:
         records = Cache(folder / "cache", WIDTH).records(keys)
@@ -96,8 +96,8 @@ def fine_tuning(folder: Path, rounds: int) -> None:
     width = backbone.width
     zeros = np.zeros((width, len(names)), np.float32)
     head = Head(zeros[:, 0], np.ones(width, np.float32), None, False, Layer(zeros, zeros[0]))
-    config = RetrainConfig(fine_tune=2, how_many_training_steps=20, train_batch_size=32, learning_rate=1e-4)
-    built = from_backbone(backbone, head, config)
+    config = StepConfig(how_many_training_steps=20, train_batch_size=32, learning_rate=1e-4)
+    built = from_backbone(backbone, head, 2, config)
     steps = TrainingSteps(built.network, config, np.ones(len(names), np.float32))
     generator = np.random.default_rng(0)
     pixels = generator.integers(0, 256, (1, 32, *backbone.input_size, 3)).astype(np.uint8)

@@ -117,6 +117,19 @@ def test_the_same_seed_gives_the_same_files(image_folder, retrain_config, tmp_pa
     assert len(json.loads(found[0]["m_model.json"])["cross_validation"]["repeats"]) == 2
 
 
+@pytest.mark.slow
+def test_the_endpoint_is_chosen_by_cross_validation_on_request(image_folder, retrain_config, capsys) -> None:
+    folder = made_by_data_maker(image_folder())
+    config = retrain_config(folder, architecture="inception_v3_speech", endpoint="auto", how_many_training_steps=None)
+    trained = train(config)
+    assert trained.backbone.endpoint in ("mixed2", "mixed4")
+    assert trained.test.network.recordings.total == 15
+    publish(trained, config)
+    assert Predictor(config.output_graph).answer(trained.points[0].path).chunks
+    with pytest.raises(UsageError, match="endpoint is auto: it must be a layer where the head is not cross-validated"):
+        retrain_config(folder, endpoint="auto", fine_tune=1)
+
+
 @pytest.mark.parametrize("flag", ["testing_percentage", "validation_percentage"])
 def test_a_percentage_asks_for_the_classic_split(image_folder, retrain_config, flag: str) -> None:
     config = retrain_config(image_folder(recordings=10), how_many_training_steps=None, **{flag: 20.0})

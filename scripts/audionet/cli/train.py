@@ -18,7 +18,7 @@ from audionet.classifier.open_set import OpenSet, segments_needed
 from audionet.cli.console import Parser
 from audionet.data.naming import UNKNOWN
 from audionet.export.publish import publish, summarise
-from audionet.training.config import RetrainConfig, StepConfig
+from audionet.training.config import AUTO, RetrainConfig, StepConfig
 from audionet.training.data_module import Data
 from audionet.training.results import CrossValidation, Test, Trained
 from audionet.training.trainer import train
@@ -165,11 +165,15 @@ def format_learning_curve(validated: CrossValidation, data: Data) -> str:
 def _choices(trained: Trained, validated: CrossValidation) -> str:
     """Name the choices that cross-validation made."""
     chosen = []
+    if trained.config.endpoint == AUTO:
+        chosen.append(f"bottlenecks of {trained.backbone.endpoint}")
     if trained.backbone.statistics == "mfcc" and trained.config.statistics == "auto":
         chosen.append("bottlenecks joined with MFCC statistics")
     if trained.config.augmented == "auto" and any(image.copy for image in trained.data.bottlenecks.images):
         copies = {"none": "no augmented copies", "all": "all augmented copies"}
-        chosen.append(copies.get(validated.fitted.copies, f"augmented copies by {validated.fitted.copies}"))
+        name = copies.get(validated.fitted.copies, f"augmented copies by {validated.fitted.copies}")
+        gain = "" if validated.fitted.copies == "none" else f" ({100 * validated.fitted.gain:+.1f} points)"
+        chosen.append(name + gain)
     return f", with {' and '.join(chosen)}, as cross-validation chose" if chosen else ""
 
 

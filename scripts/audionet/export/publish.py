@@ -289,6 +289,7 @@ def _cross_validation(trained: Trained, validated: CrossValidation) -> dict[str,
         "learning_curve": curve,
         "strength": validated.fitted.strength,
         "augmented_copies": validated.fitted.copies,
+        "gain_of_copies": validated.fitted.gain,
     }
 
 

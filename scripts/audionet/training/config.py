@@ -19,6 +19,8 @@ FROM_SCRATCH = ("simple_cnn", "deep_cnn")
 LEARNING_RATES = {"linear": 0.08, "mlp": 0.003, "cosine": 0.03, "from scratch": 0.001}
 """Default learning rate of each kind of head, and of training from scratch."""
 
+AUTO = "auto"
+
 _HIGHEST_RATE = 0.3  # of a linear head on few features
 
 REFERENCE_WIDTH = 768
@@ -136,7 +138,9 @@ class RetrainConfig:
         None, "side of the backbone's square input, pixels; needed if its model file does not state it"
     )
     endpoint: str | None = setting(
-        None, "layer of the backbone to compute bottlenecks from, such as mixed7; default: the backbone's own"
+        None,
+        "layer of the backbone to compute bottlenecks from, such as mixed7; default: the backbone's own; auto: that or "
+        "mixed2, by cross-validation",
     )
     pooling: Literal["average", "time", "statistics"] | None = setting(
         None,
@@ -258,6 +262,12 @@ class RetrainConfig:
             "output_labels",
             self.output_labels,
             "another file than the model and its JSON",
+        )
+        require(
+            self.endpoint != AUTO or not self.wants_split,
+            "endpoint",
+            self.endpoint,
+            "a layer where the head is not cross-validated (steps, fine-tuning, a classic split)",
         )
         for flag, value in (("fine_tune", self.fine_tune), ("hyper_search", self.hyper_search)):
             require(

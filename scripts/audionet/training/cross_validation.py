@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -10,6 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from audionet.classifier.calibration import apply_temperature
 from audionet.classifier.open_set import EmbeddingExamples, OutOfFoldScores, score_fold, segments_of
 from audionet.data.folds import Folds
 from audionet.data.grouping import hash_order
@@ -69,6 +71,13 @@ class OutOfFold:
     scores: FloatArray
     background: FloatArray
     heads: list[ExactHead]
+
+    def with_temperature(self, temperature: float) -> OutOfFold:
+        """Return the same predictions with their logits divided by a temperature."""
+        probabilities, *fewer = (
+            apply_temperature(part, temperature) for part in (self.probabilities, *self.with_fewer)
+        )
+        return dataclasses.replace(self, probabilities=probabilities, with_fewer=fewer)
 
     def open_set_scores(self, trainer: ExactTrainer) -> OutOfFoldScores:
         """Return the speaker scores, for the rejection threshold."""

@@ -26,7 +26,7 @@ from audionet.training.exact_fit import (
 )
 from audionet.utils.arrays import AnyFloatArray, BoolArray, FloatArray, IntArray
 
-MAX_COST = 2e9
+MAX_COST = 1e9
 """Largest cost of an exact fit, in examples times coordinates times labels; larger sets are trained in steps."""
 
 MAX_NUMBERS = 2.5e8
@@ -89,6 +89,8 @@ class ExactHead:
         Number of the feature set.
     copies : str
         Augmented copies trained on: ``none``, ``all``, or the name of an augmentation.
+    gain : float
+        Accuracy on the held-out recordings that these copies brought.
     strength : float
         L2 strength.
     rows : ndarray of int64
@@ -101,6 +103,7 @@ class ExactHead:
 
     features: int
     copies: str
+    gain: float
     strength: float
     rows: IntArray
     trials: list[Trial]
@@ -192,15 +195,15 @@ class ExactTrainer:
         features = _choose_features([trials for _, trials, _ in found])
         designed, trials, path = found[features]
         strength = _choose_strength(trials)
-        copies = self.copies or NO_COPIES
+        copies, gain = self.copies or NO_COPIES, 0.0
         if self.copies is None and self._is_copy[rows].any():
-            copies = self._choose_copies(features, strength, rows, inner)
+            copies, gain = self._choose_copies(features, strength, rows, inner)
             if copies != NO_COPIES:
                 kept = rows[self._with_copies(rows, copies)]
                 designed = self._design(features, kept)
         start = path[STRENGTHS.index(strength)] if path and copies == (self.copies or NO_COPIES) else None
         solution = self.solve(designed.rows, kept, strength, start)
-        return ExactHead(features, copies, strength, kept, trials, designed, solution)
+        return ExactHead(features, copies, gain, strength, kept, trials, designed, solution)
 
     def solve(
         self, coordinates: FloatArray, rows: IntArray, strength: float, start: Solution | None = None
@@ -266,16 +269,16 @@ class ExactTrainer:
 
     def _choose_copies(
         self, features: int, strength: float, rows: IntArray, inner: Sequence[tuple[IntArray, IntArray]]
-    ) -> str:
-        """Choose the kind of augmented copies that helps most on held-out recordings, if any does."""
+    ) -> tuple[str, float]:
+        """Choose the kind of augmented copies that helps most on held-out recordings, if any does, and its gain."""
         if not inner:
-            return NO_COPIES
+            return NO_COPIES, 0.0
         original = rows[~self._is_copy[rows]]
         place = {int(row): number for number, row in enumerate(rows.tolist())}
         designed = self._design(features, rows)
         chunk = Groups((image.label, image.recording, image.index) for image in (self.images[row] for row in rows))
         options = [NO_COPIES, ALL_COPIES, *sorted(set().union(*self.kinds.values()))]
-        losses = []
+        scores = []
         for option in options:
             allowed, answers = self._with_copies(rows, option), []
             for train, test in inner:
@@ -284,6 +287,9 @@ class ExactTrainer:
                 solution = self.solve(designed.rows[chosen], rows[chosen], strength)
                 answers.append(solution.probabilities(designed.rows[[place[int(row)] for row in original[test]]]))
             held_out = original[np.concatenate([test for _, test in inner])]
-            losses.append(float(self._score(np.concatenate(answers), held_out)[0].mean()))
-        best = int(np.argmin(losses))
-        return options[best] if losses[best] <= (1 - _LEAST_GAIN) * losses[0] else NO_COPIES
+            losses, accuracy = self._score(np.concatenate(answers), held_out)
+            scores.append((float(losses.mean()), accuracy))
+        best = min(range(len(options)), key=lambda number: scores[number][0])
+        if scores[best][0] > (1 - _LEAST_GAIN) * scores[0][0]:
+            return NO_COPIES, 0.0
+        return options[best], scores[best][1] - scores[0][1]

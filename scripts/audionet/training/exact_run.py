@@ -9,15 +9,18 @@ from pathlib import Path
 import numpy as np
 
 from audionet.augment.waveform import kinds_of_copy
+from audionet.backbones.bottlenecks import compute_bottlenecks
 from audionet.backbones.registry import Backbone
 from audionet.classifier.calibration import apply_temperature, fit_temperature
 from audionet.classifier.open_set import EmbeddingExamples, choose_segments, fit_open_set_out_of_fold, segments_of
 from audionet.data.dataset import ChunkImage, read_augmentation
 from audionet.data.folds import assign_folds
+from audionet.errors import DatasetError
 from audionet.metrics.accuracy import Accuracy, Groups, accuracy
 from audionet.training.config import RetrainConfig
 from audionet.training.cross_validation import OutOfFold, cross_validate, leaky_accuracy_rows
 from audionet.training.data_module import Data
+from audionet.training.datasets import FeatureExamples
 from audionet.training.exact_fit import STRENGTHS
 from audionet.training.exact_head import ALL_COPIES, NO_COPIES, ExactHead, ExactTrainer, FeatureSet
 from audionet.training.features import MFCC, head_fields, head_widths, with_statistics
@@ -25,6 +28,7 @@ from audionet.training.results import CrossValidation, CurveShare, Trained, test
 from audionet.training.train_loop import Fit
 from audionet.utils.arrays import FloatArray, IntArray
 from audionet.utils.plots import CurvePoint
+from audionet.utils.process import available_cores
 
 log = logging.getLogger(__name__)
 
@@ -33,15 +37,16 @@ _PLOTTED_SHARES = (0.125, 0.25, 0.5, 0.75)
 
 
 def train_cross_validated(
-    data: Data, backbone: Backbone, config: RetrainConfig, points: IntArray, summaries: Path
+    data: Data, backbones: Sequence[Backbone], config: RetrainConfig, points: IntArray, summaries: Path
 ) -> Trained:
     """Fit a head on all recordings, and test its kind on every recording by models that were not trained on it.
 
     Parameters
     ----------
     data : Data
-        With folds.
-    backbone : Backbone
+        With folds, and the bottlenecks of the first backbone.
+    backbones : sequence of Backbone
+        To choose from; the first is the default.
     config : RetrainConfig
     points : ndarray of int64
         Sample of images, for the projector and the check of the exported file.
@@ -49,9 +54,9 @@ def train_cross_validated(
         Folder of this training's TensorBoard logs.
     """
     assert data.folds is not None
-    backbones = _feature_choices(data, backbone, config)
     everything = np.arange(len(data.bottlenecks.images))
-    trainer = exact_trainer(data, [(head_fields(one), head_widths(one)) for one in backbones], config)
+    choices, sets = _feature_choices(data, backbones, config)
+    trainer = _trainer(data, sets, config)
     embedded = choose_embedded(data, everything)
     shares = _PLOTTED_SHARES if config.learning_curve else _SHARES
     found = cross_validate(trainer, data.folds, shares, embedded)
@@ -76,11 +81,12 @@ def train_cross_validated(
         data.labels,
         len(data.folds),
     )
-    repeats = [_by_recording(data, found), *_repeated(data, trainer, config)]
-    validated = CrossValidation(found, baseline_answers, _learning_curve(data, found, shares), repeats, fitted)
+    calibrated = found.with_temperature(temperature)
+    repeats = [_by_recording(data, calibrated), *_repeated(data, trainer, config, temperature)]
+    validated = CrossValidation(found, baseline_answers, _learning_curve(data, calibrated, shares), repeats, fitted)
     return Trained(
         data=data,
-        backbone=backbones[fitted.features],
+        backbone=choices[fitted.features],
         head=fitted.head.with_temperature(temperature),
         temperature=temperature,
         open_set=open_set,
@@ -97,16 +103,18 @@ def train_cross_validated(
     )
 
 
-def exact_trainer(data: Data, choices: Sequence[tuple[list[str], list[int]]], config: RetrainConfig) -> ExactTrainer:
-    """Create a trainer on all images with these fields of the bottleneck cache, and their widths, to choose from."""
-    images = data.bottlenecks.images
-    # Each choice begins with the fields of the one before: all are parts of one array.
-    values = data.some_features(np.arange(len(images)), choices[-1][0])
+def exact_trainer(data: Data, fields: list[str], widths: list[int], config: RetrainConfig) -> ExactTrainer:
+    """Create a trainer on all images with these fields of the bottleneck cache, and their widths."""
+    every = np.arange(len(data.bottlenecks.images))
+    return _trainer(data, [FeatureSet(fields, widths, data.some_features(every, fields))], config)
+
+
+def _trainer(data: Data, sets: Sequence[FeatureSet], config: RetrainConfig) -> ExactTrainer:
     return ExactTrainer(
-        images,
+        data.bottlenecks.images,
         data.targets,
         len(data.labels),
-        [FeatureSet(fields, widths, values[:, : sum(widths)]) for fields, widths in choices],
+        sets,
         data.groups,
         data.apart,
         config.class_weights == "balanced",
@@ -123,13 +131,30 @@ def choose_embedded(data: Data, rows: IntArray) -> IntArray:
     return chosen
 
 
-def _feature_choices(data: Data, backbone: Backbone, config: RetrainConfig) -> list[Backbone]:
-    """Return the backbone with the image statistics that its bottleneck may be joined with."""
+def _feature_choices(
+    data: Data, backbones: Sequence[Backbone], config: RetrainConfig
+) -> tuple[list[Backbone], list[FeatureSet]]:
+    """Return the feature sets to choose from, with their backbones: each network's, alone and with MFCC statistics."""
     mel = data.spectrogram is not None and data.spectrogram.representation == "mel"
-    if backbone.statistics is not None or config.statistics == "none" or not mel:
-        return [backbone]
-    joined = with_statistics(backbone, "mfcc")
-    return [joined] if config.statistics == "mfcc" else [backbone, joined]
+    choices, sets = [], []
+    for number, backbone in enumerate(backbones):
+        records = data.bottlenecks.records
+        if number:
+            images = data.bottlenecks.images
+            found = compute_bottlenecks(images, backbone, config.bottleneck_dir, available_cores(), config.scheduler)
+            if len(found.images) < len(images):
+                raise DatasetError("images have changed since training started: run it again")
+            records = found.records
+        alone = backbone.statistics is not None or config.statistics == "none" or not mel
+        joined = backbone if alone else with_statistics(backbone, "mfcc")
+        # The network's features are the first columns of the joined ones: one array holds both.
+        values = FeatureExamples(records, data.targets, head_fields(joined)).all()
+        variants = [joined] if alone or config.statistics == "mfcc" else [backbone, joined]
+        choices += variants
+        for one in variants:
+            widths = head_widths(one)
+            sets.append(FeatureSet(head_fields(one), widths, values[:, : sum(widths)]))
+    return choices, sets
 
 
 def _kinds(data: Data, config: RetrainConfig) -> Mapping[int, frozenset[str]]:
@@ -167,19 +192,22 @@ def _by_recording(data: Data, found: OutOfFold) -> Accuracy:
     return _right_by_recording(data, found.rows, found.probabilities)
 
 
-def _repeated(data: Data, trainer: ExactTrainer, config: RetrainConfig) -> list[Accuracy]:
+def _repeated(data: Data, trainer: ExactTrainer, config: RetrainConfig, temperature: float) -> list[Accuracy]:
     """Cross-validate again with other folds, for ``--repeats``."""
     results = []
     for repeat in range(1, config.repeats):
         folds = assign_folds(data.bottlenecks.images, data.groups, config.folds, data.apart, repeat)
-        results.append(_by_recording(data, cross_validate(trainer, folds, title=f"Repeat {repeat + 1}")))
+        found = cross_validate(trainer, folds, title=f"Repeat {repeat + 1}")
+        results.append(_by_recording(data, found.with_temperature(temperature)))
     return results
 
 
 def _learning_curve(data: Data, found: OutOfFold, shares: Sequence[float]) -> list[CurveShare]:
     """Compute the accuracy with shares of the recordings that a fold trains on, and with all of them."""
+    if not len(found.rows):
+        return []
     parts = zip((*shares, 1.0), (*found.with_fewer, found.probabilities), strict=True)
-    return [CurveShare(share, _right_by_recording(data, found.rows, part)) for share, part in parts if len(part)]
+    return [CurveShare(share, _right_by_recording(data, found.rows, part)) for share, part in parts]
 
 
 def _baseline(data: Data, config: RetrainConfig, rows: IntArray) -> tuple[ExactHead, FloatArray] | tuple[None, None]:
@@ -187,7 +215,7 @@ def _baseline(data: Data, config: RetrainConfig, rows: IntArray) -> tuple[ExactH
     if data.spectrogram is None or data.spectrogram.representation != "mel" or not len(rows):
         return None, None
     assert data.folds is not None
-    trainer = exact_trainer(data, [MFCC], config)
+    trainer = exact_trainer(data, *MFCC, config)
     found = cross_validate(trainer, data.folds, title="Baseline")
     return trainer.fit(np.flatnonzero(data.targets >= 0)), found.probabilities
 

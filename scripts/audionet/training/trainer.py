@@ -27,7 +27,7 @@ from audionet.data.split import SETS
 from audionet.errors import DatasetError, UsageError
 from audionet.metrics.accuracy import Accuracy, accuracy
 from audionet.training.checkpoint import Checkpoint
-from audionet.training.config import LEARNING_RATES, RetrainConfig, StepConfig
+from audionet.training.config import AUTO, LEARNING_RATES, RetrainConfig, StepConfig
 from audionet.training.data_module import Data, prepare_data
 from audionet.training.datasets import FeatureExamples, ImageExamples
 from audionet.training.exact_head import MAX_COST, fit_cost
@@ -49,6 +49,7 @@ log = logging.getLogger(__name__)
 _CONVERSION_SAMPLES = 16
 _PROJECTOR_POINTS = 1000
 _NORMALISATION_SAMPLES = 512
+_OTHER_ENDPOINT = "mixed2"  # better than later ones for many voices and words; which, depends on the task
 _WITHOUT_EFFECT_ON_WEIGHTS = {
     "final_tensor_name",
     "intermediate_store_frequency",
@@ -72,21 +73,26 @@ def train(config: RetrainConfig) -> Trained:
     _check_outputs(config)
     spectrogram_config = read_spectrogram_config(config.image_dir)
     images = find_images(config.image_dir)
-    backbone = None
-    if not config.from_scratch:
-        backbone = prepare(
+
+    def prepared(endpoint: str | None) -> Backbone:
+        samples = [images[i] for i in evenly(len(images), _CONVERSION_SAMPLES)]
+        return prepare(
             config.architecture,
             config.model_dir,
             config.input_size,
-            lambda size: _pixels([images[i] for i in evenly(len(images), _CONVERSION_SAMPLES)], size),
-            config.endpoint,
+            lambda size: _pixels(samples, size),
+            endpoint,
             config.pooling,
         )
+
+    automatic = config.endpoint == AUTO
+    backbone = None if config.from_scratch else prepared(None if automatic else config.endpoint)
     data = prepare_data(spectrogram_config, images, backbone, config)
     folder = _summaries_folder(config.summaries_dir)
     if backbone is not None and data.folds is not None:
         points = evenly(len(data.bottlenecks.images), _PROJECTOR_POINTS)
-        return train_cross_validated(data, backbone, config, points, folder)
+        others = [prepared(_OTHER_ENDPOINT)] if automatic and backbone.endpoint != _OTHER_ENDPOINT else []
+        return train_cross_validated(data, [backbone, *others], config, points, folder)
     run = _TrainingRun(data, config, folder)
     return run.with_backbone(backbone) if backbone else run.from_scratch()
 
@@ -129,7 +135,7 @@ class _TrainingRun:
         """Fit the head exactly, or train it in steps."""
         data, fields, widths = self.data, head_fields(backbone), head_widths(backbone)
         if data.exact and config.exact:
-            fitted = exact_trainer(data, [(fields, widths)], config).fit(data.rows["training"])
+            fitted = exact_trainer(data, fields, widths, config).fit(data.rows["training"])
             return fitted.head, course(fitted)
         training, validation = (data.features(name, fields) for name in SETS[:2])
         curves = Curves(self.folder)
@@ -294,7 +300,7 @@ class _TrainingRun:
         parts = [rows[testing + validation :], rows[testing : testing + validation], rows[:testing]]
         sets = [FeatureExamples(data.bottlenecks.records[part], data.targets[part], fields) for part in parts]
         if data.exact and config.exact:
-            head = exact_trainer(data, [(fields, widths)], config).fit(parts[0]).head
+            head = exact_trainer(data, fields, widths, config).fit(parts[0]).head
         else:
             head, _ = train_head(sets[0], sets[1], len(data.labels), widths, config.stepping)
         return accuracy(head.answers(sets[2].blocks()).argmax(axis=1) == sets[2].labels)
@@ -306,7 +312,7 @@ class _TrainingRun:
             return None
         fields, widths = MFCC
         if fit_cost(len(data.rows["training"]), sum(widths), len(data.labels)) <= MAX_COST:
-            return exact_trainer(data, [MFCC], self.config).fit(data.rows["training"]).head
+            return exact_trainer(data, fields, widths, self.config).fit(data.rows["training"]).head
         training, validation = (data.features(name, fields) for name in SETS[:2])
         head, _ = train_head(training, validation, len(data.labels), widths, StepConfig(seed=self.config.seed))
         return head
