@@ -125,7 +125,7 @@ def summarise(trained: Trained) -> list[Path]:
     """Write plots, and log them and the bottlenecks for TensorBoard; return the PNG files."""
     data, folder = trained.data, trained.summaries
     fitted = trained.fitted
-    plots = [(folder / "curves.png", curves_plot(fitted.points, fitted.best_step, fitted.axis))]
+    plots = [(folder / "curves.png", curves_plot(fitted.points, fitted.best_step, fitted.strengths))]
     if trained.cross_validation is not None:
         log_curves(folder, fitted.points)
         if trained.config.learning_curve:

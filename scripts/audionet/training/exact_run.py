@@ -231,5 +231,4 @@ def course(fitted: ExactHead) -> Fit:
         )
     ]
     kept = STRENGTHS.index(fitted.strength) + 1
-    strengths = ", ".join(f"{strength:g}" for strength in STRENGTHS)
-    return Fit(kept, None, fitted.solution.iterations, points, f"L2 strength: {strengths}")
+    return Fit(kept, None, fitted.solution.iterations, points, STRENGTHS)

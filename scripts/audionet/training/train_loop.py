@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -43,15 +43,15 @@ class Fit:
     last_step : int
     points : list of CurvePoint
         Loss and accuracy over the steps.
-    axis : str
-        What the steps of the points are.
+    strengths : sequence of float
+        L2 strengths that the steps of the points number, where the head was fitted exactly.
     """
 
     best_step: int
     validation_accuracy: float | None
     last_step: int
     points: list[CurvePoint]
-    axis: str = "step"
+    strengths: Sequence[float] = ()
 
 
 def fit(

@@ -30,10 +30,20 @@ class CurvePoint(NamedTuple):
     accuracy: float
 
 
-def curves_plot(points: Sequence[CurvePoint], best_step: int, axis: str = "step") -> bytes:
-    """Plot cross entropy and accuracy over the steps, as a PNG; a line marks the step whose weights were kept."""
+def curves_plot(points: Sequence[CurvePoint], best_step: int, strengths: Sequence[float] = ()) -> bytes:
+    """Plot cross entropy and accuracy over the steps, as a PNG; a line marks the step whose weights were kept.
+
+    Parameters
+    ----------
+    points : sequence of CurvePoint
+    best_step : int
+    strengths : sequence of float
+        L2 strengths, if the steps number them from 1 and do not follow each other in time.
+    """
     from matplotlib.figure import Figure
 
+    kept = f"{strengths[best_step - 1]:g}" if strengths else f"step {best_step}"
+    what = "share right: training by chunk, held out by recording" if strengths else "share of chunks right"
     figure = Figure(figsize=(9, 3.6), layout="constrained")
     for panel, name in zip(figure.subplots(1, 2), ("loss", "accuracy"), strict=True):
         for of_set, colour in _COLOURS.items():
@@ -41,9 +51,11 @@ def curves_plot(points: Sequence[CurvePoint], best_step: int, axis: str = "step"
             if chosen:
                 values = [getattr(point, name) for point in chosen]
                 panel.plot([point.step for point in chosen], values, color=colour, label=of_set, linewidth=1.4)
-        panel.axvline(best_step, color="#bbbbbb", linestyle=":", linewidth=1, label=f"kept: {best_step}")
-        panel.set_xlabel(axis)
-        panel.set_title({"loss": "cross entropy", "accuracy": "share of chunks right"}[name], loc="left", fontsize=10)
+        panel.axvline(best_step, color="#bbbbbb", linestyle=":", linewidth=1, label=f"kept: {kept}")
+        panel.set_xlabel("L2 strength" if strengths else "step")
+        if strengths:
+            panel.set_xticks(range(1, len(strengths) + 1), [f"{strength:g}" for strength in strengths])
+        panel.set_title({"loss": "cross entropy", "accuracy": what}[name], loc="left", fontsize=10)
         panel.spines[["top", "right"]].set_visible(False)
         panel.legend(frameon=False, fontsize=8)
     return png(figure)
