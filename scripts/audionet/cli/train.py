@@ -28,6 +28,7 @@ from audionet.utils.text import escape, pluralise
 
 _SHARES = {0.25: "a quarter", 0.5: "half", 1.0: "all"}
 _FEW_FOLDS = 3
+_WORTH_SAYING = 0.005  # accuracy that the recordings of one fold more are expected to bring
 _WORTHWHILE_GAIN = 0.01  # accuracy gained by the last doubling of the recordings
 
 
@@ -145,6 +146,9 @@ def report_cross_validation(trained: Trained, test: Test, validated: CrossValida
     recordings = len({(image.label, image.recording) for image in trained.data.bottlenecks.images})
     choices = _choices(trained, validated)
     print(f"The model that is written has been fitted on all {pluralise(recordings, 'recording')}{choices}.")
+    expected = validated.expected_accuracy(len(folds))
+    if expected - found.share > _WORTH_SAYING:
+        print(f"  Along the learning curve, that makes about {expected:.1%} of new recordings right.")
 
 
 def format_learning_curve(validated: CrossValidation, data: Data) -> str:

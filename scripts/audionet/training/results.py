@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -135,6 +136,17 @@ class CrossValidation:
     learning_curve: list[CurveShare]
     repeats: list[Accuracy]
     fitted: ExactHead
+
+    def expected_accuracy(self, folds: int) -> float:
+        """Extrapolate the accuracy to a model that was trained on all recordings, not on all folds but one.
+
+        The error falls as a power of the number of recordings (Hestness et al., Deep learning scaling is predictable,
+        empirically, 2017), here from half of a fold's recordings to all of them, at most inversely.
+        """
+        points = {point.share: 1 - point.accuracy.share for point in self.learning_curve}
+        half, whole = points[0.5], points[1.0]
+        power = math.log2(half / whole) if whole > 0 else 0.0
+        return float(1 - whole * (1 - 1 / folds) ** min(max(power, 0.0), 1.0))
 
 
 TUNED = "_tuned"
