@@ -11,9 +11,11 @@ from audionet.classifier.open_set import (
     EmbeddingExamples,
     ImpostorScores,
     choose_segments,
+    choose_threshold,
     fit_embedding_space,
     fit_open_set,
     leave_labels_out,
+    lowest_area,
     segments_needed,
     segments_of,
     threshold_for,
@@ -132,3 +134,38 @@ def test_whole_segments_of_every_label_are_chosen(monkeypatch: pytest.MonkeyPatc
     assert len(of_long) == 40
     assert {index // 4 for index in of_long} == {of_long[i] // 4 for i in range(0, 40, 4)}
     assert len(set(segments_of([images[i] for i in chosen]))) == 15
+
+
+def test_without_a_rate_known_speakers_are_spared() -> None:
+    """Of a hundred known segments at most five are refused, however many unknown ones pass for that."""
+    generator = np.random.default_rng(0)
+    known = generator.normal(0.7, 0.15, 100).astype(np.float32)
+    for mean in (0.1, 0.3, 0.4):
+        unknown = generator.normal(mean, 0.15, 60).astype(np.float32)
+        trials = ImpostorScores(unknown, unknown, np.ones(60, np.float32))
+        threshold = choose_threshold(trials, known, None)
+        assert threshold is not None
+        assert (known < threshold).sum() <= 5
+    clear = np.full(60, 0.1, np.float32)
+    gap = choose_threshold(ImpostorScores(clear, clear, np.ones(60, np.float32)), known, None)
+    assert 0.1 < gap < np.sort(known)[5]
+
+
+def test_speakers_that_are_not_told_from_unknown_ones_are_never_refused() -> None:
+    generator = np.random.default_rng(0)
+    scores = generator.normal(0.5, 0.1, (2, 80)).astype(np.float32)
+    trials = ImpostorScores(scores[0], scores[0], np.ones(80, np.float32))
+    assert choose_threshold(trials, scores[1], None) is None
+    assert choose_threshold(trials, scores[1] + 0.12, None) is None  # the area is 0.8, but may be less
+    assert choose_threshold(trials, scores[1] + 0.3, None) is not None
+    assert choose_threshold(trials, scores[1], 0.05) is not None
+    assert choose_threshold(trials, scores[1], 0.0) is None
+
+
+def test_the_lower_end_of_the_area_is_below_it_by_the_spread_of_samples() -> None:
+    """Areas of samples from two Gaussians lie above the lower end of the first sample's interval 39 times of 40."""
+    generator = np.random.default_rng(0)
+    pairs = generator.normal([[1.0], [0.0]], 1, (400, 2, 30)).astype(np.float32)
+    true = 0.7602  # of Gaussians one deviation apart: the normal distribution at the square root of a half
+    below = [lowest_area(known, unknown) <= true for known, unknown in pairs]
+    assert 0.93 < np.mean(below) < 0.999

@@ -19,6 +19,13 @@ from audionet.utils.arrays import FloatArray, IntArray, evenly
 SEGMENT_CHUNKS = 4
 """Chunks of a segment, which is scored as a clip would be; a longer recording counts as several segments."""
 
+REFUSED_SHARE = 0.05
+"""Share of known speakers' segments that may be refused, unless a rate for the unknown ones is asked for."""
+
+LEAST_AREA = 0.8
+"""Least area under the curve, at the lower end of its interval, for which unknown is answered."""
+
+_ACCEPTED_SHARE = 0.05
 _DIMENSIONS = 128
 _SHRINKAGE = 0.1
 _INLIER_SHARE = 0.95  # share of the chunks that lie within a distance of 1
@@ -94,27 +101,44 @@ class OpenSet:
         None for two labels without a background.
     known : ndarray of float32, shape (n,)
         Best score of each segment of the validation set.
-    rate : float
+    rate : float or None
         Highest false acceptance rate: share of unknown speakers that may be accepted as one of the labels; 0 to never
-        answer unknown.
+        answer unknown. None: at most `REFUSED_SHARE` of the known speakers' segments may be refused instead.
     threshold : float or None
-        Lowest score that is accepted; None if there are too few trials for one.
+        Lowest score that is accepted; None if there are too few trials for one, or known and unknown speakers are not
+        told apart.
     """
 
     comparison: EmbeddingSpace
     trials: ImpostorScores | None
     known: FloatArray
-    rate: float
+    rate: float | None
     threshold: float | None
+
+    @property
+    def refused(self) -> int:
+        """Number of segments of known speakers that are refused."""
+        return 0 if self.threshold is None else int((self.known < self.threshold).sum())
 
     @property
     def area(self) -> float | None:
         """Probability that a known speaker scores higher than a held-out one (AUROC)."""
-        if self.trials is None or not len(self.known):
-            return None
-        unknown = np.sort(self.trials.unknown)
-        below, not_above = (np.searchsorted(unknown, self.known, side) for side in ("left", "right"))
-        return float((below + not_above).mean() / (2 * len(unknown)))
+        return None if self.trials is None or not len(self.known) else area_under_curve(self.known, self.trials.unknown)
+
+
+def area_under_curve(known: FloatArray, unknown: FloatArray) -> float:
+    """Compute the probability that a known speaker's score is higher than an unknown one's, ties counting half."""
+    ordered = np.sort(unknown)
+    below, not_above = (np.searchsorted(ordered, known, side) for side in ("left", "right"))
+    return float((below + not_above).mean() / (2 * len(ordered)))
+
+
+def lowest_area(known: FloatArray, unknown: FloatArray) -> float:
+    """Compute the lower end of the area's 95 % interval (Hanley & McNeil, 1982)."""
+    area = area_under_curve(known, unknown)
+    of_known, of_unknown = area / (2 - area) - area**2, 2 * area**2 / (1 + area) - area**2
+    variance = area * (1 - area) + (len(known) - 1) * of_known + (len(unknown) - 1) * of_unknown
+    return area - 1.96 * float(np.sqrt(max(variance, 0) / (len(known) * len(unknown))))
 
 
 @dataclass(frozen=True)
@@ -175,7 +199,7 @@ def score_fold(
 
 
 def fit_open_set_out_of_fold(
-    sample: EmbeddingExamples, scores: OutOfFoldScores, widths: Sequence[int], rate: float
+    sample: EmbeddingExamples, scores: OutOfFoldScores, widths: Sequence[int], rate: float | None
 ) -> OpenSet:
     """Fit the embedding space on all examples, and the threshold on out-of-fold scores of known speakers.
 
@@ -185,7 +209,7 @@ def fit_open_set_out_of_fold(
         Every label from 0 to the highest at least once.
     scores : OutOfFoldScores
     widths : sequence of int
-    rate : float
+    rate : float or None
         As in `fit_open_set`.
     """
     comparison = fit_embedding_space(sample, widths)
@@ -193,7 +217,7 @@ def fit_open_set_out_of_fold(
     if trials is not None:
         trials = _with_background(trials, scores.unknown, scores.impostors)
     known = Groups(scores.segments).mean(scores.known).max(axis=1) if len(scores.known) else np.zeros(0, np.float32)
-    threshold = threshold_for(trials, known, rate) if trials is not None and rate else None
+    threshold = None if trials is None else choose_threshold(trials, known, rate)
     return OpenSet(comparison, trials, known, rate, threshold)
 
 
@@ -207,7 +231,7 @@ def _with_background(trials: ImpostorScores, unknown: FloatArray, impostors: Flo
 
 
 def fit_open_set(
-    training: EmbeddingExamples, validation: EmbeddingExamples, widths: Sequence[int], rate: float
+    training: EmbeddingExamples, validation: EmbeddingExamples, widths: Sequence[int], rate: float | None
 ) -> OpenSet:
     """Fit the embedding space, and the threshold that rejects unknown speakers.
 
@@ -219,8 +243,9 @@ def fit_open_set(
         Of the same labels; the training set has every label from 0 to the highest at least once.
     widths : sequence of int
         Widths of the concatenated parts of the features.
-    rate : float
-        Share of unknown speakers that may be accepted as one of the labels, 0 to 1; 0 to never answer unknown.
+    rate : float or None
+        Share of unknown speakers that may be accepted as one of the labels, 0 to 1; 0 to never answer unknown; None to
+        refuse at most `REFUSED_SHARE` of the known ones instead.
     """
     comparison = fit_embedding_space(training, widths)
     both = EmbeddingExamples(
@@ -236,7 +261,7 @@ def fit_open_set(
     known = np.zeros(0, np.float32)
     if not background.all():
         known = comparison.scores(validation.where(~background)).max(axis=1)
-    threshold = threshold_for(trials, known, rate) if trials is not None and rate else None
+    threshold = None if trials is None else choose_threshold(trials, known, rate)
     return OpenSet(comparison, trials, known, rate, threshold)
 
 
@@ -318,6 +343,26 @@ def leave_labels_out(sample: EmbeddingExamples, widths: Sequence[int]) -> Impost
         impostors.append(scores.ravel()[evenly(scores.size, _MAX_ROWS)])
         shares.append(np.full(len(scores), len(kept) / labels, np.float32))
     return ImpostorScores(np.concatenate(unknown), np.concatenate(impostors), np.concatenate(shares))
+
+
+def choose_threshold(trials: ImpostorScores, known: FloatArray, rate: float | None) -> float | None:
+    """Choose the lowest score that is accepted, by the rate or, if that is None, so that known speakers are spared.
+
+    Returns
+    -------
+    float or None
+        None for a rate of 0, too few trials for the rate or, without a rate, known and unknown speakers that are not
+        told apart: the lower end of the area's interval is below `LEAST_AREA`.
+    """
+    if rate is not None:
+        return threshold_for(trials, known, rate) if rate else None
+    if not len(known) or lowest_area(known, trials.unknown) < LEAST_AREA:
+        return None
+    sparing = float(np.sort(known)[int(REFUSED_SHARE * len(known))])
+    rank = max(1, int(_ACCEPTED_SHARE * float(trials.shares.mean()) * (len(trials.unknown) + 1)))
+    rejecting = float(np.nextafter(np.sort(trials.unknown)[-rank], np.float32(np.inf)))
+    # Where both kinds of mistake can be had rarely, the threshold is between: others have other scores than these.
+    return sparing if rejecting > sparing else (rejecting + sparing) / 2
 
 
 def threshold_for(trials: ImpostorScores, known: FloatArray, rate: float) -> float | None:

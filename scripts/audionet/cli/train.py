@@ -18,6 +18,7 @@ from audionet.classifier.open_set import OpenSet, segments_needed
 from audionet.cli.console import Parser
 from audionet.data.naming import UNKNOWN
 from audionet.export.publish import publish, summarise
+from audionet.metrics.accuracy import accuracy
 from audionet.training.config import AUTO, RetrainConfig, StepConfig
 from audionet.training.data_module import Data
 from audionet.training.results import CrossValidation, Test, Trained
@@ -28,6 +29,7 @@ from audionet.utils.text import escape, pluralise
 
 _SHARES = {0.25: "a quarter", 0.5: "half", 1.0: "all"}
 _FEW_FOLDS = 3
+_MANY_REFUSED = 0.1  # share of known clips
 _WORTH_SAYING = 0.005  # accuracy that the recordings of one fold more are expected to bring
 _WORTHWHILE_GAIN = 0.01  # accuracy gained by the last doubling of the recordings
 
@@ -184,21 +186,29 @@ def _choices(trained: Trained, validated: CrossValidation) -> str:
 def format_open_set(found: OpenSet) -> str:
     """Describe how label_image.py will answer for speakers that are none of the labels."""
     never = "Unknown voices: label_image.py will never answer unknown"
-    if not found.rate:
+    if found.rate == 0:
         return f"{never}, because --unknown_fpr is 0."
     if found.trials is None:
         return f"{never}: with two labels, that needs clips of other speakers in a folder named {UNKNOWN}."
     trials = len(found.trials.unknown)
-    if found.threshold is None:
+    area = "" if found.area is None else f" (area under the curve {found.area:.3f})"
+    if found.threshold is None and found.rate is not None:
         needed = segments_needed(found.trials, found.rate)
         return (
             f"{never}: a false acceptance rate of {100 * found.rate:g} % needs {needed} clips of held-out labels, not "
             f"{trials}. Record more, or raise --unknown_fpr."
         )
-    accepted = int((found.trials.unknown >= found.threshold).sum())
-    refused = int((found.known < found.threshold).sum())
-    area = "" if found.area is None else f" (area under the curve {found.area:.3f})"
-    return (
-        f"Unknown voices: {accepted} of {pluralise(trials, 'clip')} of labels left out in turn would pass for a known "
-        f"one; {refused} of {pluralise(len(found.known), 'known clip')} would be refused{area}."
+    if found.threshold is None:
+        return (
+            f"{never}: these labels, left out in turn, are not told from the others{area}. More recordings a label, or "
+            f"examples of other sounds in a folder named {UNKNOWN}, may change that."
+        )
+    passing = accuracy(found.trials.unknown >= found.threshold)
+    told = (
+        f"Unknown voices: {found.refused} of {pluralise(len(found.known), 'known clip')} would be refused; "
+        f"{passing.right} of {pluralise(trials, 'clip')} of labels left out in turn would pass for a known one, "
+        f"{passing.share:.1%} (95 % interval {passing.low:.1%} to {passing.high:.1%}){area}."
     )
+    if found.rate is not None and found.refused > _MANY_REFUSED * len(found.known):
+        told += f" That is what --unknown_fpr {100 * found.rate:g} costs: leave it out to spare the known ones."
+    return told

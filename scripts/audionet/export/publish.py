@@ -35,6 +35,7 @@ from audionet.utils.plots import confusion_plot, curves_plot, learning_curve_plo
 log = logging.getLogger(__name__)
 
 _CHECKED_IMAGES = 16
+_VERIFICATION_RATE = 0.05  # false acceptance rate of --verify where none was asked for
 
 _TOLERANCE = 0.02
 """Largest allowed difference between the LiteRT file's and the trainer's probabilities.
@@ -189,10 +190,11 @@ def _model_arrays(trained: Trained) -> ModelArrays:
 def _open_set(trained: Trained) -> dict[str, Any]:
     """Collect the JSON's section on the open set."""
     found, data = trained.open_set, trained.data
-    rejected = None if found.threshold is None else int((found.known < found.threshold).sum())
+    rejected = None if found.threshold is None else found.refused
     return {
         "threshold": found.threshold,
-        "asked_rate": found.rate,
+        "asked_rate": _VERIFICATION_RATE if found.rate is None else found.rate,
+        "spares_known": found.rate is None,
         "stretches_left_out": 0 if found.trials is None else len(found.trials.unknown),
         "stretches_needed": segments_needed(found.trials, found.rate) if found.trials and found.rate else None,
         "area_under_curve": found.area,

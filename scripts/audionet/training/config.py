@@ -171,8 +171,10 @@ class RetrainConfig:
     )
     mixup: float = setting(0.0, "alpha of mixup, such as 0.2 (--fine_tune, from scratch); 0: no mixup")
     intermediate_store_frequency: int = setting(0, "training steps between checkpoints; 0: about every 20 seconds")
-    unknown_fpr: float = setting(
-        5.0, "share of unknown speakers that may be taken for one of the labels, percent; 0: never answer unknown"
+    unknown_fpr: float | None = setting(
+        None,
+        "share of unknown speakers that may be taken for one of the labels, percent; 0: never answer unknown; default: "
+        "whatever lets at most 5 % of known clips be refused",
     )
     folds: int = setting(5, "folds of the cross-validation, by recording; fewer where all labels have fewer recordings")
     repeats: int = setting(
@@ -241,7 +243,7 @@ class RetrainConfig:
             require(share is None or 0 <= share < 100, flag, share, "0 or more and below 100")
         require(2 <= self.folds <= 100, "folds", self.folds, "2 to 100")
         require(1 <= self.repeats <= 100, "repeats", self.repeats, "1 to 100")
-        require(0 <= self.unknown_fpr <= 50, "unknown_fpr", self.unknown_fpr, "0 to 50")
+        require(self.unknown_fpr is None or 0 <= self.unknown_fpr <= 50, "unknown_fpr", self.unknown_fpr, "0 to 50")
         require(_is_expression(self.group), "group", self.group, "parent, or a regular expression")
         kept = sum(self.percentages)
         require(kept < 100, "testing_percentage plus --validation_percentage", kept, "below 100")
@@ -311,6 +313,11 @@ class RetrainConfig:
             class_weights=self.class_weights,
             seed=self.seed,
         )
+
+    @property
+    def unknown_rate(self) -> float | None:
+        """Share of unknown speakers that may be accepted, 0 to 1; None to spare the known ones instead."""
+        return None if self.unknown_fpr is None else self.unknown_fpr / 100
 
     @property
     def output_model(self) -> Path:

@@ -69,7 +69,7 @@ def train_cross_validated(
         EmbeddingExamples(chosen.values[embedded], data.targets[embedded], segments),
         found.open_set_scores(trainer),
         chosen.widths,
-        config.unknown_fpr / 100,
+        config.unknown_rate,
     )
     baseline, baseline_answers = _baseline(data, config, found.rows)
     rows, leaky = leaky_accuracy_rows(trainer, fitted, len(data.folds), config.seed)

@@ -290,7 +290,7 @@ class _TrainingRun:
             EmbeddingExamples(features, data.targets[rows], segments_of([data.bottlenecks.images[i] for i in rows]))
             for features, rows in zip(parts, self.open_set_rows.values(), strict=True)
         ]
-        return fit_open_set(samples[0], samples[1], head_widths(candidate.backbone), self.config.unknown_fpr / 100)
+        return fit_open_set(samples[0], samples[1], head_widths(candidate.backbone), self.config.unknown_rate)
 
     def _leaky_accuracy(self, fields: list[str], widths: list[int], config: RetrainConfig) -> Accuracy:
         """Train again on a random split by chunk, and return the accuracy that it would report."""
