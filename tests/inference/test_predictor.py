@@ -250,6 +250,9 @@ def test_the_command_line(graph: Path, tmp_path: Path) -> None:
     assert "  zoe  (enrolled, likeness" in run_script("label_image.py", model, new).stdout
     done = run_script("label_image.py", model, "--verify=zoe", new, known, "--json")
     assert [json.loads(line)["verified"] for line in done.stdout.splitlines()] == [True, False]
+    assert done.returncode == 3
+    assert run_script("label_image.py", model, "--verify=zoe", new).returncode == 0
+    assert run_script("label_image.py", model, "--verify=zoe", new, tmp_path / "gone.wav").returncode == 1
     out = f"--timeline_dir={tmp_path / 'out'}"
     done = run_script("label_image.py", model, "--timeline", out, new, known, tmp_path / "gone.wav")
     assert "12.0 s, 1 segment" in done.stdout

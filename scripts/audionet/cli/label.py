@@ -33,6 +33,8 @@ from audionet.utils.files import walk
 from audionet.utils.settings import add_flags, from_flags, path_flag
 from audionet.utils.text import escape, pluralise
 
+_NOT_ACCEPTED = 3  # exit status of --verify for a clip that is not of the speaker
+
 Formatted = tuple[dict[str, Any], str]
 """An answer as an object for JSON and as text."""
 
@@ -60,11 +62,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     elif config.enrol is not None:
         enrol(predictor, config.enrol, list(dict.fromkeys(expand(wanted))))
     else:
-        answer_each(expand(wanted), make_answerer(predictor, config), config.json)
+        contents = answer_each(expand(wanted), make_answerer(predictor, config), config.json)
+        if config.verify is not None and not all(content["verified"] for content in contents):
+            raise SystemExit(_NOT_ACCEPTED)
 
 
-def answer_each(clips: Iterator[Path], answer: Callable[[Path], Formatted], as_json: bool) -> None:
-    """Print the answer for every clip; a clip that cannot be used does not stop the others."""
+def answer_each(clips: Iterator[Path], answer: Callable[[Path], Formatted], as_json: bool) -> list[dict[str, Any]]:
+    """Print the answer for every clip, and return them; a clip that cannot be used does not stop the others."""
+    contents: list[dict[str, Any]] = []
     total = failed = 0
     for path in clips:
         total += 1
@@ -77,8 +82,10 @@ def answer_each(clips: Iterator[Path], answer: Callable[[Path], Formatted], as_j
             warn(f"{path}: {error}")
         else:
             print(json.dumps(content) if as_json else text, flush=True)
+            contents.append(content)
     if failed:
         raise AudioNetError(f"{failed} of {pluralise(total, 'clip')} could not be judged")
+    return contents
 
 
 def make_answerer(predictor: Predictor, config: LabelConfig) -> Callable[[Path], Formatted]:
