@@ -108,8 +108,8 @@ def test_the_core_writes_a_timeline_without_its_picture(core: Path, graph: Path,
     assert done.returncode == 0
     assert "known.wav.png is not written: matplotlib is not installed: pip install 'audionet[train]'" in done.stderr
     assert sorted(path.name for path in (tmp_path / "tf_files" / "timelines").iterdir()) == [
-        "known.wav.csv",
-        "known.wav.rttm",
+        "known.csv",
+        "known.rttm",
     ]
 
 

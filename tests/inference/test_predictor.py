@@ -258,6 +258,13 @@ def test_the_command_line(graph: Path, tmp_path: Path) -> None:
     assert "12.0 s, 1 segment" in done.stdout
     assert done.returncode == 1
     assert {path.suffix for path in (tmp_path / "out").iterdir()} == {".csv", ".rttm", ".png"}
+    assert {path.read_text().split()[1] for path in (tmp_path / "out").glob("*.rttm")} == {"new", "known"}
+    talk = tmp_path / "my talk"
+    talk.mkdir()
+    clips = [shutil.copy(known, place) for place in (tmp_path / "my talk.wav", talk / "my talk.wav")]
+    run_script("label_image.py", model, "--timeline", out, *clips)
+    for name in ("my_talk", "my_talk-1"):
+        assert (tmp_path / "out" / f"{name}.rttm").read_text().split()[1] == name
     assert run_script("label_image.py", model, "--forget=zoe").stdout == "Forgotten: zoe\n"
     done = run_script("label_image.py", model, "--verify=a", "--enrol=b", new)
     assert done.returncode == 2

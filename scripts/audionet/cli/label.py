@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -101,8 +102,8 @@ def make_answerer(predictor: Predictor, config: LabelConfig) -> Callable[[Path],
         used: set[str] = set()
 
         def answer(path: Path) -> Formatted:
-            # Clips in several folders may have the same name.
-            stem = recording_name(path.name)
+            # RTTM's file id and the files' names, which scoring tools compare: no blanks, no ending, unique.
+            stem = re.sub(r"\s", "_", recording_name(path.stem))
             names = (f"{stem}{f'-{number}' if number else ''}" for number in range(len(used) + 1))
             used.add(name := next(name for name in names if name not in used))
             found = diarize_to_files(predictor, path, config.timeline_step, config.timeline_dir, name)

@@ -110,7 +110,7 @@ def diarize_to_files(predictor: Predictor, path: Path, step: float | None, folde
     folder : Path
         Created if missing.
     name : str
-        Name of the files, without the ending.
+        Name of the files, without the ending, and file id in the RTTM.
 
     Raises
     ------
@@ -125,7 +125,7 @@ def diarize_to_files(predictor: Predictor, path: Path, step: float | None, folde
 
         def write(segment: Segment) -> None:
             table.write(segment_to_csv(segment) + "\r\n")
-            turns.write(segment_to_rttm(segment, path.name) + "\n")
+            turns.write(segment_to_rttm(segment, name) + "\n")
 
         found = diarize(predictor, path, step, write)
     if is_installed("matplotlib"):
