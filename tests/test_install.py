@@ -106,7 +106,7 @@ def test_the_core_writes_a_timeline_without_its_picture(core: Path, graph: Path,
     clip = write_clip(tmp_path / "known.wav", 1200)
     done = run(core / "audionet", "label", "--graph", graph, "--timeline", clip, cwd=tmp_path)
     assert done.returncode == 0
-    assert "known.wav.png is not written: matplotlib is not installed: pip install 'audionet[train]'" in done.stderr
+    assert "known.png is not written: matplotlib is not installed: pip install 'audionet[train]'" in done.stderr
     assert sorted(path.name for path in (tmp_path / "tf_files" / "timelines").iterdir()) == [
         "known.csv",
         "known.rttm",
