@@ -29,6 +29,7 @@ from audionet.utils.text import escape, pluralise
 
 _SHARES = {0.25: "a quarter", 0.5: "half", 1.0: "all"}
 _FEW_FOLDS = 3
+_LEAST_FOR_CURVE = 3  # recordings of a label
 _MANY_REFUSED = 0.1  # share of known clips
 _WORTH_SAYING = 0.005  # accuracy that the recordings of one fold more are expected to bring
 _WORTHWHILE_GAIN = 0.01  # accuracy gained by the last doubling of the recordings
@@ -124,10 +125,13 @@ def report_cross_validation(trained: Trained, test: Test, validated: CrossValida
     """Print the results of a cross-validation, and what the published model was fitted on."""
     found, folds = test.network.recordings, trained.data.folds
     assert folds is not None
+    unseen = "by a model that was not trained on it"
+    if folds.cut_in_time:
+        unseen += ", or not on that part of it (see the note below)"
+    interval = f"95 % interval {found.low:.1%} to {found.high:.1%}"
     print(
-        f"Cross-validated: {found.right} of {pluralise(found.total, 'recording')} right, {found.share:.1%} (95 % "
-        f"interval {found.low:.1%} to {found.high:.1%}). In {len(folds)} folds every recording was tested once, by a "
-        "model that was not trained on it:"
+        f"Cross-validated: {found.right} of {pluralise(found.total, 'recording')} right, {found.share:.1%} ({interval}). "
+        f"In {len(folds)} folds every recording was tested once, {unseen}:"
     )
     _print_accuracies(test)
     if len(folds) <= _FEW_FOLDS:
@@ -139,13 +143,14 @@ def report_cross_validation(trained: Trained, test: Test, validated: CrossValida
         shares = np.array([one.share for one in validated.repeats])
         mean, deviation = shares.mean(), shares.std(ddof=1)
         print(f"  in {len(shares)} repeats     {mean:.1%} on average, standard deviation {deviation:.1%}")
-    print(format_learning_curve(validated, trained.data))
+    if max(Counter(label for label, _ in trained.data.groups).values()) >= _LEAST_FOR_CURVE:
+        print(format_learning_curve(validated, trained.data))
     if untested := [label for label in folds.untested if label != UNKNOWN]:
         print(
             f"Note: {pluralise(len(untested), 'label')} ({_some(untested)}) cannot be tested: all recordings are in "
             "one group, copies of each other, or one that is too short to be cut."
         )
-    recordings = len({(image.label, image.recording) for image in trained.data.bottlenecks.images})
+    recordings = sum(label != UNKNOWN for label, _ in trained.data.groups)
     choices = _choices(trained, validated)
     print(f"The model that is written has been fitted on all {pluralise(recordings, 'recording')}{choices}.")
     expected = validated.expected_accuracy(len(folds))
