@@ -128,9 +128,9 @@ def report_cross_validation(trained: Trained, test: Test, validated: CrossValida
     unseen = "by a model that was not trained on it"
     if folds.cut_in_time:
         unseen += ", or not on that part of it (see the note below)"
-    interval = f"95 % interval {found.low:.1%} to {found.high:.1%}"
+    interval = f"{found.share:.1%} (95 % interval {found.low:.1%} to {found.high:.1%})"
     print(
-        f"Cross-validated: {found.right} of {pluralise(found.total, 'recording')} right, {found.share:.1%} ({interval}). "
+        f"Cross-validated: {found.right} of {pluralise(found.total, 'recording')} right, {interval}. "
         f"In {len(folds)} folds every recording was tested once, {unseen}:"
     )
     _print_accuracies(test)
