@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,6 +17,7 @@ from audionet.data.dataset import dataset_json
 from audionet.data.naming import DATASET_JSON
 from audionet.training.config import RetrainConfig, StepConfig
 from audionet.utils.files import write_json
+from audionet.utils.settings import setting_names
 from tests.support.images import make_images
 from tests.support.models import TONES, save_backbone
 
@@ -87,8 +87,7 @@ def retrain_config(tmp_path: Path, model_dir: Path, averaging_backbone: Path) ->
             "how_many_training_steps": 60,
         }
         settings |= changes
-        stepping = {item.name for item in dataclasses.fields(StepConfig) if "help" in item.metadata}
-        given = {name: settings.pop(name) for name in stepping & set(settings)}
+        given = {name: settings.pop(name) for name in setting_names(StepConfig) & set(settings)}
         if given.get("how_many_training_steps", 0) is None:  # no training in steps
             given = {}
         return RetrainConfig(**settings, steps=StepConfig(**given) if given else None)

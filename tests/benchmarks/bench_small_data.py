@@ -106,8 +106,7 @@ def platt(trained: Trained) -> float:
     validation = data.features("validation", ["network"])
     probabilities = head.answers(validation.blocks())
     recordings = Groups((image.label, image.recording) for image in data.split.sets["validation"])
-    true = np.empty(len(recordings.names), np.int64)
-    true[recordings.member] = validation.labels
+    true = recordings.value(validation.labels)
     target = (len(true) + 1) / (len(true) + 2)
 
     def loss(log_temperature: float) -> float:

@@ -92,8 +92,7 @@ def calibrated_losses(probabilities: FloatArray, labels: IntArray, recordings: G
 def _losses(probabilities: FloatArray, labels: IntArray, groups: Groups[Any], temperature: float) -> AnyFloatArray:
     """Compute the cross entropy of each of n recordings at a temperature, with targets of ``(n + 1) / (n + 2)``."""
     target = (len(groups.names) + 1) / (len(groups.names) + 2)
-    true = np.empty(len(groups.names), np.int64)
-    true[groups.member] = labels
+    true = groups.value(labels)
     means = groups.mean(apply_temperature(probabilities, temperature)).astype(np.float64)
     probability = np.clip(means[np.arange(len(true)), true], 1e-12, 1 - 1e-12)
     losses: AnyFloatArray = -(target * np.log(probability) + (1 - target) * np.log(1 - probability))

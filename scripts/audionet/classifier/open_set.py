@@ -185,11 +185,7 @@ def score_fold(
     background : ndarray of float32, shape (segments, labels)
     """
     present = np.unique(training.labels[training.labels >= 0])
-    number = np.full(labels + 1, -1)
-    number[present] = np.arange(len(present))
-    space = fit_embedding_space(
-        EmbeddingExamples(training.features, number[training.labels], training.segments), widths
-    )
+    space = _fit_on_labels(training, present, labels, widths)
     found = []
     for scores in (space.voices.scores(embed(known, space.space)), space.scores(background)):
         every = np.full((len(scores), labels), _LOWEST_SCORE, np.float32)
@@ -320,6 +316,14 @@ def _principal_directions(rows: FloatArray, number: int) -> FloatArray:
     return directions
 
 
+def _fit_on_labels(sample: EmbeddingExamples, kept: IntArray, labels: int, widths: Sequence[int]) -> EmbeddingSpace:
+    """Fit the embedding space on the examples of some labels, ascending and numbered anew, and on the background."""
+    number = np.full(labels + 1, -1)  # the last is the background's, label -1
+    number[kept] = np.arange(len(kept))
+    rest = sample.where((sample.labels < 0) | (number[sample.labels] >= 0))
+    return fit_embedding_space(EmbeddingExamples(rest.features, number[rest.labels], rest.segments), widths)
+
+
 def leave_labels_out(sample: EmbeddingExamples, widths: Sequence[int]) -> ImpostorScores | None:
     """Score each label as an impostor against an embedding space that was fitted without it.
 
@@ -333,12 +337,8 @@ def leave_labels_out(sample: EmbeddingExamples, widths: Sequence[int]) -> Impost
     unknown, impostors, shares = [], [], []
     for fold in range(folds.max() + 1):
         kept = np.flatnonzero(folds != fold)
-        number = np.full(labels + 1, -1)
-        number[kept] = np.arange(len(kept))
-        held_out = (sample.labels >= 0) & (number[sample.labels] < 0)
-        rest = sample.where(~held_out)
-        space = fit_embedding_space(EmbeddingExamples(rest.features, number[rest.labels], rest.segments), widths)
-        scores = space.scores(sample.where(held_out))
+        space = _fit_on_labels(sample, kept, labels, widths)
+        scores = space.scores(sample.where((sample.labels >= 0) & ~np.isin(sample.labels, kept)))
         unknown.append(scores.max(axis=1))
         impostors.append(scores.ravel()[evenly(scores.size, _MAX_ROWS)])
         shares.append(np.full(len(scores), len(kept) / labels, np.float32))
@@ -413,8 +413,7 @@ def choose_segments(images: Sequence[ChunkImage], labels: IntArray) -> IntArray:
     """
     segments = Groups(segments_of(images))
     present = np.unique(labels)
-    segment_label = np.empty(len(segments.names), np.int64)
-    segment_label[segments.member] = labels
+    segment_label = segments.value(labels)
     quota = max(2.0, _MAX_ROWS / max(1, len(present)))
     chosen = np.zeros(len(segments.names), bool)
     for label in present:

@@ -24,7 +24,7 @@ from audionet.training.data_module import Data
 from audionet.training.results import CrossValidation, Test, Trained
 from audionet.training.trainer import train
 from audionet.utils.extras import require_modules
-from audionet.utils.settings import add_flags, from_flags
+from audionet.utils.settings import add_flags, from_flags, setting_names
 from audionet.utils.text import escape, pluralise
 
 _SHARES = {0.25: "a quarter", 0.5: "half", 1.0: "all"}
@@ -44,7 +44,7 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
 
 def config_of(flags: argparse.Namespace) -> RetrainConfig:
     """Create the config; a flag of training in steps, whatever its value, asks for that instead of the exact fit."""
-    given = any(hasattr(flags, item.name) for item in dataclasses.fields(StepConfig) if "help" in item.metadata)
+    given = setting_names(StepConfig) & set(vars(flags))
     config = from_flags(RetrainConfig, flags)
     return dataclasses.replace(config, steps=from_flags(StepConfig, flags)) if given else config
 
@@ -205,15 +205,15 @@ def format_open_set(found: OpenSet) -> str:
         )
     if found.threshold is None:
         return (
-            f"{never}: these labels, left out in turn, are not told from the others{area}. More recordings a label, or "
-            f"examples of other sounds in a folder named {UNKNOWN}, may change that."
+            f"{never}: these labels, left out in turn, are not separated from the others{area}. More recordings a "
+            f"label, or examples of other sounds in a folder named {UNKNOWN}, may change that."
         )
     passing = accuracy(found.trials.unknown >= found.threshold)
-    told = (
+    line = (
         f"Unknown voices: {found.refused} of {pluralise(len(found.known), 'known clip')} would be refused; "
         f"{passing.right} of {pluralise(trials, 'clip')} of labels left out in turn would pass for a known one, "
         f"{passing.share:.1%} (95 % interval {passing.low:.1%} to {passing.high:.1%}){area}."
     )
     if found.rate is not None and found.refused > _MANY_REFUSED * len(found.known):
-        told += f" That is what --unknown_fpr {100 * found.rate:g} costs: leave it out to spare the known ones."
-    return told
+        line += f" That is what --unknown_fpr {100 * found.rate:g} costs: leave it out to spare the known ones."
+    return line

@@ -110,6 +110,11 @@ def split_copies(task: CopyTask) -> list[CopyTask]:
     return [task._replace(copies=[name]) for name in task.copies]
 
 
+def copy_identity(label: str, recording: str, number: int, copy: int) -> str:
+    """Identify an augmented copy: with the recipe's seed this determines its augmentations."""
+    return f"{label}\0{recording}\0{number}\0{copy}"
+
+
 def render_copies(task: CopyTask) -> int:
     """Write augmented copies, computed from the chunks' WAV files; return their number."""
     wav_folder = next(folder for folder, suffix in task.outputs.items() if suffix == ".wav") / task.label
@@ -120,7 +125,7 @@ def render_copies(task: CopyTask) -> int:
             samples, _ = soundfile.read(os.fsencode(chunk), dtype="int16")
         except soundfile.LibsndfileError:
             raise DatasetError(f"{escape(chunk)} cannot be read: render it again with --force") from None
-        augmented = augment_chunk(samples, rate, task.recipe, f"{task.label}\0{recording}\0{number}\0{copy}")
+        augmented = augment_chunk(samples, rate, task.recipe, copy_identity(task.label, recording, number, copy))
         for folder, suffix in task.outputs.items():
             content = wav_bytes(augmented, rate) if suffix == ".wav" else render(augmented, task.config)
             write_bytes(folder / task.label / chunk_name(recording, number, suffix, copy), content)

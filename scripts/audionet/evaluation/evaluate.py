@@ -141,13 +141,11 @@ def evaluate(predictor: Predictor, config: EvaluateConfig) -> Evaluation:
     picked, rule = None, predictor.rule
     if config.drops_rule:
         rule = Rule(Costs(len(labels)))
-    cross_validated = config.test_dir is None and is_cross_validated(predictor)
     selecting = config.cost and not config.drops_rule
-    stored = (
-        cross_validated_predictions(predictor, config)
-        if is_cross_validated(predictor) and (cross_validated or selecting)
-        else []
-    )
+    cross_validated = config.test_dir is None and is_cross_validated(predictor)
+    stored: list[RecordingPrediction] = []
+    if cross_validated or (selecting and is_cross_validated(predictor)):
+        stored = cross_validated_predictions(predictor, config)
     if selecting:
         picked = _select_rule(predictor, config, stored, parse_costs(config.cost, labels), number)
         rule = picked.rule

@@ -14,7 +14,7 @@ from audionet.training.config import RetrainConfig, StepConfig
 from audionet.training.results import Trained
 from audionet.utils.files import PathLike
 from audionet.utils.progress import ProgressCallback, calling
-from audionet.utils.settings import from_parameters
+from audionet.utils.settings import from_parameters, setting_names
 
 
 @dataclass(frozen=True)
@@ -115,7 +115,7 @@ def train(image_dir: PathLike, progress: ProgressCallback | None = None, **setti
     True
     """
     config, stepping = from_parameters("train", {"image_dir": image_dir, **settings}, RetrainConfig, StepConfig)
-    if any(item.name in settings for item in dataclasses.fields(StepConfig) if "help" in item.metadata):
+    if setting_names(StepConfig) & set(settings):
         config = dataclasses.replace(config, steps=stepping)
     with calling(progress):
         return Run(trainer.train(config), config)

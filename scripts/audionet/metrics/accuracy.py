@@ -9,6 +9,8 @@ from typing import Generic, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from audionet.utils.arrays import IntArray
+
 _Z = 1.959963984540054  # two-sided 95 % of the normal distribution
 
 
@@ -121,6 +123,12 @@ class Groups(Generic[Group]):
         self.sizes = np.bincount(self.member, minlength=len(place))
         self._order = np.argsort(self.member, kind="stable")
         self._starts = np.cumsum(self.sizes) - self.sizes
+
+    def value(self, of_rows: IntArray) -> IntArray:
+        """Return the number that all rows of a group share, such as a recording's label, shape (groups,)."""
+        values = np.empty(len(self.names), np.int64)
+        values[self.member] = of_rows
+        return values
 
     def mean(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return the mean of each group's rows, shape (groups, columns)."""

@@ -61,7 +61,6 @@ class OutOfFold:
     with_fewer : list of ndarray of float32, each (m, labels)
     scores : ndarray of float32, shape (m, labels)
     background : ndarray of float32, shape (segments, labels)
-    heads : list of ExactHead
     """
 
     rows: IntArray
@@ -70,7 +69,6 @@ class OutOfFold:
     with_fewer: list[FloatArray]
     scores: FloatArray
     background: FloatArray
-    heads: list[ExactHead]
 
     def with_temperature(self, temperature: float) -> OutOfFold:
         """Return the same predictions with their logits divided by a temperature."""
@@ -146,7 +144,6 @@ def _joined(results: Sequence[FoldResult], numbers: Sequence[int], labels: int) 
         fewer,
         join(lambda result: result.scores)[order],
         join(lambda result: result.background),
-        [result.fitted for result in results],
     )
 
 

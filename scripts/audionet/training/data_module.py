@@ -76,6 +76,11 @@ class Data:
         """Distance in chunks between training and test chunks of one recording."""
         return self.spectrogram.apart if self.spectrogram else _APART
 
+    @property
+    def has_mfcc(self) -> bool:
+        """True if the images are mel spectrograms of data_maker.py's, from which MFCC statistics can be computed."""
+        return self.spectrogram is not None and self.spectrogram.representation == "mel"
+
     def targets_of(self, name: str) -> IntArray:
         """Return the label numbers of one set, shape (n,)."""
         return self.targets[self.rows[name]]

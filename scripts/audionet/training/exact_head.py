@@ -256,9 +256,7 @@ class ExactTrainer:
     def _score(self, probabilities: FloatArray, rows: IntArray) -> tuple[AnyFloatArray, float]:
         """Return the calibrated loss of each recording, and the accuracy by recording."""
         recordings, targets = Groups(self.recordings[rows].tolist()), self.targets[rows]
-        true = np.empty(len(recordings.names), np.int64)
-        true[recordings.member] = targets
-        right = recordings.mean(probabilities).argmax(axis=1) == true
+        right = recordings.mean(probabilities).argmax(axis=1) == recordings.value(targets)
         return calibrated_losses(probabilities, targets, recordings), float(right.mean())
 
     def _with_copies(self, rows: IntArray, copies: str) -> BoolArray:

@@ -11,9 +11,10 @@ import numpy as np
 from audionet.augment.waveform import kinds_of_copy
 from audionet.backbones.bottlenecks import compute_bottlenecks
 from audionet.backbones.registry import Backbone
-from audionet.classifier.calibration import apply_temperature, fit_temperature
+from audionet.classifier.calibration import fit_temperature
 from audionet.classifier.open_set import EmbeddingExamples, choose_segments, fit_open_set_out_of_fold, segments_of
-from audionet.data.dataset import ChunkImage, read_augmentation
+from audionet.data.augmented_copies import copy_identity
+from audionet.data.dataset import read_augmentation
 from audionet.data.folds import assign_folds
 from audionet.errors import DatasetError
 from audionet.metrics.accuracy import Accuracy, Groups, accuracy
@@ -63,6 +64,7 @@ def train_cross_validated(
     labelled = np.flatnonzero(data.targets >= 0)
     fitted = trainer.fit(labelled)
     temperature = fit_temperature(found.probabilities, data.targets[found.rows], _recordings(data, found.rows))
+    calibrated = found.with_temperature(temperature)
     chosen = trainer.feature_sets[fitted.features]
     segments = segments_of([data.bottlenecks.images[row] for row in embedded.tolist()])
     open_set = fit_open_set_out_of_fold(
@@ -74,14 +76,13 @@ def train_cross_validated(
     baseline, baseline_answers = _baseline(data, config, found.rows)
     rows, leaky = leaky_accuracy_rows(trainer, fitted, len(data.folds), config.seed)
     test = test_result(
-        apply_temperature(found.probabilities, temperature),
+        calibrated.probabilities,
         baseline_answers,
         accuracy(leaky.argmax(axis=1) == data.targets[rows]) if len(rows) else None,
         [data.bottlenecks.images[row] for row in found.rows.tolist()],
         data.labels,
         len(data.folds),
     )
-    calibrated = found.with_temperature(temperature)
     repeats = [_by_recording(data, calibrated), *_repeated(data, trainer, config, temperature)]
     validated = CrossValidation(found, baseline_answers, _learning_curve(data, calibrated, shares), repeats, fitted)
     return Trained(
@@ -135,7 +136,6 @@ def _feature_choices(
     data: Data, backbones: Sequence[Backbone], config: RetrainConfig
 ) -> tuple[list[Backbone], list[FeatureSet]]:
     """Return the feature sets to choose from, with their backbones: each network's, alone and with MFCC statistics."""
-    mel = data.spectrogram is not None and data.spectrogram.representation == "mel"
     choices, sets = [], []
     for number, backbone in enumerate(backbones):
         records = data.bottlenecks.records
@@ -145,7 +145,7 @@ def _feature_choices(
             if len(found.images) < len(images):
                 raise DatasetError("images have changed since training started: run it again")
             records = found.records
-        alone = backbone.statistics is not None or config.statistics == "none" or not mel
+        alone = backbone.statistics is not None or config.statistics == "none" or not data.has_mfcc
         joined = backbone if alone else with_statistics(backbone, "mfcc")
         # The network's features are the first columns of the joined ones: one array holds both.
         values = FeatureExamples(records, data.targets, head_fields(joined)).all()
@@ -164,15 +164,14 @@ def _kinds(data: Data, config: RetrainConfig) -> Mapping[int, frozenset[str]]:
     if not recipe or not {"kinds", "seed"} <= set(recipe):
         return {}
     return {
-        row: kinds_of_copy(tuple(recipe["kinds"]), int(recipe["seed"]), copy_name(image))
+        row: kinds_of_copy(
+            tuple(recipe["kinds"]),
+            int(recipe["seed"]),
+            copy_identity(image.label, image.recording, image.index, image.copy),
+        )
         for row, image in enumerate(images)
         if image.copy
     }
-
-
-def copy_name(image: ChunkImage) -> str:
-    """Return the name by which an augmented copy's augmentations were drawn."""
-    return f"{image.label}\0{image.recording}\0{image.index}\0{image.copy}"
 
 
 def _recordings(data: Data, rows: IntArray) -> list[tuple[str, str]]:
@@ -182,10 +181,9 @@ def _recordings(data: Data, rows: IntArray) -> list[tuple[str, str]]:
 
 def _right_by_recording(data: Data, rows: IntArray, probabilities: FloatArray) -> Accuracy:
     groups = Groups(_recordings(data, rows))
-    true = np.empty(len(groups.names), np.int64)
-    true[groups.member] = data.targets[rows]
     assert data.folds is not None
-    return accuracy(groups.mean(probabilities).argmax(axis=1) == true, folds=len(data.folds))
+    right = groups.mean(probabilities).argmax(axis=1) == groups.value(data.targets[rows])
+    return accuracy(right, folds=len(data.folds))
 
 
 def _by_recording(data: Data, found: OutOfFold) -> Accuracy:
@@ -212,7 +210,7 @@ def _learning_curve(data: Data, found: OutOfFold, shares: Sequence[float]) -> li
 
 def _baseline(data: Data, config: RetrainConfig, rows: IntArray) -> tuple[ExactHead, FloatArray] | tuple[None, None]:
     """Cross-validate and fit a head on MFCC statistics in the same folds, if the images are mel spectrograms."""
-    if data.spectrogram is None or data.spectrogram.representation != "mel" or not len(rows):
+    if not data.has_mfcc or not len(rows):
         return None, None
     assert data.folds is not None
     trainer = exact_trainer(data, *MFCC, config)

@@ -1,4 +1,4 @@
-"""What a head's input is joined of: the backbone's features, and statistics of the image."""
+"""Composition of a head's input: the backbone's features, and statistics of the image."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ from audionet.training.checkpoint import Checkpoint
 from audionet.training.config import AUTO, LEARNING_RATES, RetrainConfig, StepConfig
 from audionet.training.data_module import Data, prepare_data
 from audionet.training.datasets import FeatureExamples, ImageExamples
-from audionet.training.exact_head import MAX_COST, fit_cost
+from audionet.training.exact_head import MAX_COST, ExactTrainer, fit_cost
 from audionet.training.exact_run import choose_embedded, course, exact_trainer, train_cross_validated
 from audionet.training.features import MFCC, head_fields, head_widths
 from audionet.training.head_training import train_head
@@ -121,21 +121,22 @@ class _TrainingRun:
             examples = FeatureExamples(data.bottlenecks.records[rows], data.targets[rows], fields)
             recordings = [(data.bottlenecks.images[i].label, data.bottlenecks.images[i].recording) for i in rows]
             config = search(examples, recordings, len(data.labels), widths, config)
-        head, fitted = self._head(backbone, config)
+        trainer = exact_trainer(data, fields, widths, config) if data.exact and config.exact else None
+        head, fitted = self._head(backbone, config, trainer)
         probabilities = (head.answers(data.features(name, fields).blocks()) for name in SETS[1:])
         points, others = (data.some_features(rows, fields) for rows in (self.point_rows, self._all_open_set_rows()))
         candidate = Candidate(backbone, head, fitted, points, others, *probabilities)
         self._log_validation(candidate)
         if config.fine_tune:
             candidate = self._better_of(candidate, self._fine_tuned(backbone, head, config))
-        leaky = self._leaky_accuracy(fields, widths, config) if len(candidate.testing) else None
+        leaky = self._leaky_accuracy(fields, widths, config, trainer) if len(candidate.testing) else None
         return self._calibrate_and_test(candidate, config, leaky)
 
-    def _head(self, backbone: Backbone, config: RetrainConfig) -> tuple[Head, Fit]:
-        """Fit the head exactly, or train it in steps."""
+    def _head(self, backbone: Backbone, config: RetrainConfig, trainer: ExactTrainer | None) -> tuple[Head, Fit]:
+        """Fit the head exactly, or without an exact trainer train it in steps."""
         data, fields, widths = self.data, head_fields(backbone), head_widths(backbone)
-        if data.exact and config.exact:
-            fitted = exact_trainer(data, fields, widths, config).fit(data.rows["training"])
+        if trainer is not None:
+            fitted = trainer.fit(data.rows["training"])
             return fitted.head, course(fitted)
         training, validation = (data.features(name, fields) for name in SETS[:2])
         curves = Curves(self.folder)
@@ -292,15 +293,17 @@ class _TrainingRun:
         ]
         return fit_open_set(samples[0], samples[1], head_widths(candidate.backbone), self.config.unknown_rate)
 
-    def _leaky_accuracy(self, fields: list[str], widths: list[int], config: RetrainConfig) -> Accuracy:
+    def _leaky_accuracy(
+        self, fields: list[str], widths: list[int], config: RetrainConfig, trainer: ExactTrainer | None
+    ) -> Accuracy:
         """Train again on a random split by chunk, and return the accuracy that it would report."""
         data = self.data
         rows = np.random.default_rng(config.seed).permutation(np.concatenate(list(data.rows.values())))
         testing, validation = len(data.rows["testing"]), len(data.rows["validation"])
         parts = [rows[testing + validation :], rows[testing : testing + validation], rows[:testing]]
         sets = [FeatureExamples(data.bottlenecks.records[part], data.targets[part], fields) for part in parts]
-        if data.exact and config.exact:
-            head = exact_trainer(data, fields, widths, config).fit(parts[0]).head
+        if trainer is not None:
+            head = trainer.fit(parts[0]).head
         else:
             head, _ = train_head(sets[0], sets[1], len(data.labels), widths, config.stepping)
         return accuracy(head.answers(sets[2].blocks()).argmax(axis=1) == sets[2].labels)
@@ -308,7 +311,7 @@ class _TrainingRun:
     def _baseline(self) -> Head | None:
         """Train a head on MFCC statistics, if the images are mel spectrograms made by data_maker.py."""
         data = self.data
-        if data.spectrogram is None or data.spectrogram.representation != "mel":
+        if not data.has_mfcc:
             return None
         fields, widths = MFCC
         if fit_cost(len(data.rows["training"]), sum(widths), len(data.labels)) <= MAX_COST:

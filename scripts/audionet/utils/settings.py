@@ -32,18 +32,20 @@ def add_flags(parser: argparse.ArgumentParser, config: type, optional: bool = Fa
     config : type
         Fields that are no `setting` have no flag.
     optional : bool
-        Whether parsed flags hold only those that were given, for `from_given_flags`.
+        Whether parsed flags hold only those that were given, for `from_flags` to leave the others at their defaults.
     """
     types = typing.get_type_hints(config)
+    wanted = setting_names(config)
     for item in dataclasses.fields(config):
-        if "help" not in item.metadata:
+        if item.name not in wanted:
             continue
         kind, text = types[item.name], item.metadata["help"]
         names = [f"--{name}" for name in (item.name, item.metadata["alias"]) if name]
+        default = argparse.SUPPRESS if optional else item.default
         if kind is bool:
-            parser.add_argument(*names, dest=item.name, action="store_true", default=item.default, help=text)
+            parser.add_argument(*names, dest=item.name, action="store_true", default=default, help=text)
             continue
-        options: dict[str, Any] = {"default": argparse.SUPPRESS if optional else item.default}
+        options: dict[str, Any] = {"default": default}
         if typing.get_origin(kind) is tuple:
             parser.add_argument(*names, dest=item.name, action="append", default=[], help=text)
             continue
@@ -59,6 +61,11 @@ def add_flags(parser: argparse.ArgumentParser, config: type, optional: bool = Fa
         if item.default is not None:
             text += f" (default: {item.default})"
         parser.add_argument(*names, dest=item.name, help=text.replace("%", "%%"), **options)
+
+
+def setting_names(config: type) -> set[str]:
+    """Return the names of the fields of a config dataclass that are a `setting`, and so have a flag."""
+    return {item.name for item in dataclasses.fields(config) if "help" in item.metadata}
 
 
 def _parser_of(kind: Any) -> Callable[[str], Any]:
