@@ -24,7 +24,7 @@ from audionet.data.dataset import dataset_json
 from audionet.data.split import SETS
 from audionet.errors import DatasetError, ModelError, UsageError
 from audionet.export import publish as publishing
-from audionet.export.publish import publish
+from audionet.export.publish import publish, summarise
 from audionet.inference.predictor import Predictor
 from audionet.training import data_module
 from audionet.training.trainer import train
@@ -136,6 +136,8 @@ def test_a_percentage_asks_for_the_classic_split(image_folder, retrain_config, f
     trained = train(config)
     assert trained.cross_validation is None
     assert trained.data.exact
+    summarise(trained)
+    assert list((trained.summaries / "validation").glob("events.*"))
     sizes = {name: len({(p.label, p.recording) for p in of}) for name, of in trained.data.split.sets.items()}
     other = "testing" if flag.startswith("validation") else "validation"
     assert sizes == {"training": 21, flag.partition("_")[0]: 6, other: 3}

@@ -127,10 +127,10 @@ def summarise(trained: Trained) -> list[Path]:
     data, folder = trained.data, trained.summaries
     fitted = trained.fitted
     plots = [(folder / "curves.png", curves_plot(fitted.points, fitted.best_step, fitted.strengths))]
-    if trained.cross_validation is not None:
+    if fitted.strengths:  # training in steps has logged its curves as it went
         log_curves(folder, fitted.points)
-        if trained.config.learning_curve:
-            plots.append((folder / "learning_curve.png", _learning_curve(trained, trained.cross_validation)))
+    if trained.config.learning_curve and trained.cross_validation is not None:
+        plots.append((folder / "learning_curve.png", _learning_curve(trained, trained.cross_validation)))
     points = folder / "points"
     if trained.test is not None:
         confusion = confusion_plot(trained.test.true, trained.test.predicted, data.labels)
