@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from audionet.backbones.cache import Records
-from audionet.classifier.open_set import EmbeddingExamples
+from audionet.backbones.voice_space import VoiceSpace
+from audionet.classifier.embedding import EmbeddingExamples
 from audionet.training.datasets import FeatureExamples
 
 
@@ -53,3 +54,12 @@ def speakers(labels: int, chunks: int, seed: int = 0, first: int = 0) -> Embeddi
     noise = 0.1 * generator.standard_normal(rows.shape)
     features = np.concatenate([own, varying, noise], axis=1).astype(np.float32)
     return EmbeddingExamples(features, np.repeat(np.arange(labels), chunks), [(seed, row) for row in range(len(rows))])
+
+
+def voice_space(cohort: int = 40) -> VoiceSpace:
+    """Voice space that sees the ten dimensions in which `speakers` differ, with other speakers as its cohort."""
+    projection = np.zeros((WIDTH, 10), np.float32)
+    projection[:10] = np.eye(10)
+    others = np.random.default_rng(98).standard_normal((cohort, 10)).astype(np.float32)
+    directions = others / np.linalg.norm(others, axis=1, keepdims=True)
+    return VoiceSpace(projection, np.zeros(10, np.float32), directions, np.zeros(WIDTH, np.float32), 1.0)

@@ -24,6 +24,7 @@ from audionet.backbones.inception import (
 from audionet.backbones.litert import Runner
 from audionet.backbones.saved_model import fetch, load_saved_model
 from audionet.backbones.tf_runtime import import_tensorflow
+from audionet.backbones.voice_space import VoiceSpace, read_voice_space
 from audionet.errors import BackboneError, UsageError
 from audionet.utils.arrays import UInt8Array
 from audionet.utils.files import content_hash, make_folder, read_json, sha256, write_bytes, write_json
@@ -70,6 +71,8 @@ class Backbone:
         Loads the original network.
     endpoint, pooling : str or None
         Feature layer and its pooling; None: the network's own output, unpooled.
+    voice_space : VoiceSpace or None
+        Space in which these features are compared as voices, if it was learned.
     """
 
     name: str
@@ -85,6 +88,7 @@ class Backbone:
     load: Callable[[], SourceNetwork] = dataclasses.field(compare=False, repr=False)
     endpoint: str | None = None
     pooling: str | None = None
+    voice_space: VoiceSpace | None = dataclasses.field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True)
@@ -101,6 +105,7 @@ class _Origin:
     pooling: str | None = None
     shipped: Path | None = None
     """Path of the bundled conversion, which may be missing; None if the backbone never has one."""
+    voice_space: VoiceSpace | None = None
 
 
 def prepare(
@@ -175,6 +180,7 @@ def prepare(
         load=origin.load,
         endpoint=endpoint or origin.endpoint,
         pooling=pooling or origin.pooling,
+        voice_space=origin.voice_space,
     )
 
 
@@ -220,7 +226,7 @@ def convert_trained(model: Any, name: str, statistics: str | None, samples: UInt
 
 def describe(backbone: Backbone) -> dict[str, Any]:
     """Describe a backbone for a model's JSON card."""
-    names = [item.name for item in dataclasses.fields(backbone) if item.name not in ("path", "load")]
+    names = [item.name for item in dataclasses.fields(backbone) if item.name not in ("path", "load", "voice_space")]
     return {name: getattr(backbone, name) for name in names}
 
 
@@ -294,6 +300,9 @@ def _bundled(card_path: Path, endpoint: str | None, pooling: str | None) -> _Ori
         )
 
     size, layer = tuple(card["input_size"]), feature_layer_from_card(card)
+    # It was learned for the backbone's own feature layer.
+    has_voices = "voice_space" in card and endpoint in (None, layer.endpoint) and pooling in (None, layer.pooling)
+    stored = card["voice_space"] if has_voices else None
 
     def load_bundled() -> SourceNetwork:
         import_tensorflow()
@@ -314,4 +323,5 @@ def _bundled(card_path: Path, endpoint: str | None, pooling: str | None) -> _Ori
         endpoint=layer.endpoint,
         pooling=layer.pooling,
         shipped=weights.with_suffix(".tflite"),
+        voice_space=read_voice_space(card_path.with_name(stored["file"]), stored["sha256"]) if stored else None,
     )

@@ -10,9 +10,11 @@ import argparse
 from collections.abc import Sequence
 
 from audionet.cli.console import Parser
-from audionet.pretraining.card import write_backbone
+from audionet.pretraining.card import add_voice_space, write_backbone
 from audionet.pretraining.config import PretrainConfig
+from audionet.pretraining.manifest import find_utterances, read_manifest
 from audionet.pretraining.trainer import pretrain
+from audionet.pretraining.voice_space import learn_voice_space, load_finished
 from audionet.utils.extras import require_modules
 from audionet.utils.settings import add_flags, from_flags
 from audionet.utils.text import escape
@@ -26,9 +28,22 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
 
 def main(argv: Sequence[str] | None = None) -> None:
     config = from_flags(PretrainConfig, parse_args(argv))
+    if config.voice_space is not None:
+        add_voices(config.voice_space, config)
+        return
     require_modules("tensorflow", "scipy", "audiomentations")
     found = pretrain(config)
     folder = write_backbone(found, config)
     print(f"Backbone: {escape(folder)}/ (after {found.hours:.2f} hours of training)")
     print(f"Probe it: python scripts/probe.py --backbone {escape(folder)} --data_dir RECORDINGS")
     print(f"Use it:   python scripts/retrain.py --architecture {escape(folder)}")
+
+
+def add_voices(architecture: str, config: PretrainConfig) -> None:
+    """Learn the voice space of a finished backbone, and store it beside the backbone."""
+    require_modules("scipy", "sklearn")
+    folder, backbone = load_finished(architecture)
+    corpus = find_utterances(read_manifest(config.manifest), config.data_dir)
+    space, scores = learn_voice_space(corpus, backbone, config.workers)
+    add_voice_space(folder, space, scores, corpus)
+    print(f"Voice space: {escape(folder)}/ (equal error rate {scores.equal_error_rate:.1%} on held-out recordings)")

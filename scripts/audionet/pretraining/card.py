@@ -14,15 +14,17 @@ import numpy as np
 
 from audionet.audio.decoding import header
 from audionet.backbones.inception import FeatureLayer, packed_weights, with_feature_layer
+from audionet.backbones.voice_space import VoiceSpace, write_voice_space
 from audionet.errors import BackboneError
 from audionet.pretraining.config import PretrainConfig
-from audionet.pretraining.manifest import ManifestDataset
+from audionet.pretraining.manifest import Corpus, ManifestDataset
 from audionet.pretraining.network import LOSS_WEIGHTS
 from audionet.pretraining.teachers import TEACHERS
 from audionet.pretraining.trainer import Pretrained, format_metrics
 from audionet.pretraining.views import SPEED_FACTORS
+from audionet.pretraining.voice_space import VoiceSpaceScores
 from audionet.utils.arrays import UInt8Array
-from audionet.utils.files import make_folder, write_bytes, write_json
+from audionet.utils.files import make_folder, read_json, sha256, write_bytes, write_json
 from audionet.utils.process import available_cores
 
 MOST_BYTES = 50_000_000
@@ -40,6 +42,7 @@ _APPENDED = {
     "mfcc": " The image's MFCC statistics (40 values) are appended.",
 }
 _TEMPLATE = Path(__file__).with_name("templates") / "backbone.md"
+_VOICES_TEMPLATE = _TEMPLATE.with_name("voice_space.md")
 
 
 def write_backbone(trained: Pretrained, config: PretrainConfig) -> Path:
@@ -76,6 +79,36 @@ def write_backbone(trained: Pretrained, config: PretrainConfig) -> Path:
     write_bytes(folder / "README.md", card.encode())
     write_json(folder / "backbone.json", description)
     return folder
+
+
+def add_voice_space(folder: Path, space: VoiceSpace, scores: VoiceSpaceScores, corpus: Corpus) -> None:
+    """Store a voice space beside its backbone, and describe it in the backbone's card, in place of an earlier one."""
+    path = folder / "voice_space.npz"
+    write_voice_space(path, space)
+    utterances = corpus.training + corpus.held_out
+    data = [
+        _describe_dataset(dataset, [utterance.path for utterance in utterances if utterance.dataset == number])
+        for number, dataset in enumerate(corpus.datasets)
+    ]
+    filled = {
+        "file": path.name,
+        "megabytes": f"{path.stat().st_size / 1e6:.1f}",
+        "dimensions": len(space.offset),
+        "cohort": len(space.cohort),
+        "data": "\n".join(data),
+        "error_rate": f"{scores.equal_error_rate:.1%}",
+        "recordings": f"{scores.recordings:,}",
+        "speakers": scores.speakers,
+        "speech": scores.speech,
+        "other": scores.other,
+    }
+    section = string.Template(_VOICES_TEMPLATE.read_text("utf-8")).substitute(filled)
+    card = folder / "README.md"
+    kept = card.read_text("utf-8").partition(section.partition("\n")[0])[0] if card.exists() else ""
+    write_bytes(card, f"{kept.rstrip()}\n\n{section}".lstrip().encode())
+    description = folder / "backbone.json"
+    content = read_json(description, BackboneError, "make the backbone again with pretrain.py")
+    write_json(description, content | {"voice_space": {"file": path.name, "sha256": sha256(path)}})
 
 
 def bottleneck_layer(config: PretrainConfig) -> FeatureLayer:

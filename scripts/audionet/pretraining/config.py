@@ -33,6 +33,11 @@ class PretrainConfig:
     teacher: Literal["resemblyzer", "none"] = setting(
         "resemblyzer", "published network whose embeddings are distilled; needs audionet[pretrain]"
     )
+    voice_space: str | None = setting(
+        None,
+        "learn no backbone, but the voice space of this finished one, a folder or the bundled one's name, from the "
+        "manifest's datasets of speakers, words and other sounds",
+    )
     steps: int = setting(20_000, "maximum number of training steps")
     hours: float | None = setting(None, "stop after this many hours, even if steps remain")
     batch_size: int = setting(64, "images per training step")
