@@ -13,7 +13,7 @@ from audionet.audio.network_input import image_features
 from audionet.audio.recording import Recording
 from audionet.audio.spectrogram import mel_power, relative_level
 from audionet.errors import DatasetError
-from tests.support.sounds import SAMPLE_AUDIO
+from tests.support.sounds import SAMPLE_AUDIO, tone
 
 CONFIG = SpectrogramConfig()
 
@@ -63,3 +63,10 @@ def test_any_image_gives_features_of_one_width(size: tuple[int, int], mode: str)
 def test_no_image_is_refused() -> None:
     with pytest.raises(DatasetError):
         image_features(b"GIF89a", (128, 128))
+
+
+def test_activity_is_the_share_of_frames_with_sound() -> None:
+    samples = np.zeros(48_000, np.int16)
+    samples[:16_000] = (32767 * tone(440, 1.0)).astype(np.int16)
+    samples[16_000:] = (10 * np.random.default_rng(0).standard_normal(32_000)).astype(np.int16)
+    assert image_features(render(samples, SpectrogramConfig()), (64, 48)).activity == pytest.approx(1 / 3, abs=0.02)

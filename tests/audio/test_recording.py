@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from audionet.audio.config import SpectrogramConfig
 from audionet.audio.recording import Chunk, Recording, measure, span_of
 from audionet.audio.resampling import SECTION_SECONDS, resample
-from audionet.audio.samples import is_silent, to_int16, wav_bytes
+from audionet.audio.samples import active_part, is_silent, peak_level, to_int16, wav_bytes
 from audionet.errors import RecordingError
 from tests.support.sounds import SAMPLE_AUDIO, tone, write_tone
 
@@ -350,3 +350,30 @@ def test_wav_bytes_need_no_seeking() -> None:
     data, rate = soundfile.read(io.BytesIO(wav_bytes(np.array([1, -1], np.int16), 8_000)), dtype="int16")
     assert rate == 8_000
     np.testing.assert_array_equal(data, [1, -1])
+
+
+def test_a_clip_to_judge_begins_with_its_sound(tmp_path: Path) -> None:
+    """Faint noise, a tone, a long pause and the tone again: whole chunks of sound, at their times."""
+    faint = 1e-4 * np.random.default_rng(0).standard_normal(160_000)
+    sound = np.concatenate([faint, tone(440, 2), np.zeros(90_000), tone(440, 2)])
+    soundfile.write(tmp_path / "x.wav", sound, 16_000)
+    config = SpectrogramConfig(chunk_seconds=2.0)
+    aligned = [
+        chunk for chunk in Recording(tmp_path / "x.wav", config, aligned=True) if np.abs(chunk.samples).max() > 999
+    ]
+    assert [chunk.start for chunk in aligned] == pytest.approx([10.0, 12 + 90_000 / 16_000], abs=0.051)
+    for chunk in aligned:
+        begin, end = active_part(chunk.samples, 16_000)
+        assert begin <= 1600
+        assert end >= 0.95 * len(chunk.samples)
+    grid = [chunk.start for chunk in Recording(tmp_path / "x.wav", config)]
+    assert grid == [2.0 * i for i in range(len(grid))]
+
+
+def test_levels_and_the_active_part_are_the_sounds() -> None:
+    samples = np.zeros(48_000, np.int16)
+    samples[16_000:24_000] = (32767 * tone(440, 0.5)).astype(np.int16)
+    assert peak_level(samples, 16_000) == pytest.approx(10 * np.log10(0.5**2 / 2), abs=0.1)
+    assert active_part(samples, 16_000) == (16_000, 24_000)
+    assert active_part(np.zeros(100, np.int16), 16_000) == (0, 100)
+    assert peak_level(np.zeros(100, np.int16), 16_000) == -100

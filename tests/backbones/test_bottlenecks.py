@@ -24,12 +24,12 @@ def compute(backbone: Backbone, tmp_path: Path) -> Callable[..., object]:
 
 
 def content(found) -> list[Bottleneck]:
-    columns = (found.records.take(field) for field in ("size", "network", "bands", "mfcc"))
+    columns = (found.records.take(field) for field in ("size", "network", "bands", "mfcc", "activity"))
     return [Bottleneck(*row) for row in zip(*columns, strict=True)]
 
 
 def assert_same(one: list[Bottleneck], other: list[Bottleneck]) -> None:
-    assert [tuple(np.concatenate(row)) for row in one] == [tuple(np.concatenate(row)) for row in other]
+    assert [tuple(np.hstack(row)) for row in one] == [tuple(np.hstack(row)) for row in other]
 
 
 def test_features_match_the_network_on_each_image(image_folder, compute, backbone: Backbone) -> None:
@@ -40,6 +40,7 @@ def test_features_match_the_network_on_each_image(image_folder, compute, backbon
         np.testing.assert_allclose(found.records.take("network")[row], runner(features.pixels), rtol=1e-3)
         np.testing.assert_array_equal(found.records.take("bands")[row], features.band_statistics)
         np.testing.assert_array_equal(found.records.take("mfcc")[row], features.mfcc_statistics)
+        assert found.records.take("activity")[row] == pytest.approx(features.activity)
 
 
 @pytest.mark.parametrize("count", [1, 7, 8, 9, 20])

@@ -24,6 +24,7 @@ def rows(numbers: range, width: int = 3) -> list[tuple[bytes, Bottleneck]]:
                 np.full(width, number, np.float32),
                 np.full(BAND_STATISTICS_WIDTH, number, np.float32),
                 np.full(MFCC_STATISTICS_WIDTH, number, np.float32),
+                float(number),
             ),
         )
         for number in numbers

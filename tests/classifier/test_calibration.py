@@ -6,7 +6,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from audionet.classifier import calibration
-from audionet.classifier.calibration import apply_temperature, fit_temperature
+from audionet.classifier.calibration import Calibration, apply_temperature, fit_calibration, join_scores
+
+
+def fit_temperature(probabilities: np.ndarray, labels: np.ndarray, recordings: object) -> float:
+    """The temperature, where the scores say nothing."""
+    scores = np.zeros_like(probabilities)
+    return fit_calibration(probabilities, scores, labels, recordings).temperature  # type: ignore[arg-type]
 
 
 def draw_examples(seed: int, rows: int, labels: int = 4, sharpness: float = 1.0) -> tuple[np.ndarray, np.ndarray]:
@@ -76,3 +82,35 @@ def test_a_large_validation_set_is_subsampled(monkeypatch: pytest.MonkeyPatch) -
     some = fit_temperature(probabilities, true, range(3000))
     assert some != every
     assert some == pytest.approx(every, rel=0.2)
+
+
+def test_scores_that_tell_more_get_more_weight() -> None:
+    """The logits of the truth are the sum of half of a head's and of three times the scores."""
+    generator = np.random.default_rng(0)
+    head = generator.standard_normal((4000, 4)).astype(np.float32)
+    scores = generator.standard_normal((4000, 4)).astype(np.float32)
+    probabilities = np.exp(head) / np.exp(head).sum(axis=1, keepdims=True)
+    joined = join_scores(probabilities, scores, 0.5, 3.0)
+    expected = 0.5 * head + 3 * scores
+    np.testing.assert_allclose(np.log(joined[:, 1:] / joined[:, :1]), expected[:, 1:] - expected[:, :1], atol=1e-3)
+    true = np.array([generator.choice(4, p=row / row.sum()) for row in joined.astype(np.float64)])
+    found = fit_calibration(probabilities, scores, true, range(4000))
+    assert found.score_weight == pytest.approx(3.0, rel=0.1)
+    assert found.head_weight / found.temperature == pytest.approx(0.5, rel=0.15)
+    noise = fit_calibration(probabilities, generator.permutation(scores), true, range(4000))
+    assert noise.score_weight < 0.3
+
+
+def test_the_scores_weigh_by_experience_where_nothing_was_held_out() -> None:
+    nothing = np.zeros((0, 3), np.float32)
+    found = fit_calibration(nothing, nothing, np.zeros(0, np.int64), [])
+    assert found == pytest.approx((1.0, 0.25, 6.0))
+    assert fit_calibration(nothing[:, :1], nothing[:, :1], np.zeros(0, np.int64), []) == Calibration(1.0, 1.0, 0.0)
+
+
+def test_three_right_of_three_promise_no_more_than_that() -> None:
+    """A head and scores that agree are no two witnesses: both heard the same sound."""
+    probabilities = np.float32([[0.98, 0.01, 0.01]] * 3)
+    scores = np.float32([[1.0, 0.1, 0.0]] * 3)
+    found = fit_calibration(probabilities, scores, np.zeros(3, np.int64), range(3))
+    assert 0.8 < found.apply(probabilities, scores)[0, 0] < 0.995

@@ -5,18 +5,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from audionet.classifier.embedding import fit_embedding_spaces
 from audionet.classifier.head import Head, Layer
 from audionet.classifier.model_files import ModelArrays, read_arrays, short_keys, thin_scores, write_arrays
-from audionet.classifier.open_set import (
-    fit_embedding_space,
-)
 from audionet.errors import ModelError
-from tests.support.features import WIDTH, speakers
+from tests.support.features import WIDTH, speakers, voice_space
 
 
 def some_arrays(baseline: bool = True) -> ModelArrays:
     sample = speakers(3, 12)
-    comparison = fit_embedding_space(sample, [WIDTH])
+    (comparison,) = fit_embedding_spaces(sample, [WIDTH], [voice_space()])
     last = Layer(np.eye(4, 3, dtype=np.float32), np.zeros(3, np.float32))
     head = Head(np.zeros(4, np.float32), np.ones(4, np.float32), None, False, last)
     scores = np.float32([0.3, 0.1, 0.2])
@@ -36,6 +34,8 @@ def test_arrays_come_back_as_they_went(tmp_path: Path, baseline: bool) -> None:
     write_arrays(path, arrays)
     found = read_arrays(path, "run it again")
     np.testing.assert_array_equal(found.voices.prototypes, arrays.voices.prototypes)
+    np.testing.assert_allclose(found.voices.cohort, arrays.voices.cohort, atol=1e-3)
+    assert found.voices.voice_share == pytest.approx(arrays.voices.voice_share)
     assert found.unknown.tolist() == pytest.approx([0.1, 0.2, 0.3])
     assert found.seen.dtype == np.uint64
     assert (found.baseline is not None) == baseline

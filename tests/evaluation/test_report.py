@@ -130,7 +130,7 @@ def evaluated(
         place = card["split"] if name == "heard_in_training" else card["open_set"] if name == "asked_rate" else card
         place[name] = changes.pop(name)
     arrays = SimpleNamespace(unknown=np.linspace(-0.3, 0.1, 31).astype(np.float32))
-    predictor = SimpleNamespace(graph=Path("/m/voices.tflite"), card=card, threshold=threshold, arrays=arrays)
+    predictor = SimpleNamespace(graph=Path("/m/voices.tflite"), card=card, several_threshold=threshold, arrays=arrays)
     predictor.spectrogram = SpectrogramConfig()
     return found, summarise(found, predictor, EvaluateConfig()), predictor
 

@@ -17,9 +17,10 @@ from audionet.classifier.decision import Costs
 from audionet.classifier.model_files import read_arrays, write_arrays
 from audionet.errors import ModelError, RecordingError, UsageError
 from audionet.evaluation.costs import parse_costs
+from audionet.inference.answer import Decision
 from audionet.inference.clip import Clip
 from audionet.inference.diarization import diarize_to_files
-from audionet.inference.predictor import Decision, Predictor
+from audionet.inference.predictor import Predictor
 from audionet.inference.verification import Verifier, enrol_from_clips, forget_voice
 from audionet.utils.files import content_hash, write_json
 from tests.support.models import TONES
@@ -53,21 +54,22 @@ def change(graph: Path, **entries: object) -> None:
 
 def test_a_known_sound_gets_its_label_and_another_none(graph: Path, tmp_path: Path) -> None:
     predictor = Predictor(graph)
-    assert predictor.threshold is not None
+    assert predictor.rejection is not None
     answer = predictor.answer(write_sound(tmp_path / "known.wav", 1200, 2.0))
-    assert answer.decision == Decision("c1200", pytest.approx(answer.scores.max()), False)
-    assert answer.decision.score >= predictor.threshold
+    threshold = predictor.rejection.several
+    assert answer.decision == Decision("c1200", pytest.approx(answer.scores.max()), False, threshold)
+    assert answer.decision.score >= threshold
     noise = 0.1 * np.random.default_rng(0).standard_normal(32_000)
     soundfile.write(tmp_path / "noise.wav", noise, 16_000)
     answer = predictor.answer(tmp_path / "noise.wav")
     assert answer.decision.label is None
-    assert answer.decision.score < predictor.threshold
+    assert answer.decision.score < threshold
     assert answer.probabilities.sum() == pytest.approx(1, abs=1e-4)
 
 
 def test_without_a_threshold_nothing_is_unknown(graph: Path, tmp_path: Path) -> None:
     card = json.loads(model_json_path(graph).read_text())
-    change(graph, open_set=card["open_set"] | {"threshold": None})
+    change(graph, open_set=card["open_set"] | {"rejection": None})
     soundfile.write(tmp_path / "noise.wav", 0.1 * np.random.default_rng(0).standard_normal(32_000), 16_000)
     assert Predictor(graph).answer(tmp_path / "noise.wav").decision.label in TONES
 
@@ -75,13 +77,13 @@ def test_without_a_threshold_nothing_is_unknown(graph: Path, tmp_path: Path) -> 
 def test_mistakes_that_cost_more_move_the_decision(graph: Path) -> None:
     predictor = Predictor(graph)
     probabilities = np.float32([0.7, 0.3, 0, 0, 0])
-    scores = np.float32([0.9, 0.5, 0, 0, 0])
-    assert predictor.decide(probabilities, scores).label == "a300"
+    scores = np.float32([1.0, 0.5, 0, 0, 0])
+    assert predictor.decider.decide(probabilities, scores, 4).label == "a300"
     costs = parse_costs(["b600:a300=10"], TONES)
     predictor.rule = dataclasses.replace(predictor.rule, costs=costs)
-    assert predictor.decide(probabilities, scores).label == "b600"
+    assert predictor.decider.decide(probabilities, scores, 4).label == "b600"
     change(graph, decision=predictor.rule.as_json(TONES))
-    assert Predictor(graph).decide(probabilities, scores).label == "b600"
+    assert Predictor(graph).decider.decide(probabilities, scores, 4).label == "b600"
     change(graph, decision={"costs": [{"true": "x", "predicted": "b600", "cost": 2}], "caution": 1})
     with pytest.raises(ModelError, match="none of the model's labels"):
         Predictor(graph)
@@ -232,7 +234,7 @@ def test_diarization_of_an_enrolled_speaker(graph: Path, tmp_path: Path) -> None
 def test_silent_chunks_have_no_image(graph: Path, tmp_path: Path) -> None:
     soundfile.write(tmp_path / "x.wav", np.concatenate([tone(600, 1), np.zeros(16_000)]), 16_000)
     clip = Clip(tmp_path / "x.wav", Predictor(graph).spectrogram)
-    assert [jpg is None for _, jpg in clip] == [False, False, True, True]
+    assert [chunk.jpg is None for chunk in clip] == [False, False, True, True]
     assert clip.seconds == 2.0
 
 
@@ -278,8 +280,11 @@ def test_the_command_line(graph: Path, tmp_path: Path) -> None:
         {"labels": 5},
         {"open_set": None},
         {"open_set": {}},
-        {"calibration": {"temperature": "x"}},
-        {"calibration": {"temperature": 0}},
+        {"calibration": {"temperature": "x", "head_weight": 1, "score_weight": 1}},
+        {"calibration": {"temperature": 0, "head_weight": 1, "score_weight": 1}},
+        {"calibration": {"temperature": 1, "head_weight": 1, "score_weight": -1}},
+        {"calibration": {"temperature": 1}},
+        {"speech": None},
         {"backbone": None},
         {"training": None},
         {"picture": 3},

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from audionet.classifier.rejection import RejectionRule
 from audionet.inference.segmentation import Segment, Window, segments
 
 NAMES = ("ann", "ben", "cem", "dora")
@@ -31,10 +32,14 @@ def spans(found: Iterable[Segment]) -> list[tuple[float, float, str | None]]:
     return [(round(segment.start, 6), round(segment.end, 6), segment.label) for segment in found]
 
 
-def apart(script: str, seconds: float, threshold: float | None = None, scores=None) -> list[Segment]:
+HALF = RejectionRule(0.5, 0.5, 0.5, 10.0)
+"""Refuses scores below a half."""
+
+
+def apart(script: str, seconds: float, rejection: RejectionRule | None = None, scores=None) -> list[Segment]:
     """Segment windows of 1 s that do not overlap, each decided independently."""
     return list(
-        segments(windows_of(script, 1.0, scores), NAMES, 1.0, 1.0, lambda: seconds, threshold, stay_seconds=0.5)
+        segments(windows_of(script, 1.0, scores), NAMES, 1.0, 1.0, lambda: seconds, rejection, stay_seconds=0.5)
     )
 
 
@@ -61,12 +66,12 @@ def test_segments_of_overlapping_windows_meet_where_the_speaker_changes() -> Non
     assert spans(segments(windows, NAMES[:2], 3.0, 1.0, lambda: 12.0)) == [(0, 6, "ann"), (6, 12, "ben")]
 
 
-def test_a_cell_is_the_mean_of_the_windows_over_it() -> None:
+def test_a_cell_has_the_mean_probabilities_and_the_best_score_of_the_windows_over_it() -> None:
     windows = [Window(0.0, np.array([1.0, 0.0], np.float32), 1.0), Window(1.0, np.array([0.6, 0.4], np.float32), 3.0)]
     [segment] = segments(windows, NAMES[:2], 2.0, 1.0, lambda: 3.0)
     assert spans([segment]) == [(0, 3, "ann")]
     assert segment.probability == pytest.approx((1.0 + 0.8 + 0.6) / 3)
-    assert segment.score == pytest.approx((1.0 + 2.0 + 3.0) / 3)
+    assert segment.score == pytest.approx((1.0 + 3.0 + 3.0) / 3)
 
 
 def test_all_of_a_silent_window_is_silent() -> None:
@@ -239,32 +244,59 @@ def test_a_label_that_was_impossible_once_can_come_back() -> None:
 
 def test_speakers_below_the_threshold_are_unknown() -> None:
     scores = [0.9, 0.9, 0.1, 0.3, 0.2, 0.4, 0.8]
-    found = apart("aabbcda", 7.0, 0.5, scores)
+    found = apart("aabbcda", 7.0, HALF, scores)
     assert spans(found) == [(0, 2, "ann"), (2, 6, None), (6, 7, "ann")]
     assert found[1].score == pytest.approx(0.25)
     assert found[1].probability == pytest.approx(0.97)
     assert spans(apart("aabbcda", 7.0, None, scores))[1:4] == [(2, 4, "ben"), (4, 5, "cem"), (5, 6, "dora")]
-    assert spans(apart("abb", 3.0, 0.5, [0.55, 0.3, 0.6])) == [(0, 1, "ann"), (1, 2, None), (2, 3, "ben")]
+    assert spans(apart("abb", 3.0, HALF, [0.55, 0.3, 0.6])) == [(0, 1, "ann"), (1, 2, None), (2, 3, "ben")]
 
 
 def test_an_unknown_speaker_is_separated_from_the_one_it_resembles() -> None:
     def found(scores: list[float]) -> list[tuple[float, float, str | None]]:
         windows = windows_of("a" * len(scores), 1.0, scores)
-        return spans(segments(windows, NAMES, 1.0, 1.0, lambda: float(len(scores)), 0.5))
+        return spans(segments(windows, NAMES, 1.0, 1.0, lambda: float(len(scores)), HALF))
 
     assert found([0.9] * 5 + [0.2] * 5) == [(0, 5, "ann"), (5, 10, None)]
     assert found([0.9] * 5 + [0.4] + [0.9] * 5) == [(0, 11, "ann")]
     assert found([0.2] * 5 + [0.6] + [0.2] * 5) == [(0, 11, None)]
 
 
+def test_a_steady_speaker_is_known_by_its_score_however_probable_its_label_is() -> None:
+    """At a probability of 0.4 and a score just above the threshold, a label paid twice, and unknown once."""
+    likely = np.float32([0.4, 0.3, 0.2, 0.1])
+    for score, label in ((0.52, "ann"), (0.48, None)):
+        windows = [Window(float(start), likely, score) for start in range(20)]
+        assert spans(segments(windows, NAMES, 1.0, 1.0, lambda: 20.0, HALF)) == [(0, 20, label)]
+
+
+def test_windows_that_hear_two_speakers_make_no_unknown_one() -> None:
+    """Two known speakers of 6 s: each second is covered by a window of 3 s that hears one of them alone."""
+    shares = [min(1.0, max(0.0, (6 - start) / 3)) for start in range(10)]
+    windows = [
+        Window(float(start), np.float32([share, 1 - share, 0, 0]), 0.2 + 0.8 * abs(2 * share - 1))
+        for start, share in enumerate(shares)
+    ]
+    rule = RejectionRule(0.8, 0.8, 0.9, 30.0)
+    assert [label for *_, label in spans(segments(windows, NAMES, 3.0, 1.0, lambda: 12.0, rule))] == ["ann", "ben"]
+
+
+def test_windows_that_begin_off_the_grid_keep_their_starts() -> None:
+    windows = [window._replace(start=start) for window, start in zip(windows_of("aab"), (0, 1, 2.4), strict=True)]
+    assert spans(segments(windows, NAMES, 1.0, 1.0, lambda: 3.4, stay_seconds=0.5)) == [
+        (0, 2.4, "ann"),
+        (2.4, 3.4, "ben"),
+    ]
+
+
 def test_silence_separates_unknown_speakers() -> None:
-    assert spans(apart("ab.c", 4.0, 0.5, [0.1] * 4)) == [(0, 2, None), (3, 4, None)]
+    assert spans(apart("ab.c", 4.0, HALF, [0.1] * 4)) == [(0, 2, None), (3, 4, None)]
 
 
 def test_without_scores_all_speakers_are_known() -> None:
-    [segment] = apart("aa", 2.0, 0.5)
+    [segment] = apart("aa", 2.0, HALF)
     assert (segment.label, segment.score) == ("ann", None)
-    assert spans(apart("aaa", 3.0, 0.5, [0.1, None, 0.3])) == [(0, 1, None), (1, 2, "ann"), (2, 3, None)]
+    assert spans(apart("aaa", 3.0, HALF, [0.1, None, 0.3])) == [(0, 1, None), (1, 2, "ann"), (2, 3, None)]
 
 
 def test_segments_come_while_windows_do() -> None:
@@ -306,10 +338,10 @@ def test_memory_does_not_grow() -> None:
     def peak(windows: int, labels: int) -> int:
         names = [str(number) for number in range(labels)]
         sure = np.where(np.eye(labels, dtype=bool), 0.9, 0.1 / labels).astype(np.float32)
-        stream = (Window(float(start), sure[start // 5000 % labels].copy(), 0.5) for start in range(windows))
+        stream = (Window(float(start), sure[start // 5000 % labels].copy(), 0.9) for start in range(windows))
         tracemalloc.start()
         try:
-            found = segments(stream, names, 3.0, 1.0, lambda: windows + 2.0, 0.1)
+            found = segments(stream, names, 3.0, 1.0, lambda: windows + 2.0, HALF)
             assert sum(1 for _ in found) == max(1, windows // 5000)
             return tracemalloc.get_traced_memory()[1]
         finally:

@@ -220,7 +220,7 @@ def test_what_takes_ffmpeg(server: Serving, tmp_path: Path, name: str) -> None:
 
 
 def test_the_image_of_a_chunk_is_to_the_byte_the_models(server: Serving, tone_model: Path, two_tones: Path) -> None:
-    images = [jpg for _, jpg in Clip(two_tones, Predictor(tone_model).spectrogram)]
+    images = [chunk.jpg for chunk in Clip(two_tones, Predictor(tone_model).spectrogram)]
     for number in (0, 3, 11):
         reply = server.post(f"/v1/spectrogram?chunk={number}", two_tones.read_bytes())
         assert reply.headers["Content-Type"] == "image/jpeg"
@@ -249,7 +249,7 @@ def test_the_model_describes_itself(server: Serving, tone_model: Path) -> None:
     assert tuple(content["labels"]) == TONES
     assert content["id"] == card["graph_sha256"]
     assert (content["chunk_seconds"], content["step_seconds"], content["enrolled"]) == (0.5, 0.5, [])
-    assert content["threshold"] == card["open_set"]["threshold"]
+    assert content["threshold"] == card["open_set"]["rejection"]["several"]
     assert content["limits"] == {"megabytes": 100.0, "seconds": 3600.0, "channels": 32, "rate": 384_000}
     assert str(tone_model.parent) not in json.dumps(content)
 

@@ -11,7 +11,9 @@ import numpy as np
 import pytest
 
 from audionet.audio.network_input import image_features
-from audionet.inference.predictor import ChunkAnswer, Predictor
+from audionet.inference.answer import ChunkAnswer
+from audionet.inference.clip import ClipChunk
+from audionet.inference.predictor import Predictor
 from audionet.serving.batching import Batcher
 
 
@@ -28,7 +30,7 @@ def jpgs(tone_model: Path) -> list[bytes]:
 def submit(batcher: Batcher, predictor: Predictor, jpg: bytes, start: float = 0.0) -> asyncio.Future[ChunkAnswer]:
     features = image_features(jpg, predictor.input_size)
     statistics = features.statistics(predictor.statistics) if predictor.statistics else np.empty(0, np.float32)
-    return batcher.submit(start, features.pixels[0], statistics)
+    return batcher.submit(start, features.activity, -20.0, features.pixels[0], statistics)
 
 
 def test_in_company_every_image_is_answered_as_if_it_were_alone(predictor: Predictor, jpgs: list[bytes]) -> None:
@@ -38,10 +40,9 @@ def test_in_company_every_image_is_answered_as_if_it_were_alone(predictor: Predi
         return await asyncio.gather(*(submit(batcher, predictor, jpg, i) for i, jpg in enumerate(jpgs)))
 
     for i, answer in enumerate(asyncio.run(together())):
-        alone = predictor.predict_image(jpgs[i])
-        assert answer.start == i
-        np.testing.assert_array_equal(answer.probabilities, alone.probabilities)
-        np.testing.assert_array_equal(answer.scores, predictor.voices.scores(alone.embedding[None])[0])
+        alone = predictor.answer_chunk(ClipChunk(float(i), jpgs[i], -20.0), jpgs[i])
+        for one, other in zip(answer, alone, strict=True):
+            np.testing.assert_array_equal(one, other)
 
 
 def test_what_comes_while_the_network_is_busy_is_its_next_batch(predictor: Predictor, jpgs: list[bytes]) -> None:

@@ -67,7 +67,8 @@ def answer_of(names: list[str], chunks: int = 4, **changes: Any) -> dict[str, An
     labels = [{"label": name, "probability": 0.9 if i == 0 else 0.02} for i, name in enumerate(names)]
     common = {"score": 0.7, "threshold": 0.61}
     content: dict[str, Any] = {"file": "x", "seconds": chunks / 2, "chunks": chunks, "decision": names[0]}
-    content |= {"unknown": False, "labels": labels, "model": "ab" * 32, **common}
+    content |= {"unknown": False, "labels": labels, "model": "ab" * 32, "pauses": [], **common}
+    content["voices"] = [{"label": names[0], "unknown": False, "seconds": chunks / 2}]
     content["per_chunk"] = [
         {"start": i / 2, "decision": name, "unknown": name is None, "labels": labels, **common}
         for i, name in enumerate(said)
@@ -264,8 +265,8 @@ def test_a_server_that_is_gone_can_be_asked_again(page: Page, sounds: Path) -> N
 
 def test_unknown_looks_and_reads_different(page: Page, sounds: Path) -> None:
     assert page.ask(sounds / "noise.wav") == "Unknown"
-    assert page.text("#sure").startswith("Not similar to any known speaker (similarity ")
-    assert "known speakers have " in page.text("#sure")
+    assert page.text("#sure").startswith("Not similar enough to any known label (similarity ")
+    assert "; accepted from " in page.text("#sure")
     assert page.text("#labels-title") == "If it were one of these"
     assert page.is_shown(".unsure")
     assert not page.is_shown(".sure")

@@ -8,7 +8,7 @@ import pytest
 from audionet.data.dataset import ChunkImage
 from audionet.data.folds import assign_folds
 from audionet.data.grouping import group_recordings
-from audionet.training.cross_validation import cross_validate, leaky_accuracy_rows
+from audionet.training.cross_validation import compare_speakers, cross_validate, leaky_accuracy_rows
 from audionet.training.exact_head import ExactTrainer, FeatureSet
 
 WIDTH = 20
@@ -98,11 +98,12 @@ def test_copies_that_help_are_trained_on_and_never_tested() -> None:
 def test_speaker_models_of_a_fold_know_nothing_of_its_test() -> None:
     images, targets, rows = recordings(3, 10, 4, 6, between=0.0)
     trainer = trainer_of(images, targets, rows)
-    every = np.arange(len(images))
-    found = cross_validate(trainer, assign_folds(images, trainer.groups, 5), embedded=every)
-    assert found.scores.shape == found.probabilities.shape
-    assert (found.scores.argmax(axis=1) == targets[found.rows]).mean() < 0.6
-    assert len(found.open_set_scores(trainer).segments) == len(found.rows)
+    folds = assign_folds(images, trainer.groups, 5)
+    found = cross_validate(trainer, folds)
+    [compared] = compare_speakers(trainer, folds, found, np.arange(len(images)), with_voices=False)
+    assert compared.values.shape == found.probabilities.shape
+    assert (compared.labels == targets[found.rows]).all()
+    assert (compared.values.argmax(axis=1) == compared.labels).mean() < 0.6
 
 
 @pytest.mark.parametrize("number", [1, 2])

@@ -25,5 +25,5 @@ def test_the_accuracy_is_extrapolated_along_the_learning_curve(
 ) -> None:
     curve = [CurveShare(share, accuracy(np.arange(100) < right)) for share, right in ((0.5, half), (1.0, whole))]
     nothing: Any = None
-    found = CrossValidation(nothing, None, curve, [], nothing)
+    found = CrossValidation(nothing, nothing, None, curve, [curve[-1].accuracy], nothing)
     assert found.expected_accuracy(folds) == pytest.approx(expected)

@@ -17,7 +17,6 @@ from audionet.audio.image import render
 from audionet.audio.network_input import image_features, model_inputs
 from audionet.backbones.litert import Runner
 from audionet.backbones.registry import prepare
-from audionet.classifier.calibration import apply_temperature
 from audionet.classifier.enrolment import enrol
 from audionet.classifier.head import Layer
 from audionet.data.dataset import dataset_json
@@ -26,6 +25,7 @@ from audionet.errors import DatasetError, ModelError, UsageError
 from audionet.export import publish as publishing
 from audionet.export.publish import publish, summarise
 from audionet.inference.predictor import Predictor
+from audionet.metrics.accuracy import accuracy
 from audionet.training import data_module
 from audionet.training.trainer import train
 from audionet.utils.files import write_json
@@ -201,7 +201,7 @@ def test_the_exported_file_is_the_trained_model(image_folder, retrain_config) ->
         answer = runner(*model_inputs(features, trained.backbone.statistics))
         expected = trained.head.probabilities(network[row : row + 1])[0]
         assert expected.max() < 0.95  # where all answers are sure, a wrong slope does not show
-        np.testing.assert_allclose(answer, expected, atol=0.005 / trained.temperature)
+        np.testing.assert_allclose(answer, expected, atol=0.005 / trained.calibration.temperature)
 
 
 def test_no_recording_is_in_two_sets(image_folder, retrain_config) -> None:
@@ -215,18 +215,24 @@ def test_no_recording_is_in_two_sets(image_folder, retrain_config) -> None:
 def test_labels_that_mean_nothing_cannot_be_told_apart(image_folder, retrain_config, tmp_path: Path) -> None:
     """The leak test: three labels with the same sounds must come out at chance, not above."""
     folder = image_folder(recordings=20, chunks=2)
-    generator = np.random.default_rng(0)
-    noise = tmp_path / "noise"
     contents = [path.read_bytes() for path in sorted(folder.rglob("*.jpg"))]
-    for label in ("a", "b", "c"):
-        (noise / label).mkdir(parents=True)
-        for recording in range(20):
-            jpg = contents[generator.integers(len(contents))]
-            for chunk in range(4):  # a recording's chunks resemble each other: what a leaky split would exploit
-                (noise / label / f"{recording}_nohash_{chunk:04d}.jpg").write_bytes(jpg)
-    trained = train(retrain_config(noise, testing_percentage=40.0))
-    assert trained.test is not None
-    assert trained.test.network.recordings.low < 1 / 3 < trained.test.network.recordings.high
+    right: list[bool] = []
+    for seed in range(6):
+        generator = np.random.default_rng(seed)
+        noise = tmp_path / f"noise{seed}"
+        for label in ("a", "b", "c"):
+            (noise / label).mkdir(parents=True)
+            for recording in range(20):
+                jpg = contents[generator.integers(len(contents))]
+                for chunk in range(4):  # a recording's chunks resemble each other: what a leaky split would exploit
+                    (noise / label / f"{recording}_nohash_{chunk:04d}.jpg").write_bytes(jpg)
+        trained = train(retrain_config(noise, testing_percentage=40.0))
+        assert trained.test is not None
+        found = trained.test.network.recordings
+        right += [True] * found.right + [False] * (found.total - found.right)
+    pooled = accuracy(np.array(right))
+    assert pooled.total > 100
+    assert pooled.low < 1 / 3 < pooled.high
 
 
 def test_a_copy_of_a_training_recording_is_no_test(
@@ -502,7 +508,7 @@ def test_examples_of_nobody_are_no_label_but_help(image_folder, retrain_config, 
     assert {name: len(rows) for name, rows in trained.data.background.items()} == {
         "training": 18, "validation": 3, "testing": 3,
     }  # fmt: skip
-    assert trained.open_set.threshold is not None
+    assert trained.open_set.rejection is not None
     publish(trained, config)
     card = json.loads(config.output_model.read_text())
     assert card["labels"] == ["high", "low"]
@@ -516,12 +522,11 @@ def test_calibration_is_part_of_every_number_and_of_the_model(image_folder, retr
     trained = train(config)
     publish(trained, config)
     card = json.loads(config.output_model.read_text())
-    assert card["calibration"] == {"temperature": trained.temperature, "recordings": 3}
+    assert card["calibration"] == trained.calibration._asdict() | {"recordings": 3}
     assert card["test"]["leaky_split"]["total"] == card["test"]["network"]["chunks"]["total"]
     image = trained.data.split.sets["validation"][0]
     [probabilities] = Predictor(config.output_graph).answer(image.path).chunks[0].probabilities[None]
-    sure = apply_temperature(probabilities, 1 / trained.temperature).max()
-    assert 0.8 < probabilities.max() < sure  # three right of three: Laplace says 4/5, and three prove little of that
+    assert 0.8 < probabilities.max() < 0.998  # three right of three: Laplace says 4/5, and three prove little of that
 
 
 def test_voices_enrolled_in_the_earlier_model_are_put_aside(image_folder, retrain_config, capsys) -> None:

@@ -17,6 +17,14 @@ BANDS = 128
 
 BAND_STATISTICS_WIDTH = 2 * BANDS
 COEFFICIENTS = 20
+
+LEAST_ACTIVITY = 0.02
+"""Least weight of a chunk within its clip."""
+
+LEAST_SHARE = 0.4
+"""Least activity of a chunk that counts, as a share of that of the fullest chunk of its clip."""
+
+_ACTIVE_LEVEL = 0.5  # of the image's range: with its 80 dB, 40 dB below the chunk's maximum
 MFCC_STATISTICS_WIDTH = 2 * COEFFICIENTS
 
 STATISTICS_WIDTHS = {"bands": BAND_STATISTICS_WIDTH, "mfcc": MFCC_STATISTICS_WIDTH}
@@ -36,12 +44,15 @@ class ImageFeatures(NamedTuple):
         Mean, then standard deviation, over time of the level (0 to 1) in each band.
     mfcc_statistics : ndarray of float32, shape (40,)
         Mean, then standard deviation, over time of 20 mel-frequency cepstral coefficients.
+    activity : float
+        Share of the frames with sound, 0 to 1: less for a chunk that is padded, or half of it a pause.
     """
 
     size: tuple[int, int]
     pixels: UInt8Array
     band_statistics: FloatArray
     mfcc_statistics: FloatArray
+    activity: float
 
     def statistics(self, kind: str) -> FloatArray:
         """Return the statistics of one kind in STATISTICS_WIDTHS."""
@@ -76,6 +87,7 @@ def image_features(jpg: bytes, input_size: tuple[int, int]) -> ImageFeatures:
         pixels,
         np.concatenate([mean[:BANDS], deviation[:BANDS]]),
         np.concatenate([mean[BANDS:], deviation[BANDS:]]),
+        float((level.max(axis=0) >= _ACTIVE_LEVEL).mean()),
     )
 
 

@@ -15,13 +15,15 @@ from audionet.audio.array_sound import ArraySound
 from audionet.audio.config import SpectrogramConfig
 from audionet.audio.decoding import open_sound
 from audionet.audio.resampling import SECTION_SECONDS, resampled, until_damage
-from audionet.audio.samples import SILENCE_PEAK, to_int16
+from audionet.audio.samples import SILENCE_PEAK, active_part, to_int16
 from audionet.errors import RecordingError
 from audionet.utils.arrays import FloatArray, Int16Array
 
 SILENT = "is silent from beginning to end"
 
 LEVELS_A_SECOND = 25
+
+_LEAST_PAUSE = 0.1  # of a chunk, for which it is aligned
 
 _PEAK_LIMIT = 10 ** (-1 / 20)  # loudness may raise a recording's peak to 1 dB below full scale
 
@@ -87,6 +89,9 @@ class Recording:
         Gives the sample rate and the chunk's length and step; loudness and trimming take a pass of their own.
     span : Span, optional
         Result of that pass, if it has been made.
+    aligned : bool
+        Whether a chunk that begins with a pause, far quieter than its loudest moment, begins after it instead, and so
+        do those that follow. Training cuts on a fixed grid; a clip to judge is given whole chunks of sound.
 
     Attributes
     ----------
@@ -100,9 +105,12 @@ class Recording:
         Chunks yielded before the error are intact.
     """
 
-    def __init__(self, path: Path | ArraySound, config: SpectrogramConfig, span: Span | None = None) -> None:
+    def __init__(
+        self, path: Path | ArraySound, config: SpectrogramConfig, span: Span | None = None, aligned: bool = False
+    ) -> None:
         self.path = path
         self.config = config
+        self._aligned = aligned
         self.seconds = 0.0
         self._span = span
 
@@ -134,6 +142,10 @@ class Recording:
                 self.seconds = position / rate
                 held = np.concatenate([held, wanted])
                 while len(held) >= length:
+                    pause = active_part(to_int16(held[:length]), rate)[0] if self._aligned else 0
+                    if pause > _LEAST_PAUSE * length:
+                        held, begin = held[pause:], begin + pause
+                        continue
                     yield Chunk(index, begin / rate, to_int16(held[:length], span.gain))
                     held, begin, index = held[step:], begin + step, index + 1
                     if index == stop:

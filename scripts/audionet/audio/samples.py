@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import wave
 
 import numpy as np
@@ -11,6 +12,11 @@ from audionet.utils.arrays import FloatArray, Int16Array
 
 SILENCE_PEAK = 8
 """Highest absolute 16-bit sample that counts as silence: -72 dBFS, three bits."""
+
+PAUSE_DB = 45.0
+"""Sound this far below a recording's loudest moment is a pause."""
+
+_BLOCKS_A_SECOND = 20
 
 
 def to_int16(samples: FloatArray, gain: float = 1.0) -> Int16Array:
@@ -27,6 +33,35 @@ def to_float(samples: Int16Array) -> FloatArray:
 def is_silent(samples: Int16Array) -> bool:
     """Return whether no sample exceeds SILENCE_PEAK."""
     return int(samples.max()) <= SILENCE_PEAK and int(samples.min()) >= -SILENCE_PEAK
+
+
+def peak_level(samples: Int16Array, sample_rate: int) -> float:
+    """Compute the level of the loudest 50 ms of a chunk, dB relative to full scale; -100 for digital silence."""
+    return 10 * math.log10(max(float(_powers(samples, sample_rate).max()), 1e-10))
+
+
+def active_part(samples: Int16Array, sample_rate: int) -> tuple[int, int]:
+    """Return where the sound begins and ends: the first and last 50 ms less than `PAUSE_DB` below the loudest.
+
+    Returns
+    -------
+    (int, int)
+        In samples; the whole chunk if nothing in it exceeds `SILENCE_PEAK`.
+    """
+    if is_silent(samples):
+        return 0, len(samples)
+    powers = _powers(samples, sample_rate)
+    loud = np.flatnonzero(powers >= powers.max() * 10 ** (-PAUSE_DB / 10))
+    block = sample_rate // _BLOCKS_A_SECOND
+    return int(loud[0]) * block, len(samples) if loud[-1] == len(powers) - 1 else (int(loud[-1]) + 1) * block
+
+
+def _powers(samples: Int16Array, sample_rate: int) -> FloatArray:
+    """Compute the mean power of each whole 50 ms, full scale being 1; of a shorter chunk, as a whole."""
+    length = min(len(samples), max(1, sample_rate // _BLOCKS_A_SECOND))
+    blocks = samples[: len(samples) // length * length].reshape(-1, length).astype(np.float32)
+    powers: FloatArray = np.einsum("ij,ij->i", blocks, blocks) / np.float32(length * 32768.0**2)
+    return powers
 
 
 def wav_bytes(samples: Int16Array, sample_rate: int) -> bytes:

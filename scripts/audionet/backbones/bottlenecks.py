@@ -147,7 +147,9 @@ def _with_network(
     return [
         features
         if isinstance(features, str)
-        else Bottleneck(features.size, next(computed), features.band_statistics, features.mfcc_statistics)
+        else Bottleneck(
+            features.size, next(computed), features.band_statistics, features.mfcc_statistics, features.activity
+        )
         for features in decoded
     ]
 

@@ -1,9 +1,9 @@
 """Bottleneck cache on disk: each bottleneck is computed once, kept in few files, and read row by row in training.
 
 The cache of a backbone is a folder of ``.npy`` files, each one array of records (key, image size, network
-features in fp16, band statistics, MFCC statistics), written whole. NumPy opens them, and any row is read at its
-offset. Arrow and Parquet were the alternatives: Parquet has to be decoded before a row can be read, and Arrow's column
-of lists would be read just like this, for one more dependency.
+features in fp16, band statistics, MFCC statistics, activity), written whole. NumPy opens them, and any row is read at
+its offset. Arrow and Parquet were the alternatives: Parquet has to be decoded before a row can be read, and Arrow's
+column of lists would be read just like this, for one more dependency.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from audionet.utils.arrays import FloatArray, IntArray
 from audionet.utils.files import atomic_path, make_folder
 from audionet.utils.text import escape
 
-CACHE_FORMAT = 2
+CACHE_FORMAT = 3
 """Part of the folder's name: the cache of another version is not read, and its bottlenecks are computed again."""
 
 KEY_BYTES = 16
@@ -52,12 +52,15 @@ class Bottleneck(NamedTuple):
     network : ndarray of float32, shape (width,)
         The backbone's features; empty without a backbone.
     band_statistics, mfcc_statistics : ndarray of float32
+    activity : float
+        Share of the frames with sound, 0 to 1.
     """
 
     size: tuple[int, int]
     network: FloatArray
     band_statistics: FloatArray
     mfcc_statistics: FloatArray
+    activity: float
 
 
 class Rows(Protocol):
@@ -199,6 +202,7 @@ class Cache:
                 ("network", "<f2", (width,)),
                 ("bands", "<f4", (BAND_STATISTICS_WIDTH,)),
                 ("mfcc", "<f4", (MFCC_STATISTICS_WIDTH,)),
+                ("activity", "<f4"),
             ]
         )
         make_folder(folder)

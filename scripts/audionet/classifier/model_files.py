@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import math
 import zipfile
@@ -32,7 +33,7 @@ class ModelArrays:
     Attributes
     ----------
     voices : SpeakerModels
-        Speaker models of the labels, in the order of the labels.
+        Speaker models of the labels, in the order of the labels, with the scale of their scores.
     unknown, impostors, known : ndarray of float32, shape (n,)
         Scores, ascending: the best score of each segment of a held-out label; its scores for every label; and the best
         scores of the validation set's known speakers.
@@ -76,6 +77,10 @@ def write_arrays(path: Path, arrays: ModelArrays) -> None:
         "counts": voices.counts,
         "reaches": voices.norms,
         "background": voices.background,
+        "cohort": voices.cohort.astype(np.float16),
+        "voice_share": np.float32(voices.voice_share),
+        "low": voices.low,
+        "high": voices.high,
         "unknown": arrays.unknown,
         "impostors": arrays.impostors,
         "known": arrays.known,
@@ -108,8 +113,20 @@ def read_arrays(path: Path, remedy: str) -> ModelArrays:
             if "baseline_weights" in found:
                 last = Layer(found["baseline_weights"], found["baseline_biases"])
                 baseline = Head(found["baseline_offset"], found["baseline_scale"], None, False, last)
-            voices = SpeakerModels(
-                *(found[name] for name in ("centroids", "prototypes", "counts", "reaches", "background"))
+            kept = (
+                "centroids",
+                "prototypes",
+                "counts",
+                "reaches",
+                "background",
+                "cohort",
+                "voice_share",
+                "low",
+                "high",
+            )
+            voices = SpeakerModels(*(found[name] for name in kept))
+            voices = dataclasses.replace(
+                voices, cohort=voices.cohort.astype(np.float32), voice_share=float(voices.voice_share)
             )
             return ModelArrays(voices, found["unknown"], found["impostors"], found["known"], found["seen"], baseline)
     except FileNotFoundError:
@@ -118,7 +135,7 @@ def read_arrays(path: Path, remedy: str) -> ModelArrays:
         raise ModelError(f"{escape(path)} is damaged: {remedy}") from None
 
 
-MODEL_FORMAT = 3
+MODEL_FORMAT = 4
 
 
 @dataclass(frozen=True)
@@ -182,7 +199,7 @@ def load_model_files(graph: Path, labels_file: Path | None = None) -> ModelFiles
 def has_all_fields(card: dict[str, Any], labels: int) -> bool:
     """Return whether a model's JSON has every field that is read later, with the right type."""
     try:
-        threshold, temperature = card["open_set"]["threshold"], card["calibration"]["temperature"]
+        temperature, *weights = (card["calibration"][name] for name in ("temperature", "head_weight", "score_weight"))
         kinds = [
             (card["labels"], list),
             (card["picture"], dict | None),
@@ -197,8 +214,10 @@ def has_all_fields(card: dict[str, Any], labels: int) -> bool:
             (card["split"]["training"], dict),
             (card["split"]["heard_in_training"], list),
             (card["test"], dict | None),
-            (threshold, float | int | None),
+            (card["open_set"]["rejection"], dict | None),
+            (card["speech"], bool),
             (temperature, float | int),
+            *((weight, float | int) for weight in weights),
         ]
     except (KeyError, TypeError):
         return False
@@ -207,8 +226,8 @@ def has_all_fields(card: dict[str, Any], labels: int) -> bool:
         and all(isinstance(label, str) for label in card["labels"])
         and len(card["labels"]) == labels
         and card["backbone"]["statistics"] in (None, *STATISTICS_WIDTHS)
-        and (threshold is None or math.isfinite(threshold))
         and 0 < temperature < math.inf
+        and all(0 <= weight < math.inf for weight in weights)
     )
 
 

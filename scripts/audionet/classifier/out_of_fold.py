@@ -24,17 +24,20 @@ class OutOfFoldAnswers:
     ----------
     keys : ndarray of uint64, shape (n,)
         Short content key of each image, ascending.
+    activity : ndarray of float32, shape (n,)
+        Its weight within its recording.
     fold : ndarray of int64, shape (n,)
         Fold that tested it.
     probabilities : ndarray of float32, shape (n, labels)
-        Uncalibrated.
+        Uncalibrated, by the classifier head alone.
     scores : ndarray of float32, shape (n, labels)
-        Similarity to the speaker models.
+        By the speaker models.
     baseline : ndarray of float32, shape (n, labels), or None
         Probabilities by MFCC statistics.
     """
 
     keys: NDArray[np.uint64]
+    activity: FloatArray
     fold: IntArray
     probabilities: FloatArray
     scores: FloatArray
@@ -53,6 +56,7 @@ def write_out_of_fold(path: Path, answers: OutOfFoldAnswers) -> None:
     """Write the .npz file atomically."""
     content: dict[str, NDArray[np.generic]] = {
         "keys": answers.keys,
+        "activity": answers.activity,
         "fold": answers.fold,
         "probabilities": answers.probabilities,
         "scores": answers.scores,
@@ -78,14 +82,13 @@ def read_out_of_fold(path: Path, sha256: str, labels: int) -> OutOfFoldAnswers:
             raise ModelError(f"{escape(path)} is of another training: {remedy}")
         with path.open("rb") as stream, np.load(stream, allow_pickle=False) as content:
             found = {name: content[name] for name in content.files}
-            answers = OutOfFoldAnswers(
-                found["keys"], found["fold"], found["probabilities"], found["scores"], found.get("baseline")
-            )
+            kept = ("keys", "activity", "fold", "probabilities", "scores")
+            answers = OutOfFoldAnswers(**{name: found[name] for name in kept}, baseline=found.get("baseline"))
     except FileNotFoundError:
         raise ModelError(f"{escape(path)} is missing: {remedy}") from None
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
         raise ModelError(f"{escape(path)} is damaged: {remedy}") from None
     shapes = {part.shape for part in (answers.probabilities, answers.scores, answers.baseline) if part is not None}
-    if shapes != {(len(answers.keys), labels)} or answers.fold.shape != answers.keys.shape:
+    if shapes != {(len(answers.keys), labels)} or {answers.fold.shape, answers.activity.shape} != {answers.keys.shape}:
         raise ModelError(f"{escape(path)} is damaged: {remedy}")
     return answers

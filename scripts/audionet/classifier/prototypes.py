@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -20,6 +20,23 @@ MAX_PROTOTYPES = 16
 
 BACKGROUND_WEIGHT = 0.25
 """Weight of the similarity to the background, which is subtracted from the similarity to a speaker."""
+
+LEAST_VOICE_SHARE, MOST_VOICE_SHARE = 0.5, 0.9
+"""Share of the voice space in the similarity, where labels are voices: of many chunks a label, and of none.
+
+On FSDD, LibriSpeech and speechocean762, half is as good as the better of the two spaces alone, or better, where labels
+have many chunks; with two or three, which say little about how the labels differ, three quarters is.
+"""
+
+_SHARED_CHUNKS = 4.0  # chunks a label at which the share is half way
+
+COHORT_WEIGHT = 0.5
+"""Weight of the similarity to the nearest of the cohort, as of the background's."""
+
+_ITSELF = np.float32(0.999)  # cosine
+
+COHORT_NEAREST = 20
+"""Number of cohort speakers that count as the nearest (adaptive score normalisation: Matejka et al., 2017)."""
 
 
 class SpeakerModel(NamedTuple):
@@ -42,7 +59,7 @@ class SpeakerModel(NamedTuple):
 
 @dataclass(frozen=True)
 class SpeakerModels:
-    """Models of all speakers in the embedding space, and of the background.
+    """Models of all speakers in the embedding space, of the background and of a cohort.
 
     Attributes
     ----------
@@ -56,6 +73,12 @@ class SpeakerModels:
         Mean norm of each speaker's embeddings.
     background : ndarray of float32, shape (m, dimensions)
         Prototypes of other speakers; may be none.
+    cohort : ndarray of float32, shape (c, voice dimensions)
+        Directions in the voice space, the last dimensions of an embedding; (0, 0) without a voice space.
+    voice_share : float
+        Share of the voice space in a similarity, 0 without one.
+    low, high : ndarray of float32, shape (speakers,)
+        Similarities of others and of itself to each speaker, which become the scores 0 and 1.
     """
 
     centroids: FloatArray
@@ -63,13 +86,18 @@ class SpeakerModels:
     counts: IntArray
     norms: FloatArray
     background: FloatArray
+    cohort: FloatArray
+    voice_share: float
+    low: FloatArray
+    high: FloatArray
 
-    def scores(self, embeddings: FloatArray) -> FloatArray:
-        """Score chunks against each speaker, about -1 to 1, shape (chunks, speakers).
+    def similarities(self, embeddings: FloatArray) -> FloatArray:
+        """Compare chunks with each speaker, about -1 to 1, shape (chunks, speakers).
 
-        A score is the mean of the cosine similarities to the speaker's centroid and to the nearest of its prototypes,
-        minus `BACKGROUND_WEIGHT` times the similarity to the nearest background prototype. It is scaled down for chunks
-        whose embedding has a smaller norm than the speaker's.
+        A similarity is the mean of the cosines to the speaker's centroid and to the nearest of its prototypes, minus
+        `BACKGROUND_WEIGHT` times the cosine to the nearest background prototype and `COHORT_WEIGHT` times the mean
+        similarity to the nearest of the cohort. It is scaled down for chunks whose embedding has a smaller norm than
+        the speaker's.
         """
         if not len(self.counts):
             return np.zeros((len(embeddings), 0), np.float32)
@@ -77,21 +105,96 @@ class SpeakerModels:
         norms = np.linalg.norm(embeddings, axis=1, keepdims=True)
         directions = unit_length(embeddings)
         nearest = np.maximum.reduceat(directions @ self.prototypes.T, starts, axis=1)
-        scores: FloatArray = (directions @ self.centroids.T + nearest) * np.float32(0.5)
+        found: FloatArray = (directions @ self.centroids.T + nearest) * np.float32(0.5)
         if len(self.background):
-            scores -= np.float32(BACKGROUND_WEIGHT) * (directions @ self.background.T).max(axis=1, keepdims=True)
-        scores *= np.minimum(1, norms / self.norms)
-        return scores
+            found -= np.float32(BACKGROUND_WEIGHT) * (directions @ self.background.T).max(axis=1, keepdims=True)
+        if len(self.cohort):
+            root = np.float32(self.voice_share**0.5)
+            voices = embeddings[:, -self.cohort.shape[1] :] @ self.cohort.T
+            voices[voices >= _ITSELF * root] = -1  # a speaker of the cohort is not compared with itself
+            count = min(COHORT_NEAREST, len(self.cohort))
+            best = np.partition(voices, -count, axis=1)[:, -count:].mean(axis=1, keepdims=True)
+            found -= np.float32(COHORT_WEIGHT) * root * best
+        found *= np.minimum(1, norms / self.norms)
+        return found
+
+    def scores(self, embeddings: FloatArray) -> FloatArray:
+        """Score chunks against each speaker, shape (chunks, speakers): 0 is like others, 1 like the speaker itself."""
+        found: FloatArray = self.similarities(embeddings)
+        found -= self.low
+        found /= self.high - self.low
+        return found
+
+    def with_scale(self, low: FloatArray, high: FloatArray) -> SpeakerModels:
+        """Return the same speakers with other similarities for the scores 0 and 1."""
+        return replace(self, low=low, high=high)
 
     def joined(self, others: Sequence[SpeakerModel]) -> SpeakerModels:
-        """Return these speakers followed by others."""
-        return SpeakerModels(
-            np.concatenate([self.centroids, *(other.centroid[None] for other in others)]),
-            np.concatenate([self.prototypes, *(other.prototypes for other in others)]),
-            np.concatenate([self.counts, [len(other.prototypes) for other in others]]).astype(np.int64),
-            np.concatenate([self.norms, [other.norm for other in others]]).astype(np.float32),
-            self.background,
+        """Return these speakers followed by others, who get the mean scale."""
+        low, high = (float(end.mean()) if len(end) else default for end, default in ((self.low, 0), (self.high, 1)))
+        return replace(
+            self,
+            centroids=np.concatenate([self.centroids, *(other.centroid[None] for other in others)]),
+            prototypes=np.concatenate([self.prototypes, *(other.prototypes for other in others)]),
+            counts=np.concatenate([self.counts, [len(other.prototypes) for other in others]]).astype(np.int64),
+            norms=np.concatenate([self.norms, [other.norm for other in others]]).astype(np.float32),
+            low=np.append(self.low, np.full(len(others), low)).astype(np.float32),
+            high=np.append(self.high, np.full(len(others), high)).astype(np.float32),
         )
+
+
+_NONE = np.zeros((0, 0), np.float32)
+
+NO_SPEAKERS = SpeakerModels(
+    _NONE, _NONE, np.zeros(0, np.int64), _NONE.ravel(), _NONE, _NONE, 0.0, _NONE.ravel(), _NONE.ravel()
+)
+"""Models of no speaker, to begin with."""
+
+
+def read_outputs(outputs: FloatArray, models: SpeakerModels) -> tuple[FloatArray, FloatArray | None]:
+    """Read a model's second output: embeddings, and the logit of speech if the model has a detector.
+
+    Parameters
+    ----------
+    outputs : ndarray of float32, shape (n, dimensions or one more)
+        Whitened embeddings in the model's own space, projections to the voice space, and the logit.
+    models : SpeakerModels
+        Of the same model.
+
+    Returns
+    -------
+    embeddings : ndarray of float32, shape (n, dimensions)
+    speech : ndarray of float32, shape (n,), or None
+    """
+    dimensions, voices = models.centroids.shape[1], models.cohort.shape[1]
+    own = dimensions - voices
+    embeddings = normalise_embeddings(outputs[:, :own])
+    if voices:
+        embeddings = join_voices(embeddings, unit_length(outputs[:, own:dimensions]), models.voice_share)
+    return embeddings, outputs[:, dimensions] if outputs.shape[1] > dimensions else None
+
+
+def join_voices(own: FloatArray, directions: FloatArray, share: float) -> FloatArray:
+    """Join embeddings in a model's own space with directions in the voice space: a cosine is a weighted mean of both.
+
+    Parameters
+    ----------
+    own : ndarray of float32, shape (n, dimensions)
+        Norm at most 1.
+    directions : ndarray of float32, shape (n, voice dimensions)
+        Unit length.
+    share : float
+        Of the voice space, 0 to 1.
+    """
+    joined: FloatArray = np.concatenate(
+        [own * np.float32((1 - share) ** 0.5), directions * np.float32(share**0.5)], axis=1
+    )
+    return joined
+
+
+def voice_share(chunks: float) -> float:
+    """Return the share of the voice space for a number of chunks a label that the model's own space is fitted on."""
+    return LEAST_VOICE_SHARE + (MOST_VOICE_SHARE - LEAST_VOICE_SHARE) * _SHARED_CHUNKS / (_SHARED_CHUNKS + chunks)
 
 
 def embed(features: FloatArray, space: Layer) -> FloatArray:
@@ -128,7 +231,7 @@ def fit_speaker_model(embeddings: FloatArray) -> SpeakerModel:
 
 
 def fit_speaker_models(embeddings: FloatArray, labels: IntArray, background: FloatArray) -> SpeakerModels:
-    """Fit the speaker models of a training set, label 0 first.
+    """Fit the speaker models of a training set, label 0 first, without a cohort.
 
     Parameters
     ----------
@@ -141,7 +244,7 @@ def fit_speaker_models(embeddings: FloatArray, labels: IntArray, background: Flo
     models = [fit_speaker_model(embeddings[labels == label]) for label in range(int(labels.max()) + 1)]
     empty = np.zeros((0, embeddings.shape[1]), np.float32)
     others = fit_prototypes(unit_length(background), 4 * MAX_PROTOTYPES) if len(background) else empty
-    return SpeakerModels(empty, empty, np.zeros(0, np.int64), np.zeros(0, np.float32), others).joined(models)
+    return replace(NO_SPEAKERS, centroids=empty, prototypes=empty, background=others).joined(models)
 
 
 def fit_prototypes(embeddings: FloatArray, limit: int) -> FloatArray:
@@ -166,3 +269,12 @@ def false_acceptance_rate(score: float, impostors: NDArray[np.float32]) -> float
     """
     higher = len(impostors) - int(np.searchsorted(np.sort(impostors), score, side="left"))
     return (higher + 1) / (len(impostors) + 1)
+
+
+def acceptance_threshold(impostors: NDArray[np.float32], rate: float) -> float:
+    """Return the lowest score whose `false_acceptance_rate` is at most a rate; infinite if there is none."""
+    allowed = int(np.floor(rate * (len(impostors) + 1) * (1 + 1e-9))) - 1
+    if allowed < 0:
+        return float("inf")
+    ordered = np.sort(impostors)
+    return float(np.nextafter(ordered[-allowed - 1], np.float32(np.inf))) if allowed < len(ordered) else float("-inf")

@@ -130,8 +130,14 @@ def enrol(predictor: Predictor, name: str, clips: Sequence[Path]) -> None:
         warn(f"{done.seconds:.1f} s of sound are few: enrol again with {RELIABLE_SECONDS:.0f} to 30 s of this speaker")
     if done.norm < RELIABLE_NORM:
         warn("this speaker is unlike all training data: others recorded in the same way may be accepted as this one")
-    if done.resembles is not None:
+    if done.resembles in predictor.enrolled:
+        warn(f"this speaker sounds like {done.resembles}, who is enrolled: one speaker under two names?")
+    elif done.resembles is not None:
         warn(f"this speaker is similar to the label {done.resembles}: its clips may now be answered with the new name")
+    if done.several:
+        warn("the clips seem to hold several speakers: enrol each from clips without the others")
+    elif not done.accepted:
+        warn("one half of these clips is not recognised by the other: new clips of this speaker may be unknown")
     if done.failed:
         raise AudioNetError(f"{len(done.failed)} of {pluralise(len(clips), 'clip')} could not be used")
 

@@ -79,7 +79,7 @@ def report(trained: Trained, config: RetrainConfig) -> None:
             "recordings; record more to measure it."
         )
     print(format_open_set(trained.open_set))
-    if trained.open_set.threshold is not None and trained.trained_on_left_out:
+    if trained.open_set.rejection is not None and trained.trained_on_left_out:
         print("Note: that is too optimistic, as the network itself was trained on these labels: run evaluate.py.")
     if "unknown" in trained.data.labels:
         print(f"Note: a label is named unknown, like the answer for no label; name examples of no label {UNKNOWN}.")
@@ -197,23 +197,24 @@ def format_open_set(found: OpenSet) -> str:
         return f"{never}: with two labels, that needs clips of other speakers in a folder named {UNKNOWN}."
     trials = len(found.trials.unknown)
     area = "" if found.area is None else f" (area under the curve {found.area:.3f})"
-    if found.threshold is None and found.rate is not None:
+    if found.rejection is None and found.rate is not None:
         needed = segments_needed(found.trials, found.rate)
         return (
             f"{never}: a false acceptance rate of {100 * found.rate:g} % needs {needed} clips of held-out labels, not "
             f"{trials}. Record more, or raise --unknown_fpr."
         )
-    if found.threshold is None:
+    if found.rejection is None:
         return (
             f"{never}: these labels, left out in turn, are not separated from the others{area}. More recordings a "
             f"label, or examples of other sounds in a folder named {UNKNOWN}, may change that."
         )
-    passing = accuracy(found.trials.unknown >= found.threshold)
+    assert found.rejection is not None
+    passing = accuracy(found.trials.unknown >= found.rejection.several)
     line = (
-        f"Unknown voices: {found.refused} of {pluralise(len(found.known), 'known clip')} would be refused; "
+        f"Unknown voices: {found.refused} of {pluralise(len(found.known.segments), 'known clip')} would be refused; "
         f"{passing.right} of {pluralise(trials, 'clip')} of labels left out in turn would pass for a known one, "
         f"{passing.share:.1%} (95 % interval {passing.low:.1%} to {passing.high:.1%}){area}."
     )
-    if found.rate is not None and found.refused > _MANY_REFUSED * len(found.known):
+    if found.rate is not None and found.refused > _MANY_REFUSED * len(found.known.segments):
         line += f" That is what --unknown_fpr {100 * found.rate:g} costs: leave it out to spare the known ones."
     return line

@@ -19,8 +19,9 @@ from audionet.data.naming import UNKNOWN
 from audionet.errors import DatasetError, RecordingError
 from audionet.evaluation.config import EvaluateConfig
 from audionet.evaluation.recordings import HeldOutRecording, held_out_recordings
-from audionet.inference.clip import Clip, process_images
-from audionet.inference.predictor import Predictor
+from audionet.inference.answer import ChunkAnswer, find_pauses, mean_answer
+from audionet.inference.clip import Clip, ClipChunk, process_images
+from audionet.inference.predictor import ImageOutput, Predictor
 from audionet.utils.arrays import FloatArray, IntArray
 from audionet.utils.parallel import WorkerDied, local_processes, map_unordered
 from audionet.utils.progress import progress
@@ -42,13 +43,14 @@ class RecordingPrediction:
     ----------
     recorded : HeldOutRecording
     starts : ndarray of float64, shape (chunks,)
-        Start of each chunk that is not silent, seconds.
+        Start of each chunk that counts, seconds.
     given : ndarray of int64, shape (chunks,)
         Most probable label of each chunk.
     sure : ndarray of float32, shape (chunks,)
         Probability of that label.
     probabilities, uncalibrated, scores : ndarray of float32, shape (labels,)
-        Means over the chunks: of the calibrated and the uncalibrated probabilities, and of the speaker scores.
+        Means over the chunks, weighted by their activity: of the calibrated probabilities, of the classifier head's
+        own before calibration, and of the scores.
     by_length : dict of int to ndarray of int64
         For each clip length in chunks, the most probable label of each clip that the recording is cut into.
     baseline : ndarray of int64, shape (chunks + 1,), or None
@@ -124,25 +126,30 @@ def _predictor(graph: Path) -> Predictor:
 
 
 def _predict_recording(predictor: Predictor, recorded: HeldOutRecording) -> RecordingPrediction:
-    seen, remark = process_images(
-        _images(predictor, recorded), lambda start, jpg: (start, content_key(jpg), predictor.predict_image(jpg))
+    found, _, remark = process_images(
+        _chunks(predictor, recorded), lambda chunk, jpg: _predict_chunk(predictor, chunk, jpg)
     )
-    starts, keys, outputs = zip(*seen, strict=True)
-    probabilities = np.stack([output.probabilities for output in outputs])
-    scores = predictor.voices.scores(np.stack([output.embedding for output in outputs])).mean(axis=0)
+    pause = find_pauses([one.answer for one in found])
+    counted = [one for one, is_pause in zip(found, pause, strict=True) if not is_pause]
+    answers = [one.answer for one in counted]
+    probabilities = np.stack([answer.probabilities for answer in answers])
+    mean, scores = mean_answer(answers)
+    weights = [answer.activity for answer in answers]
     given = probabilities.argmax(axis=1)
     arrays, baseline = predictor.arrays, None
     if arrays.baseline is not None:
-        found = arrays.baseline.probabilities(np.stack([output.features.mfcc_statistics for output in outputs]))
-        baseline = np.append(found.argmax(axis=1), found.mean(axis=0).argmax())
-    content = short_keys(np.frombuffer(b"".join(keys), f"V{KEY_BYTES}"))
+        by_mfcc = arrays.baseline.probabilities(np.stack([one.output.features.mfcc_statistics for one in counted]))
+        baseline = np.append(by_mfcc.argmax(axis=1), np.average(by_mfcc, axis=0, weights=weights).argmax())
+    head = np.stack([one.output.probabilities for one in counted])
+    uncalibrated = apply_temperature(head, 1 / predictor.card["calibration"]["temperature"])
+    content = short_keys(np.frombuffer(b"".join(one.key for one in found), f"V{KEY_BYTES}"))
     return RecordingPrediction(
         recorded,
-        np.array(starts),
+        np.array([answer.start for answer in answers]),
         given,
         probabilities[np.arange(len(given)), given],
-        probabilities.mean(axis=0),
-        apply_temperature(probabilities, 1 / predictor.card["calibration"]["temperature"]).mean(axis=0),
+        mean,
+        np.average(uncalibrated, axis=0, weights=weights).astype(np.float32),
         scores,
         {length: most_probable_of_clips(probabilities, length) for length in DURATIONS_IN_CHUNKS},
         baseline,
@@ -151,13 +158,24 @@ def _predict_recording(predictor: Predictor, recorded: HeldOutRecording) -> Reco
     )
 
 
-def _images(predictor: Predictor, recorded: HeldOutRecording) -> Iterator[tuple[float, bytes | None]]:
+class _PredictedChunk(NamedTuple):
+    key: bytes
+    output: ImageOutput
+    answer: ChunkAnswer
+
+
+def _predict_chunk(predictor: Predictor, chunk: ClipChunk, jpg: bytes) -> _PredictedChunk:
+    output = predictor.predict_image(jpg)
+    return _PredictedChunk(content_key(jpg), output, predictor.chunk_answer(chunk, output))
+
+
+def _chunks(predictor: Predictor, recorded: HeldOutRecording) -> Iterator[ClipChunk]:
     if not recorded.starts:
         yield from Clip(recorded.paths[0], predictor.spectrogram)
         return
     for start, path in zip(recorded.starts, recorded.paths, strict=True):
-        for _, jpg in Clip(path, predictor.spectrogram):
-            yield start, jpg
+        for chunk in Clip(path, predictor.spectrogram):
+            yield chunk._replace(start=start)
 
 
 def most_probable_of_clips(probabilities: FloatArray, length: int) -> IntArray:
@@ -171,9 +189,9 @@ def most_probable_of_clips(probabilities: FloatArray, length: int) -> IntArray:
 def image_at(predictor: Predictor, recorded: HeldOutRecording, start: float) -> bytes | None:
     """Return the image of the chunk that begins `start` seconds into a recording, None if it cannot be read."""
     try:
-        for begin, jpg in _images(predictor, recorded):
-            if abs(begin - start) < 1e-3:
-                return jpg
+        for chunk in _chunks(predictor, recorded):
+            if abs(chunk.start - start) < 1e-3:
+                return chunk.jpg
     except (RecordingError, DatasetError):
         pass
     return None

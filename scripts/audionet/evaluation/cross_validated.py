@@ -9,7 +9,7 @@ import numpy as np
 
 from audionet._paths import out_of_fold_path
 from audionet.backbones.cache import KEY_BYTES, content_key
-from audionet.classifier.calibration import apply_temperature
+from audionet.classifier.calibration import Calibration
 from audionet.classifier.model_files import short_keys
 from audionet.classifier.out_of_fold import OutOfFoldAnswers, read_out_of_fold
 from audionet.data.dataset import ChunkImage, find_images
@@ -53,7 +53,7 @@ def cross_validated_predictions(predictor: Predictor, config: EvaluateConfig) ->
             f"{escape(config.image_dir)} holds none of the images that the model was tested on: name the right folder "
             "with --image_dir, or other recordings with --test_dir"
         )
-    if missing := int((rows < 0).sum()):
+    if (missing := int((rows < 0).sum())) and not predictor.spoken:  # pauses between speech have been left out
         log.warning(f"{pluralise(missing, 'image')} of {len(images)} took no part in the cross-validation; left out")
     tested = sorted(
         ((image, int(row)) for image, row in zip(images, rows.tolist(), strict=True) if row >= 0),
@@ -70,20 +70,25 @@ def _prediction(
     predictor: Predictor, stored: OutOfFoldAnswers, images: list[ChunkImage], rows: IntArray
 ) -> RecordingPrediction:
     (recorded,) = group_by_recording(images, step_seconds(predictor))
-    uncalibrated = stored.probabilities[rows]
-    probabilities = apply_temperature(uncalibrated, predictor.card["calibration"]["temperature"])
+    calibration = predictor.card["calibration"]
+    uncalibrated, scores, weights = stored.probabilities[rows], stored.scores[rows], stored.activity[rows]
+    applied = Calibration(*(calibration[name] for name in Calibration._fields))
+    probabilities = applied.apply(uncalibrated, scores)
     given, baseline = probabilities.argmax(axis=1), None
     if stored.baseline is not None:
         by_chunk = stored.baseline[rows]
-        baseline = np.append(by_chunk.argmax(axis=1), by_chunk.mean(axis=0).argmax())
+        baseline = np.append(by_chunk.argmax(axis=1), np.average(by_chunk, axis=0, weights=weights).argmax())
+    mean, mean_uncalibrated, mean_scores = (
+        np.average(part, axis=0, weights=weights).astype(np.float32) for part in (probabilities, uncalibrated, scores)
+    )
     return RecordingPrediction(
         recorded,
         np.array(recorded.starts),
         given,
         probabilities[np.arange(len(given)), given],
-        probabilities.mean(axis=0),
-        uncalibrated.mean(axis=0),
-        stored.scores[rows].mean(axis=0),
+        mean,
+        mean_uncalibrated,
+        mean_scores,
         {length: most_probable_of_clips(probabilities, length) for length in DURATIONS_IN_CHUNKS},
         baseline,
         seen=False,

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import functools
 import logging
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from audionet.classifier.decision import Costs, Rule
+from audionet.classifier.open_set import LOWEST_SCORE
 from audionet.errors import ModelError
 from audionet.evaluation.batch_inference import (
     DURATIONS_IN_CHUNKS,
@@ -28,7 +28,7 @@ from audionet.inference.predictor import Predictor
 from audionet.metrics.accuracy import Accuracy, accuracy
 from audionet.metrics.classification import Reliability, reliability
 from audionet.metrics.detection import Detection, detection, trials
-from audionet.utils.arrays import FloatArray, IntArray
+from audionet.utils.arrays import BoolArray, FloatArray, IntArray
 from audionet.utils.files import read_json, write_json
 from audionet.utils.text import escape
 
@@ -160,15 +160,21 @@ def evaluate(predictor: Predictor, config: EvaluateConfig) -> Evaluation:
     if cross_validated and picked is not None:
         given = _decide_out_of_fold(predictions.recordings, probabilities, true, picked.rule.costs)
     unknown_given = rule.decide(_stacked([one.probabilities for one in predictions.unknown], len(labels)))
-    threshold = -math.inf if predictor.threshold is None else predictor.threshold
+    decided, unknown_decided = (
+        np.where(_refused(predictor, of_set, of_scores), -1, of_given)
+        for of_set, of_scores, of_given in (
+            (predictions.recordings, scores, given),
+            (predictions.unknown, unknown_scores, unknown_given),
+        )
+    )
     return Evaluation(
         labels=labels,
         predictions=predictions,
         true=true,
         given=given,
         most_probable=probabilities.argmax(axis=1).astype(np.int64),
-        decided=np.where(scores.max(axis=1, initial=-2) < threshold, -1, given),
-        unknown_decided=np.where(unknown_scores.max(axis=1, initial=-2) < threshold, -1, unknown_given),
+        decided=decided,
+        unknown_decided=unknown_decided,
         probabilities=probabilities,
         uncalibrated=uncalibrated,
         scores=scores,
@@ -176,6 +182,15 @@ def evaluate(predictor: Predictor, config: EvaluateConfig) -> Evaluation:
         rule=rule,
         picked=picked,
     )
+
+
+def _refused(predictor: Predictor, recordings: Sequence[RecordingPrediction], scores: FloatArray) -> BoolArray:
+    """Return which recordings are answered unknown: their best score is below the threshold for their length."""
+    if predictor.rejection is None:
+        return np.zeros(len(recordings), bool)
+    thresholds = np.array([predictor.rejection.threshold(len(one.starts)) for one in recordings])
+    refused: BoolArray = scores.max(axis=1, initial=LOWEST_SCORE) < thresholds
+    return refused
 
 
 def _decide_out_of_fold(

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from audionet.classifier.open_set import SEGMENT_CHUNKS
+from audionet.classifier.rejection import SEGMENT_CHUNKS
 from audionet.evaluation.batch_inference import image_at
 from audionet.evaluation.evaluate import Evaluation
 from audionet.evaluation.plots import cost_plot, det_plot, duration_plot, openset_plot, reliability_plot, roc_plot
@@ -135,7 +135,7 @@ def draw(found: Evaluation, content: dict[str, Any], predictor: Predictor) -> di
         plots["length.png"] = duration_plot(found.lengths())
     known, unknown, _ = open_set_scores(found, predictor)
     if len(known) or len(unknown):
-        plots["openset.png"] = openset_plot(known, unknown, predictor.threshold)
+        plots["openset.png"] = openset_plot(known, unknown, predictor.several_threshold)
     if content["costs"]:
         if found.picked is not None and found.picked.curve:
             plots["cost.png"] = cost_plot(found.picked, found.labels)

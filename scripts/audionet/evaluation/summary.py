@@ -131,7 +131,7 @@ def _answers(found: Evaluation, predictor: Predictor) -> dict[str, Any]:
         "right": int((found.decided == found.true).sum()),
         "wrong": int(wrong.sum()),
         "unknown": int(refused.sum()),
-        "threshold": predictor.threshold,
+        "threshold": predictor.several_threshold,
     }
 
 
@@ -209,11 +209,11 @@ def _reliable(found: Reliability, probabilities: FloatArray, true: IntArray) -> 
 def _open_set(found: Evaluation, predictor: Predictor) -> dict[str, Any]:
     known, unknown, left_out = open_set_scores(found, predictor)
     area = detection(np.concatenate([known, unknown]), np.arange(len(known) + len(unknown)) < len(known))
-    accepted = None if predictor.threshold is None else int((unknown >= predictor.threshold).sum())
-    refused = None if predictor.threshold is None else int((known < predictor.threshold).sum())
+    accepted = None if predictor.several_threshold is None else int((unknown >= predictor.several_threshold).sum())
+    refused = None if predictor.several_threshold is None else int((known < predictor.several_threshold).sum())
     seen_in_training = predictor.card["open_set"]["network_had_heard_those_left_out"]
     return {
-        "threshold": predictor.threshold,
+        "threshold": predictor.several_threshold,
         "asked_rate": predictor.card["open_set"]["asked_rate"],
         "stretches_left_out_at_training": predictor.card["open_set"]["stretches_left_out"],
         "area": None if area is None else area.area,

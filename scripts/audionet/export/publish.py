@@ -16,6 +16,7 @@ from audionet._paths import arrays_path, enrolled_path, lite_path, out_of_fold_p
 from audionet.audio.network_input import image_features
 from audionet.backbones.registry import describe
 from audionet.classifier.calibration import apply_temperature
+from audionet.classifier.head import Layer
 from audionet.classifier.model_files import MODEL_FORMAT, ModelArrays, read_card, short_keys, thin_scores, write_arrays
 from audionet.classifier.open_set import segments_needed
 from audionet.classifier.out_of_fold import OutOfFoldAnswers, write_out_of_fold
@@ -67,13 +68,13 @@ def _publish(trained: Trained, config: RetrainConfig) -> None:
     graph, suffix, name = config.output_graph, config.output_graph.suffix, config.final_tensor_name
     samples = evenly(len(trained.points), _CHECKED_IMAGES)
     expected = trained.head.probabilities(trained.features[samples])
-    temperature = trained.temperature
+    temperature = trained.calibration.temperature
     jpgs = [trained.points[i].path.read_bytes() for i in samples]
     images = [image_features(jpg, trained.backbone.input_size) for jpg in jpgs]
     exports: dict[str, dict[str, Any]] = {}
     previous = read_card(graph)
     with atomic_path(lite_path(graph)) as temporary:
-        temporary.write_bytes(join_head(trained.backbone, trained.head, name, trained.open_set.comparison.space))
+        temporary.write_bytes(join_head(trained.backbone, trained.head, name, _output_layer(trained)))
         probabilities = predict_litert(temporary, images, trained.backbone.statistics)
         exact = trained.data.bottlenecks.engine == "LiteRT"
         difference = _difference(probabilities, expected, temperature, _TOLERANCE if exact else _FLOAT_TOLERANCE)
@@ -108,6 +109,11 @@ def _publish(trained: Trained, config: RetrainConfig) -> None:
     )
 
 
+def _output_layer(trained: Trained) -> Layer:
+    """Return the layer of the second output: embeddings and, where labels are spoken, the speech detector."""
+    return trained.open_set.comparison.output_layer(trained.backbone.voice_space if trained.data.speech else None)
+
+
 def _publish_out_of_fold(trained: Trained, path: Path, card: dict[str, Any]) -> None:
     """Write the out-of-fold answers, and their hash into the card; remove those of an earlier training."""
     validated, keys = trained.cross_validation, trained.data.bottlenecks.keys
@@ -117,8 +123,8 @@ def _publish_out_of_fold(trained: Trained, path: Path, card: dict[str, Any]) -> 
     found, short = validated.found, short_keys(keys[validated.found.rows])
     order = np.argsort(short, kind="stable")
     baseline = None if validated.baseline is None else validated.baseline[order]
-    answers = (found.fold[order], found.probabilities[order], found.scores[order], baseline)
-    write_out_of_fold(path, OutOfFoldAnswers(short[order], *answers))
+    answers = (found.fold[order], found.probabilities[order], validated.scores[order], baseline)
+    write_out_of_fold(path, OutOfFoldAnswers(short[order], trained.data.activity[found.rows][order], *answers))
     card["cross_validation"]["sha256"] = content_hash(path)
 
 
@@ -181,7 +187,7 @@ def _model_arrays(trained: Trained) -> ModelArrays:
         found.comparison.voices,
         empty if found.trials is None else thin_scores(found.trials.unknown),
         empty if found.trials is None else thin_scores(found.trials.impostors),
-        thin_scores(found.known),
+        thin_scores(found.known.segments),
         np.sort(short_keys(data.bottlenecks.keys[np.concatenate(seen)])),
         trained.baseline,
     )
@@ -190,15 +196,16 @@ def _model_arrays(trained: Trained) -> ModelArrays:
 def _open_set(trained: Trained) -> dict[str, Any]:
     """Collect the JSON's section on the open set."""
     found, data = trained.open_set, trained.data
-    rejected = None if found.threshold is None else found.refused
+    rejection = found.rejection
     return {
-        "threshold": found.threshold,
+        "rejection": None if rejection is None else rejection.as_json(),
+        "voices": found.comparison.voice_space is not None,
         "asked_rate": _VERIFICATION_RATE if found.rate is None else found.rate,
         "spares_known": found.rate is None,
         "stretches_left_out": 0 if found.trials is None else len(found.trials.unknown),
         "stretches_needed": segments_needed(found.trials, found.rate) if found.trials and found.rate else None,
         "area_under_curve": found.area,
-        "known": {"refused": rejected, "stretches": len(found.known)},
+        "known": {"refused": None if rejection is None else found.refused, "stretches": len(found.known.segments)},
         "background_recordings": recordings_in(
             data.bottlenecks.images[i] for rows in data.background.values() for i in rows
         ),
@@ -247,13 +254,14 @@ def _card(
             "leaky_split": None if trained.test.leaky is None else dataclasses.asdict(trained.test.leaky),
         },
         "calibration": {
-            "temperature": trained.temperature,
+            **trained.calibration._asdict(),
             "recordings": recordings_in(
                 [data.bottlenecks.images[i] for i in validated.found.rows.tolist()]
                 if validated
                 else data.split.sets["validation"]
             ),
         },
+        "speech": data.speech and trained.backbone.voice_space is not None,
         "open_set": _open_set(trained),
         "decision": None,
         "export_difference": difference,

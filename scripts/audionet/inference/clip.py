@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from audionet.audio.array_sound import ArraySound
 from audionet.audio.config import SpectrogramConfig
 from audionet.audio.image import decode, render
 from audionet.audio.recording import SILENT, Recording
-from audionet.audio.samples import is_silent
+from audionet.audio.samples import active_part, is_silent, peak_level
 from audionet.errors import DatasetError, RecordingError
 
 Item = TypeVar("Item")
@@ -18,10 +18,31 @@ Item = TypeVar("Item")
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg"})
 
 
+class ClipChunk(NamedTuple):
+    """Chunk of a clip.
+
+    Attributes
+    ----------
+    start : float
+        Seconds from the clip's beginning.
+    jpg : bytes or None
+        Its spectrogram image; None if it is silent.
+    level : float or None
+        Level of its loudest moment, dB below full scale; None for an image from disk.
+    active : (float, float) or None
+        Where its sound begins and ends in the clip, seconds; None for an image.
+    """
+
+    start: float
+    jpg: bytes | None
+    level: float | None
+    active: tuple[float, float] | None = None
+
+
 class Clip:
     """Spectrogram images of a clip with their times, rendered as in training; or a single image from disk.
 
-    Iteration yields pairs of start in seconds and JPG; the JPG is None if the chunk is silent.
+    Iteration yields a `ClipChunk` for each chunk.
 
     Parameters
     ----------
@@ -52,20 +73,24 @@ class Clip:
                 raise RecordingError(
                     "is a recording, but data_maker.py did not render this model's training images: give it a JPG"
                 )
-            self._recording = Recording(source, spectrogram)
+            self._recording = Recording(source, spectrogram, aligned=spectrogram.overlap == 0)
 
     @property
     def seconds(self) -> float | None:
         return None if self._recording is None else self._recording.seconds
 
-    def __iter__(self) -> Iterator[tuple[float, bytes | None]]:
+    def __iter__(self) -> Iterator[ClipChunk]:
         if self._recording is None:
             assert isinstance(self._source, Path)
-            yield 0.0, self._jpg(self._source)
+            yield ClipChunk(0.0, self._jpg(self._source), None)
             return
         for chunk in self._recording:
             silent = is_silent(chunk.samples)
-            yield chunk.start, None if silent else render(chunk.samples, self._recording.config)
+            jpg = None if silent else render(chunk.samples, self._recording.config)
+            rate = self._recording.config.sample_rate
+            begin, end = active_part(chunk.samples, rate)
+            active = chunk.start + begin / rate, chunk.start + end / rate
+            yield ClipChunk(chunk.start, jpg, peak_level(chunk.samples, rate), active)
 
     def _jpg(self, path: Path) -> bytes:
         try:
@@ -88,14 +113,16 @@ def is_image(source: Path | ArraySound) -> bool:
 
 
 def process_images(
-    images: Iterable[tuple[float, bytes | None]], function: Callable[[float, bytes], Item]
-) -> tuple[list[Item], str | None]:
-    """Apply a function to each image that is not silent, up to the damage in a damaged recording.
+    chunks: Iterable[ClipChunk], function: Callable[[ClipChunk, bytes], Item]
+) -> tuple[list[Item], list[float], str | None]:
+    """Apply a function to each chunk that is not silent and its image, up to the damage in a damaged recording.
 
     Returns
     -------
     list
         Results of `function`.
+    list of float
+        Starts of the silent chunks.
     str or None
         Damage to the recording.
 
@@ -105,14 +132,18 @@ def process_images(
         If there is no such image.
     """
     found: list[Item] = []
+    silent: list[float] = []
+    damage = None
     try:
-        for start, jpg in images:
-            if jpg is not None:
-                found.append(function(start, jpg))
+        for chunk in chunks:
+            if chunk.jpg is None:
+                silent.append(chunk.start)
+            else:
+                found.append(function(chunk, chunk.jpg))
     except RecordingError as error:
         if not found:
             raise
-        return found, str(error)
+        damage = str(error)
     if not found:
         raise RecordingError(SILENT)
-    return found, None
+    return found, silent, damage

@@ -4,28 +4,31 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import math
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-import numpy as np
-
 from audionet.audio.array_sound import ArraySound
 from audionet.audio.recording import SILENT
+from audionet.audio.samples import PAUSE_DB
 from audionet.errors import RecordingError, UsageError
-from audionet.inference.clip import Clip, is_image
-from audionet.inference.predictor import ChunkAnswer, Predictor
-from audionet.inference.segmentation import Segment, Window, segments
+from audionet.inference.answer import Decider
+from audionet.inference.clip import Clip, ClipChunk, is_image
+from audionet.inference.predictor import Predictor
+from audionet.inference.segmentation import LAG_SECONDS, Segment, Window, segments
 from audionet.inference.timeline_files import CSV_HEADER, diarization_plot, segment_to_csv, segment_to_rttm
-from audionet.utils.arrays import FloatArray
 from audionet.utils.extras import is_installed, missing_extra
 from audionet.utils.files import atomic_path, make_folder, write_bytes
 
 log = logging.getLogger(__name__)
 
 WINDOWS_PER_CHUNK = 3
+
+_SLIVER = 0.15  # of a window
 
 
 @dataclass(frozen=True)
@@ -91,7 +94,8 @@ def diarize(
     clip = Clip(source, config)
     windows = _Windows(predictor, clip)
     found: list[Segment] = []
-    for segment in segments(windows, predictor.names, length, step, lambda: clip.seconds or 0.0, predictor.threshold):
+    decided = segments(windows, predictor.names, length, step, lambda: clip.seconds or 0.0, predictor.rejection)
+    for segment in decided:
         found.append(segment)
         if on_segment is not None:
             on_segment(segment)
@@ -136,41 +140,53 @@ def diarize_to_files(predictor: Predictor, path: Path, step: float | None, folde
 
 
 class _Windows:
-    """Windows of a clip; ends at damage and stores it, so that the windows before it are used."""
+    """Windows of a clip; ends at damage and stores it, so that the windows before it are used.
+
+    Windows far below the loudest of the last and the next 30 seconds, or without speech where labels are spoken, are
+    pauses.
+    """
 
     def __init__(self, predictor: Predictor, clip: Clip) -> None:
         self._predictor = predictor
+        self._length = 0.0 if predictor.spectrogram is None else predictor.spectrogram.chunk_seconds
         self._clip = clip
         self.has_sound = False
         self.damage: RecordingError | None = None
 
     def __iter__(self) -> Iterator[Window]:
+        decider = self._predictor.decider
+        waiting: deque[ClipChunk] = deque()
+        loudest = -math.inf
+        for chunk in self._chunks():
+            loudest = max(loudest, -math.inf if chunk.level is None else chunk.level)
+            waiting.append(chunk)
+            while waiting[0].start < chunk.start - LAG_SECONDS:
+                yield self._window(waiting.popleft(), loudest, decider)
+        for chunk in waiting:
+            yield self._window(chunk, loudest, decider)
+
+    def _chunks(self) -> Iterator[ClipChunk]:
         try:
-            for start, jpg in self._clip:
-                self.has_sound = self.has_sound or jpg is not None
-                yield Window(start, None, None) if jpg is None else self._window(start, jpg)
+            yield from self._clip
         except RecordingError as error:
             self.damage = error
 
-    def _window(self, start: float, jpg: bytes) -> Window:
-        output = self._predictor.predict_image(jpg)
-        return window_from_chunk(
-            self._predictor, self._predictor.chunk_answer(start, output.probabilities, output.embedding)
-        )
+    def _window(self, chunk: ClipChunk, loudest: float, decider: Decider) -> Window:
+        quiet = chunk.level is not None and chunk.level < loudest - PAUSE_DB
+        if chunk.jpg is not None and not quiet:
+            self.has_sound = True
+            if not self._is_cut_off(chunk):
+                answer = self._predictor.answer_chunk(chunk, chunk.jpg)
+                if answer.speech:
+                    return decider.window(answer)
+        return Window(chunk.start, None, None)
 
-
-def window_from_chunk(predictor: Predictor, chunk: ChunkAnswer) -> Window:
-    """Convert a chunk's answer to a window; an enrolled speaker with the highest score gets probability 1."""
-    nearest = int(chunk.scores.argmax())
-    probabilities: FloatArray = np.zeros(len(chunk.scores), np.float32)
-    if nearest < len(predictor.labels):
-        probabilities[: len(predictor.labels)] = chunk.probabilities
-        # With costs, the label of least expected cost swaps its probability with the most probable one.
-        best, decided = int(chunk.probabilities.argmax()), int(predictor.rule.decide(chunk.probabilities[None])[0])
-        probabilities[[best, decided]] = probabilities[[decided, best]]
-    else:
-        probabilities[nearest] = 1
-    return Window(chunk.start, probabilities, float(chunk.scores[nearest]))
+    def _is_cut_off(self, chunk: ClipChunk) -> bool:
+        """Return whether a window is silent but for the beginning or the end of a sound that others hear more of."""
+        if chunk.active is None:
+            return False
+        begin, end = (time - chunk.start for time in chunk.active)
+        return end < _SLIVER * self._length or begin > (1 - _SLIVER) * self._length
 
 
 def _lines(stack: ExitStack, path: Path) -> IO[str]:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from audionet.inference.answer import NO_SPEECH, Answer, Decision
 from audionet.inference.diarization import Diarization
-from audionet.inference.predictor import Answer, Decision, Predictor
+from audionet.inference.predictor import Predictor
 from audionet.inference.segmentation import Segment
 from audionet.inference.timeline_files import format_segment
 from audionet.inference.verification import Verification
@@ -16,7 +17,11 @@ from audionet.utils.text import escape, pluralise
 def answer_json(path: Path, answer: Answer, predictor: Predictor, top_k: int, per_chunk: bool) -> dict[str, Any]:
     """Format the answer for a clip for JSON."""
     content: dict[str, Any] = {"file": str(path), "seconds": _rounded(answer.seconds), "chunks": len(answer.chunks)}
-    content |= decision_json(answer.decision, predictor)
+    content |= decision_json(answer.decision)
+    content["voices"] = [
+        {"label": voice.label, "unknown": voice.label is None, "seconds": round(voice.seconds, 3)}
+        for voice in answer.voices
+    ]
     content["labels"] = predictor.ranked(answer.probabilities, top_k)
     if predictor.enrolled:
         scores = answer.scores[len(predictor.labels) :]
@@ -27,57 +32,87 @@ def answer_json(path: Path, answer: Answer, predictor: Predictor, top_k: int, pe
     if answer.remark:
         content["remark"] = answer.remark
     if per_chunk:
+        decider = predictor.decider
         content["per_chunk"] = [
             {
                 "start": round(chunk.start, 3),
-                **decision_json(predictor.decide(chunk.probabilities, chunk.scores), predictor),
+                **decision_json(decider.decide(chunk.probabilities, chunk.scores, 1)),
                 "labels": predictor.ranked(chunk.probabilities, top_k),
             }
             for chunk in answer.chunks
         ]
+        content["pauses"] = [round(start, 3) for start in answer.pauses]
     return content
 
 
-def decision_json(decision: Decision, predictor: Predictor) -> dict[str, Any]:
+def decision_json(decision: Decision) -> dict[str, Any]:
     """Format a decision for JSON; unknown is a field of its own, as a label may be named "unknown"."""
     return {
         "decision": decision.label,
         "unknown": decision.label is None,
         "score": round(decision.score, 6),
-        "threshold": predictor.threshold,
+        "threshold": None if decision.threshold is None else round(decision.threshold, 6),
     }
 
 
 def answer_text(path: Path, answer: Answer, predictor: Predictor, top_k: int, per_chunk: bool) -> str:
     """Format the answer as text: the decision, if it is not simply the most probable label, and the labels."""
-    length = (
-        "an image" if answer.seconds is None else f"{answer.seconds:.1f} s, {pluralise(len(answer.chunks), 'chunk')}"
-    )
+    length = "an image"
+    if answer.seconds is not None:
+        pauses = f", {pluralise(len(answer.pauses), 'pause')}" if answer.pauses else ""
+        length = f"{answer.seconds:.1f} s, {pluralise(len(answer.chunks), 'chunk')}{pauses}"
     lines = [f"{escape(path)} ({length})"]
     if answer.remark:
-        lines.append(f"  only in part: {answer.remark}")
-    ranked = predictor.ranked(answer.probabilities, top_k)
+        partly = "" if answer.remark == NO_SPEECH else "only in part: "
+        lines.append(f"  {partly}{answer.remark}")
     decision = answer.decision
+    lines += _decision_lines(answer, predictor)
     qualifier = ""
-    if decision.label is None:
-        lines.append(f"  unknown  (likeness {decision.score:.2f}, threshold {predictor.threshold:.2f})")
+    if len(answer.voices) > 1:
+        qualifier = " over the whole clip"
+    elif decision.label is None:
         qualifier = " if it were one of the labels"
     elif decision.enrolled:
-        lines.append(f"  {escape(decision.label)}  (enrolled, likeness {decision.score:.2f})")
         qualifier = " among the trained labels"
-    elif decision.label != predictor.ranked(answer.probabilities, 1)[0]["label"]:
-        lines.append(f"  {escape(decision.label)}  (least expected cost)")
-    for entry in ranked:
+    for entry in predictor.ranked(answer.probabilities, top_k):
         lines.append(f"  {entry['probability']:7.2%}  {escape(entry['label'])}{qualifier}")
         qualifier = ""
     if per_chunk:
-        for chunk in answer.chunks:
-            best = predictor.ranked(chunk.probabilities, 1)[0]
-            given = predictor.decide(chunk.probabilities, chunk.scores).label
-            name = "unknown" if given is None else escape(given)
-            note = "" if given == best["label"] else f", decided {name}"
-            lines.append(f"  at {chunk.start:7.1f} s  {best['probability']:7.2%}  {escape(best['label'])}{note}")
+        lines += _chunk_lines(answer, predictor)
     return "\n".join(lines)
+
+
+def _decision_lines(answer: Answer, predictor: Predictor) -> list[str]:
+    decision = answer.decision
+    if len(answer.voices) > 1:
+        named = ", ".join(f"{_name(voice.label)} {voice.seconds:.0f} s" for voice in answer.voices)
+        kind = "voices" if predictor.labels_are_voices else "sounds"
+        return [f"  {len(answer.voices)} {kind}: {named}"]
+    if decision.label is None and decision.threshold is not None and decision.score < decision.threshold:
+        return [f"  unknown  (likeness {decision.score:.2f}, threshold {decision.threshold:.2f})"]
+    if decision.label is None:
+        return ["  unknown"]
+    if decision.enrolled:
+        return [f"  {escape(decision.label)}  (enrolled, likeness {decision.score:.2f})"]
+    if decision.label != predictor.ranked(answer.probabilities, 1)[0]["label"]:
+        return [f"  {escape(decision.label)}  (least expected cost)"]
+    return []
+
+
+def _chunk_lines(answer: Answer, predictor: Predictor) -> list[str]:
+    lines = [(start, f"  at {start:7.1f} s  pause") for start in answer.pauses]
+    decider = predictor.decider
+    for chunk in answer.chunks:
+        best = predictor.ranked(chunk.probabilities, 1)[0]
+        given = decider.decide(chunk.probabilities, chunk.scores, 1).label
+        note = "" if given == best["label"] else f", decided {_name(given)}"
+        line = f"  at {chunk.start:7.1f} s  {best['probability']:7.2%}  {escape(best['label'])}{note}"
+        lines.append((chunk.start, line))
+    return [line for _, line in sorted(lines)]
+
+
+def _name(label: str | None) -> str:
+    return "unknown" if label is None else escape(label)
 
 
 def verification_json(path: Path, name: str, found: Verification) -> dict[str, Any]:

@@ -14,9 +14,10 @@ from numpy.typing import ArrayLike
 
 from audionet.audio.array_sound import ArraySound
 from audionet.errors import DatasetError, ModelError, RecordingError
+from audionet.inference.answer import Answer, Voice
 from audionet.inference.clip import Clip, process_images
 from audionet.inference.diarization import diarize
-from audionet.inference.predictor import Answer, Predictor
+from audionet.inference.predictor import Predictor
 from audionet.inference.segmentation import Segment
 from audionet.inference.verification import Enrolment, Verification, Verifier, enrol_from_clips, forget_voice
 from audionet.utils.arrays import FloatArray
@@ -40,7 +41,7 @@ class ChunkPrediction:
     probabilities : dict of str to float
         Calibrated probability of each label.
     score : float
-        Similarity to the most similar label or enrolled speaker, about -1 to 1.
+        Likeness to the most similar label or enrolled speaker: about 1 for one like itself, 0 for others.
     """
 
     start: float
@@ -60,11 +61,16 @@ class Prediction:
     probabilities : dict of str to float
         Calibrated probability of each label, the mean over the chunks, in the order of the labels.
     score : float
-        Similarity to the most similar label or enrolled speaker, about -1 to 1.
+        Likeness to the most similar label or enrolled speaker: about 1 for one like itself, 0 for others.
     threshold : float or None
-        Clips that score less are unknown; None if the model never answers unknown.
+        Clips of this length that score less are unknown; None if the model never answers unknown.
+    voices : tuple of Voice
+        Voices or other sounds in the clip with their durations, the longest first: more than one where several are
+        heard for two chunks or more.
     chunks : tuple of ChunkPrediction
-        Chunks that are not silent.
+        Chunks that count.
+    pauses : tuple of float
+        Start of each other chunk: silent, far quieter than the rest, or without speech where labels are spoken.
     seconds : float or None
         Length of the clip; None for an image.
     remark : str or None
@@ -75,7 +81,9 @@ class Prediction:
     probabilities: dict[str, float]
     score: float
     threshold: float | None
+    voices: tuple[Voice, ...]
     chunks: tuple[ChunkPrediction, ...]
+    pauses: tuple[float, ...]
     seconds: float | None
     remark: str | None
 
@@ -169,7 +177,7 @@ class Model:
         source = as_source(sound, sample_rate)
         with _named(source):
             clip = Clip(source, self.predictor.spectrogram)
-            found, _ = process_images(clip, lambda _, jpg: self.predictor.predict_image(jpg).embedding)
+            found, _, _ = process_images(clip, lambda _, jpg: self.predictor.predict_image(jpg).embedding)
         embeddings: FloatArray = np.stack(found)
         mean: FloatArray = embeddings.mean(axis=0)
         return embeddings if per_chunk else mean
@@ -261,10 +269,11 @@ class Model:
             return diarize(self.predictor, source, step).segments
 
     def _prediction(self, answer: Answer) -> Prediction:
+        decider = self.predictor.decider
         chunks = tuple(
             ChunkPrediction(
                 chunk.start,
-                self.predictor.decide(chunk.probabilities, chunk.scores).label,
+                decider.decide(chunk.probabilities, chunk.scores, 1).label,
                 self._by_label(chunk.probabilities),
                 float(chunk.scores.max()),
             )
@@ -274,8 +283,10 @@ class Model:
             answer.decision.label,
             self._by_label(answer.probabilities),
             answer.decision.score,
-            self.predictor.threshold,
+            answer.decision.threshold,
+            tuple(answer.voices),
             chunks,
+            tuple(answer.pauses),
             answer.seconds,
             answer.remark,
         )

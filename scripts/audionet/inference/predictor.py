@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,13 +12,18 @@ from audionet._paths import enrolled_path, lite_path, model_json_path
 from audionet.audio.array_sound import ArraySound
 from audionet.audio.network_input import ImageFeatures, image_features, model_inputs
 from audionet.backbones.litert import Runner
+from audionet.classifier.calibration import join_scores
 from audionet.classifier.decision import Costs, Rule
 from audionet.classifier.enrolment import Enrolled, read_enrolled
 from audionet.classifier.model_files import load_model_files
-from audionet.classifier.prototypes import normalise_embeddings
-from audionet.inference.clip import Clip, process_images
-from audionet.utils.arrays import FloatArray, UInt8Array
+from audionet.classifier.prototypes import acceptance_threshold, read_outputs
+from audionet.classifier.rejection import RejectionRule
+from audionet.inference.answer import Answer, ChunkAnswer, Decider, combine_chunks
+from audionet.inference.clip import Clip, ClipChunk, process_images
+from audionet.utils.arrays import BoolArray, FloatArray, UInt8Array
 from audionet.utils.process import available_cores
+
+_DEFAULT_RATE = 0.05  # false acceptance rate of verification where none was asked for
 
 
 class ImageOutput(NamedTuple):
@@ -27,68 +32,36 @@ class ImageOutput(NamedTuple):
     Attributes
     ----------
     probabilities : ndarray of float32, shape (labels,)
-        Calibrated.
+        Of the classifier head alone.
     embedding : ndarray of float32, shape (dimensions,)
-        Whitened speaker embedding, norm at most 1.
+        Speaker embedding, norm at most 1.
+    speech : bool
+        False if the model looks for speech and the image shows none.
     features : ImageFeatures
     """
 
     probabilities: FloatArray
     embedding: FloatArray
+    speech: bool
     features: ImageFeatures
 
 
-class ChunkAnswer(NamedTuple):
-    """Answer for the chunk that starts `start` seconds into the clip: probabilities, and a score for each speaker."""
-
-    start: float
-    probabilities: FloatArray
-    scores: FloatArray
-
-
-class Decision(NamedTuple):
-    """Decision for a clip.
+class BatchOutput(NamedTuple):
+    """Output of the network for a batch of images.
 
     Attributes
     ----------
-    label : str or None
-        A label or an enrolled speaker; None if unknown.
-    score : float
-        Score of the most similar speaker.
-    enrolled : bool
-        Whether the most similar speaker is an enrolled one.
+    probabilities : ndarray of float32, shape (n, labels)
+        Of the classifier head alone.
+    embeddings : ndarray of float32, shape (n, dimensions)
+        Speaker embeddings, norm at most 1.
+    speech : ndarray of bool, shape (n,)
+        False if the model looks for speech and the image shows none.
     """
 
-    label: str | None
-    score: float
-    enrolled: bool
-
-
-@dataclasses.dataclass
-class Answer:
-    """Answer of a model for a clip.
-
-    Attributes
-    ----------
-    seconds : float or None
-        Length of the clip; None for an image.
-    probabilities : ndarray of float32, shape (labels,)
-        Mean over the clip's chunks.
-    scores : ndarray of float32, shape (labels and enrolled speakers,)
-        Similarity to each speaker: the mean over the chunks.
-    decision : Decision
-    chunks : list of ChunkAnswer
-        Chunks that are not silent.
-    remark : str or None
-        Damage to the clip, if part of it could be used.
-    """
-
-    seconds: float | None
     probabilities: FloatArray
-    scores: FloatArray
-    decision: Decision
-    chunks: list[ChunkAnswer]
-    remark: str | None = None
+    embeddings: FloatArray
+    speech: BoolArray
 
 
 class Predictor:
@@ -128,7 +101,8 @@ class Predictor:
         self.card, self.arrays, self.spectrogram = card, files.arrays, files.spectrogram
         self.labels: list[str] = card["labels"]
         self.dimensions = self.arrays.voices.centroids.shape[1]
-        self.threshold: float | None = card["open_set"]["threshold"]
+        self.rejection = RejectionRule.from_json(card["open_set"]["rejection"])
+        self.weights: tuple[float, float] = (card["calibration"]["head_weight"], card["calibration"]["score_weight"])
         stored = card["decision"]
         self.rule = Rule(Costs(len(self.labels))) if stored is None else Rule.from_json(stored, self.labels)
         self.enrolled: dict[str, Enrolled] = {}
@@ -156,6 +130,36 @@ class Predictor:
         self.enrolled = read_enrolled(enrolled_path(self.graph), self.card["graph_sha256"], self.dimensions)
         self.voices = self.arrays.voices.joined([enrolled.speaker for enrolled in self.enrolled.values()])
 
+    @property
+    def spoken(self) -> bool:
+        """True if the labels are spoken, so that chunks without speech do not count."""
+        return bool(self.card["speech"])
+
+    @property
+    def several_threshold(self) -> float | None:
+        """Threshold for clips of several chunks; None if the model never answers unknown."""
+        return None if self.rejection is None else self.rejection.several
+
+    @property
+    def labels_are_voices(self) -> bool:
+        """True if labels are compared in the backbone's voice space as well."""
+        return len(self.voices.cohort) > 0
+
+    @property
+    def decider(self) -> Decider:
+        """All that decisions depend on, with the enrolled speakers as they are now."""
+        return Decider(self.labels, list(self.enrolled), self.rule, self.rejection, self.verification_threshold)
+
+    @property
+    def verification_rate(self) -> float:
+        """Highest false acceptance rate at which verification accepts, 0 to 1."""
+        return self.card["open_set"]["asked_rate"] or _DEFAULT_RATE
+
+    @property
+    def verification_threshold(self) -> float:
+        """Lowest score that verification accepts; infinite if training had too few impostor trials for one."""
+        return acceptance_threshold(self.arrays.impostors, self.verification_rate)
+
     def answer(self, source: Path | ArraySound) -> Answer:
         """Answer for a clip, or for a spectrogram image if the name ends in .jpg.
 
@@ -167,27 +171,43 @@ class Predictor:
             If nothing in the file can be used.
         """
         clip = Clip(source, self.spectrogram)
-        outputs, remark = process_images(clip, lambda start, jpg: (start, self.predict_image(jpg)))
-        chunks = [self.chunk_answer(start, output.probabilities, output.embedding) for start, output in outputs]
-        return self.combine_chunks(chunks, clip.seconds, remark)
+        chunks, silent, remark = process_images(clip, self.answer_chunk)
+        return self.combine_chunks(chunks, silent, clip.seconds, remark)
 
-    def chunk_answer(self, start: float, probabilities: FloatArray, embedding: FloatArray) -> ChunkAnswer:
+    def answer_chunk(self, chunk: ClipChunk, jpg: bytes) -> ChunkAnswer:
+        """Run the network on a chunk's image, and score its embedding against each speaker."""
+        return self.chunk_answer(chunk, self.predict_image(jpg))
+
+    def chunk_answer(self, chunk: ClipChunk, output: ImageOutput) -> ChunkAnswer:
         """Make the answer for a chunk from the network's output: score its embedding against each speaker."""
-        return ChunkAnswer(start, probabilities, self.voices.scores(embedding[None])[0])
+        return self.score_chunk(chunk.start, chunk.level, output.features.activity, output[:3])
 
-    def combine_chunks(self, chunks: list[ChunkAnswer], seconds: float | None, remark: str | None) -> Answer:
-        """Combine the answers for the chunks of a clip, at least one, by their mean."""
-        probabilities: FloatArray = np.mean([chunk.probabilities for chunk in chunks], axis=0)
-        scores: FloatArray = np.mean([chunk.scores for chunk in chunks], axis=0)
-        return Answer(seconds, probabilities, scores, self.decide(probabilities, scores), chunks, remark)
+    def score_chunk(
+        self, start: float, level: float | None, activity: float, output: tuple[FloatArray, FloatArray, bool]
+    ) -> ChunkAnswer:
+        """Make the answer for a chunk from the network's probabilities, embedding and detection of speech."""
+        probabilities, embedding, speech = output
+        scores = self.voices.scores(embedding[None])
+        joined = join_scores(probabilities[None], scores[:, : len(self.labels)], *self.weights)
+        return ChunkAnswer(start, joined[0], scores[0], activity, level, speech)
+
+    def combine_chunks(
+        self, chunks: Sequence[ChunkAnswer], silent: Sequence[float], seconds: float | None, remark: str | None
+    ) -> Answer:
+        """Combine the answers for the chunks of a clip, at least one; `silent` are the starts of its silent chunks."""
+        config = self.spectrogram
+        length, step = (
+            (None, None) if config is None else (config.chunk_seconds, config.step_length / config.sample_rate)
+        )
+        return combine_chunks(self.decider, chunks, silent, length, step, seconds, remark)
 
     def predict_image(self, jpg: bytes) -> ImageOutput:
         """Run the network on one image."""
         features = image_features(jpg, self.input_size)
-        probabilities, embeddings = self.predict_batch(*model_inputs(features, self.statistics))
-        return ImageOutput(probabilities[0], embeddings[0], features)
+        output = self.predict_batch(*model_inputs(features, self.statistics))
+        return ImageOutput(output.probabilities[0], output.embeddings[0], bool(output.speech[0]), features)
 
-    def predict_batch(self, pixels: UInt8Array, statistics: FloatArray | None = None) -> tuple[FloatArray, FloatArray]:
+    def predict_batch(self, pixels: UInt8Array, statistics: FloatArray | None = None) -> BatchOutput:
         """Run the network on a batch of images; each output is the same as for the image alone.
 
         Parameters
@@ -196,34 +216,12 @@ class Predictor:
             At `input_size`.
         statistics : ndarray of float32, shape (n, width), optional
             MFCC statistics of the kind `self.statistics`; ignored if the model takes none.
-
-        Returns
-        -------
-        (ndarray, ndarray) of float32, shapes (n, labels) and (n, dimensions)
-            Calibrated probabilities, and whitened speaker embeddings of norm at most 1.
         """
         extra = () if self.statistics is None or statistics is None else (statistics,)
-        probabilities, whitened = self._runner.run_all(pixels, *extra)
-        return probabilities, normalise_embeddings(whitened)
-
-    def decide(self, probabilities: FloatArray, scores: FloatArray) -> Decision:
-        """Decide between unknown, an enrolled speaker and a label.
-
-        The clip is unknown if its highest score is below the threshold, and the enrolled speaker with that score if it
-        is one. Otherwise the decision rule chooses the label from the probabilities.
-
-        Parameters
-        ----------
-        probabilities : ndarray of float32, shape (labels,)
-        scores : ndarray of float32, shape (labels and enrolled speakers,)
-        """
-        nearest = int(scores.argmax())
-        score, enrolled = float(scores[nearest]), nearest >= len(self.labels)
-        if self.threshold is not None and score < self.threshold:
-            return Decision(None, score, enrolled)
-        if enrolled:
-            return Decision(self.names[nearest], score, True)
-        return Decision(self.labels[int(self.rule.decide(probabilities[None])[0])], score, False)
+        probabilities, outputs = self._runner.run_all(pixels, *extra)
+        embeddings, logits = read_outputs(outputs, self.voices)
+        speech = np.ones(len(pixels), bool) if logits is None else logits > 0
+        return BatchOutput(probabilities, embeddings, speech)
 
     def ranked(self, probabilities: FloatArray, top_k: int) -> list[dict[str, Any]]:
         """Return the `top_k` most probable labels with their probabilities, best first; all of them if it is 0."""

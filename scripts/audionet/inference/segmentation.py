@@ -11,16 +11,17 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from audionet.classifier.rejection import RejectionRule
 from audionet.utils.arrays import FloatArray
 
-STAY_SECONDS = 5.0
+STAY_SECONDS = 3.0
 """Mean duration of a speaker's turn. It need not be exact: the path depends only on its logarithm."""
 
 LAG_SECONDS = 30.0
 """Lookahead before a decision: several turns, after which all likely paths have merged."""
 
+_BEST_SHARE = 1 / 3  # of the windows that cover a moment: those which hear one speaker alone beside a change
 _MIN_PROBABILITY = 1e-6  # other cells can outweigh one in which a label is nearly impossible
-_SCORE_SPREAD = 0.1  # approximate variation of one speaker's score between windows
 
 
 class Window(NamedTuple):
@@ -69,28 +70,29 @@ def segments(
     window_seconds: float,
     step_seconds: float,
     seconds: Callable[[], float],
-    threshold: float | None = None,
+    rejection: RejectionRule | None = None,
     stay_seconds: float = STAY_SECONDS,
     lag_seconds: float = LAG_SECONDS,
 ) -> Iterator[Segment]:
     """Turn the predictions of a sliding window into speaker segments, as a stream and in constant memory.
 
-    Time is divided into cells of one step. A cell's probabilities are the mean over the windows that cover its middle;
-    it is silent if one of these is, as a silent window is silent throughout. Between silences, the labels are the most
+    Time is divided into cells of one step. A cell's probabilities are the mean over the windows that cover it, and its
+    score that of the best third of them: beside a change of speaker, the others hear both, and resemble neither. A cell
+    is silent if one of them is, as a silent window is silent throughout. Between silences, the labels are the most
     likely path through a hidden Markov model with a state for each label, and one for unknown (`_path`).
 
     Parameters
     ----------
     windows : iterable of Window
-        By ascending start, in multiples of a step from the first, all before the recording's end. Time that no window
-        covers counts as silent.
+        By ascending start, about in multiples of a step from the first, all before the recording's end. Time that no
+        window covers counts as silent.
     labels : sequence of str
     window_seconds, step_seconds : float
         The step is above 0 and at most a window.
     seconds : callable
         Returns the recording's length; called once, after the last window.
-    threshold : float, optional
-        Speakers that score less are unknown. None: all are known.
+    rejection : RejectionRule, optional
+        Tells by the score how likely a window's speaker is known. None: all are known.
     stay_seconds : float
         Mean duration of a turn, above 0. At a step or less, every cell is decided independently.
     lag_seconds : float
@@ -101,9 +103,13 @@ def segments(
     Segment
         In order of time and never overlapping. The last one ends no later than the recording.
     """
-    penalty = _switch_penalty(len(labels) + (threshold is not None), stay_seconds / step_seconds)
+    penalty = _switch_penalty(len(labels) + (rejection is not None), stay_seconds / step_seconds)
     cells = _cells(windows, window_seconds, step_seconds, seconds)
-    for run in _joined(_path(cells, penalty, max(1, round(lag_seconds / step_seconds)), threshold)):
+    odds = None
+    if rejection is not None:
+        overlapping = round(window_seconds / step_seconds) > 1
+        odds = _Odds(rejection.window if overlapping else rejection.single, rejection.slope)
+    for run in _joined(_path(cells, penalty, max(1, round(lag_seconds / step_seconds)), odds)):
         label = None if run.label is None else labels[run.label]
         yield Segment(run.start, run.end, label, run.probability / run.cells, run.mean_score)
 
@@ -115,6 +121,13 @@ class _Cell(NamedTuple):
     end: float
     probabilities: FloatArray | None
     score: float | None
+
+
+class _Odds(NamedTuple):
+    """Logarithm of the odds of a known speaker: 0 at the threshold, and steeper or less with the score."""
+
+    threshold: float
+    slope: float
 
 
 @dataclass(frozen=True)
@@ -142,8 +155,10 @@ def _cells(
     origin = 0.0
     cell = 0
 
+    starts: dict[int, float] = {}  # of the last windows, by their cells; not all begin on a multiple of the step
+
     def edge(number: int) -> float:
-        return origin + number * step_seconds
+        return starts.get(number, origin + number * step_seconds)
 
     def finished(end: float) -> _Cell:
         while covering and covering[0][0] <= cell - covered:
@@ -153,9 +168,11 @@ def _cells(
     for window in windows:
         if not covering and not cell:
             origin = window.start
-        index = round((window.start - origin) / step_seconds)
+        index = max(cell, round((window.start - origin) / step_seconds))
+        starts[index] = window.start
         while cell < index:
             yield finished(edge(cell + 1))
+            starts.pop(cell, None)
             cell += 1
         covering.append((index, window))
     if not covering:
@@ -174,9 +191,10 @@ def _cell(start: float, end: float, windows: Sequence[Window]) -> _Cell:
     sounding = [window.probabilities for window in windows if window.probabilities is not None]
     if not sounding or len(sounding) < len(windows):
         return _Cell(start, end, None, None)
-    scores = [window.score for window in windows if window.score is not None]
+    scores = sorted((window.score for window in windows if window.score is not None), reverse=True)
+    best = scores[: math.ceil(len(scores) * _BEST_SHARE)]
     probabilities: FloatArray = np.mean(sounding, axis=0)
-    return _Cell(start, end, probabilities, float(np.mean(scores)) if scores else None)
+    return _Cell(start, end, probabilities, float(np.mean(best)) if best else None)
 
 
 def _switch_penalty(labels: int, stay: float) -> float:
@@ -199,7 +217,7 @@ class _Step(NamedTuple):
     source: int
 
 
-def _path(cells: Iterable[_Cell], penalty: float, lag: int, threshold: float | None) -> Iterator[_Run]:
+def _path(cells: Iterable[_Cell], penalty: float, lag: int, odds: _Odds | None) -> Iterator[_Run]:
     """Find the most likely labels of cells, as runs of one cell; each part between silent cells has its own path.
 
     Viterbi's algorithm (Viterbi, IEEE Transactions on Information Theory 13, 1967; Rabiner, Proceedings of the IEEE
@@ -213,7 +231,7 @@ def _path(cells: Iterable[_Cell], penalty: float, lag: int, threshold: float | N
         if cell.probabilities is None:
             yield from _decided(pending, scores, len(pending))
             continue
-        evidence = _evidence(cell, threshold)
+        evidence = _evidence(cell, odds)
         if not pending:
             scores = np.zeros(len(evidence))
         source = int(np.argmax(scores))
@@ -244,18 +262,21 @@ def _decided(pending: deque[_Step], scores: NDArray[np.float64], count: int) -> 
         yield _Run(cell.start, cell.end, given, 1, probability, int(scored), cell.score or 0.0)
 
 
-def _evidence(cell: _Cell, threshold: float | None) -> NDArray[np.float64]:
-    """Compute the log-likelihood of each label and, if there is a threshold, last of an unknown speaker.
+def _evidence(cell: _Cell, odds: _Odds | None) -> NDArray[np.float64]:
+    """Compute the log-likelihood of each label and, with a rejection rule, last of an unknown speaker.
 
-    The odds of an unknown speaker are even at the threshold; over several cells, they depend only on the mean score.
+    Known or unknown is decided by the score alone, with even odds at the threshold; which label, by the probabilities,
+    relative to the highest of them. A steady speaker so is known or unknown as a clip of it would be, however probable
+    its label.
     """
     assert cell.probabilities is not None
     evidence: NDArray[np.float64] = np.log(np.maximum(cell.probabilities, _MIN_PROBABILITY), dtype=np.float64)
-    if threshold is None:
+    evidence -= evidence.max()
+    if odds is None:
         return evidence
-    distance = math.inf if cell.score is None else (cell.score - threshold) / _SCORE_SPREAD
-    # Logarithms of the logistic function of the distance, and of its complement.
-    known, unknown = -np.logaddexp(0, -distance), max(-np.logaddexp(0, distance), math.log(_MIN_PROBABILITY))
+    known_odds = math.inf if cell.score is None else odds.slope * (cell.score - odds.threshold)
+    # Logarithms of the logistic function of the odds, and of its complement.
+    known, unknown = -np.logaddexp(0, -known_odds), max(-np.logaddexp(0, known_odds), math.log(_MIN_PROBABILITY))
     return np.append(evidence + known, unknown)
 
 

@@ -11,10 +11,11 @@ import numpy as np
 from audionet._paths import enrolled_path
 from audionet.audio.array_sound import ArraySound
 from audionet.classifier.enrolment import enrol, forget
-from audionet.classifier.prototypes import false_acceptance_rate, fit_speaker_model
+from audionet.classifier.prototypes import false_acceptance_rate, fit_speaker_model, unit_length
 from audionet.data.naming import UNKNOWN, label_problem
 from audionet.errors import DatasetError, ModelError, RecordingError, UsageError
-from audionet.inference.clip import Clip, process_images
+from audionet.inference.answer import ChunkAnswer, find_pauses
+from audionet.inference.clip import Clip, ClipChunk, process_images
 from audionet.inference.predictor import Predictor
 from audionet.utils.arrays import FloatArray
 from audionet.utils.text import escape
@@ -25,8 +26,8 @@ RELIABLE_SECONDS = 10.0
 RELIABLE_NORM = 0.5
 """Norm below which a speaker is so unlike all training data that others recorded alike may be accepted."""
 
-_DEFAULT_RATE = 0.05
 _MAX_NAMES = 10
+_LEAST_CHUNKS = 2  # of each of two speakers in a clip
 
 
 class Verification(NamedTuple):
@@ -60,7 +61,11 @@ class Enrolment(NamedTuple):
     norm : float
         Mean norm of the embeddings: 1 for a speaker like those in training, less for one unlike all of them.
     resembles : str or None
-        Label that the speaker's clips would have been accepted as without enrolment.
+        Label or other enrolled speaker that the clips would have been accepted as without this enrolment.
+    accepted : bool
+        Whether the model accepts one half of the clips as the speaker that it knows from the other half.
+    several : bool
+        Whether the clips seem to be of several speakers.
     replaced : bool
         Whether a speaker of the same name was replaced.
     failed, in_part : dict of Path to str
@@ -70,6 +75,8 @@ class Enrolment(NamedTuple):
     seconds: float
     norm: float
     resembles: str | None
+    accepted: bool
+    several: bool
     replaced: bool
     failed: dict[Path | ArraySound, str]
     in_part: dict[Path | ArraySound, str]
@@ -100,27 +107,85 @@ def enrol_from_clips(predictor: Predictor, name: str, clips: Sequence[Path | Arr
     in_part: dict[Path | ArraySound, str] = {}
     for source in clips:
         try:
-            clip = Clip(source, predictor.spectrogram)
-            found, remark = process_images(clip, lambda _, jpg: predictor.predict_image(jpg).embedding)
+            found, length, remark = _embed_clip(predictor, source)
         except (RecordingError, DatasetError) as error:
             failed[source] = str(error)
             continue
         if remark is not None:
             in_part[source] = remark
         embeddings += found
-        used_seconds = predictor.spectrogram.chunk_seconds * len(found) if predictor.spectrogram else 0.0
-        seconds += min(clip.seconds or used_seconds, used_seconds)
+        seconds += length
     if not embeddings:
         reasons = "; ".join(f"{escape(str(source))} {reason}" for source, reason in failed.items())
         raise RecordingError(f"no clip can be used to enrol {escape(name)}: {reasons}")
-    card = predictor.card
     stacked = np.stack(embeddings)
-    replaced = enrol(enrolled_path(predictor.graph), card["graph_sha256"], name, stacked, seconds)
-    similarities = predictor.arrays.voices.scores(stacked).mean(axis=0)
-    nearest = int(similarities.argmax())
-    similar = predictor.threshold is not None and similarities[nearest] >= predictor.threshold
-    resembles = predictor.labels[nearest] if similar else None
-    return Enrolment(seconds, fit_speaker_model(stacked).norm, resembles, replaced, failed, in_part)
+    resembles = _resembles(predictor, name, stacked)
+    halves = stacked[: len(stacked) // 2], stacked[len(stacked) // 2 :]
+    replaced = enrol(enrolled_path(predictor.graph), predictor.card["graph_sha256"], name, stacked, seconds)
+    return Enrolment(
+        seconds,
+        fit_speaker_model(stacked).norm,
+        resembles,
+        _are_one_speaker(predictor, *(halves if len(halves[0]) else (stacked, stacked))),
+        not _are_one_speaker(predictor, *_two_clusters(stacked)),
+        replaced,
+        failed,
+        in_part,
+    )
+
+
+def _embed_clip(predictor: Predictor, source: Path | ArraySound) -> tuple[list[FloatArray], float, str | None]:
+    """Return the embeddings of the chunks of a clip that count, their duration in seconds, and damage to it."""
+
+    def embed(chunk: ClipChunk, jpg: bytes) -> tuple[FloatArray, ChunkAnswer]:
+        output = predictor.predict_image(jpg)
+        return output.embedding, predictor.chunk_answer(chunk, output)
+
+    clip = Clip(source, predictor.spectrogram)
+    found, _, remark = process_images(clip, embed)
+    pause = find_pauses([answer for _, answer in found])
+    counted = [embedding for (embedding, _), is_pause in zip(found, pause, strict=True) if not is_pause]
+    if not any(answer.speech for _, answer in found):
+        raise RecordingError("cannot be used: no speech was found in it")
+    used = predictor.spectrogram.chunk_seconds * len(counted) if predictor.spectrogram else 0.0
+    return counted, min(clip.seconds or used, used), remark
+
+
+def _resembles(predictor: Predictor, name: str, embeddings: FloatArray) -> str | None:
+    """Return the label or enrolled speaker of another name that these chunks would be accepted as."""
+    scores = predictor.voices.scores(embeddings).mean(axis=0)
+    if name in predictor.enrolled:
+        scores[predictor.names.index(name)] = -np.inf
+    nearest = int(scores.argmax())
+    accepted = predictor.rejection is not None and scores[nearest] >= predictor.rejection.threshold(len(embeddings))
+    return predictor.names[nearest] if accepted or scores[nearest] >= predictor.verification_threshold else None
+
+
+def _are_one_speaker(predictor: Predictor, one: FloatArray, other: FloatArray) -> bool:
+    """Return whether the model, enrolled with some chunks, would accept others; True if it accepts everything."""
+    if not len(one) or not len(other):
+        return True
+    score = float(predictor.arrays.voices.joined([fit_speaker_model(one)]).scores(other)[:, -1].mean())
+    decider = predictor.decider
+    thresholds = [decider.least_enrolled]
+    if decider.rejection is not None:
+        thresholds.append(decider.rejection.threshold(len(other)))
+    lowest = min(thresholds)
+    return not np.isfinite(lowest) or score >= lowest
+
+
+def _two_clusters(embeddings: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Divide chunks into the two most different halves (spherical k-means); empty ones if a half is a single chunk."""
+    directions = unit_length(embeddings)
+    similarities = directions @ directions.T
+    first = int(similarities.sum(axis=1).argmin())
+    centres = directions[[first, int(similarities[first].argmin())]]
+    for _ in range(10):
+        nearest = (directions @ centres.T).argmax(axis=1)
+        if min(np.bincount(nearest, minlength=2)) < _LEAST_CHUNKS:
+            return embeddings[:0], embeddings[:0]
+        centres = np.stack([unit_length(directions[nearest == half].mean(axis=0)) for half in (0, 1)])
+    return embeddings[nearest == 0], embeddings[nearest == 1]
 
 
 def forget_voice(predictor: Predictor, name: str) -> None:
@@ -153,7 +218,7 @@ class Verifier:
             more = ", ..." if len(predictor.names) > _MAX_NAMES else ""
             raise UsageError(f"--verify {escape(name)}: the model has no such speaker, it has {some}{more}")
         impostors = predictor.arrays.impostors
-        self._rate = predictor.card["open_set"]["asked_rate"] or _DEFAULT_RATE
+        self._rate = predictor.verification_rate
         needed = int(np.ceil(1 / self._rate)) - 1
         if len(impostors) < needed:
             raise ModelError(
@@ -171,7 +236,10 @@ class Verifier:
         RecordingError, DatasetError
             If nothing in the file can be used.
         """
-        score = float(self._predictor.answer(source).scores[self._index])
+        answer = self._predictor.answer(source)
+        score = float(answer.scores[self._index])
         impostors = self._predictor.arrays.impostors
         rate = false_acceptance_rate(score, impostors)
-        return Verification(rate <= self._rate, score, rate, int((impostors >= score).sum()), len(impostors))
+        speaks = any(chunk.speech for chunk in answer.chunks)
+        accepted = speaks and score >= self._predictor.verification_threshold
+        return Verification(accepted, score, rate, int((impostors >= score).sum()), len(impostors))

@@ -130,9 +130,20 @@ class Groups(Generic[Group]):
         values[self.member] = of_rows
         return values
 
-    def mean(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return the mean of each group's rows, shape (groups, columns)."""
+    def mean(self, values: NDArray[np.float32], weights: NDArray[np.float32] | None = None) -> NDArray[np.float32]:
+        """Return the mean of each group's rows, shape (groups, columns).
+
+        Parameters
+        ----------
+        values : ndarray of float32, shape (n, columns)
+        weights : ndarray of float32, shape (n,), optional
+            Above 0; default: every row counts the same.
+        """
         if not self.names:
             return np.zeros((0, values.shape[1]), np.float32)
+        totals = self.sizes[:, None]
+        if weights is not None:
+            totals = np.add.reduceat(weights[self._order], self._starts, dtype=np.float64)[:, None]
+            values = values * weights[:, None]
         sums = np.add.reduceat(values[self._order], self._starts, axis=0, dtype=np.float64)
-        return (sums / self.sizes[:, None]).astype(np.float32)
+        return (sums / totals).astype(np.float32)

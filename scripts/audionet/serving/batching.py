@@ -11,12 +11,15 @@ from typing import NamedTuple
 import numpy as np
 
 from audionet.audio.network_input import STATISTICS_WIDTHS
-from audionet.inference.predictor import ChunkAnswer, Predictor
+from audionet.inference.answer import ChunkAnswer
+from audionet.inference.predictor import Predictor
 from audionet.utils.arrays import FloatArray, UInt8Array
 
 
 class _Item(NamedTuple):
     start: float
+    activity: float
+    level: float
     pixels: UInt8Array
     statistics: FloatArray
     answer: asyncio.Future[ChunkAnswer]
@@ -55,19 +58,25 @@ class Batcher:
         statistics = np.zeros((self._max_batch, width), np.float32)
         await loop.run_in_executor(self._thread, self._predictor.predict_batch, pixels, statistics)
 
-    def submit(self, start: float, pixels: UInt8Array, statistics: FloatArray) -> asyncio.Future[ChunkAnswer]:
+    def submit(
+        self, start: float, activity: float, level: float, pixels: UInt8Array, statistics: FloatArray
+    ) -> asyncio.Future[ChunkAnswer]:
         """Add a chunk's image to the next batch; the future gives its answer.
 
         Parameters
         ----------
         start : float
             Start of the chunk in the clip, seconds.
+        activity : float
+            Share of the chunk with sound, 0 to 1.
+        level : float
+            Level of its loudest moment, dB.
         pixels : ndarray of uint8, shape (height, width, 3)
         statistics : ndarray of float32, shape (width,)
             Image statistics that the model takes; empty if it takes none.
         """
         answer: asyncio.Future[ChunkAnswer] = asyncio.get_running_loop().create_future()
-        self._pending.append(_Item(start, pixels, statistics, answer))
+        self._pending.append(_Item(start, activity, level, pixels, statistics, answer))
         self._start_batch()
         return answer
 
@@ -89,9 +98,10 @@ class Batcher:
     def _predict(self, batch: list[_Item]) -> list[ChunkAnswer]:
         pixels = np.stack([item.pixels for item in batch])
         statistics = np.stack([item.statistics for item in batch])
-        probabilities, embeddings = self._predictor.predict_batch(pixels, statistics)
+        output = self._predictor.predict_batch(pixels, statistics)
         return [
-            self._predictor.chunk_answer(item.start, probabilities[i], embeddings[i]) for i, item in enumerate(batch)
+            self._predictor.score_chunk(item.start, item.level, item.activity, (probabilities, embedding, bool(speech)))
+            for item, probabilities, embedding, speech in zip(batch, *output, strict=True)
         ]
 
     def _deliver(self, batch: list[_Item], done: asyncio.Future[list[ChunkAnswer]]) -> None:

@@ -24,7 +24,7 @@ from audionet.audio.image import decode
 from audionet.audio.network_input import image_features, model_inputs
 from audionet.audio.recording import SILENT
 from audionet.errors import LimitError, RecordingError
-from audionet.inference.clip import Clip
+from audionet.inference.clip import Clip, ClipChunk
 from audionet.serving.clip_image import ClipImage
 from audionet.utils.process import tune_process
 from audionet.utils.settings import from_json
@@ -99,8 +99,9 @@ def frames(job: Job) -> Iterator[Frame]:
     Yields
     ------
     (dict, bytes)
-        For each chunk, `start` and its input, empty if it is silent; at the end, `seconds`, the recording's length,
-        and `remark`, the reason if only part of it could be decoded. For want "chunk", the one image alone.
+        For each chunk, `start`, `level`, `activity` and its input, or only the start if it is silent; at the end,
+        `seconds`, the recording's length, and `remark`, the reason if only part of it could be decoded. For want
+        "chunk", the one image alone.
 
     Raises
     ------
@@ -117,12 +118,16 @@ def frames(job: Job) -> Iterator[Frame]:
     used = False
     clip_image = ClipImage(job.spectrogram, CLIP_IMAGE_WIDTH) if job.want == "clip" else None
     try:
-        for start, jpg in _limited_chunks(clip, job.limits):
+        for chunk in _limited_chunks(clip, job.limits):
             if clip_image is not None:
-                clip_image.paste(start, None if jpg is None else decode(jpg))
+                clip_image.paste(chunk.start, None if chunk.jpg is None else decode(chunk.jpg))
+            elif chunk.jpg is None:
+                yield {"start": chunk.start}, b""
             else:
-                yield {"start": start}, b"" if jpg is None else _network_input(jpg, job)
-            used = used or jpg is not None
+                features = image_features(chunk.jpg, job.input_size)
+                header = {"start": chunk.start, "level": chunk.level, "activity": features.activity}
+                yield header, b"".join(part.tobytes() for part in model_inputs(features, job.statistics))
+            used = used or chunk.jpg is not None
     except LimitError:
         raise
     except RecordingError as error:
@@ -137,23 +142,19 @@ def frames(job: Job) -> Iterator[Frame]:
 
 
 def _chunk(clip: Clip, job: Job) -> Frame:
-    for number, (start, jpg) in enumerate(_limited_chunks(clip, job.limits)):
+    for number, chunk in enumerate(_limited_chunks(clip, job.limits)):
         if number == job.chunk:
-            if jpg is None:
+            if chunk.jpg is None:
                 raise RecordingError(f"is silent in chunk {number}")
-            return {"start": start}, jpg
+            return {"start": chunk.start}, chunk.jpg
     raise RecordingError(f"has no chunk {job.chunk}")
 
 
-def _limited_chunks(clip: Clip, limits: Limits) -> Iterator[tuple[float, bytes | None]]:
-    for start, jpg in clip:
+def _limited_chunks(clip: Clip, limits: Limits) -> Iterator[ClipChunk]:
+    for chunk in clip:
         if (clip.seconds or 0) > limits.seconds:
             raise LimitError(_too_long(limits))
-        yield start, jpg
-
-
-def _network_input(jpg: bytes, job: Job) -> bytes:
-    return b"".join(part.tobytes() for part in model_inputs(image_features(jpg, job.input_size), job.statistics))
+        yield chunk
 
 
 def _check_header(path: Path, limits: Limits) -> None:

@@ -23,10 +23,18 @@ class LabelProbability(_Schema):
 
 
 class EnrolledScore(_Schema):
-    """A speaker enrolled without training, and its similarity to the clip."""
+    """A speaker enrolled without training, and its likeness to the clip."""
 
     name: str
     score: float
+
+
+class Voice(_Schema):
+    """One of the voices, or other sounds, in a clip."""
+
+    label: str | None = Field(description="A label or an enrolled speaker; null: unknown.")
+    unknown: bool
+    seconds: float
 
 
 class Decision(_Schema):
@@ -34,13 +42,13 @@ class Decision(_Schema):
 
     decision: str | None = Field(description="A label or an enrolled speaker; null: unknown.")
     unknown: bool
-    score: float = Field(description="Similarity to the most similar known speaker or class.")
+    score: float = Field(description="Likeness to the most similar known label: about 1 like itself, 0 like others.")
     threshold: float | None = Field(description="Scores below it are unknown; null: none is.")
     labels: list[LabelProbability] = Field(description="In descending order of probability.")
 
 
 class Chunk(Decision):
-    """One chunk of the clip; silent chunks are left out."""
+    """One chunk of the clip; pauses are left out."""
 
     start: float = Field(description="Start of the chunk in the clip, seconds.")
 
@@ -62,9 +70,11 @@ class Answer(Decision):
     file: str = Field(description="File name that the client sent.")
     seconds: float
     chunks: int
+    voices: list[Voice] = Field(description="The longest first; several if each is heard for two chunks or more.")
     enrolled: list[EnrolledScore] = Field(default=[], description="If speakers are enrolled.")
-    remark: str | None = Field(default=None, description="Reason why only part of the clip was classified.")
+    remark: str | None = Field(default=None, description="Reason why only part of the clip was classified, or none.")
     per_chunk: list[Chunk]
+    pauses: list[float] = Field(description="Starts of the chunks that do not count: silent, quiet, without speech.")
     segments: list[Segment] = Field(description="Diarization: segments of each speaker, smoothed over the chunks.")
     model: str = Field(description="SHA-256 of the model's network.")
 

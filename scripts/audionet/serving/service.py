@@ -17,9 +17,9 @@ import numpy as np
 from audionet.audio.config import SpectrogramConfig
 from audionet.audio.decoding import has_ffmpeg
 from audionet.errors import AudioNetError, BusyError, LimitError, ModelError
-from audionet.inference.diarization import window_from_chunk
+from audionet.inference.answer import ChunkAnswer
 from audionet.inference.formatting import answer_json, segment_json
-from audionet.inference.predictor import ChunkAnswer, Predictor
+from audionet.inference.predictor import Predictor
 from audionet.inference.segmentation import Window, segments
 from audionet.serving.batching import Batcher
 from audionet.serving.config import ServeConfig
@@ -145,7 +145,8 @@ class Service:
             elif content:
                 pixels = np.frombuffer(content, np.uint8, height * width * 3).reshape(height, width, 3)
                 statistics = np.frombuffer(content, np.float32, offset=height * width * 3)
-                submitted.append((header["start"], model.batcher.submit(header["start"], pixels, statistics)))
+                measured = header["start"], float(header["activity"]), float(header["level"])
+                submitted.append((header["start"], model.batcher.submit(*measured, pixels, statistics)))
             else:
                 submitted.append((header["start"], None))
             if len(submitted) >= self.config.batch and (earlier := submitted[-self.config.batch][1]) is not None:
@@ -187,7 +188,7 @@ class Service:
             "picture": dataclasses.asdict(spectrogram),
             "backbone": card["backbone"]["name"],
             "head": card["training"].get("head", ""),
-            "threshold": predictor.threshold,
+            "threshold": predictor.several_threshold,
             "temperature": card["calibration"]["temperature"],
             "test": card["test"],
             "open_set": card["open_set"],
@@ -256,17 +257,19 @@ def _combine(
     """Return the JSON of `label_image.py --json --per_chunk`, with the diarization and the model's id."""
     predictor, spectrogram = model.predictor, model.spectrogram
     chunks = [chunk for _, chunk in found if chunk is not None]
-    answer = predictor.combine_chunks(chunks, ended["seconds"], ended["remark"])
-    windows = [
-        Window(start, None, None) if chunk is None else window_from_chunk(predictor, chunk) for start, chunk in found
+    silent = [start for start, chunk in found if chunk is None]
+    answer = predictor.combine_chunks(chunks, silent, ended["seconds"], ended["remark"])
+    decider = predictor.decider
+    windows = [decider.window(chunk) for chunk in answer.chunks] + [
+        Window(start, None, None) for start in answer.pauses
     ]
     turns = segments(
-        windows,
+        sorted(windows, key=lambda window: window.start),
         predictor.names,
         spectrogram.chunk_seconds,
         spectrogram.step_length / spectrogram.sample_rate,
         lambda: float(ended["seconds"]),
-        predictor.threshold,
+        predictor.rejection,
     )
     content = answer_json(Path(name), answer, predictor, top_k, per_chunk=True)
     return content | {"file": name, "segments": list(map(segment_json, turns)), "model": model.id}

@@ -176,6 +176,10 @@ class RetrainConfig:
         "share of unknown speakers that may be taken for one of the labels, percent; 0: never answer unknown; default: "
         "whatever lets at most 5 % of known clips be refused",
     )
+    speech: Literal["auto", "on", "off"] = setting(
+        "auto",
+        "leave out chunks without speech, in training and in labelling; auto: if nearly all recordings have speech",
+    )
     folds: int = setting(5, "folds of the cross-validation, by recording; fewer where all labels have fewer recordings")
     repeats: int = setting(
         1, "cross-validations, each with other folds; prints the mean and deviation of their results"

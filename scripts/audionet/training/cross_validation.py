@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 
-from audionet.classifier.calibration import apply_temperature
-from audionet.classifier.open_set import EmbeddingExamples, OutOfFoldScores, score_fold, segments_of
+from audionet.classifier.open_set import Similarities, compare_fold, segments_of
 from audionet.data.folds import Folds
 from audionet.data.grouping import hash_order
 from audionet.training.exact_head import ExactHead, ExactTrainer
@@ -32,18 +30,12 @@ class FoldResult(NamedTuple):
     probabilities : ndarray of float32, shape (m, labels)
     with_fewer : list of ndarray of float32, each (m, labels)
         By heads fitted on shares of the recordings.
-    scores : ndarray of float32, shape (m, labels)
-        Speaker scores; NaN if they were not asked for.
-    background : ndarray of float32, shape (segments, labels)
-        Speaker scores of the fold's background.
     """
 
     rows: IntArray
     fitted: ExactHead
     probabilities: FloatArray
     with_fewer: list[FloatArray]
-    scores: FloatArray
-    background: FloatArray
 
 
 @dataclass(frozen=True)
@@ -57,38 +49,21 @@ class OutOfFold:
     fold : ndarray of int64, shape (m,)
         Fold that tested each.
     probabilities : ndarray of float32, shape (m, labels)
-        Uncalibrated.
+        Uncalibrated, by the classifier heads alone.
     with_fewer : list of ndarray of float32, each (m, labels)
-    scores : ndarray of float32, shape (m, labels)
-    background : ndarray of float32, shape (segments, labels)
+    fitted : dict of int to ExactHead
+        The fit of each fold that has test images of the labels.
     """
 
     rows: IntArray
     fold: IntArray
     probabilities: FloatArray
     with_fewer: list[FloatArray]
-    scores: FloatArray
-    background: FloatArray
-
-    def with_temperature(self, temperature: float) -> OutOfFold:
-        """Return the same predictions with their logits divided by a temperature."""
-        probabilities, *fewer = (
-            apply_temperature(part, temperature) for part in (self.probabilities, *self.with_fewer)
-        )
-        return dataclasses.replace(self, probabilities=probabilities, with_fewer=fewer)
-
-    def open_set_scores(self, trainer: ExactTrainer) -> OutOfFoldScores:
-        """Return the speaker scores, for the rejection threshold."""
-        segments = segments_of([trainer.images[row] for row in self.rows.tolist()])
-        return OutOfFoldScores(self.scores, segments, self.background.max(axis=1, initial=-2), self.background.ravel())
+    fitted: dict[int, ExactHead]
 
 
 def cross_validate(
-    trainer: ExactTrainer,
-    folds: Folds,
-    shares: Sequence[float] = (),
-    embedded: IntArray | None = None,
-    title: str = "Cross-validating",
+    trainer: ExactTrainer, folds: Folds, shares: Sequence[float] = (), title: str = "Cross-validating"
 ) -> OutOfFold:
     """Fit a head for each fold, with all its choices made within the fold's training images, and test it.
 
@@ -99,8 +74,6 @@ def cross_validate(
         Of the trainer's images.
     shares : sequence of float
         Shares of each fold's recordings to fit heads on as well, for a learning curve.
-    embedded : ndarray of int64, optional
-        Images that the speaker models are fitted on, where they are in training; None to fit no speaker models.
     title : str
         Of the progress bar.
     """
@@ -111,10 +84,7 @@ def cross_validate(
         rows = test[known[test]]
         fitted = trainer.fit(training[known[training]])
         fewer = [_with_share(trainer, fitted, rows, share) for share in shares]
-        scores = np.full((len(rows), trainer.labels), np.nan, np.float32), np.zeros((0, trainer.labels), np.float32)
-        if embedded is not None:
-            scores = _speaker_scores(trainer, fitted, np.intersect1d(training, embedded), rows, test[~known[test]])
-        return FoldResult(rows, fitted, trainer.probabilities(fitted, rows), fewer, *scores)
+        return FoldResult(rows, fitted, trainer.probabilities(fitted, rows), fewer)
 
     numbers = [number for number, rows in enumerate(folds.tests) if known[rows].any()]
     results: list[FoldResult] = []
@@ -126,25 +96,62 @@ def cross_validate(
 
 
 def _joined(results: Sequence[FoldResult], numbers: Sequence[int], labels: int) -> OutOfFold:
-    nothing = np.zeros((0, labels), np.float32)
     rows = np.concatenate([np.zeros(0, np.int64), *(result.rows for result in results)])
     fold = np.repeat(np.array(numbers, np.int64), [len(result.rows) for result in results])
     order = np.argsort(rows)
-
-    def join(part: Callable[[FoldResult], FloatArray]) -> FloatArray:
-        joined: FloatArray = np.concatenate([nothing, *map(part, results)])
-        return joined
-
     shares = zip(*(result.with_fewer for result in results), strict=True)
     fewer = [np.concatenate(parts)[order] for parts in shares]
-    return OutOfFold(
-        rows[order],
-        fold[order],
-        join(lambda result: result.probabilities)[order],
-        fewer,
-        join(lambda result: result.scores)[order],
-        join(lambda result: result.background),
-    )
+    nothing = np.zeros((0, labels), np.float32)
+    probabilities = np.concatenate([nothing, *(result.probabilities for result in results)])[order]
+    fitted = {number: result.fitted for number, result in zip(numbers, results, strict=True)}
+    return OutOfFold(rows[order], fold[order], probabilities, fewer, fitted)
+
+
+def compare_speakers(
+    trainer: ExactTrainer, folds: Folds, found: OutOfFold, embedded: IntArray, with_voices: bool
+) -> list[Similarities]:
+    """Compare test images with speaker models of their folds, with the features of the folds' heads.
+
+    Parameters
+    ----------
+    trainer : ExactTrainer
+    folds : Folds
+    found : OutOfFold
+        Of these folds.
+    embedded : ndarray of int64
+        Images that the speaker models are fitted on, where they are in training.
+    with_voices : bool
+        Whether to compare in the backbone's voice space as well.
+
+    Returns
+    -------
+    list of Similarities
+        In the model's own space and, with voices, joined with the voice space. The labels' images first, in the order
+        of ``found.rows``, then the background's.
+    """
+
+    def run(number: int) -> tuple[IntArray, list[Similarities]]:
+        features = trainer.feature_sets[found.fitted[number].features]
+        test = folds.tests[number]
+        training = np.intersect1d(folds.training[number], embedded)
+        spaces = [None, features.voice_space] if with_voices else [None]
+        parts = trainer.examples(training, features), trainer.examples(test, features)
+        return test, compare_fold(*parts, trainer.labels, features.widths, spaces)
+
+    with ThreadPoolExecutor(available_cores()) as threads:
+        results = list(threads.map(run, found.fitted))
+    rows = np.concatenate([np.zeros(0, np.int64), *(test for test, _ in results)])
+    order = np.lexsort((rows, trainer.targets[rows] < 0))
+    images = [trainer.images[row] for row in rows[order].tolist()]
+    nothing = np.zeros((0, trainer.labels), np.float32)
+    return [
+        Similarities(
+            np.concatenate([nothing, *(parts[place].values for _, parts in results)])[order],
+            trainer.targets[rows[order]],
+            segments_of(images),
+        )
+        for place in range(2 if with_voices else 1)
+    ]
 
 
 def _with_share(trainer: ExactTrainer, fitted: ExactHead, test: IntArray, share: float) -> FloatArray:
@@ -161,19 +168,6 @@ def _with_share(trainer: ExactTrainer, fitted: ExactHead, test: IntArray, share:
     places = np.array([place for place, image in enumerate(images) if (image.label, image.recording) in kept], np.int64)
     solution = trainer.solve(fitted.design.rows[places], fitted.rows[places], fitted.strength, fitted.solution)
     return solution.probabilities(fitted.design.project(trainer.feature_sets[fitted.features].values[test]))
-
-
-def _speaker_scores(
-    trainer: ExactTrainer, fitted: ExactHead, training: IntArray, rows: IntArray, background: IntArray
-) -> tuple[FloatArray, FloatArray]:
-    """Score test images by speaker models fitted on training images, both with the features of the fold's head."""
-    chosen = trainer.feature_sets[fitted.features]
-
-    def examples(some: IntArray) -> EmbeddingExamples:
-        segments = segments_of([trainer.images[row] for row in some.tolist()])
-        return EmbeddingExamples(chosen.values[some], trainer.targets[some], segments)
-
-    return score_fold(examples(training), chosen.values[rows], examples(background), trainer.labels, chosen.widths)
 
 
 def leaky_accuracy_rows(trainer: ExactTrainer, fitted: ExactHead, folds: int, seed: int) -> tuple[IntArray, FloatArray]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import logging
 from collections import Counter
 from collections.abc import Sequence
@@ -11,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from audionet.audio.config import SpectrogramConfig
-from audionet.audio.network_input import MFCC_STATISTICS_WIDTH
+from audionet.audio.network_input import LEAST_ACTIVITY, MFCC_STATISTICS_WIDTH
 from audionet.backbones.bottlenecks import Bottlenecks, compute_bottlenecks
 from audionet.backbones.registry import Backbone
 from audionet.data.dataset import ChunkImage
@@ -19,10 +20,11 @@ from audionet.data.folds import Folds, assign_folds
 from audionet.data.grouping import Recording, group_recordings, join_copies
 from audionet.data.naming import UNKNOWN
 from audionet.data.split import SETS, Split, split_images, without_copies
-from audionet.errors import DatasetError
+from audionet.errors import DatasetError, UsageError
 from audionet.training.config import RetrainConfig
 from audionet.training.datasets import FeatureExamples
 from audionet.training.exact_head import MAX_COST, MAX_NUMBERS, fit_cost
+from audionet.training.speech import without_pauses
 from audionet.utils.arrays import FloatArray, IntArray
 from audionet.utils.process import available_cores
 from audionet.utils.text import escape, format_table, pluralise
@@ -58,6 +60,8 @@ class Data:
         Folds of all images, background included; None for a classic split.
     exact : bool
         Whether the head is fitted exactly, not trained in steps.
+    speech : bool
+        Whether the labels are spoken; chunks without speech have been left out then.
     """
 
     spectrogram: SpectrogramConfig | None
@@ -70,6 +74,13 @@ class Data:
     groups: dict[Recording, str]
     folds: Folds | None
     exact: bool
+    speech: bool = False
+
+    @functools.cached_property
+    def activity(self) -> FloatArray:
+        """Weight of each image within its recording: the share of its frames with sound, shape (n,)."""
+        activity: FloatArray = np.maximum(self.bottlenecks.records.take("activity"), np.float32(LEAST_ACTIVITY))
+        return activity
 
     @property
     def apart(self) -> int:
@@ -112,6 +123,10 @@ def prepare_data(
     counts = f"{bottlenecks.computed} computed{rate}, {bottlenecks.cached} from {escape(config.bottleneck_dir)}"
     log.info(f"Bottlenecks: {counts}")
     bottlenecks = _drop_odd_sizes(bottlenecks, spectrogram_config)
+    voice_space = None if backbone is None else backbone.voice_space
+    if voice_space is None and config.speech == "on":
+        raise UsageError("--speech on needs a backbone with a speech detector, such as the bundled one")
+    bottlenecks, speech = without_pauses(bottlenecks, voice_space, config.speech)
     all_labels = sorted({image.label for image in bottlenecks.images})
     labels = [label for label in all_labels if label != UNKNOWN]
     if len(labels) < 2:
@@ -151,7 +166,7 @@ def prepare_data(
         [label for label in split.seen_in_training if label != UNKNOWN],
         split.dropped,
     )
-    return Data(spectrogram_config, labels, bottlenecks, targets, split, rows, background, groups, folds, exact)
+    return Data(spectrogram_config, labels, bottlenecks, targets, split, rows, background, groups, folds, exact, speech)
 
 
 def _too_large(bottlenecks: Bottlenecks, labels: int, backbone: Backbone | None) -> bool:

@@ -8,8 +8,11 @@ from typing import NamedTuple
 
 import numpy as np
 
+from audionet.backbones.voice_space import VoiceSpace
 from audionet.classifier.calibration import calibrated_losses
+from audionet.classifier.embedding import EmbeddingExamples
 from audionet.classifier.head import Head
+from audionet.classifier.open_set import segments_of
 from audionet.data.dataset import ChunkImage
 from audionet.data.folds import assign_folds
 from audionet.data.grouping import Recording
@@ -49,11 +52,14 @@ class FeatureSet(NamedTuple):
         Fields of the bottleneck cache that they are joined of.
     widths : list of int
     values : ndarray of float32, shape (n, sum(widths))
+    voice_space : VoiceSpace or None
+        The backbone's.
     """
 
     fields: list[str]
     widths: list[int]
     values: FloatArray
+    voice_space: VoiceSpace | None = None
 
 
 class Trial(NamedTuple):
@@ -216,6 +222,11 @@ class ExactTrainer:
         """Compute the probabilities of images, shape (len(rows), labels)."""
         features = self.feature_sets[fitted.features].values[rows]
         return fitted.solution.probabilities(fitted.design.project(features))
+
+    def examples(self, rows: IntArray, features: FeatureSet) -> EmbeddingExamples:
+        """Return images with their features and labels, to fit or compare speaker models."""
+        segments = segments_of([self.images[row] for row in rows.tolist()])
+        return EmbeddingExamples(features.values[rows], self.targets[rows], segments)
 
     def _design(self, features: int, rows: IntArray) -> Design:
         chosen = self.feature_sets[features]

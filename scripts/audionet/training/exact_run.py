@@ -11,15 +11,16 @@ import numpy as np
 from audionet.augment.waveform import kinds_of_copy
 from audionet.backbones.bottlenecks import compute_bottlenecks
 from audionet.backbones.registry import Backbone
-from audionet.classifier.calibration import fit_temperature
-from audionet.classifier.open_set import EmbeddingExamples, choose_segments, fit_open_set_out_of_fold, segments_of
+from audionet.classifier.calibration import Calibration, apply_temperature, fit_calibration
+from audionet.classifier.embedding import EmbeddingSpace
+from audionet.classifier.open_set import choose_segments, fit_open_set, labels_are_voices
 from audionet.data.augmented_copies import copy_identity
 from audionet.data.dataset import read_augmentation
 from audionet.data.folds import assign_folds
 from audionet.errors import DatasetError
 from audionet.metrics.accuracy import Accuracy, Groups, accuracy
 from audionet.training.config import RetrainConfig
-from audionet.training.cross_validation import OutOfFold, cross_validate, leaky_accuracy_rows
+from audionet.training.cross_validation import OutOfFold, compare_speakers, cross_validate, leaky_accuracy_rows
 from audionet.training.data_module import Data
 from audionet.training.datasets import FeatureExamples
 from audionet.training.exact_fit import STRENGTHS
@@ -55,41 +56,47 @@ def train_cross_validated(
         Folder of this training's TensorBoard logs.
     """
     assert data.folds is not None
-    everything = np.arange(len(data.bottlenecks.images))
     choices, sets = _feature_choices(data, backbones, config)
     trainer = _trainer(data, sets, config)
-    embedded = choose_embedded(data, everything)
+    embedded = choose_embedded(data, np.arange(len(data.bottlenecks.images)))
     shares = _PLOTTED_SHARES if config.learning_curve else _SHARES
-    found = cross_validate(trainer, data.folds, shares, embedded)
-    labelled = np.flatnonzero(data.targets >= 0)
-    fitted = trainer.fit(labelled)
-    temperature = fit_temperature(found.probabilities, data.targets[found.rows], _recordings(data, found.rows))
-    calibrated = found.with_temperature(temperature)
+    found = cross_validate(trainer, data.folds, shares)
+    fitted = trainer.fit(np.flatnonzero(data.targets >= 0))
     chosen = trainer.feature_sets[fitted.features]
-    segments = segments_of([data.bottlenecks.images[row] for row in embedded.tolist()])
-    open_set = fit_open_set_out_of_fold(
-        EmbeddingExamples(chosen.values[embedded], data.targets[embedded], segments),
-        found.open_set_scores(trainer),
+    compared = compare_speakers(trainer, data.folds, found, embedded, data.speech)
+    as_voices = data.speech and chosen.voice_space is not None and labels_are_voices(*compared)
+    held_out = compared[1 if as_voices else 0]
+    open_set = fit_open_set(
+        trainer.examples(embedded, chosen),
+        held_out,
         chosen.widths,
+        chosen.voice_space if as_voices else None,
         config.unknown_rate,
     )
+    scores = held_out.scaled(open_set.comparison).values[: len(found.rows)]
+    recordings = _recordings(data, found.rows)
+    calibration = fit_calibration(found.probabilities, scores, data.targets[found.rows], recordings)
+    probabilities = calibration.apply(found.probabilities, scores)
     baseline, baseline_answers = _baseline(data, config, found.rows)
     rows, leaky = leaky_accuracy_rows(trainer, fitted, len(data.folds), config.seed)
     test = test_result(
-        calibrated.probabilities,
+        probabilities,
         baseline_answers,
         accuracy(leaky.argmax(axis=1) == data.targets[rows]) if len(rows) else None,
         [data.bottlenecks.images[row] for row in found.rows.tolist()],
+        data.activity[found.rows],
         data.labels,
         len(data.folds),
     )
-    repeats = [_by_recording(data, calibrated), *_repeated(data, trainer, config, temperature)]
-    validated = CrossValidation(found, baseline_answers, _learning_curve(data, calibrated, shares), repeats, fitted)
+    again = _repeated(data, trainer, config, calibration, open_set.comparison, embedded)
+    repeats = [_right_by_recording(data, found.rows, probabilities), *again]
+    curve = _learning_curve(data, found, calibration.temperature, shares)
+    validated = CrossValidation(found, scores, baseline_answers, curve, repeats, fitted)
     return Trained(
         data=data,
         backbone=choices[fitted.features],
-        head=fitted.head.with_temperature(temperature),
-        temperature=temperature,
+        head=fitted.head.with_temperature(calibration.temperature),
+        calibration=calibration,
         open_set=open_set,
         baseline=None if baseline is None else baseline.head,
         fitted=course(fitted),
@@ -153,7 +160,7 @@ def _feature_choices(
         choices += variants
         for one in variants:
             widths = head_widths(one)
-            sets.append(FeatureSet(head_fields(one), widths, values[:, : sum(widths)]))
+            sets.append(FeatureSet(head_fields(one), widths, values[:, : sum(widths)], one.voice_space))
     return choices, sets
 
 
@@ -182,30 +189,38 @@ def _recordings(data: Data, rows: IntArray) -> list[tuple[str, str]]:
 def _right_by_recording(data: Data, rows: IntArray, probabilities: FloatArray) -> Accuracy:
     groups = Groups(_recordings(data, rows))
     assert data.folds is not None
-    right = groups.mean(probabilities).argmax(axis=1) == groups.value(data.targets[rows])
-    return accuracy(right, folds=len(data.folds))
+    means = groups.mean(probabilities, data.activity[rows])
+    return accuracy(means.argmax(axis=1) == groups.value(data.targets[rows]), folds=len(data.folds))
 
 
-def _by_recording(data: Data, found: OutOfFold) -> Accuracy:
-    return _right_by_recording(data, found.rows, found.probabilities)
-
-
-def _repeated(data: Data, trainer: ExactTrainer, config: RetrainConfig, temperature: float) -> list[Accuracy]:
+def _repeated(
+    data: Data,
+    trainer: ExactTrainer,
+    config: RetrainConfig,
+    calibration: Calibration,
+    comparison: EmbeddingSpace,
+    embedded: IntArray,
+) -> list[Accuracy]:
     """Cross-validate again with other folds, for ``--repeats``."""
     results = []
     for repeat in range(1, config.repeats):
         folds = assign_folds(data.bottlenecks.images, data.groups, config.folds, data.apart, repeat)
         found = cross_validate(trainer, folds, title=f"Repeat {repeat + 1}")
-        results.append(_by_recording(data, found.with_temperature(temperature)))
+        compared = compare_speakers(trainer, folds, found, embedded, comparison.voice_space is not None)
+        scores = compared[-1].scaled(comparison).values[: len(found.rows)]
+        results.append(_right_by_recording(data, found.rows, calibration.apply(found.probabilities, scores)))
     return results
 
 
-def _learning_curve(data: Data, found: OutOfFold, shares: Sequence[float]) -> list[CurveShare]:
-    """Compute the accuracy with shares of the recordings that a fold trains on, and with all of them."""
+def _learning_curve(data: Data, found: OutOfFold, temperature: float, shares: Sequence[float]) -> list[CurveShare]:
+    """Compute the accuracy of heads on shares of the recordings that a fold trains on, and on all of them."""
     if not len(found.rows):
         return []
     parts = zip((*shares, 1.0), (*found.with_fewer, found.probabilities), strict=True)
-    return [CurveShare(share, _right_by_recording(data, found.rows, part)) for share, part in parts]
+    return [
+        CurveShare(share, _right_by_recording(data, found.rows, apply_temperature(part, temperature)))
+        for share, part in parts
+    ]
 
 
 def _baseline(data: Data, config: RetrainConfig, rows: IntArray) -> tuple[ExactHead, FloatArray] | tuple[None, None]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -12,7 +12,8 @@ from typing import NamedTuple
 import numpy as np
 
 from audionet.backbones.registry import Backbone
-from audionet.classifier.calibration import apply_temperature
+from audionet.classifier.calibration import Calibration
+from audionet.classifier.embedding import EmbeddingSpace
 from audionet.classifier.head import Head
 from audionet.classifier.open_set import OpenSet
 from audionet.data.dataset import ChunkImage
@@ -64,6 +65,7 @@ def test_result(
     baseline: FloatArray | None,
     leaky: Accuracy | None,
     images: Sequence[ChunkImage],
+    activity: FloatArray,
     labels: Sequence[str],
     folds: int | None,
 ) -> Test:
@@ -75,6 +77,8 @@ def test_result(
     baseline : ndarray of float32, shape (n, labels), or None
     leaky : Accuracy or None
     images : sequence of n ChunkImage
+    activity : ndarray of float32, shape (n,)
+        Weights of the images within their recordings.
     labels : sequence of str
     folds : int or None
         Number of folds, where the probabilities are those of a cross-validation.
@@ -83,8 +87,8 @@ def test_result(
     number = {label: place for place, label in enumerate(labels)}
     named = zip(images, (labels[number] for number in predicted), strict=True)
     return Test(
-        _measure(probabilities, images, labels, folds),
-        None if baseline is None else _measure(baseline, images, labels, folds),
+        _measure(probabilities, images, activity, labels, folds),
+        None if baseline is None else _measure(baseline, images, activity, labels, folds),
         leaky,
         [(image, label) for image, label in named if image.label != label],
         predicted,
@@ -93,13 +97,17 @@ def test_result(
 
 
 def _measure(
-    probabilities: FloatArray, images: Sequence[ChunkImage], labels: Sequence[str], folds: int | None
+    probabilities: FloatArray,
+    images: Sequence[ChunkImage],
+    activity: FloatArray,
+    labels: Sequence[str],
+    folds: int | None,
 ) -> Accuracies:
     recordings = [(image.label, image.recording) for image in images]
     predicted = probabilities.argmax(axis=1)
     correct = np.array([labels[p] == image.label for p, image in zip(predicted, images, strict=True)])
     groups = Groups(recordings)
-    by_recording = groups.mean(probabilities).argmax(axis=1)
+    by_recording = groups.mean(probabilities, activity).argmax(axis=1)
     correct_recordings = np.array(
         [labels[p] == label for p, (label, _) in zip(by_recording, groups.names, strict=True)]
     )
@@ -121,6 +129,8 @@ class CrossValidation:
     ----------
     found : OutOfFold
         Predictions for every recording by models that were not trained on it.
+    scores : ndarray of float32, shape (m, labels)
+        Scores of the same images by speaker models, not trained on them either.
     baseline : ndarray of float32, shape (m, labels), or None
         Probabilities by heads on MFCC statistics, of the same images.
     learning_curve : list of CurveShare
@@ -132,6 +142,7 @@ class CrossValidation:
     """
 
     found: OutOfFold
+    scores: FloatArray
     baseline: FloatArray | None
     learning_curve: list[CurveShare]
     repeats: list[Accuracy]
@@ -146,7 +157,7 @@ class CrossValidation:
         points = {point.share: 1 - point.accuracy.share for point in self.learning_curve}
         half, whole = points[0.5], points[1.0]
         power = math.log2(half / whole) if whole > 0 else 0.0
-        return float(1 - whole * (1 - 1 / folds) ** min(max(power, 0.0), 1.0))
+        return float(1 - (1 - self.repeats[0].share) * (1 - 1 / folds) ** min(max(power, 0.0), 1.0))
 
 
 TUNED = "_tuned"
@@ -168,7 +179,9 @@ class Candidate:
     open_set_features : ndarray of float32, shape (n, width)
         Bottlenecks of the images that the open set is fitted on.
     validation, testing : ndarray of float32, shape (n, labels)
-        Probabilities of the images of these sets.
+        Probabilities of the images of these sets, by the head alone.
+    blocks : callable
+        Returns the bottlenecks of one of these sets, by its name, in blocks of rows.
     """
 
     backbone: Backbone
@@ -178,21 +191,18 @@ class Candidate:
     open_set_features: FloatArray
     validation: FloatArray
     testing: FloatArray
+    blocks: Callable[[str], Iterable[FloatArray]] = dataclasses.field(repr=False)
+
+    def scores(self, name: str, space: EmbeddingSpace) -> FloatArray:
+        """Compute the scores of the images of a set by speaker models, shape (n, labels)."""
+        found = [space.voices.scores(space.embed(block)) for block in self.blocks(name)]
+        return np.concatenate([np.zeros((0, len(self.head.last.biases)), np.float32), *found])
 
     def score(self, labels: IntArray) -> tuple[float, float]:
         """Return accuracy and mean log-likelihood of the labels on the validation set."""
         correct = self.validation.argmax(axis=1) == labels
         likelihoods = self.validation[np.arange(len(labels)), labels]
         return float(correct.mean()), float(np.log(np.maximum(likelihoods, 1e-12)).mean())
-
-    def with_temperature(self, temperature: float) -> Candidate:
-        """Return the same network with its logits divided by a temperature."""
-        return dataclasses.replace(
-            self,
-            head=self.head.with_temperature(temperature),
-            validation=apply_temperature(self.validation, temperature),
-            testing=apply_temperature(self.testing, temperature),
-        )
 
 
 @dataclass(frozen=True)
@@ -206,8 +216,8 @@ class Trained:
         The network up to the head, as LiteRT.
     head : Head
         Calibrated head.
-    temperature : float
-        Calibration temperature, by which its logits were divided.
+    calibration : Calibration
+        Its temperature has divided the head's logits.
     open_set : OpenSet
     baseline : Head or None
         Head on MFCC statistics; None where the images have none.
@@ -233,7 +243,7 @@ class Trained:
     data: Data
     backbone: Backbone
     head: Head
-    temperature: float
+    calibration: Calibration
     open_set: OpenSet
     baseline: Head | None
     fitted: Fit

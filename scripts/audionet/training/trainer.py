@@ -9,7 +9,7 @@ import itertools
 import logging
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -18,10 +18,11 @@ from audionet._paths import lite_path
 from audionet.audio.network_input import image_features
 from audionet.backbones.bottlenecks import compute_bottlenecks
 from audionet.backbones.registry import Backbone, convert_trained, prepare
-from audionet.classifier.calibration import fit_temperature
+from audionet.classifier.calibration import fit_calibration
+from audionet.classifier.embedding import EmbeddingExamples
 from audionet.classifier.head import Head
 from audionet.classifier.model_files import read_card
-from audionet.classifier.open_set import EmbeddingExamples, OpenSet, fit_open_set, segments_of
+from audionet.classifier.open_set import OpenSet, compare_fold, fit_open_set, labels_are_voices, segments_of
 from audionet.data.dataset import ChunkImage, find_images, read_spectrogram_config
 from audionet.data.split import SETS
 from audionet.errors import DatasetError, UsageError
@@ -39,7 +40,7 @@ from audionet.training.networks import INPUT_SIZES, ImageNetwork, from_backbone,
 from audionet.training.results import TUNED, Candidate, Trained, test_result
 from audionet.training.tensorboard_log import Curves
 from audionet.training.train_loop import Fit, fit
-from audionet.utils.arrays import IntArray, UInt8Array, evenly
+from audionet.utils.arrays import FloatArray, IntArray, UInt8Array, evenly
 from audionet.utils.files import content_hash, make_folder, make_writable_folder
 from audionet.utils.process import available_cores
 from audionet.utils.text import escape, pluralise
@@ -123,9 +124,13 @@ class _TrainingRun:
             config = search(examples, recordings, len(data.labels), widths, config)
         trainer = exact_trainer(data, fields, widths, config) if data.exact and config.exact else None
         head, fitted = self._head(backbone, config, trainer)
-        probabilities = (head.answers(data.features(name, fields).blocks()) for name in SETS[1:])
+        validation, testing = (head.answers(data.features(name, fields).blocks()) for name in SETS[1:])
         points, others = (data.some_features(rows, fields) for rows in (self.point_rows, self._all_open_set_rows()))
-        candidate = Candidate(backbone, head, fitted, points, others, *probabilities)
+
+        def blocks(name: str) -> Iterator[FloatArray]:
+            return data.features(name, fields).blocks()
+
+        candidate = Candidate(backbone, head, fitted, points, others, validation, testing, blocks)
         self._log_validation(candidate)
         if config.fine_tune:
             candidate = self._better_of(candidate, self._fine_tuned(backbone, head, config))
@@ -222,7 +227,8 @@ class _TrainingRun:
             rows = np.split(np.arange(len(images)), np.cumsum([len(part) for part in parts[:-1]]))
             validation, testing, some, others = map(outputs.some, rows)
             probabilities = head.answers(validation.blocks()), head.answers(testing.blocks())
-            candidate = Candidate(backbone, head, fitted, some.all(), others.all(), *probabilities)
+            kept = {"validation": [validation.all()], "testing": [testing.all()]}  # the folder ends with this block
+            candidate = Candidate(backbone, head, fitted, some.all(), others.all(), *probabilities, kept.__getitem__)
         self._log_validation(candidate)
         return candidate
 
@@ -252,8 +258,9 @@ class _TrainingRun:
         """Calibrate the network, and test it beside the baseline."""
         data, validation = self.data, self.data.targets_of("validation")
         recordings = [(image.label, image.recording) for image in data.split.sets["validation"]]
-        temperature = fit_temperature(candidate.validation, validation, recordings)
-        candidate = candidate.with_temperature(temperature)
+        open_set = self._open_set(candidate)
+        validation_scores, test_scores = (candidate.scores(name, open_set.comparison) for name in SETS[1:])
+        calibration = fit_calibration(candidate.validation, validation_scores, validation, recordings)
         baseline = self._baseline()
         test = None
         if len(candidate.testing):
@@ -261,14 +268,20 @@ class _TrainingRun:
             if baseline is not None:
                 baseline_probabilities = baseline.answers(data.features("testing", ["mfcc"]).blocks())
             test = test_result(
-                candidate.testing, baseline_probabilities, leaky, data.split.sets["testing"], data.labels, None
+                calibration.apply(candidate.testing, test_scores),
+                baseline_probabilities,
+                leaky,
+                data.split.sets["testing"],
+                data.activity[data.rows["testing"]],
+                data.labels,
+                None,
             )
         return Trained(
             data=data,
             backbone=candidate.backbone,
-            head=candidate.head,
-            temperature=temperature,
-            open_set=self._open_set(candidate),
+            head=candidate.head.with_temperature(calibration.temperature),
+            calibration=calibration,
+            open_set=open_set,
             baseline=baseline,
             fitted=candidate.fitted,
             config=config,
@@ -284,14 +297,18 @@ class _TrainingRun:
         return np.concatenate(list(self.open_set_rows.values()))
 
     def _open_set(self, candidate: Candidate) -> OpenSet:
-        """Fit speaker models and the rejection threshold on bottlenecks."""
-        data = self.data
+        """Fit speaker models, their scale and the rejection rule on bottlenecks."""
+        data, widths, voice_space = self.data, head_widths(candidate.backbone), candidate.backbone.voice_space
         parts = np.split(candidate.open_set_features, [len(self.open_set_rows["training"])])
-        samples = [
+        training, validation = (
             EmbeddingExamples(features, data.targets[rows], segments_of([data.bottlenecks.images[i] for i in rows]))
             for features, rows in zip(parts, self.open_set_rows.values(), strict=True)
-        ]
-        return fit_open_set(samples[0], samples[1], head_widths(candidate.backbone), self.config.unknown_rate)
+        )
+        spaces = [None, voice_space] if data.speech and voice_space is not None else [None]
+        compared = compare_fold(training, validation, len(data.labels), widths, spaces)
+        as_voices = len(spaces) > 1 and labels_are_voices(*compared)
+        held_out, chosen = (compared[1], voice_space) if as_voices else (compared[0], None)
+        return fit_open_set(training, held_out, widths, chosen, self.config.unknown_rate)
 
     def _leaky_accuracy(
         self, fields: list[str], widths: list[int], config: RetrainConfig, trainer: ExactTrainer | None

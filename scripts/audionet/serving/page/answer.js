@@ -1,6 +1,6 @@
 import { voiceColour } from "./stage.js";
 import { element, made, setNote, state } from "./state.js";
-import { apart, basis, heard, howSure, labelsTitle, lasting, percent, similarity, turns } from "./words.js";
+import { apart, basis, headline, howSure, labelsTitle, lasting, percent, remark, similarity, turns } from "./words.js";
 
 /** @import {Answer} from "./api.js" */
 
@@ -11,13 +11,13 @@ const LONG_NAME = 24;
 export function writeAnswer(answer, file) {
   const long = answer.seconds ? `, ${lasting(answer.seconds)}` : "";
   element("file-name").textContent = apart(file.name) + long;
-  element("verdict").classList.toggle("unknown", answer.unknown);
-  element("decision").textContent = heard(answer);
-  element("decision").classList.toggle("long", heard(answer).length > LONG_NAME);
+  element("verdict").classList.toggle("unknown", answer.unknown && answer.voices.length < 2);
+  element("decision").textContent = headline(answer);
+  element("decision").classList.toggle("long", headline(answer).length > LONG_NAME);
   element("sure").textContent = howSure(answer);
   element("basis").textContent = basis(answer);
   setNote("turns", turns(state.lanes));
-  setNote("remark", answer.remark ? `Only in part: ${answer.remark}.` : "");
+  setNote("remark", remark(answer));
   element("labels-title").textContent = labelsTitle(answer);
   element("labels").classList.toggle("unknown-labels", answer.unknown);
   const ranked = answer.labels.map(({ label, probability }) => bar(label, percent(probability), probability));

@@ -5,7 +5,8 @@
  *   score: ?number}} Segment
  * @typedef {{file: string, seconds: number, chunks: number, decision: ?string, unknown: boolean, score: number,
  *   threshold: ?number, labels: Ranked[], enrolled?: {name: string, score: number}[], remark?: string,
- *   per_chunk: Chunk[], segments: Segment[], model: string}} Answer
+ *   voices: {label: ?string, unknown: boolean, seconds: number}[], per_chunk: Chunk[], pauses: number[],
+ *   segments: Segment[], model: string}} Answer
  * @typedef {{id: string, labels: string[], enrolled?: string[], chunk_seconds: number, step_seconds: number,
  *   threshold: ?number, limits?: {megabytes?: number, seconds?: number}}} Model
  * @typedef {{key: string, signal: AbortSignal, onBusy: (seconds: number, attempt: number) => void}} Asking

@@ -3,7 +3,7 @@ import { Problem, TRIES, classify, fetchModel, spectrogram } from "./api.js";
 import { openMicrophone, wavFile } from "./recorder.js";
 import { draw, emptyStage, prepareStage, showNoSpectrogram, showSpectrogram, wireStage } from "./stage.js";
 import { element, say, setNote, state } from "./state.js";
-import { apart, clock, count, heard, howSure, limits, names } from "./words.js";
+import { apart, clock, count, headline, howSure, limits, names } from "./words.js";
 
 /** @import {Answer} from "./api.js" */
 /** @import {Block, Recording} from "./recorder.js" */
@@ -144,7 +144,7 @@ function showAnswer(answer, file) {
   writeAnswer(answer, file);
   change({ phase: "answered", answer, keyText: "" });
   draw();
-  say(`${heard(answer)}. ${howSure(answer)}`);
+  say(`${headline(answer)}. ${howSure(answer)}`);
   element("verdict").scrollIntoView({ block: "nearest" });
 }
 

@@ -47,9 +47,10 @@ export function names(some, most = 12) {
 
 /** Describe the confidence of an answer in a sentence. @param {Answer} answer */
 export function howSure(answer) {
+  if (isSeveral(answer)) return `${answer.voices.map(voiceTime).join(", ")}.`;
   if (answer.unknown) {
-    const known = answer.threshold == null ? "" : `, ${knownHave(answer.threshold)}`;
-    return `Not similar to any known speaker (similarity ${similarity(answer.score)}${known}).`;
+    const limit = answer.threshold == null ? "" : `; accepted from ${similarity(answer.threshold)}`;
+    return `Not similar enough to any known label (similarity ${similarity(answer.score)}${limit}).`;
   }
   if (isEnrolled(answer)) return `An enrolled speaker, similarity ${similarity(answer.score)}.`;
   const ranked = answer.labels.find(({ label }) => label === answer.decision);
@@ -58,8 +59,11 @@ export function howSure(answer) {
   return `${sure} Another label is more probable, but this answer has the least expected cost.`.trim();
 }
 
-/** @param {number} threshold */
-const knownHave = (threshold) => `known speakers have ${similarity(threshold)} or more`;
+/** @param {{label: ?string, seconds: number}} voice */
+const voiceTime = ({ label, seconds }) => `${label == null ? "unknown" : apart(label)} ${lasting(Math.round(seconds))}`;
+
+/** Whether several voices, or other sounds, are heard for long enough. @param {Answer} answer */
+const isSeveral = (answer) => answer.voices.length > 1;
 
 /** @param {Answer} answer */
 const isEnrolled = (answer) => (answer.enrolled ?? []).some(({ name }) => name === answer.decision);
@@ -71,9 +75,10 @@ export function basis(answer) {
   const some = `${same ? same.toLocaleString("en") : "none"} of them ${same > 1 ? "say" : "says"} so`;
   const agree = chunks < 2 ? "" : `; ${same === chunks ? "all say the same" : some}`;
   const { threshold } = answer;
-  const isSaid = threshold == null || answer.unknown || isEnrolled(answer);
-  const score = isSaid ? "" : ` Similarity ${similarity(answer.score)}; ${knownHave(threshold)}.`;
-  return `${count(answer.chunks, "chunk")}${agree}.${score}`;
+  const isSaid = threshold == null || answer.unknown || isEnrolled(answer) || isSeveral(answer);
+  const score = isSaid ? "" : ` Similarity ${similarity(answer.score)}; accepted from ${similarity(threshold)}.`;
+  const pauses = answer.pauses.length ? `; ${count(answer.pauses.length, "pause")} left out` : "";
+  return `${count(answer.chunks, "chunk")}${agree}${pauses}.${score}`;
 }
 
 /**
@@ -95,6 +100,15 @@ export function labelsTitle(answer) {
 
 /** @param {{decision?: ?string, label?: ?string, unknown: boolean}} said */
 export const heard = (said) => said.decision ?? said.label ?? "Unknown";
+
+/** The answer in large letters. @param {Answer} answer */
+export const headline = (answer) => (isSeveral(answer) ? count(answer.voices.length, "voice") : heard(answer));
+
+/** What is wrong with the recording. @param {Answer} answer */
+export function remark(answer) {
+  if (!answer.remark) return "";
+  return answer.remark.startsWith("no speech") ? "No speech was found in it." : `Only in part: ${answer.remark}.`;
+}
 
 /** @param {Segment} segment */
 export function segmentSure(segment) {

@@ -1,0 +1,66 @@
+"""Rejection rule: below which score a clip is answered unknown, and what a score says about single windows."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from audionet.errors import ModelError
+
+SEGMENT_CHUNKS = 4
+"""Chunks of a segment, which is scored as a clip would be; a longer recording counts as several segments."""
+
+
+@dataclass(frozen=True)
+class RejectionRule:
+    """Lowest scores that are accepted.
+
+    The mean score of several chunks varies less than that of one, so that each has its own threshold.
+
+    Attributes
+    ----------
+    several : float
+        For clips of `SEGMENT_CHUNKS` chunks or more.
+    single : float
+        For a single chunk.
+    window : float
+        For the best of the overlapping windows that cover a moment of a timeline.
+    slope : float
+        Logarithm of the odds of a known speaker, of a single window, gained by a score that is higher by 1.
+    """
+
+    several: float
+    single: float
+    window: float
+    slope: float
+
+    def threshold(self, chunks: float) -> float:
+        """Return the threshold of a clip of so many chunks: between the two as the spread of a mean is."""
+        last = 1 / math.sqrt(SEGMENT_CHUNKS)
+        place = (1 / math.sqrt(min(max(chunks, 1.0), SEGMENT_CHUNKS)) - last) / (1 - last)
+        return self.several + (self.single - self.several) * place
+
+    def as_json(self) -> dict[str, float]:
+        """Return the rule in the form that `from_json` reads."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_json(cls, content: Any) -> RejectionRule | None:
+        """Read the rule from a model's JSON; None where the model never answers unknown.
+
+        Raises
+        ------
+        ModelError
+            If it is not a rule.
+        """
+        if content is None:
+            return None
+        try:
+            numbers = [float(content[name]) for name in ("several", "single", "window", "slope")]
+        except (TypeError, KeyError, ValueError):
+            numbers = [math.nan]
+        if not all(map(math.isfinite, numbers)) or numbers[-1] <= 0:
+            raise ModelError("the rejection rule does not fit the model: run retrain.py again")
+        return cls(*numbers)
