@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -7,7 +9,7 @@ from hypothesis import strategies as st
 
 from audionet.classifier.decision import Cost, Costs, Rule
 from audionet.errors import UsageError
-from audionet.evaluation.costs import COST_EXPONENTS, mean_cost, parse_costs, select_rule
+from audionet.evaluation.costs import COST_EXPONENTS, check_rule, mean_cost, parse_costs, select_rule
 from tests.support.costs import VOICES, any_costs, calibrated, softmax
 
 ANIMALS = ["crow", "owl", "night owl", "jay", "tit", "wren"]
@@ -182,3 +184,32 @@ def test_the_curve_is_what_the_rules_cost() -> None:
         assert point.mistakes.tolist() == [int(((true == i) & (answers != i)).sum()) for i in range(3)]
         assert point.threshold is None
     assert picked.most_probable == pytest.approx(costs.matrix()[true, probabilities.argmax(axis=1)].mean())
+
+
+def test_a_rule_is_checked_on_other_recordings_than_it_is_selected_on() -> None:
+    probabilities, true = calibrated(400, 2, 0)
+    costs = parse_costs(["human:voicemail=10"], VOICES)
+    found = check_rule(probabilities, true, np.arange(400) % 5, costs)
+    assert found.problem is None
+    assert found.by_rule < found.most_probable
+    assert (found.labels, found.recordings) == (2, 400)
+
+
+@pytest.mark.parametrize(
+    ("shares", "true", "reason"),
+    [
+        ([0.23, 0.77] * 9, [0, 1] * 9, "it would predict one label for all of 18 recordings"),
+        ([0.01, 0.99] * 9, [0, 1] * 9, r"it costs 0 a recording, and the most probable label 0"),
+        ([0.5], [0], r"too few recordings to check it \(1\)"),
+    ],
+)
+def test_a_rule_that_is_no_better_is_not_used(shares: list[float], true: list[int], reason: str) -> None:
+    """With few recordings, calibration caps a probability at 0.77; a cost of ten wants 0.91, and never predicts it."""
+    second = np.array(shares, np.float32)
+    found = check_rule(
+        np.stack([1 - second, second], axis=1),
+        np.array(true),
+        np.arange(len(true)) % 5,
+        parse_costs(["human:voicemail=10"], VOICES),
+    )
+    assert re.search(reason, found.problem or "")

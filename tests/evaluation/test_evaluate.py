@@ -167,11 +167,14 @@ def test_costs_change_the_rule_which_the_model_keeps(tone_model: Path, test_fold
     assert costs["validation"]["recordings"] == 10
     assert costs["mean_cost"] == 0
     assert found.picked is not None
-    store_rule(predictor, found.rule)
-    assert Predictor(graph).rule == found.rule
+    # Where no mistake is made, no rule makes fewer.
+    assert found.rule.costs.exceptions == ()
+    assert "costs 0 a recording, and the most probable label 0" in content["costs"]["not_used"]
+    store_rule(predictor, found.picked.rule)
+    assert Predictor(graph).rule == found.picked.rule
     store_rule(predictor, type(found.rule)(Costs(5)))
     assert json.loads(model_json_path(graph).read_text())["decision"] is None
-    store_rule(predictor, found.rule)
+    store_rule(predictor, found.picked.rule)
     dropped, content, _ = evaluated(graph, tmp_path, **(asked | {"cost": ("none",)}))
     assert content["costs"] is None
     assert dropped.rule.costs.exceptions == ()
@@ -264,7 +267,7 @@ def test_costs_are_judged_on_other_folds_than_they_were_chosen_on(cross_validate
     assert content["costs"]["validation"]["recordings"] == content["costs"]["recordings"] == 18
     assert found.picked is not None
     assert found.given.shape == found.true.shape
-    assert mean_cost(found.rule.costs, found.given, found.true).mean == content["costs"]["mean_cost"]
+    assert mean_cost(found.picked.rule.costs, found.by_rule, found.true).mean == content["costs"]["mean_cost"]
 
 
 def test_other_recordings_are_judged_by_the_published_model(

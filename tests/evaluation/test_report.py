@@ -91,7 +91,7 @@ def evaluated(
     for name in list(changes):
         if name in HeldOutPredictions.__dataclass_fields__:
             object.__setattr__(predictions, name, changes.pop(name))
-    picked = None
+    picked, check = None, changes.pop("check", None)
     rule = Rule(Costs(count))
     if costs is not None:
         picked = select_rule(probabilities, true, parse_costs(costs, labels))
@@ -112,6 +112,8 @@ def evaluated(
         unknown_scores=unknown_scores,
         rule=rule,
         picked=picked,
+        check=check,
+        by_rule=rule.decide(probabilities),
     )
     card = {
         "graph_sha256": "ab" * 32,
@@ -216,7 +218,7 @@ def test_can_be_read_by_machines_and_screen_readers() -> None:
 
 def test_every_number_stands_beside_what_it_was_counted_on() -> None:
     tree, text = shown(["ann", "bob", "cy"])
-    assert "10 of 12 recordings right: 83.3%" in text
+    assert "10 of 12 recordings are right: 83.3%" in text
     accuracy = rows(tree, "Accuracy of the most probable")
     assert [row[:5] for row in accuracy[1:]] == [
         ["this model", "recording", "10", "12", "83.3%"],
@@ -232,7 +234,7 @@ def test_every_number_stands_beside_what_it_was_counted_on() -> None:
     assert verification[0] == ["label", "EER", "minDCF", "area", "targets", "nontargets"]
     assert verification[1][0] == "all, pooled"
     assert [row[-2:] for row in verification[1:]] == [["12", "33"], ["12", "24"], *[["4", "11"]] * 3]
-    assert rows(tree, "Recall, precision")[1] == ["ann", "4", "50.0%", "2", "100.0%", "66.7%"]
+    assert rows(tree, "Recall, precision")[1] == ["ann", "4", "50.0%", "0", "2", "100.0%", "66.7%"]
     assert rows(tree, "Recall, precision")[2][3:5] == ["6", "66.7%"]
     assert rows(tree, "Recordings whose")[1:] == [
         ["1", "10", "12", "83.3%"],
@@ -397,7 +399,7 @@ def test_a_share_of_nothing_is_not_a_number_on_the_page() -> None:
     assert "the bootstrap interval has no width and is meaningless" in text
     assert len(rows(tree, "Accuracy of the most probable")) == 3
     tree, text = shown(["ann", "bob", "cy"], tested=1)
-    assert rows(tree, "Recall, precision")[3] == ["cy", "0", "–", "0", "–", "–"]
+    assert rows(tree, "Recall, precision")[3] == ["cy", "0", "–", "0", "0", "–", "–"]
     assert "2 of 3 have no recording here: bob , cy" in text
     assert "2 labels have no target or no nontarget trials" in text
 

@@ -22,6 +22,8 @@ from audionet.utils.files import make_writable_folder
 from audionet.utils.settings import add_flags, from_flags
 from audionet.utils.text import escape, pluralise
 
+_LABELS_NAMED = 5
+
 
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = Parser(__doc__.partition("\n")[0])
@@ -40,7 +42,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     if result.picked is not None or config.drops_rule:
         store_rule(predictor, result.rule)
     print_summary(content)
-    if result.picked is not None:
+    if result.check is not None and result.check.problem is not None:
+        warn(f"the rule is not stored, and the most probable label stays the answer: {result.check.problem}")
+    elif result.picked is not None:
         print_rule(result.rule, content["costs"], predictor.labels)
     print(f"Report: {escape(written[0])}")
 
@@ -55,8 +59,12 @@ def print_summary(content: dict[str, Any]) -> None:
         unseen = f"of {pluralise(cut, 'label')} from other segments of recordings that were also used in training"
     others = f" and {data['unknown_recordings']} of no label" if data["unknown_recordings"] else ""
     print(f"{pluralise(data['recordings'], 'recording')} of its labels{others} from {data['source']}, {unseen}:")
+    print(
+        f"  answers          {answers['right']} right, {answers['wrong']} wrong, {answers['unknown']} unknown of "
+        f"{answers['recordings']}{_refused(content['labels']['labels'])}"
+    )
     baseline = content["mfcc_statistics"] or {}
-    for name, unit in (("per recording", "recordings"), ("per chunk", "chunks")):
+    for name, unit in (("label right", "recordings"), ("per chunk", "chunks")):
         print(f"  {name:<16} {format_accuracy(content['accuracy'][unit])}")
         if unit in baseline:
             print(f"  {'MFCC statistics':<16} {format_accuracy(baseline[unit])}")
@@ -67,10 +75,6 @@ def print_summary(content: dict[str, Any]) -> None:
     if missing := data["missing_labels"]:
         some = ", ".join(map(escape, missing[:5])) + (", ..." if len(missing) > 5 else "")
         print(f"  not tested: {pluralise(len(missing), 'label')} without a recording ({some})")
-    print(
-        f"Answers: {answers['right']} right, {answers['wrong']} wrong, {answers['unknown']} unknown of "
-        f"{answers['recordings']}"
-    )
     unknown = open_set["unknown"]
     if unknown["accepted"] is not None and unknown["clips"]:
         print(f"Unknown voices: {unknown['accepted']} of {unknown['clips']} accepted ({unknown['of']})")
@@ -88,6 +92,14 @@ def print_summary(content: dict[str, Any]) -> None:
         rule, plain = (format_cost(costs[name]) for name in ("mean_cost", "mean_cost_of_most_probable"))
         counted = pluralise(costs["recordings"], "recording")
         print(f"Cost of a recording: {rule} by the rule, {plain} by the most probable label ({counted})")
+
+
+def _refused(labels: Sequence[dict[str, Any]]) -> str:
+    """List the labels with the most recordings that are answered unknown."""
+    some = sorted((row for row in labels if row["refused"]), key=lambda row: -row["refused"])
+    named = [f"{escape(row['label'])} {row['refused']} of {row['recordings']}" for row in some[:_LABELS_NAMED]]
+    more = ", ..." if len(some) > _LABELS_NAMED else ""
+    return f" (unknown: {', '.join(named)}{more})" if named else ""
 
 
 def print_rule(rule: Rule, costs: dict[str, Any], labels: Sequence[str]) -> None:

@@ -21,7 +21,7 @@ from audionet.export.publish import publish, summarise
 from audionet.metrics.accuracy import accuracy
 from audionet.training.config import AUTO, RetrainConfig, StepConfig
 from audionet.training.data_module import Data
-from audionet.training.results import CrossValidation, Test, Trained
+from audionet.training.results import Answers, CrossValidation, Test, Trained
 from audionet.training.trainer import train
 from audionet.utils.extras import require_modules
 from audionet.utils.settings import add_flags, from_flags, setting_names
@@ -106,10 +106,20 @@ def report_test(trained: Trained, test: Test) -> None:
         f"Test on {pluralise(test.network.chunks.total, 'chunk')} of "
         f"{pluralise(test.network.recordings.total, 'recording')}, {unseen}:"
     )
+    _print_answers(test.answers)
     _print_accuracies(test)
     tested = {image.label for image in trained.data.split.sets["testing"]}
     if untested := len(trained.data.labels) - len(tested):
         print(f"Note: {pluralise(untested, 'label')} of {len(trained.data.labels)} had too few chunks for a test set.")
+
+
+def _print_answers(answers: Answers) -> None:
+    named = sorted(answers.refused.items(), key=lambda pair: -pair[1])
+    some = ", ".join(f"{escape(label)} {number}" for label, number in named[:5]) + (", ..." if len(named) > 5 else "")
+    print(
+        f"  answers          {answers.right} right, {answers.wrong} wrong, {answers.unknown} unknown of {answers.total}"
+        + (f" (unknown: {some})" if some else "")
+    )
 
 
 def _print_accuracies(test: Test) -> None:
@@ -130,9 +140,10 @@ def report_cross_validation(trained: Trained, test: Test, validated: CrossValida
         unseen += ", or not on that part of it (see the note below)"
     interval = f"{found.share:.1%} (95 % interval {found.low:.1%} to {found.high:.1%})"
     print(
-        f"Cross-validated: {found.right} of {pluralise(found.total, 'recording')} right, {interval}. "
+        f"Cross-validated: the label of {found.right} of {pluralise(found.total, 'recording')} right, {interval}. "
         f"In {len(folds)} folds every recording was tested once, {unseen}:"
     )
+    _print_answers(test.answers)
     _print_accuracies(test)
     if len(folds) <= _FEW_FOLDS:
         print(

@@ -18,6 +18,7 @@ COST_EXPONENTS = tuple(step / 10 for step in range(31))
 """Cost exponents that are tried: 0 predicts the most probable label, 1 is Bayes' decision rule, and larger ones avoid
 costly mistakes more."""
 _MAX_LABELS_NAMED = 5
+_FEWEST_TO_CHECK = 2
 
 
 def parse_costs(entries: Sequence[str], labels: Sequence[str]) -> Costs:
@@ -189,6 +190,63 @@ def select_rule(probabilities: FloatArray | Float64Array, true: IntArray, costs:
     chosen = int(best) if _clearly_above_zero(gain) else one
     most_probable = mean_cost(costs, probabilities.argmax(axis=1), true).mean
     return SelectedRule(rules[chosen], curve, most_probable, float(means[one]), float(means[chosen]), len(true))
+
+
+def decide_out_of_fold(
+    probabilities: FloatArray | Float64Array, true: IntArray, folds: IntArray, costs: Costs
+) -> IntArray:
+    """Decide each fold's recordings by a rule that was selected on the other folds, shape (n,)."""
+    given: IntArray = probabilities.argmax(axis=1).astype(np.int64)
+    for number in np.unique(folds):
+        others = folds != number
+        if others.any():
+            rule = select_rule(probabilities[others], true[others], costs).rule
+            given[~others] = rule.decide(probabilities[~others])
+    return given
+
+
+class RuleCheck(NamedTuple):
+    """Decision rules, each selected on other recordings than it is checked on, beside the most probable label.
+
+    Attributes
+    ----------
+    by_rule, most_probable : float
+        Mean cost per recording.
+    labels : int
+        Number of different labels that the rules predict.
+    recordings : int
+    """
+
+    by_rule: float
+    most_probable: float
+    labels: int
+    recordings: int
+
+    @property
+    def problem(self) -> str | None:
+        """Reason why the rule should not be used; None if it lowers the cost."""
+        counted = pluralise(self.recordings, "recording")
+        if self.recordings < _FEWEST_TO_CHECK:
+            return f"there are too few recordings to check it ({self.recordings}): record more"
+        if self.labels < 2:
+            return f"it would predict one label for all of {counted}: record more, or lower the cost"
+        if not self.by_rule < self.most_probable:
+            return (
+                f"on {counted} that it was not selected on, it costs {self.by_rule:.3g} a recording, and the most "
+                f"probable label {self.most_probable:.3g}"
+            )
+        return None
+
+
+def check_rule(probabilities: FloatArray | Float64Array, true: IntArray, folds: IntArray, costs: Costs) -> RuleCheck:
+    """Check a decision rule by selecting it on all folds but one in turn."""
+    given = decide_out_of_fold(probabilities, true, folds, costs)
+    return RuleCheck(
+        mean_cost(costs, given, true).mean,
+        mean_cost(costs, probabilities.argmax(axis=1), true).mean,
+        len(np.unique(given)),
+        len(true),
+    )
 
 
 def _worst_case(costs: Costs, given: IntArray, instead_of: IntArray) -> float:

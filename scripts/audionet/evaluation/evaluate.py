@@ -21,7 +21,14 @@ from audionet.evaluation.batch_inference import (
     predict_held_out,
 )
 from audionet.evaluation.config import EvaluateConfig
-from audionet.evaluation.costs import SelectedRule, parse_costs, select_rule
+from audionet.evaluation.costs import (
+    RuleCheck,
+    SelectedRule,
+    check_rule,
+    decide_out_of_fold,
+    parse_costs,
+    select_rule,
+)
 from audionet.evaluation.cross_validated import cross_validated_predictions, is_cross_validated
 from audionet.evaluation.recordings import recordings_of_set
 from audionet.inference.predictor import Predictor
@@ -33,6 +40,8 @@ from audionet.utils.files import read_json, write_json
 from audionet.utils.text import escape
 
 log = logging.getLogger(__name__)
+
+_CHECK_FOLDS = 5
 
 
 @dataclass(frozen=True)
@@ -56,9 +65,13 @@ class Evaluation:
     scores, unknown_scores : ndarray of float32, shapes (n, labels) and (m, labels)
         Similarity of recordings to each label's speaker model.
     rule : Rule
-        Decision rule of `given`.
+        Decision rule of `given`, and of the model from now on.
     picked : SelectedRule or None
-        Selection of that rule, if costs were given.
+        Selection of a rule, if costs were given.
+    check : RuleCheck or None
+        Whether the selected rule is worth using; if it is not, `rule` predicts the most probable label.
+    by_rule : ndarray of int64, shape (n,)
+        Label that the selected rule predicts, whether or not it is used.
     """
 
     labels: list[str]
@@ -74,6 +87,8 @@ class Evaluation:
     unknown_scores: FloatArray
     rule: Rule
     picked: SelectedRule | None
+    check: RuleCheck | None
+    by_rule: IntArray
 
     @property
     def folds(self) -> int | None:
@@ -138,7 +153,7 @@ def evaluate(predictor: Predictor, config: EvaluateConfig) -> Evaluation:
     """
     labels = predictor.labels
     number = {label: place for place, label in enumerate(labels)}
-    picked, rule = None, predictor.rule
+    picked, check, rule = None, None, predictor.rule
     if config.drops_rule:
         rule = Rule(Costs(len(labels)))
     selecting = config.cost and not config.drops_rule
@@ -147,8 +162,8 @@ def evaluate(predictor: Predictor, config: EvaluateConfig) -> Evaluation:
     if cross_validated or (selecting and is_cross_validated(predictor)):
         stored = cross_validated_predictions(predictor, config)
     if selecting:
-        picked = _select_rule(predictor, config, stored, parse_costs(config.cost, labels), number)
-        rule = picked.rule
+        picked, check = _select_rule(predictor, config, stored, parse_costs(config.cost, labels), number)
+        rule = picked.rule if check.problem is None else Rule(Costs(len(labels)))
     predictions = as_held_out(predictor, config, stored) if cross_validated else predict_held_out(predictor, config)
     true = np.array([number[one.recorded.label] for one in predictions.recordings], np.int64)
     probabilities, uncalibrated, scores = (
@@ -157,8 +172,11 @@ def evaluate(predictor: Predictor, config: EvaluateConfig) -> Evaluation:
     )
     unknown_scores = _stacked([one.scores for one in predictions.unknown], len(labels))
     given = rule.decide(probabilities)
+    by_rule = given if picked is None else picked.rule.decide(probabilities)
     if cross_validated and picked is not None:
-        given = _decide_out_of_fold(predictions.recordings, probabilities, true, picked.rule.costs)
+        folds = np.array([one.fold for one in predictions.recordings], np.int64)
+        by_rule = decide_out_of_fold(probabilities, true, folds, picked.rule.costs)
+        given = by_rule if rule.costs.exceptions else given
     unknown_given = rule.decide(_stacked([one.probabilities for one in predictions.unknown], len(labels)))
     decided, unknown_decided = (
         np.where(_refused(predictor, of_set, of_scores), -1, of_given)
@@ -181,6 +199,8 @@ def evaluate(predictor: Predictor, config: EvaluateConfig) -> Evaluation:
         unknown_scores=unknown_scores,
         rule=rule,
         picked=picked,
+        check=check,
+        by_rule=by_rule,
     )
 
 
@@ -193,26 +213,17 @@ def _refused(predictor: Predictor, recordings: Sequence[RecordingPrediction], sc
     return refused
 
 
-def _decide_out_of_fold(
-    recordings: Sequence[RecordingPrediction], probabilities: FloatArray, true: IntArray, costs: Costs
-) -> IntArray:
-    """Decide each fold's recordings by a rule that was selected on the other folds."""
-    fold = np.array([one.fold for one in recordings], np.int64)
-    given = np.empty(len(fold), np.int64)
-    for number in np.unique(fold):
-        others = fold != number
-        given[~others] = select_rule(probabilities[others], true[others], costs).rule.decide(probabilities[~others])
-    return given
-
-
 def _select_rule(
     predictor: Predictor,
     config: EvaluateConfig,
     cross_validated: Sequence[RecordingPrediction],
     costs: Costs,
     number: dict[str, int],
-) -> SelectedRule:
-    """Select the decision rule with the lowest mean cost on the cross-validated or the validation recordings."""
+) -> tuple[SelectedRule, RuleCheck]:
+    """Select the decision rule with the lowest mean cost on the cross-validated or the validation recordings.
+
+    It is checked in the folds of the cross-validation, or leaving out a few of the validation recordings in turn.
+    """
     scored = cross_validated
     if not scored:
         scored, _ = predict_and_report(predictor, config, recordings_of_set(predictor, config, "validation"))
@@ -224,7 +235,9 @@ def _select_rule(
             f"no validation recording has the label {', '.join(map(escape, missing))}: their costs remain untested"
         )
     true = np.array([number[one.recorded.label] for one in known], np.int64)
-    return select_rule(_stacked([one.probabilities for one in known], len(number)), true, costs)
+    probabilities = _stacked([one.probabilities for one in known], len(number))
+    folds = np.array([i % _CHECK_FOLDS if one.fold is None else one.fold for i, one in enumerate(known)], np.int64)
+    return select_rule(probabilities, true, costs), check_rule(probabilities, true, folds, costs)
 
 
 def store_rule(predictor: Predictor, rule: Rule) -> None:

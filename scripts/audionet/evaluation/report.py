@@ -80,6 +80,7 @@ class LabelRow(NamedTuple):
     label: str
     recordings: int
     recall: float | None
+    refused: int
     answered: int
     precision: float | None
     f1: float | None
@@ -307,6 +308,7 @@ def _label_rows(content: dict[str, Any]) -> Truncated:
                 entry["label"],
                 entry["recordings"],
                 entry["recall"],
+                entry["refused"],
                 entry["answered"],
                 entry["precision"],
                 entry["f1"],

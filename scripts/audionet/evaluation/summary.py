@@ -155,9 +155,13 @@ def _confusion(found: Evaluation) -> dict[str, Any]:
 
 
 def _labels(found: Evaluation) -> dict[str, Any]:
-    scores = class_scores(found.true, found.given, len(found.labels))
-    answered = np.bincount(found.given, minlength=len(found.labels))
-    columns = (scores.precision, scores.recall, scores.f1, scores.support, answered)
+    scores = class_scores(found.true, found.decided, len(found.labels))
+    accepted = found.decided >= 0
+    answered, refused = (
+        np.bincount(numbers, minlength=len(found.labels))
+        for numbers in (found.decided[accepted], found.true[~accepted])
+    )
+    columns = (scores.precision, scores.recall, scores.f1, scores.support, answered, refused)
     return {
         "recordings": len(found.true),
         "macro": {
@@ -172,8 +176,9 @@ def _labels(found: Evaluation) -> dict[str, Any]:
                 "f1": float(f) if n else None,
                 "recordings": int(n),
                 "answered": int(a),
+                "refused": int(u),
             }
-            for label, p, r, f, n, a in zip(found.labels, *columns, strict=True)
+            for label, p, r, f, n, a, u in zip(found.labels, *columns, strict=True)
         ],
     }
 
@@ -230,12 +235,14 @@ def _costs(found: Evaluation) -> dict[str, Any] | None:
     """Compute the mean cost on the test recordings, of the decision rule and of the most probable label."""
     if found.picked is None and not found.rule.costs.exceptions:
         return None
-    by_rule = mean_cost(found.rule.costs, found.given, found.true)
-    plain = mean_cost(found.rule.costs, found.most_probable, found.true)
+    rule = found.rule if found.picked is None else found.picked.rule
+    by_rule = mean_cost(rule.costs, found.by_rule, found.true)
+    plain = mean_cost(rule.costs, found.most_probable, found.true)
     picked = found.picked
     return {
-        "rule": found.rule.as_json(found.labels),
-        "threshold": found.rule.threshold,
+        "rule": rule.as_json(found.labels),
+        "threshold": rule.threshold,
+        "not_used": None if found.check is None else found.check.problem,
         "recordings": by_rule.recordings,
         "mean_cost": _finite(by_rule.mean),
         "mean_cost_of_most_probable": _finite(plain.mean),

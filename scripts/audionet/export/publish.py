@@ -250,6 +250,7 @@ def _card(
         if trained.test is None
         else {
             "network": dataclasses.asdict(trained.test.network),
+            "answers": dataclasses.asdict(trained.test.answers),
             "mfcc_statistics": None if trained.test.baseline is None else dataclasses.asdict(trained.test.baseline),
             "leaky_split": None if trained.test.leaky is None else dataclasses.asdict(trained.test.leaky),
         },

@@ -81,6 +81,8 @@ def train_cross_validated(
     rows, leaky = leaky_accuracy_rows(trainer, fitted, len(data.folds), config.seed)
     test = test_result(
         probabilities,
+        scores,
+        open_set.rejection,
         baseline_answers,
         accuracy(leaky.argmax(axis=1) == data.targets[rows]) if len(rows) else None,
         [data.bottlenecks.images[row] for row in found.rows.tolist()],

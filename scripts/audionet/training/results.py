@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ from audionet.classifier.calibration import Calibration
 from audionet.classifier.embedding import EmbeddingSpace
 from audionet.classifier.head import Head
 from audionet.classifier.open_set import OpenSet
+from audionet.classifier.rejection import RejectionRule
 from audionet.data.dataset import ChunkImage
 from audionet.metrics.accuracy import Accuracy, Groups, accuracy
 from audionet.training.config import RetrainConfig
@@ -35,12 +37,35 @@ class Accuracies:
 
 
 @dataclass(frozen=True)
+class Answers:
+    """Answers that label_image.py would give for the recordings of a test.
+
+    Attributes
+    ----------
+    right, wrong, unknown : int
+    refused : dict of str to int
+        Number of recordings of each label that are answered unknown, where there are any.
+    """
+
+    right: int
+    wrong: int
+    unknown: int
+    refused: dict[str, int]
+
+    @property
+    def total(self) -> int:
+        """Number of recordings."""
+        return self.right + self.wrong + self.unknown
+
+
+@dataclass(frozen=True)
 class Test:
     """Results of the network and the baseline on the same test set, and the network's errors.
 
     Attributes
     ----------
     network : Accuracies
+    answers : Answers
     baseline : Accuracies or None
     leaky : Accuracy or None
         Accuracy by chunk of a random split by chunk, in which recordings are in both training and test set.
@@ -53,6 +78,7 @@ class Test:
     """
 
     network: Accuracies
+    answers: Answers
     baseline: Accuracies | None
     leaky: Accuracy | None
     misclassified: list[tuple[ChunkImage, str]]
@@ -62,6 +88,8 @@ class Test:
 
 def test_result(
     probabilities: FloatArray,
+    scores: FloatArray,
+    rejection: RejectionRule | None,
     baseline: FloatArray | None,
     leaky: Accuracy | None,
     images: Sequence[ChunkImage],
@@ -73,7 +101,8 @@ def test_result(
 
     Parameters
     ----------
-    probabilities : ndarray of float32, shape (n, labels)
+    probabilities, scores : ndarray of float32, shape (n, labels)
+    rejection : RejectionRule or None
     baseline : ndarray of float32, shape (n, labels), or None
     leaky : Accuracy or None
     images : sequence of n ChunkImage
@@ -88,6 +117,7 @@ def test_result(
     named = zip(images, (labels[number] for number in predicted), strict=True)
     return Test(
         _measure(probabilities, images, activity, labels, folds),
+        count_answers(probabilities, scores, rejection, images, activity, labels),
         None if baseline is None else _measure(baseline, images, activity, labels, folds),
         leaky,
         [(image, label) for image, label in named if image.label != label],
@@ -112,6 +142,29 @@ def _measure(
         [labels[p] == label for p, (label, _) in zip(by_recording, groups.names, strict=True)]
     )
     return Accuracies(accuracy(correct, recordings, folds), accuracy(correct_recordings, folds=folds))
+
+
+def count_answers(
+    probabilities: FloatArray,
+    scores: FloatArray,
+    rejection: RejectionRule | None,
+    images: Sequence[ChunkImage],
+    activity: FloatArray,
+    labels: Sequence[str],
+) -> Answers:
+    """Decide each recording as label_image.py does, and count the answers; parameters as for `test_result`."""
+    groups = Groups((image.label, image.recording) for image in images)
+    predicted = groups.mean(probabilities, activity).argmax(axis=1)
+    best = groups.mean(scores, activity).max(axis=1, initial=-np.inf)
+    thresholds = [-np.inf if rejection is None else rejection.threshold(size) for size in groups.sizes.tolist()]
+    refused = Counter(label for (label, _), unknown in zip(groups.names, best < thresholds, strict=True) if unknown)
+    right = sum(
+        labels[number] == label and score >= threshold
+        for number, (label, _), score, threshold in zip(
+            predicted.tolist(), groups.names, best.tolist(), thresholds, strict=True
+        )
+    )
+    return Answers(right, len(groups.names) - right - refused.total(), refused.total(), dict(refused))
 
 
 class CurveShare(NamedTuple):

@@ -269,6 +269,8 @@ class _TrainingRun:
                 baseline_probabilities = baseline.answers(data.features("testing", ["mfcc"]).blocks())
             test = test_result(
                 calibration.apply(candidate.testing, test_scores),
+                test_scores,
+                open_set.rejection,
                 baseline_probabilities,
                 leaky,
                 data.split.sets["testing"],
