@@ -25,7 +25,7 @@ from audionet.data.render import Result, render_folder
 from audionet.errors import AudioNetError, DatasetError, UsageError
 from audionet.utils.files import exclusive_lock
 from tests.support.files import files_of
-from tests.support.sounds import ROOT, SAMPLE_AUDIO, write_tone
+from tests.support.sounds import tone, write_tone
 
 SECOND = SpectrogramConfig(chunk_seconds=1.0)
 
@@ -248,6 +248,20 @@ def test_unusable_recordings_are_reported_and_skipped(data: DataConfig, capsys: 
     lines = capsys.readouterr().err.replace("\r", "\n").splitlines()
     assert sum("ann/empty.mp3: the file is empty; skipped" in line for line in lines) == 1
     assert sum("stray.wav: is in no label's folder" in line for line in lines) == 1
+
+
+def test_chunks_far_below_the_loudest_are_skipped_but_numbered(data: DataConfig) -> None:
+    """Noise 60 dB below the voice, before and after it, is no training data; a voice 30 dB below is."""
+    folder = data.audio_dir / "ann"
+    folder.mkdir(parents=True)
+    noise = np.random.default_rng(0).standard_normal(48_000)
+    parts = [2e-4 * noise, tone(440, 3.0, amplitude=0.3), tone(440, 3.0, amplitude=0.01), 2e-4 * noise]
+    soundfile.write(folder / "x.wav", np.concatenate(parts), 16_000)
+    for _ in range(2):
+        render_folder(data, SpectrogramConfig())
+        for outputs, suffix in ((data.image_dir, "jpg"), (data.wav_dir, "wav")):
+            names = sorted(path.name for path in (outputs / "ann").iterdir())
+            assert names == [f"x.wav_nohash_000{i}.{suffix}".replace(".wav_", "_") for i in (1, 2)]
 
 
 def test_silent_chunks_are_skipped_but_numbered(data: DataConfig) -> None:

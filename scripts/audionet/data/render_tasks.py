@@ -14,7 +14,7 @@ from audionet.audio.decoding import FFMPEG_SUFFIXES, check_readable, header
 from audionet.audio.image import render
 from audionet.audio.recording import Recording, Span, measure, needs_levels, span_of
 from audionet.audio.resampling import SECTION_SECONDS
-from audionet.audio.samples import is_silent, wav_bytes
+from audionet.audio.samples import PAUSE_DB, is_silent, peak_level, wav_bytes
 from audionet.data.journal import Outcome, RecordingFile
 from audionet.data.naming import chunk_name, recording_name
 from audionet.errors import RecordingError, UnavailableError
@@ -154,6 +154,7 @@ def _render_piece(piece: Piece, task: PieceTask) -> Outcome:
     recording = Recording(path, task.config, piece.span)
     name = recording_name(piece.source.file)
     silent: list[int] = []
+    levels: dict[int, float] = {}
     chunks = 0
     note, digest, final = None, "", True
     try:
@@ -166,6 +167,7 @@ def _render_piece(piece: Piece, task: PieceTask) -> Outcome:
             if is_silent(chunk.samples):
                 silent.append(chunk.index)
                 continue
+            levels[chunk.index] = peak_level(chunk.samples, task.config.sample_rate)
             wav = wav_bytes(chunk.samples, task.config.sample_rate)
             jpg = render(chunk.samples, task.config)
             for (folder, suffix), content in zip(task.outputs.items(), (wav, jpg), strict=True):
@@ -181,7 +183,19 @@ def _render_piece(piece: Piece, task: PieceTask) -> Outcome:
         chunks, silent, note, final = 0, [], str(error), False
     except RecordingError as error:
         note = str(error)
+    if chunks:
+        silent = sorted([*silent, *_remove_pauses(name, levels, task)])
     return Outcome(recording.seconds, chunks, silent, note, digest, final)
+
+
+def _remove_pauses(name: str, levels: dict[int, float], task: PieceTask) -> list[int]:
+    """Remove the files of chunks far below the loudest, which is known only at the end, and return their numbers."""
+    loudest = max(levels.values(), default=0.0)
+    quiet = [index for index, level in levels.items() if level < loudest - PAUSE_DB]
+    for index in quiet:
+        for folder, suffix in task.outputs.items():
+            (folder / task.label / chunk_name(name, index, suffix)).unlink(missing_ok=True)
+    return quiet
 
 
 def _digest(path: Path) -> str:
