@@ -96,6 +96,19 @@ def test_two_labels_give_no_threshold_without_a_background_or_a_cohort() -> None
     assert (unknown < with_voices.rejection.several).mean() > 0.8
 
 
+def test_labels_that_are_no_voices_need_examples_of_the_unknown() -> None:
+    sample, others = speakers(5, 20), speakers(5, 10, first=50)
+    test = held_out(sample, speakers(5, 8, seed=1))
+    for are_voices, rate, expected in ((None, None, True), (False, None, False), (False, 0.05, True)):
+        found = fit_open_set(sample, test, [WIDTH], None, rate, are_voices)
+        assert (found.rejection is not None) == expected
+        assert found.lacks_examples == (not expected)
+    labels = np.append(sample.labels, np.full(50, -1))
+    both = EmbeddingExamples(np.concatenate([sample.features, others.features]), labels, list(range(150)))
+    found = fit_open_set(both, test, [WIDTH], None, None, are_voices=False)
+    assert found.rejection is not None
+
+
 def test_few_impostors_are_joined_by_some_with_cohort_voices() -> None:
     sample, voices = speakers(4, 3), voice_space()
     alone = EmbeddingExamples(sample.features, sample.labels, list(range(12)))

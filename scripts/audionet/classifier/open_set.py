@@ -141,6 +141,8 @@ class OpenSet:
         answer unknown. None: at most `REFUSED_SHARE` of the known speakers' recordings may be refused instead.
     rejection : RejectionRule or None
         None if there are too few trials for one, or known and unknown speakers are not told apart.
+    lacks_examples : bool
+        True if the labels are no voices, and there are no examples of other sounds to learn what is unknown from.
     """
 
     comparison: EmbeddingSpace
@@ -148,6 +150,7 @@ class OpenSet:
     known: KnownScores
     rate: float | None
     rejection: RejectionRule | None
+    lacks_examples: bool = False
 
     @property
     def refused(self) -> int:
@@ -270,8 +273,13 @@ def fit_open_set(
     widths: Sequence[int],
     voice_space: VoiceSpace | None,
     rate: float | None,
+    are_voices: bool | None = None,
 ) -> OpenSet:
     """Fit embedding space, scale and rejection rule.
+
+    Labels that are left out say how unknown voices score, as all voices are of one kind. They say little about other
+    sounds than words, emotions or noises: where labels are no voices, unknown is not answered without examples of it,
+    unless a rate is asked for.
 
     Parameters
     ----------
@@ -286,6 +294,8 @@ def fit_open_set(
     rate : float or None
         Share of unknown speakers that may be accepted as one of the labels, 0 to 1; 0 to never answer unknown; None to
         refuse at most `REFUSED_SHARE` of the known ones instead.
+    are_voices : bool, optional
+        Whether the labels are voices; None if that is not known.
     """
     missing = np.setdiff1d(np.unique(sample.labels[sample.labels >= 0]), held_out.labels)
     if len(missing) and (chunks := compare_chunks(sample, missing, widths, voice_space)) is not None:
@@ -301,7 +311,9 @@ def fit_open_set(
     if left_out is not None:
         unknown = left_out.scaled(space)
         trials = _impostor_scores(unknown if is_known.all() else unknown.joined(of_background))
-    return OpenSet(space, trials, known, rate, None if trials is None else choose_rule(trials, known, rate))
+    lacks_examples = are_voices is False and rate is None and bool((sample.labels >= 0).all() and is_known.all())
+    rule = None if trials is None or lacks_examples else choose_rule(trials, known, rate)
+    return OpenSet(space, trials, known, rate, rule, lacks_examples)
 
 
 def _where(scores: Similarities, chosen: BoolArray) -> Similarities:

@@ -206,6 +206,11 @@ def format_open_set(found: OpenSet) -> str:
         return f"{never}, because --unknown_fpr is 0."
     if found.trials is None:
         return f"{never}: with two labels, that needs clips of other speakers in a folder named {UNKNOWN}."
+    if found.lacks_examples:
+        return (
+            f"{never}: these labels are no voices, and what else there is to hear they do not say. Examples of other "
+            f"sounds in a folder named {UNKNOWN} would, or --unknown_fpr 5."
+        )
     trials = len(found.trials.unknown)
     area = "" if found.area is None else f" (area under the curve {found.area:.3f})"
     if found.rejection is None and found.rate is not None:

@@ -72,6 +72,7 @@ def train_cross_validated(
         chosen.widths,
         chosen.voice_space if as_voices else None,
         config.unknown_rate,
+        None if chosen.voice_space is None else as_voices,
     )
     scores = held_out.scaled(open_set.comparison).values[: len(found.rows)]
     recordings = _recordings(data, found.rows)

@@ -310,7 +310,8 @@ class _TrainingRun:
         compared = compare_fold(training, validation, len(data.labels), widths, spaces)
         as_voices = len(spaces) > 1 and labels_are_voices(*compared)
         held_out, chosen = (compared[1], voice_space) if as_voices else (compared[0], None)
-        return fit_open_set(training, held_out, widths, chosen, self.config.unknown_rate)
+        are_voices = None if voice_space is None else as_voices
+        return fit_open_set(training, held_out, widths, chosen, self.config.unknown_rate, are_voices)
 
     def _leaky_accuracy(
         self, fields: list[str], widths: list[int], config: RetrainConfig, trainer: ExactTrainer | None
