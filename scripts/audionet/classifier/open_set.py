@@ -10,6 +10,7 @@ import dataclasses
 import functools
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -44,6 +45,7 @@ _LEAST_IMPOSTORS = 60  # segments; with fewer, some are added with a cohort spea
 _PRIOR_SEGMENTS = 4.0  # weight of the mean over all labels in a label's own scale, as a number of segments
 _LEAST_RANGE = 0.1  # between the similarities that become 0 and 1
 _LEAST_SLOPE, _MOST_SLOPE = 2.0, 40.0
+_NEXT_TO_NOTHING = 0.05  # of a recording's loss: both spaces tell the labels apart
 _SHARPNESS = np.float32(8)  # of similarities as logits; their temperature is fitted
 
 
@@ -248,15 +250,30 @@ def compare_chunks(
     return functools.reduce(Similarities.joined, found) if found else None
 
 
-def labels_are_voices(own: Similarities, joined: Similarities) -> bool:
-    """Return whether the voice space tells the labels apart as well as the model's own space does without it.
+class Voices(NamedTuple):
+    """What held-out recordings say about labels as voices.
+
+    Attributes
+    ----------
+    are : bool
+        Whether the labels are voices: the voice space tells them apart.
+    joined : bool
+        Whether to join the voice space with the model's own, which otherwise does better alone.
+    """
+
+    are: bool
+    joined: bool
+
+
+def find_voices(own: Similarities, joined: Similarities) -> Voices:
+    """Compare the model's own space, alone and joined with the voice space, on held-out recordings.
 
     Words, or one speaker's emotions, are speech, but no voices. In doubt they are voices: with one recording a label,
     the voice space is most of what is known about it.
     """
     is_known = own.labels >= 0
     if not is_known.any():
-        return True
+        return Voices(True, True)
     groups = Groups(segment for segment, known in zip(own.segments, is_known, strict=True) if known)
     losses = [
         calibrated_losses(softmax(_SHARPNESS * part.values[is_known]), own.labels[is_known], groups)
@@ -264,7 +281,8 @@ def labels_are_voices(own: Similarities, joined: Similarities) -> bool:
     ]
     gains = losses[0] - losses[1]
     error = float(gains.std(ddof=1)) / np.sqrt(len(gains)) if len(gains) > 1 else np.inf
-    return bool(float(gains.mean()) > -2 * error)
+    gain = float(gains.mean())
+    return Voices(gain > -max(2 * error, _NEXT_TO_NOTHING), gain > -2 * error)
 
 
 def fit_open_set(

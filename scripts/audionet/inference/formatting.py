@@ -86,7 +86,7 @@ def _decision_lines(answer: Answer, predictor: Predictor) -> list[str]:
     decision = answer.decision
     if len(answer.voices) > 1:
         named = ", ".join(f"{_name(voice.label)} {voice.seconds:.0f} s" for voice in answer.voices)
-        kind = "voices" if predictor.labels_are_voices else "sounds"
+        kind = "voices" if predictor.spoken else "sounds"
         return [f"  {len(answer.voices)} {kind}: {named}"]
     if decision.label is None and decision.threshold is not None and decision.score < decision.threshold:
         return [f"  unknown  (likeness {decision.score:.2f}, threshold {decision.threshold:.2f})"]

@@ -13,7 +13,7 @@ from audionet.backbones.bottlenecks import compute_bottlenecks
 from audionet.backbones.registry import Backbone
 from audionet.classifier.calibration import Calibration, apply_temperature, fit_calibration
 from audionet.classifier.embedding import EmbeddingSpace
-from audionet.classifier.open_set import choose_segments, fit_open_set, labels_are_voices
+from audionet.classifier.open_set import Voices, choose_segments, find_voices, fit_open_set
 from audionet.data.augmented_copies import copy_identity
 from audionet.data.dataset import read_augmentation
 from audionet.data.folds import assign_folds
@@ -64,15 +64,17 @@ def train_cross_validated(
     fitted = trainer.fit(np.flatnonzero(data.targets >= 0))
     chosen = trainer.feature_sets[fitted.features]
     compared = compare_speakers(trainer, data.folds, found, embedded, data.speech)
-    as_voices = data.speech and chosen.voice_space is not None and labels_are_voices(*compared)
-    held_out = compared[1 if as_voices else 0]
+    voices = Voices(False, False)
+    if data.speech and chosen.voice_space is not None:
+        voices = find_voices(*compared)
+    held_out = compared[1 if voices.joined else 0]
     open_set = fit_open_set(
         trainer.examples(embedded, chosen),
         held_out,
         chosen.widths,
-        chosen.voice_space if as_voices else None,
+        chosen.voice_space if voices.joined else None,
         config.unknown_rate,
-        None if chosen.voice_space is None else as_voices,
+        None if chosen.voice_space is None else voices.are,
     )
     scores = held_out.scaled(open_set.comparison).values[: len(found.rows)]
     recordings = _recordings(data, found.rows)

@@ -22,7 +22,7 @@ from audionet.classifier.calibration import fit_calibration
 from audionet.classifier.embedding import EmbeddingExamples
 from audionet.classifier.head import Head
 from audionet.classifier.model_files import read_card
-from audionet.classifier.open_set import OpenSet, compare_fold, fit_open_set, labels_are_voices, segments_of
+from audionet.classifier.open_set import OpenSet, Voices, compare_fold, find_voices, fit_open_set, segments_of
 from audionet.data.dataset import ChunkImage, find_images, read_spectrogram_config
 from audionet.data.split import SETS
 from audionet.errors import DatasetError, UsageError
@@ -308,9 +308,9 @@ class _TrainingRun:
         )
         spaces = [None, voice_space] if data.speech and voice_space is not None else [None]
         compared = compare_fold(training, validation, len(data.labels), widths, spaces)
-        as_voices = len(spaces) > 1 and labels_are_voices(*compared)
-        held_out, chosen = (compared[1], voice_space) if as_voices else (compared[0], None)
-        are_voices = None if voice_space is None else as_voices
+        voices = find_voices(*compared) if len(spaces) > 1 else Voices(False, False)
+        held_out, chosen = (compared[1], voice_space) if voices.joined else (compared[0], None)
+        are_voices = None if voice_space is None else voices.are
         return fit_open_set(training, held_out, widths, chosen, self.config.unknown_rate, are_voices)
 
     def _leaky_accuracy(
