@@ -102,7 +102,7 @@ def link(rest: Rest, chosen: set[tuple[str, str]], images: Path, folder: Path) -
 
 def platt(trained: Trained) -> float:
     """The temperature that the steps were calibrated by before: with Platt's targets and no prior."""
-    data, head = trained.data, trained.head.with_temperature(1 / trained.temperature)
+    data, head = trained.data, trained.head.with_temperature(1 / trained.calibration.temperature)
     validation = data.features("validation", ["network"])
     probabilities = head.answers(validation.blocks())
     recordings = Groups((image.label, image.recording) for image in data.split.sets["validation"])
@@ -143,7 +143,7 @@ def draw(rest: Rest, images: Path, number: int, seed: int, folder: Path) -> tupl
     left = [image for image, other in zip(rest.images, others, strict=True) if other]
     network, mfcc = rest.network[others], rest.mfcc[others]
     labels = exact.data.labels
-    before = steps.head.with_temperature(platt(steps) / steps.temperature)
+    before = steps.head.with_temperature(platt(steps) / steps.calibration.temperature)
     joined = np.concatenate([network, mfcc], axis=1) if exact.backbone.statistics else network
     assert exact.baseline is not None
     now = score(exact.head, joined, left, labels)

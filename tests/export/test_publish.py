@@ -120,8 +120,8 @@ def test_images_of_another_height_are_read_alike(kind: str, image_folder, retrai
     images = [image_features(jpg, trained.backbone.input_size) for jpg in jpgs]
     features = np.concatenate([trained.features, np.stack([p.statistics(kind) for p in images])], axis=1)
     comparison = trained.open_set.comparison
-    wider = np.pad(comparison.space.weights, ((0, STATISTICS_WIDTHS[kind]), (0, 0)))
-    comparison = dataclasses.replace(comparison, space=Layer(wider, comparison.space.biases))
+    wider = np.pad(comparison.own.weights, ((0, STATISTICS_WIDTHS[kind]), (0, 0)))
+    comparison = dataclasses.replace(comparison, own=Layer(wider, comparison.own.biases))
     open_set = dataclasses.replace(trained.open_set, comparison=comparison)
     publish(dataclasses.replace(trained, head=head, features=features, open_set=open_set), config)
     np.testing.assert_allclose(

@@ -45,7 +45,7 @@ _LEAST_IMPOSTORS = 60  # segments; with fewer, some are added with a cohort spea
 _PRIOR_SEGMENTS = 4.0  # weight of the mean over all labels in a label's own scale, as a number of segments
 _LEAST_RANGE = 0.1  # between the similarities that become 0 and 1
 _LEAST_SLOPE, _MOST_SLOPE = 2.0, 40.0
-_NEXT_TO_NOTHING = 0.05  # of a recording's loss: both spaces tell the labels apart
+_NEXT_TO_NOTHING = 0.02  # of a recording's loss: both spaces tell the labels apart
 _SHARPNESS = np.float32(8)  # of similarities as logits; their temperature is fitted
 
 
