@@ -9,27 +9,28 @@ from hypothesis import strategies as st
 
 from audionet.backbones.voice_space import VoiceSpace
 from audionet.classifier.embedding import EmbeddingExamples, fit_embedding_spaces
-from audionet.classifier.open_set import (
+from audionet.classifier.open_set import fit_open_set, leave_labels_out
+from audionet.classifier.prototypes import false_acceptance_rate
+from audionet.classifier.rejection import RejectionRule
+from audionet.classifier.similarities import (
     LOWEST_SCORE,
-    ImpostorScores,
-    KnownScores,
     Similarities,
-    choose_rule,
     choose_segments,
     compare_chunks,
     compare_fold,
     find_voices,
-    fit_open_set,
     fit_scale,
-    leave_labels_out,
+    segments_of,
+)
+from audionet.classifier.threshold import (
+    ImpostorScores,
+    KnownScores,
+    choose_rule,
     lowest_area,
     lowest_known,
     segments_needed,
-    segments_of,
     threshold_for,
 )
-from audionet.classifier.prototypes import false_acceptance_rate
-from audionet.classifier.rejection import RejectionRule
 from audionet.data.dataset import ChunkImage
 from audionet.errors import ModelError
 from tests.support.features import WIDTH, speakers, voice_space
@@ -57,7 +58,7 @@ def test_the_threshold_accepts_the_given_rate_of_unknown_speakers() -> None:
 
 
 def test_a_held_out_label_takes_no_part_in_the_space_it_is_scored_in(monkeypatch: pytest.MonkeyPatch) -> None:
-    import audionet.classifier.open_set as openset
+    import audionet.classifier.similarities as similarities
 
     seen = []
 
@@ -66,7 +67,7 @@ def test_a_held_out_label_takes_no_part_in_the_space_it_is_scored_in(monkeypatch
         assert sorted(set(sample.labels.tolist())) == list(range(sample.labels.max() + 1))
         return fit_embedding_spaces(sample, widths, voices)
 
-    monkeypatch.setattr(openset, "fit_embedding_spaces", spy)
+    monkeypatch.setattr(similarities, "fit_embedding_spaces", spy)
     sample = speakers(4, 10)
     trials = leave_labels_out(sample, [WIDTH], None)
     assert seen == [30] * 4
@@ -206,13 +207,13 @@ def test_the_rate_at_a_score() -> None:
 
 
 def test_whole_segments_of_every_label_are_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
-    import audionet.classifier.open_set as openset
+    import audionet.classifier.similarities as similarities
 
     images = [ChunkImage("a", "long", i, Path("x"), f"{i}.jpg") for i in range(400)]
     images += [ChunkImage("b", f"{i}", 0, Path("x"), f"{i}.jpg") for i in range(5)]
     labels = np.repeat([0, 1], [400, 5])
     assert len(choose_segments(images, labels)) == 405
-    monkeypatch.setattr(openset, "_MAX_ROWS", 80)
+    monkeypatch.setattr(similarities, "MAX_ROWS", 80)
     chosen = choose_segments(images, labels)
     assert (chosen >= 400).sum() == 5
     of_long = [images[i].index for i in chosen if i < 400]

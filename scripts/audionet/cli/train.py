@@ -14,7 +14,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from audionet._paths import lite_path
-from audionet.classifier.open_set import OpenSet, segments_needed
+from audionet.classifier.open_set import OpenSet
+from audionet.classifier.threshold import segments_needed
 from audionet.cli.console import Parser
 from audionet.data.naming import UNKNOWN
 from audionet.export.publish import publish, summarise

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from audionet.classifier.decision import Costs, Rule
-from audionet.classifier.open_set import LOWEST_SCORE
+from audionet.classifier.similarities import LOWEST_SCORE
 from audionet.errors import ModelError
 from audionet.evaluation.batch_inference import (
     DURATIONS_IN_CHUNKS,

@@ -18,8 +18,8 @@ from audionet.backbones.registry import describe
 from audionet.classifier.calibration import apply_temperature
 from audionet.classifier.head import Layer
 from audionet.classifier.model_files import MODEL_FORMAT, ModelArrays, read_card, short_keys, thin_scores, write_arrays
-from audionet.classifier.open_set import segments_needed
 from audionet.classifier.out_of_fold import OutOfFoldAnswers, write_out_of_fold
+from audionet.classifier.threshold import segments_needed
 from audionet.data.dataset import read_augmentation, recordings_in
 from audionet.data.split import SETS
 from audionet.errors import ModelError

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from audionet.classifier.open_set import Similarities, compare_fold, segments_of
+from audionet.classifier.similarities import Similarities, compare_fold, segments_of
 from audionet.data.folds import Folds
 from audionet.data.grouping import hash_order
 from audionet.training.exact_head import ExactHead, ExactTrainer

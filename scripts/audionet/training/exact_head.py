@@ -12,7 +12,7 @@ from audionet.backbones.voice_space import VoiceSpace
 from audionet.classifier.calibration import calibrated_losses
 from audionet.classifier.embedding import EmbeddingExamples
 from audionet.classifier.head import Head
-from audionet.classifier.open_set import segments_of
+from audionet.classifier.similarities import segments_of
 from audionet.data.dataset import ChunkImage
 from audionet.data.folds import assign_folds
 from audionet.data.grouping import Recording

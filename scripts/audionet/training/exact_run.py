@@ -13,7 +13,8 @@ from audionet.backbones.bottlenecks import compute_bottlenecks
 from audionet.backbones.registry import Backbone
 from audionet.classifier.calibration import Calibration, apply_temperature, fit_calibration
 from audionet.classifier.embedding import EmbeddingSpace
-from audionet.classifier.open_set import Voices, choose_segments, find_voices, fit_open_set
+from audionet.classifier.open_set import fit_open_set
+from audionet.classifier.similarities import Voices, choose_segments, find_voices
 from audionet.data.augmented_copies import copy_identity
 from audionet.data.dataset import read_augmentation
 from audionet.data.folds import assign_folds

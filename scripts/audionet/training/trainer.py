@@ -22,7 +22,8 @@ from audionet.classifier.calibration import fit_calibration
 from audionet.classifier.embedding import EmbeddingExamples
 from audionet.classifier.head import Head
 from audionet.classifier.model_files import read_card
-from audionet.classifier.open_set import OpenSet, Voices, compare_fold, find_voices, fit_open_set, segments_of
+from audionet.classifier.open_set import OpenSet, fit_open_set
+from audionet.classifier.similarities import Voices, compare_fold, find_voices, segments_of
 from audionet.data.dataset import ChunkImage, find_images, read_spectrogram_config
 from audionet.data.split import SETS
 from audionet.errors import DatasetError, UsageError
