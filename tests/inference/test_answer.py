@@ -102,6 +102,12 @@ def test_longer_clips_have_the_threshold_of_several_chunks() -> None:
     assert (never.decision.label, never.decision.threshold) == ("ann", None)
 
 
+def test_a_steady_voice_is_one_voice_that_is_known_as_the_clip_is() -> None:
+    """Between the threshold of one chunk and that of several, the chunks do not say otherwise than the clip."""
+    answer = combined([chunk(3.0 * i, 0, 0.55) for i in range(8)], 24.0)
+    assert [voice.label for voice in answer.voices] == [answer.decision.label] == [None]
+
+
 def test_an_enrolled_speaker_that_is_verified_is_not_unknown() -> None:
     with_dora = DECIDER._replace(enrolled=["dora"], least_enrolled=0.4)
     probabilities, scores = np.float32([0.9, 0.05, 0.05]), np.float32([0.1, 0, 0, 0.45])

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from audionet.classifier.rejection import RejectionRule
+from audionet.classifier.rejection import KnownOdds
 from audionet.inference.segmentation import Segment, Window, segments
 
 NAMES = ("ann", "ben", "cem", "dora")
@@ -32,15 +32,13 @@ def spans(found: Iterable[Segment]) -> list[tuple[float, float, str | None]]:
     return [(round(segment.start, 6), round(segment.end, 6), segment.label) for segment in found]
 
 
-HALF = RejectionRule(0.5, 0.5, 0.5, 10.0)
+HALF = KnownOdds(0.5, 10.0)
 """Refuses scores below a half."""
 
 
-def apart(script: str, seconds: float, rejection: RejectionRule | None = None, scores=None) -> list[Segment]:
+def apart(script: str, seconds: float, odds: KnownOdds | None = None, scores=None) -> list[Segment]:
     """Segment windows of 1 s that do not overlap, each decided independently."""
-    return list(
-        segments(windows_of(script, 1.0, scores), NAMES, 1.0, 1.0, lambda: seconds, rejection, stay_seconds=0.5)
-    )
+    return list(segments(windows_of(script, 1.0, scores), NAMES, 1.0, 1.0, lambda: seconds, odds, stay_seconds=0.5))
 
 
 def test_cells_of_one_label_become_a_segment() -> None:
@@ -277,8 +275,8 @@ def test_windows_that_hear_two_speakers_make_no_unknown_one() -> None:
         Window(float(start), np.float32([share, 1 - share, 0, 0]), 0.2 + 0.8 * abs(2 * share - 1))
         for start, share in enumerate(shares)
     ]
-    rule = RejectionRule(0.8, 0.8, 0.9, 30.0)
-    assert [label for *_, label in spans(segments(windows, NAMES, 3.0, 1.0, lambda: 12.0, rule))] == ["ann", "ben"]
+    odds = KnownOdds(0.9, 30.0)
+    assert [label for *_, label in spans(segments(windows, NAMES, 3.0, 1.0, lambda: 12.0, odds))] == ["ann", "ben"]
 
 
 def test_windows_that_begin_off_the_grid_keep_their_starts() -> None:

@@ -5,12 +5,19 @@ from __future__ import annotations
 import dataclasses
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from audionet.errors import ModelError
 
 SEGMENT_CHUNKS = 4
 """Chunks of a segment, which is scored as a clip would be; a longer recording counts as several segments."""
+
+
+class KnownOdds(NamedTuple):
+    """Logarithm of the odds of a known speaker: 0 at the threshold, and steeper or less with the score."""
+
+    threshold: float
+    slope: float
 
 
 @dataclass(frozen=True)
@@ -41,6 +48,15 @@ class RejectionRule:
         last = 1 / math.sqrt(SEGMENT_CHUNKS)
         place = (1 / math.sqrt(min(max(chunks, 1.0), SEGMENT_CHUNKS)) - last) / (1 - last)
         return self.several + (self.single - self.several) * place
+
+    def odds(self, chunks: float) -> KnownOdds:
+        """Return the odds of the chunks of a clip of so many: on the whole, they decide as the threshold does."""
+        return KnownOdds(self.threshold(chunks), self.slope)
+
+    @property
+    def window_odds(self) -> KnownOdds:
+        """The odds of the moments of a timeline, which several windows cover."""
+        return KnownOdds(self.window, self.slope)
 
     def as_json(self) -> dict[str, float]:
         """Return the rule in the form that `from_json` reads."""

@@ -240,9 +240,8 @@ def find_voices(
     windows = [decider.window(chunk) for chunk in chunks] + [Window(start, None, None) for start in pauses]
     windows.sort(key=lambda window: window.start)
     names = [*decider.labels, *decider.enrolled]
-    turns = segments(
-        windows, names, chunk_seconds, step_seconds, lambda: seconds, decider.rejection, stay_seconds=_STAY_SECONDS
-    )
+    odds = None if decider.rejection is None else decider.rejection.odds(len(chunks))
+    turns = segments(windows, names, chunk_seconds, step_seconds, lambda: seconds, odds, stay_seconds=_STAY_SECONDS)
     totals: dict[str | None, float] = {}
     for turn in turns:
         totals[turn.label] = totals.get(turn.label, 0.0) + turn.end - turn.start

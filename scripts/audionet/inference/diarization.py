@@ -94,7 +94,8 @@ def diarize(
     clip = Clip(source, config)
     windows = _Windows(predictor, clip)
     found: list[Segment] = []
-    decided = segments(windows, predictor.names, length, step, lambda: clip.seconds or 0.0, predictor.rejection)
+    odds = None if predictor.rejection is None else predictor.rejection.window_odds
+    decided = segments(windows, predictor.names, length, step, lambda: clip.seconds or 0.0, odds)
     for segment in decided:
         found.append(segment)
         if on_segment is not None:

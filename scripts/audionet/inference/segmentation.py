@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from audionet.classifier.rejection import RejectionRule
+from audionet.classifier.rejection import KnownOdds
 from audionet.utils.arrays import FloatArray
 
 STAY_SECONDS = 3.0
@@ -70,7 +70,7 @@ def segments(
     window_seconds: float,
     step_seconds: float,
     seconds: Callable[[], float],
-    rejection: RejectionRule | None = None,
+    odds: KnownOdds | None = None,
     stay_seconds: float = STAY_SECONDS,
     lag_seconds: float = LAG_SECONDS,
 ) -> Iterator[Segment]:
@@ -91,7 +91,7 @@ def segments(
         The step is above 0 and at most a window.
     seconds : callable
         Returns the recording's length; called once, after the last window.
-    rejection : RejectionRule, optional
+    odds : KnownOdds, optional
         Tells by the score how likely a window's speaker is known. None: all are known.
     stay_seconds : float
         Mean duration of a turn, above 0. At a step or less, every cell is decided independently.
@@ -103,12 +103,8 @@ def segments(
     Segment
         In order of time and never overlapping. The last one ends no later than the recording.
     """
-    penalty = _switch_penalty(len(labels) + (rejection is not None), stay_seconds / step_seconds)
+    penalty = _switch_penalty(len(labels) + (odds is not None), stay_seconds / step_seconds)
     cells = _cells(windows, window_seconds, step_seconds, seconds)
-    odds = None
-    if rejection is not None:
-        overlapping = round(window_seconds / step_seconds) > 1
-        odds = _Odds(rejection.window if overlapping else rejection.single, rejection.slope)
     for run in _joined(_path(cells, penalty, max(1, round(lag_seconds / step_seconds)), odds)):
         label = None if run.label is None else labels[run.label]
         yield Segment(run.start, run.end, label, run.probability / run.cells, run.mean_score)
@@ -121,13 +117,6 @@ class _Cell(NamedTuple):
     end: float
     probabilities: FloatArray | None
     score: float | None
-
-
-class _Odds(NamedTuple):
-    """Logarithm of the odds of a known speaker: 0 at the threshold, and steeper or less with the score."""
-
-    threshold: float
-    slope: float
 
 
 @dataclass(frozen=True)
@@ -217,7 +206,7 @@ class _Step(NamedTuple):
     source: int
 
 
-def _path(cells: Iterable[_Cell], penalty: float, lag: int, odds: _Odds | None) -> Iterator[_Run]:
+def _path(cells: Iterable[_Cell], penalty: float, lag: int, odds: KnownOdds | None) -> Iterator[_Run]:
     """Find the most likely labels of cells, as runs of one cell; each part between silent cells has its own path.
 
     Viterbi's algorithm (Viterbi, IEEE Transactions on Information Theory 13, 1967; Rabiner, Proceedings of the IEEE
@@ -262,7 +251,7 @@ def _decided(pending: deque[_Step], scores: NDArray[np.float64], count: int) -> 
         yield _Run(cell.start, cell.end, given, 1, probability, int(scored), cell.score or 0.0)
 
 
-def _evidence(cell: _Cell, odds: _Odds | None) -> NDArray[np.float64]:
+def _evidence(cell: _Cell, odds: KnownOdds | None) -> NDArray[np.float64]:
     """Compute the log-likelihood of each label and, with a rejection rule, last of an unknown speaker.
 
     Known or unknown is decided by the score alone, with even odds at the threshold; which label, by the probabilities,

@@ -269,7 +269,7 @@ def _combine(
         spectrogram.chunk_seconds,
         spectrogram.step_length / spectrogram.sample_rate,
         lambda: float(ended["seconds"]),
-        predictor.rejection,
+        None if predictor.rejection is None else predictor.rejection.odds(len(answer.chunks)),
     )
     content = answer_json(Path(name), answer, predictor, top_k, per_chunk=True)
     return content | {"file": name, "segments": list(map(segment_json, turns)), "model": model.id}

@@ -37,7 +37,7 @@ function change(part) {
   element("record").disabled = state.microphone === "opening";
   element("record-text").textContent = state.microphone === "opening" ? "Waiting for the microphone…" : "Record";
   setNote("note", state.note);
-  document.title = answer && file ? `${heard(answer)} – ${file.name} – AudioNet` : "AudioNet";
+  document.title = answer && file ? `${headline(answer)} – ${file.name} – AudioNet` : "AudioNet";
   if (focused && focused !== document.body && !(/** @type {HTMLElement} */ (focused).offsetParent)) refocus();
 }
 
