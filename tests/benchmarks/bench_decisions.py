@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 import audionet
 from audionet.audio.decoding import open_sound
 from audionet.audio.resampling import resampled
+from audionet.inference.clip import Clip, process_images
 from audionet.inference.model import Model
 from audionet.inference.segmentation import Segment
 from audionet.training.results import Trained
@@ -183,8 +184,6 @@ def _by_each(model: Model, trained: Trained, clips: Labelled) -> tuple[float, fl
     centroids = predictor.arrays.voices.centroids[:, -dimensions:]
     has_voices = predictor.labels_are_voices
     for label, path in clips:
-        from audionet.inference.clip import Clip, process_images
-
         outputs, _, _ = process_images(
             Clip(path, predictor.spectrogram), lambda chunk, jpg: (chunk, predictor.predict_image(jpg))
         )

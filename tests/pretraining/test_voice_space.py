@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
@@ -10,18 +11,22 @@ import pytest
 import soundfile
 
 from audionet.backbones.registry import Backbone
+from audionet.backbones.voice_space import read_voice_space
 from audionet.errors import DatasetError
+from audionet.metrics.accuracy import accuracy
+from audionet.pretraining.card import add_voice_space
 from audionet.pretraining.manifest import ManifestDataset, find_utterances
 from audionet.pretraining.voice_space import (
     FALSE_ALARMS,
     SPECTROGRAM,
+    VoiceSpaceScores,
     discriminant_projection,
     fit_speech_detector,
     learn_voice_space,
     pause_of,
     short_part,
 )
-from tests.support.features import WIDTH, speakers
+from tests.support.features import WIDTH, speakers, voice_space
 from tests.support.sounds import tone
 
 
@@ -104,3 +109,23 @@ def test_a_voice_space_is_learned_from_recordings(data_dir: Path, backbone: Back
     assert scores.other.total > 300
     with pytest.raises(DatasetError, match="needs datasets of speakers and of other sounds"):
         learn_voice_space(find_utterances([dataset("people", "speaker")], data_dir), backbone, workers=1)
+
+
+def test_it_is_stored_beside_the_backbone_and_described_in_its_card(data_dir: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    (folder / "backbone.json").write_text('{"name": "mine"}')
+    (folder / "README.md").write_text("# mine\n\nMade here.\n")
+    corpus = find_utterances([dataset("people", "speaker"), dataset("sounds", "sound")], data_dir)
+    right = accuracy(np.arange(10) < 9)
+    for rate in (0.25, 0.125):
+        add_voice_space(folder, voice_space(), VoiceSpaceScores(3, 5, rate, right, right), corpus)
+    card = (folder / "README.md").read_text()
+    assert card.startswith("# mine\n\nMade here.\n\n## Voice space\n")
+    assert card.count("## Voice space") == 1
+    assert "equal error rate 12.5%" in card
+    assert "- people (CC0, https://example.org): 32 recordings" in card
+    stored = json.loads((folder / "backbone.json").read_text())
+    assert stored["name"] == "mine"
+    found = read_voice_space(folder / stored["voice_space"]["file"], stored["voice_space"]["sha256"])
+    np.testing.assert_allclose(found.projection, voice_space().projection, atol=1e-3)
