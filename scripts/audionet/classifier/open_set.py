@@ -7,6 +7,7 @@ impostor. Known speakers are recordings that the scoring models were not trained
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -174,11 +175,7 @@ def leave_labels_out(
         values = np.full((len(embeddings), labels), LOWEST_SCORE, np.float32)
         values[:, kept] = space.voices.similarities(embeddings)
         parts.append(Similarities(values, np.full(len(values), -1), of_segment))
-    return Similarities(
-        np.concatenate([part.values for part in parts]),
-        np.concatenate([part.labels for part in parts]),
-        [segment for part in parts for segment in part.segments],
-    )
+    return functools.reduce(Similarities.joined, parts)
 
 
 def _with_cohort_voices(space: EmbeddingSpace, embeddings: FloatArray, number: int, seed: int) -> FloatArray:

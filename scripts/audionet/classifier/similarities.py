@@ -145,7 +145,7 @@ def compare_chunks(
 
 
 class Voices(NamedTuple):
-    """What held-out recordings say about labels as voices.
+    """Result of comparing spaces on held-out recordings: whether labels are voices.
 
     Attributes
     ----------

@@ -115,11 +115,11 @@ def report_test(trained: Trained, test: Test) -> None:
 
 
 def _print_answers(answers: Answers) -> None:
-    named = sorted(answers.refused.items(), key=lambda pair: -pair[1])
-    some = ", ".join(f"{escape(label)} {number}" for label, number in named[:5]) + (", ..." if len(named) > 5 else "")
+    refused = sorted(answers.refused.items(), key=lambda pair: -pair[1])
+    some = f" (unknown: {_some([f'{label} {number}' for label, number in refused])})" if refused else ""
     print(
-        f"  answers          {answers.right} right, {answers.wrong} wrong, {answers.unknown} unknown of {answers.total}"
-        + (f" (unknown: {some})" if some else "")
+        f"  answers          {answers.right} right, {answers.wrong} wrong, {answers.unknown} unknown of "
+        f"{answers.total}{some}"
     )
 
 

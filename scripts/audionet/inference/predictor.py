@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -155,7 +156,7 @@ class Predictor:
         """Highest false acceptance rate at which verification accepts, 0 to 1."""
         return self.card["open_set"]["asked_rate"] or _DEFAULT_RATE
 
-    @property
+    @functools.cached_property
     def verification_threshold(self) -> float:
         """Lowest score that verification accepts; infinite if training had too few impostor trials for one."""
         return acceptance_threshold(self.arrays.impostors, self.verification_rate)

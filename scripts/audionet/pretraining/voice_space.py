@@ -25,6 +25,7 @@ from audionet.augment.distortion import active_samples, pink_noise
 from audionet.backbones.litert import AT_A_TIME, thread_runner
 from audionet.backbones.registry import BUNDLED, Backbone, prepare
 from audionet.backbones.voice_space import VoiceSpace
+from audionet.classifier.prototypes import unit_length
 from audionet.errors import DatasetError, RecordingError
 from audionet.metrics.accuracy import Accuracy, Groups, accuracy
 from audionet.metrics.detection import detection
@@ -84,7 +85,7 @@ class Windows:
 
 
 class VoiceSpaceScores(NamedTuple):
-    """How a voice space does on recordings held out of it.
+    """Results of a voice space on recordings held out of it.
 
     Attributes
     ----------
@@ -148,9 +149,8 @@ def learn_voice_space(corpus: Corpus, backbone: Backbone, workers: int) -> tuple
     empty = np.zeros((0, DIMENSIONS), np.float32)
     space = VoiceSpace(projection, offset, empty, speech, speech_offset)
     by_speaker = Groups(speaker.tolist())
-    means = by_speaker.mean(space.directions(features))
-    cohort = means / np.linalg.norm(means, axis=1, keepdims=True)
-    space = dataclasses.replace(space, cohort=cohort.astype(np.float32))
+    cohort = unit_length(by_speaker.mean(space.directions(features)))
+    space = dataclasses.replace(space, cohort=cohort)
     of_held_out = tasks[1][held_out.recording] == "speaker"
     rate, speakers, recordings = _verify(
         space,
