@@ -89,7 +89,7 @@ def test_every_module_of_an_extra_names_it() -> None:
                 imported.add((node.module or "").partition(".")[0])
             elif isinstance(node, ast.Import):
                 imported |= {alias.name.partition(".")[0] for alias in node.names}
-    core = {"PIL", "ai_edge_litert", "flatbuffers", "numpy", "pydub", "soundfile", "soxr", "tqdm"}
+    core = {"PIL", "ai_edge_litert", "av", "flatbuffers", "numpy", "pydub", "soundfile", "soxr", "tqdm"}
     others = imported - set(sys.stdlib_module_names) - core - {"audionet", "jax"}
     assert others <= set(EXTRA_OF)
     assert set(EXTRA_OF.values()) <= set(named_in_project())

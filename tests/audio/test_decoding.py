@@ -1,4 +1,4 @@
-"""The decoder door: any container, any place in it, and whatever is wrong with it."""
+"""Which decoder reads which file, from any place in it, and what they refuse."""
 
 from __future__ import annotations
 
@@ -17,12 +17,14 @@ import soundfile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from audionet.audio.av_file import NO_SOUND, MissingDecoderError
 from audionet.audio.config import SpectrogramConfig
 from audionet.audio.decoding import header, open_sound
 from audionet.audio.recording import Recording
 from audionet.data.config import DataConfig
 from audionet.data.render import render_folder
 from audionet.errors import RecordingError, UnavailableError
+from tests.support.encoding import encode
 from tests.support.sounds import SAMPLE_AUDIO, tone, write_tone
 
 SECOND = SpectrogramConfig(chunk_seconds=1.0)
@@ -52,9 +54,7 @@ def ffmpeg(source: Path, target: Path, *options: str) -> Path:
         (os.fsdecode(b"caf\xe9\n.m4a"), ()),
     ],
 )
-def test_what_libsndfile_does_not_read_comes_through_ffmpeg(
-    tmp_path: Path, name: str, options: tuple[str, ...]
-) -> None:
+def test_what_libsndfile_does_not_read(tmp_path: Path, name: str, options: tuple[str, ...]) -> None:
     source = write_tone(tmp_path / "tone.wav", 1000, 2.3, 48_000)
     path = ffmpeg(source, tmp_path / "made" / f"plain{Path(name).suffix}", *options)
     path = path.rename(tmp_path / "made" / name)
@@ -66,7 +66,7 @@ def test_what_libsndfile_does_not_read_comes_through_ffmpeg(
 
 
 @needs_ffmpeg
-def test_stereo_is_averaged_through_ffmpeg_too(tmp_path: Path) -> None:
+def test_stereo_is_averaged_in_any_container(tmp_path: Path) -> None:
     soundfile.write(tmp_path / "x.wav", np.stack([tone(500, 2), np.zeros(32_000)], axis=1), 16_000)
     path = ffmpeg(tmp_path / "x.wav", tmp_path / "x.mka", "-c:a", "pcm_s16le")
     with open_sound(path) as sound, open_sound(tmp_path / "x.wav") as original:
@@ -137,28 +137,37 @@ def test_a_playlist_is_not_followed(tmp_path: Path, name: str) -> None:
     assert not asked
 
 
-def test_without_ffmpeg_the_line_says_how_to_get_it_and_the_rest_goes_on(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_no_program_is_needed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     data = DataConfig(tmp_path / "audio", tmp_path / "wav", tmp_path / "image", workers=1)
-    write_tone(data.audio_dir / "ann" / "good.wav", seconds=2)
-    (data.audio_dir / "ann" / "talk.m4a").write_bytes(b"\x00\x00\x00\x20ftypM4A ")
-    (data.audio_dir / "ann" / "other.wav").write_bytes(b"\x00\x00\x00\x20ftypM4A ")
+    encode(data.audio_dir / "ann" / "talk.m4a", tone(500, 2), "aac")
+    encode(data.audio_dir / "ann" / "call.webm", tone(500, 2, 48_000), "libopus", 48_000)
     monkeypatch.setenv("PATH", str(tmp_path))
-    for _ in range(2):  # the next run tries again: ffmpeg may have come
-        result = render_folder(data, SECOND)
-        assert result.labels["ann"].chunks == 2
-        said = capsys.readouterr().err
-        assert "ann/other.wav: cannot be decoded: damaged, or not the kind of file its name says; ffmpeg, if" in said
-        (line,) = [line for line in said.splitlines() if "talk.m4a" in line]
-        for part in (
-            "ann/talk.m4a: takes ffmpeg",
-            "sudo apt install ffmpeg",
-            "brew install",
-            "winget install",
-            "skipped",
-        ):
-            assert part in line
+    assert render_folder(data, SECOND).labels["ann"].chunks == 4
+
+
+class NoDecoder:
+    def __init__(self, *_: object) -> None:
+        raise MissingDecoderError(NO_SOUND)
+
+
+def test_without_a_decoder_the_line_says_how_to_get_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = encode(tmp_path / "talk.m4a", tone(500, 2), "aac")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr("audionet.audio.decoding.AvReader", NoDecoder)
+    with pytest.raises(UnavailableError) as error, open_sound(path):
+        pass
+    for part in ("takes ffmpeg", "sudo apt install ffmpeg", "brew install", "winget install"):
+        assert part in str(error.value)
+
+
+@needs_ffmpeg
+def test_an_installed_ffmpeg_is_the_last_resort(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stereo = np.stack([tone(500, 2), np.zeros(32_000)], axis=1)
+    path = encode(tmp_path / "x.mka", stereo, "flac")
+    monkeypatch.setattr("audionet.audio.decoding.AvReader", NoDecoder)
+    with open_sound(path) as sound:
+        assert (sound.rate, sound.channels) == (16_000, 2)
+        np.testing.assert_allclose(np.concatenate(list(sound.mono())), tone(500, 2) / 2, atol=1e-4)
 
 
 RATE_AND_CHANNELS = [("wav", 16_000, 1), ("flac", 44_100, 2), ("mp3", 44_100, 2), ("mp3", 32_000, 1)]

@@ -1,19 +1,20 @@
-"""Samples in memory as a sound, read like a file."""
+"""Samples in memory, read like a file."""
 
 from __future__ import annotations
 
 import numbers
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import ArrayLike
 
+from audionet.audio.sound import SAMPLE_RATES
 from audionet.utils.arrays import FloatArray
 
-SAMPLE_RATES = range(1_000, 1_000_001)
-"""Sample rates of sounds that can be read, Hz."""
+if TYPE_CHECKING:
+    import pydub
 
-_LOUDEST = 8.0  # 18 dB above full scale: more is no overshoot, but integers that were never scaled
 _MOST_CHANNELS = 64
 _BLOCK_SAMPLES = 1 << 16
 
@@ -24,7 +25,7 @@ class ArraySound:
     Parameters
     ----------
     samples : array_like, shape (n,) or (channels, n)
-        Integers at full scale, or floats of -1 to 1.
+        Integers at full scale, or floats of -1 to 1. Floats above 1 are levelled as those of a file are.
     sample_rate : int
         Hz, 1,000 to 1,000,000.
 
@@ -37,6 +38,7 @@ class ArraySound:
     """
 
     can_seek = True
+    start = 0.0
 
     def __init__(self, samples: ArrayLike, sample_rate: int) -> None:
         if isinstance(sample_rate, bool) or not isinstance(sample_rate, numbers.Integral):
@@ -47,14 +49,22 @@ class ArraySound:
         self._samples: FloatArray = _checked(samples)
         self.channels: int = self._samples.shape[0]
         self.frames: int | None = self._samples.shape[1]
+        self.is_float = np.asarray(samples).dtype.kind == "f"
+        self.remarks: list[str] = []
 
     def __str__(self) -> str:
         return f"samples of {self._samples.shape[1] / self.rate:.1f} s"
 
-    def mono(self, start: int = 0) -> Iterator[FloatArray]:
-        """Yield blocks of the mean over the channels, from sample `start` to the end."""
+    def blocks(self, start: int = 0) -> Iterator[FloatArray]:
+        """Yield the samples from sample `start` to the end, shape (n, channels)."""
         for begin in range(start, self._samples.shape[1], _BLOCK_SAMPLES):
-            yield self._samples[:, begin : begin + _BLOCK_SAMPLES].mean(axis=0, dtype=np.float32)
+            yield np.ascontiguousarray(self._samples[:, begin : begin + _BLOCK_SAMPLES].T)
+
+
+def segment_sound(segment: pydub.AudioSegment) -> ArraySound:
+    """Return the samples of a pydub AudioSegment as a sound."""
+    samples = np.array(segment.get_array_of_samples())  # integers of 1, 2 or 4 bytes, interleaved
+    return ArraySound(samples.reshape(-1, segment.channels).T, segment.frame_rate)
 
 
 def _checked(samples: ArrayLike) -> FloatArray:
@@ -75,8 +85,6 @@ def _checked(samples: ArrayLike) -> FloatArray:
     if array.dtype.kind == "f":
         if not np.isfinite(array).all():
             raise ValueError("samples hold NaN or infinite values")
-        if float(np.abs(array).max()) > _LOUDEST:
-            raise ValueError(f"samples reach {np.abs(array).max():g}: floats must lie within -1 to 1")
         return array.astype(np.float32)
     if array.dtype.itemsize > 4:  # as a list of integers becomes: nobody knows what its full scale is
         raise TypeError(f"samples are of type {array.dtype}: they must be int16, int32, uint8, or floats of -1 to 1")

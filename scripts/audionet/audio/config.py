@@ -5,14 +5,35 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
+from audionet.audio.sound import ChannelChoice
 from audionet.errors import DatasetError, UsageError
 from audionet.utils.settings import from_json, require, setting
 from audionet.utils.text import escape
 
 CHROMA_ROWS = 8
 """Pixel rows per pitch class: JPG encodes blocks of eight rows separately."""
+
+
+CHANNEL_HELP = (
+    "channel to use: its number from 1; mean: the plain mean of all; split: each channel as a recording of its own; "
+    "auto: the mean, but where the channels cancel each other the louder one"
+)
+
+
+def parse_channel(text: str) -> ChannelChoice | Literal["split"]:
+    """Parse the setting ``channel``.
+
+    Raises
+    ------
+    UsageError
+        If it is neither a number nor one of the words.
+    """
+    if text in ("auto", "mean", "split"):
+        return cast("Literal['auto', 'mean', 'split']", text)
+    require(text.isdecimal() and 1 <= int(text) <= 1024, "channel", text, "a number from 1, auto, mean or split")
+    return int(text)
 
 
 @dataclass(frozen=True)

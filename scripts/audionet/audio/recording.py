@@ -6,16 +6,15 @@ import dataclasses
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from audionet.audio.array_sound import ArraySound
 from audionet.audio.config import SpectrogramConfig
-from audionet.audio.decoding import open_sound
-from audionet.audio.resampling import SECTION_SECONDS, resampled, until_damage
+from audionet.audio.decoding import Source, open_sound
+from audionet.audio.resampling import SECTION_SECONDS, resampled
 from audionet.audio.samples import SILENCE_PEAK, active_part, to_int16
+from audionet.audio.sound import PEAK_LIMIT, until_damage
 from audionet.errors import RecordingError
 from audionet.utils.arrays import FloatArray, Int16Array
 
@@ -24,8 +23,6 @@ SILENT = "is silent from beginning to end"
 LEVELS_A_SECOND = 25
 
 _LEAST_PAUSE = 0.1  # of a chunk, for which it is aligned
-
-_PEAK_LIMIT = 10 ** (-1 / 20)  # loudness may raise a recording's peak to 1 dB below full scale
 
 
 @dataclass(frozen=True)
@@ -37,7 +34,7 @@ class Chunk:
     index : int
         Number in the recording; the chunk begins `index` steps after the first.
     start : float
-        Seconds from the recording's beginning.
+        Seconds on the recording's clock: a film's sound may begin late.
     samples : ndarray of int16, shape (chunk_length,)
         Mono, at the image's sample rate; zeros after the recording's end.
     """
@@ -62,17 +59,25 @@ class Levels:
 
     Attributes
     ----------
-    squares : ndarray of float64, shape (n,)
-        Sum of the squared samples in each 25th of a second.
+    squares, sums : ndarray of float64, shape (n,)
+        Sums of the squared samples, and of the samples, in each 25th of a second.
     samples : int
         Total number of samples.
-    peak : float
-        The largest absolute sample.
+    low, high : float
+        The smallest and the largest sample.
     """
 
     squares: NDArray[np.float64]
+    sums: NDArray[np.float64]
     samples: int
-    peak: float
+    low: float
+    high: float
+
+    @property
+    def constant(self) -> float:
+        """Constant in the samples, as cheap recorders add; 0 if it is no louder than silence."""
+        mean = float(self.sums.sum()) / max(1, self.samples)
+        return mean if abs(mean) > SILENCE_PEAK / 32768 else 0.0
 
 
 class Recording:
@@ -83,8 +88,8 @@ class Recording:
 
     Parameters
     ----------
-    path : Path or ArraySound
-        A file that libsndfile or ffmpeg decodes: any rate, any number of channels (they are averaged).
+    path : Source
+        Any rate, any number of channels.
     config : SpectrogramConfig
         Gives the sample rate and the chunk's length and step; loudness and trimming take a pass of their own.
     span : Span, optional
@@ -95,8 +100,12 @@ class Recording:
 
     Attributes
     ----------
+    start : float
+        Where the sound begins on the recording's clock, seconds; final once a chunk has been yielded.
     seconds : float
-        Position of decoding; the recording's length once iteration has ended.
+        Position of decoding on that clock; where the recording ends once iteration has ended.
+    remarks : list of str
+        What a user should know although the sound is used; complete once iteration has ended.
 
     Raises
     ------
@@ -106,12 +115,13 @@ class Recording:
     """
 
     def __init__(
-        self, path: Path | ArraySound, config: SpectrogramConfig, span: Span | None = None, aligned: bool = False
+        self, path: Source, config: SpectrogramConfig, span: Span | None = None, aligned: bool = False
     ) -> None:
         self.path = path
         self.config = config
         self._aligned = aligned
-        self.seconds = 0.0
+        self.start = self.seconds = 0.0
+        self.remarks: list[str] = []
         self._span = span
 
     def __iter__(self) -> Iterator[Chunk]:
@@ -132,21 +142,23 @@ class Recording:
         damage: RecordingError | None = None
         index = first
         with open_sound(self.path) as sound:
+            self.remarks = sound.remarks
             for block in until_damage(resampled(sound, rate, section)):
                 if isinstance(block, RecordingError):
                     damage = block
                     break
+                self.start = sound.start
                 lacking = max(0, begin + len(held) - position)
                 wanted = block[lacking : None if span.stop is None else max(0, span.stop - position)]
                 position += len(block)
-                self.seconds = position / rate
+                self.seconds = self.start + position / rate
                 held = np.concatenate([held, wanted])
                 while len(held) >= length:
                     pause = active_part(to_int16(held[:length]), rate)[0] if self._aligned else 0
                     if pause > _LEAST_PAUSE * length:
                         held, begin = held[pause:], begin + pause
                         continue
-                    yield Chunk(index, begin / rate, to_int16(held[:length], span.gain))
+                    yield Chunk(index, self.start + begin / rate, to_int16(held[:length], span.gain))
                     held, begin, index = held[step:], begin + step, index + 1
                     if index == stop:
                         return
@@ -155,7 +167,7 @@ class Recording:
         new, enough = (len(held) - (length - step), step) if index else (len(held), length)
         if is_short_recording or 2 * new >= enough:
             padded = np.concatenate([held, np.zeros(length - len(held), np.float32)])
-            yield Chunk(index, begin / rate, to_int16(padded, span.gain))
+            yield Chunk(index, self.start + begin / rate, to_int16(padded, span.gain))
         if damage is not None:
             raise damage
 
@@ -165,39 +177,53 @@ def needs_levels(config: SpectrogramConfig) -> bool:
     return config.loudness is not None or config.trim_silence is not None
 
 
-def measure(
-    path: Path | ArraySound, config: SpectrogramConfig, section: int = 0, sections: int | None = None
-) -> Levels:
+def measure(path: Source, config: SpectrogramConfig, section: int = 0, sections: int | None = None) -> Levels:
     """Measure loudness from a section on, over `sections` sections or up to the recording's end or damage."""
     rate = config.sample_rate
     left = math.inf if sections is None else sections * SECTION_SECONDS
-    squares = []
+    squares, sums = [], []
     samples = 0
-    peak = 0.0
+    low = high = 0.0
     edges = np.arange(LEVELS_A_SECOND) * rate // LEVELS_A_SECOND
     try:
         with open_sound(path) as sound:
             for second in _seconds(resampled(sound, rate, section), rate):
-                squares.append(np.add.reduceat(np.square(second, dtype=np.float64), edges[edges < len(second)]))
+                inside = edges[edges < len(second)]
+                squares.append(np.add.reduceat(np.square(second, dtype=np.float64), inside))
+                sums.append(np.add.reduceat(second.astype(np.float64), inside))
+                low, high = min(low, float(second.min())), max(high, float(second.max()))
                 samples += len(second)
-                peak = max(peak, float(np.abs(second).max()))
                 left -= 1
                 if left == 0:
                     break
     except RecordingError:
         pass  # the pass that cuts the recording reaches the same damage and reports it
-    return Levels(np.concatenate(squares) if squares else np.zeros(0), samples, peak)
+    nothing = [np.zeros(0)]
+    return Levels(np.concatenate(squares or nothing), np.concatenate(sums or nothing), samples, low, high)
 
 
 def span_of(levels: Sequence[Levels], config: SpectrogramConfig) -> Span:
-    """Compute the part of a recording to cut, and its gain, from the levels of its consecutive segments."""
-    squares = np.concatenate([part.squares for part in levels]) if levels else np.zeros(0)
-    peak = max((part.peak for part in levels), default=0.0)
-    if not needs_levels(config) or peak <= SILENCE_PEAK / 32768:
+    """Compute the part of a recording to cut, and its gain, from the levels of its consecutive segments.
+
+    A constant in the samples counts as nothing.
+    """
+    if not needs_levels(config) or not levels:
         return Span()
-    rate = config.sample_rate
+    whole = Levels(
+        np.concatenate([part.squares for part in levels]),
+        np.concatenate([part.sums for part in levels]),
+        sum(part.samples for part in levels),
+        min(part.low for part in levels),
+        max(part.high for part in levels),
+    )
+    if whole.high - whole.low <= 2 * SILENCE_PEAK / 32768:
+        return Span()
+    rate, samples, constant = config.sample_rate, whole.samples, whole.constant
+    squares = whole.squares
+    if constant:
+        sizes = np.diff(np.append(np.arange(len(squares)) * rate // LEVELS_A_SECOND, samples))
+        squares = np.maximum(squares - constant * (2 * whole.sums - constant * sizes), 0)
     span = Span()
-    samples = sum(part.samples for part in levels)
     if config.trim_silence is not None:
         loud = np.flatnonzero(squares >= squares.max() * 10 ** (-config.trim_silence / 10))
         squares = squares[loud[0] : loud[-1] + 1]
@@ -206,7 +232,7 @@ def span_of(levels: Sequence[Levels], config: SpectrogramConfig) -> Span:
         samples = min(stop, samples) - start
     if config.loudness is not None:
         root_mean_square = math.sqrt(squares.sum() / samples)
-        gain = min(10 ** (config.loudness / 20) / root_mean_square, _PEAK_LIMIT / peak)
+        gain = min(10 ** (config.loudness / 20) / root_mean_square, PEAK_LIMIT / max(-whole.low, whole.high))
         span = dataclasses.replace(span, gain=gain)
     return span
 

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 import soxr
 
-from audionet.audio.decoding import Sound
-from audionet.audio.samples import to_float, to_int16
+from audionet.audio.samples import SILENCE_PEAK, to_float, to_int16
+from audionet.audio.sound import Sound, until_damage
 from audionet.errors import RecordingError
 from audionet.utils.arrays import FloatArray, Int16Array
 
@@ -25,6 +25,8 @@ def resample_samples(samples: Int16Array, from_rate: int, to_rate: int) -> Int16
 
 SECTION_SECONDS = 10
 """A recording is resampled in sections of this length, so that reading may begin at any of them."""
+_CONSTANT_STEP = 16  # of the samples, one in so many tells where they rest
+_CONSTANT_SHARE = 0.1  # of the samples' usual distance from it
 _MARGIN_SECONDS = 1  # context on either side of a section, many times the length of the resampling filter
 
 
@@ -70,19 +72,27 @@ def resample(blocks: Iterable[FloatArray], from_rate: int, to_rate: int, lead: i
         held += len(block)
         while held >= (size := (lead + SECTION_SECONDS + _MARGIN_SECONDS) * from_rate):
             native = np.concatenate(pending)
-            section = soxr.resample(native[:size], from_rate, to_rate)
+            section = _resample_level(native[:size], from_rate, to_rate)
             yield section[lead * to_rate : (lead + SECTION_SECONDS) * to_rate]
             rest = native[(lead + SECTION_SECONDS - _MARGIN_SECONDS) * from_rate :]
             pending, held, lead = [rest], len(rest), _MARGIN_SECONDS
     if held > lead * from_rate:
-        yield soxr.resample(np.concatenate(pending), from_rate, to_rate)[lead * to_rate :]
+        yield _resample_level(np.concatenate(pending), from_rate, to_rate)[lead * to_rate :]
     if damage is not None:
         raise damage
 
 
-def until_damage(blocks: Iterable[FloatArray]) -> Iterator[FloatArray | RecordingError]:
-    """Yield the blocks, then the error, if any, as an item, so that the caller can still use its buffered samples."""
-    try:
-        yield from blocks
-    except RecordingError as error:
-        yield error
+def _resample_level(samples: FloatArray, from_rate: int, to_rate: int) -> FloatArray:
+    """Resample an array; a constant in it does not ring where the array begins and ends, as a step would."""
+    constant = _constant(samples)
+    changed: FloatArray = soxr.resample(samples - constant if constant else samples, from_rate, to_rate)
+    return changed + np.float32(constant) if constant else changed
+
+
+def _constant(samples: FloatArray) -> float:
+    """Return the level at which samples rest, such as the idle code of a telephone; 0 if it does not stand out."""
+    some = samples[::_CONSTANT_STEP]
+    level = float(np.median(some))
+    if abs(level) <= SILENCE_PEAK / 32768 or abs(level) <= _CONSTANT_SHARE * float(np.median(np.abs(some - level))):
+        return 0.0
+    return level

@@ -31,8 +31,8 @@ def to_float(samples: Int16Array) -> FloatArray:
 
 
 def is_silent(samples: Int16Array) -> bool:
-    """Return whether no sample exceeds SILENCE_PEAK."""
-    return int(samples.max()) <= SILENCE_PEAK and int(samples.min()) >= -SILENCE_PEAK
+    """Return whether no sample differs from a constant by more than SILENCE_PEAK."""
+    return int(samples.max()) - int(samples.min()) <= 2 * SILENCE_PEAK
 
 
 def peak_level(samples: Int16Array, sample_rate: int) -> float:
@@ -46,7 +46,7 @@ def active_part(samples: Int16Array, sample_rate: int) -> tuple[int, int]:
     Returns
     -------
     (int, int)
-        In samples; the whole chunk if nothing in it exceeds `SILENCE_PEAK`.
+        In samples; the whole chunk if it is silent.
     """
     if is_silent(samples):
         return 0, len(samples)
@@ -57,9 +57,13 @@ def active_part(samples: Int16Array, sample_rate: int) -> tuple[int, int]:
 
 
 def _powers(samples: Int16Array, sample_rate: int) -> FloatArray:
-    """Compute the mean power of each whole 50 ms, full scale being 1; of a shorter chunk, as a whole."""
+    """Compute the mean power of each whole 50 ms without the chunk's constant; of a shorter chunk, as a whole.
+
+    Full scale is 1.
+    """
     length = min(len(samples), max(1, sample_rate // _BLOCKS_A_SECOND))
     blocks = samples[: len(samples) // length * length].reshape(-1, length).astype(np.float32)
+    blocks -= np.float32(samples.mean())
     powers: FloatArray = np.einsum("ij,ij->i", blocks, blocks) / np.float32(length * 32768.0**2)
     return powers
 

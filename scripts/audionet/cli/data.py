@@ -61,7 +61,7 @@ def report(result: Result, data: DataConfig) -> None:
         for item in summary.skipped:
             print(f"skipped {escape(label)}/{escape(item['file'])}: {item['reason']}")
         for item in summary.remarks:
-            print(f"kept in part {escape(label)}/{escape(item['file'])}: {item['reason']}")
+            print(f"kept {escape(label)}/{escape(item['file'])}: {item['reason']}")
     if result.rendered or result.removed or result.varied:
         print(f"Rendered {pluralise(result.rendered, 'recording')}, {result.unchanged} were up to date.", end=" ")
         if result.varied:

@@ -13,11 +13,12 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from audionet.audio.decoding import AUDIO_SUFFIXES
+from audionet.audio.config import parse_channel
+from audionet.audio.decoding import AUDIO_SUFFIXES, FileSource, choose_channels
 from audionet.cli.console import Parser, warn
 from audionet.data.naming import recording_name
 from audionet.errors import AudioNetError, DatasetError, RecordingError, UsageError
-from audionet.inference.clip import IMAGE_SUFFIXES
+from audionet.inference.clip import IMAGE_SUFFIXES, is_image
 from audionet.inference.config import LabelConfig
 from audionet.inference.diarization import diarize_to_files
 from audionet.inference.formatting import (
@@ -61,66 +62,80 @@ def main(argv: Sequence[str] | None = None) -> None:
         forget_voice(predictor, config.forget)
         print(f"Forgotten: {escape(config.forget)}")
     elif config.enrol is not None:
-        enrol(predictor, config.enrol, list(dict.fromkeys(expand(wanted))))
+        enrol(predictor, config.enrol, list(dict.fromkeys(expand(wanted))), config)
     else:
-        contents = answer_each(expand(wanted), make_answerer(predictor, config), config.json)
+        contents = answer_each(expand(wanted), make_answerer(predictor, config), config)
         if config.verify is not None and not all(content["verified"] for content in contents):
             raise SystemExit(_NOT_ACCEPTED)
 
 
-def answer_each(clips: Iterator[Path], answer: Callable[[Path], Formatted], as_json: bool) -> list[dict[str, Any]]:
+def answer_each(
+    clips: Iterator[Path], answer: Callable[[FileSource], Formatted], config: LabelConfig
+) -> list[dict[str, Any]]:
     """Print the answer for every clip, and return them; a clip that cannot be used does not stop the others."""
     contents: list[dict[str, Any]] = []
     total = failed = 0
     for path in clips:
         total += 1
         try:
-            content, text = answer(path)
+            for source in sources_of(path, config):
+                content, text = answer(source)
+                print(json.dumps(content) if config.json else text, flush=True)
+                contents.append(content)
         except (RecordingError, DatasetError) as error:
             failed += 1
-            if as_json:
+            if config.json:
                 print(json.dumps({"file": str(path), "error": str(error)}), flush=True)
             warn(f"{path}: {error}")
-        else:
-            print(json.dumps(content) if as_json else text, flush=True)
-            contents.append(content)
     if failed:
         raise AudioNetError(f"{failed} of {pluralise(total, 'clip')} could not be judged")
     return contents
 
 
-def make_answerer(predictor: Predictor, config: LabelConfig) -> Callable[[Path], Formatted]:
+def sources_of(path: Path, config: LabelConfig) -> Sequence[FileSource]:
+    """Return what a clip is read as: one source, or one for each channel."""
+    return [path] if is_image(path) else choose_channels(path, parse_channel(config.channel))
+
+
+def make_answerer(predictor: Predictor, config: LabelConfig) -> Callable[[FileSource], Formatted]:
     """Return the function that answers for one clip: verification, diarization or label."""
     if config.verify is not None:
         name, verifier = config.verify, Verifier(predictor, config.verify)
 
-        def answer(path: Path) -> Formatted:
-            found = verifier.verify(path)
-            return verification_json(path, name, found), verification_text(path, name, found)
+        def answer(source: FileSource) -> Formatted:
+            found = verifier.verify(source)
+            return verification_json(source, name, found), verification_text(source, name, found)
 
     elif config.timeline:
         used: set[str] = set()
 
-        def answer(path: Path) -> Formatted:
+        def answer(source: FileSource) -> Formatted:
             # RTTM's file id and the files' names, which scoring tools compare: no blanks, no ending, unique.
-            stem = re.sub(r"\s", "_", recording_name(path.stem))
+            stem = re.sub(r"\s", "_", recording_name(_stem(source)))
             names = (f"{stem}{f'-{number}' if number else ''}" for number in range(len(used) + 1))
             used.add(name := next(name for name in names if name not in used))
-            found = diarize_to_files(predictor, path, config.timeline_step, config.timeline_dir, name)
-            return diarization_json(path, found), diarization_text(path, found)
+            found = diarize_to_files(predictor, source, config.timeline_step, config.timeline_dir, name)
+            return diarization_json(source, found), diarization_text(source, found)
 
     else:
 
-        def answer(path: Path) -> Formatted:
-            found, options = predictor.answer(path), (predictor, config.top_k, config.per_chunk)
-            return answer_json(path, found, *options), answer_text(path, found, *options)
+        def answer(source: FileSource) -> Formatted:
+            found, options = predictor.answer(source), (predictor, config.top_k, config.per_chunk)
+            return answer_json(source, found, *options), answer_text(source, found, *options)
 
     return answer
 
 
-def enrol(predictor: Predictor, name: str, clips: Sequence[Path]) -> None:
+def _stem(source: FileSource) -> str:
+    return source.stem if isinstance(source, Path) else f"{source.path.stem}-channel-{source.channel}"
+
+
+def enrol(predictor: Predictor, name: str, clips: Sequence[Path], config: LabelConfig) -> None:
     """Enrol a speaker from clips; print the result and warnings."""
-    done = enrol_from_clips(predictor, name, clips)
+    channel = parse_channel(config.channel)
+    if channel == "split":
+        raise UsageError("--channel split and --enrol cannot be combined: name the channel of this speaker")
+    done = enrol_from_clips(predictor, name, [source for clip in clips for source in sources_of(clip, config)])
     for path, reason in (done.failed | done.in_part).items():
         warn(f"{path}: {reason}")
     again = ", in place of the previous one" if done.replaced else ""

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from audionet.data.dataset import ChunkImage
-from audionet.data.naming import recording_path
+from audionet.data.naming import parse_channel_name, recording_path
 from audionet.errors import UsageError
 from audionet.utils.text import escape
 
@@ -57,10 +57,10 @@ def group_recordings(images: Sequence[ChunkImage], expression: str | None) -> Gr
     groups: dict[Recording, str] = {}
     matched = 0
     for label, name in dict.fromkeys((image.label, image.recording) for image in images):
-        path = recording_path(name)
+        path, _ = parse_channel_name(recording_path(name))  # the channels of a call hear each other
         group = _group_of(path, expression)
         matched += group is not None
-        groups[label, name] = f"recording {label}\0{name}" if group is None else f"group {group}"
+        groups[label, name] = f"recording {label}\0{parse_channel_name(name)[0]}" if group is None else f"group {group}"
     if expression is not None and not matched:
         example = f", such as {escape(recording_path(images[0].recording))}" if images else ""
         raise UsageError(f"--group {escape(expression)}: matches none of {len(groups)} recordings{example}")

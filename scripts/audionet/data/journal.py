@@ -16,21 +16,44 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from audionet.audio.config import SpectrogramConfig
-from audionet.audio.decoding import AUDIO_SUFFIXES
+from audionet.audio.decoding import AUDIO_SUFFIXES, choose_channels
 from audionet.audio.recording import SILENT
-from audionet.data.naming import chunk_name, label_problem, parse_chunk_name, recording_name
+from audionet.data.naming import (
+    channel_name,
+    chunk_name,
+    label_problem,
+    parse_channel_name,
+    parse_chunk_name,
+    recording_name,
+)
+from audionet.errors import RecordingError
 from audionet.utils.files import make_folder, walk, write_bytes
 
 JOURNAL_NAME = ".recordings.jsonl"
 _FORMAT = 2  # part of the fingerprint: a new number renders everything again
+_STORED_FIELDS = 6  # of an outcome: those before `final`
+
+
+DECODING = 2
+"""Version of the decoding of recordings; where it changed what is read of one, the next run renders it again."""
 
 
 class RecordingFile(NamedTuple):
-    """Recording on disk: path, size and modification time."""
+    """Recording on disk: name, size and modification time."""
 
-    file: str  # path inside the label's folder
+    file: str  # path inside the label's folder; of one channel, with its number (see `channel_name`)
     size: int
     mtime_ns: int
+
+    @property
+    def path(self) -> str:
+        """Path inside the label's folder."""
+        return parse_channel_name(self.file)[0]
+
+    @property
+    def channel(self) -> int | None:
+        """Number of the channel; None if the file is not split into channels."""
+        return parse_channel_name(self.file)[1]
 
 
 class Outcome(NamedTuple):
@@ -39,17 +62,23 @@ class Outcome(NamedTuple):
     Attributes
     ----------
     seconds : float
-        Position at which decoding ended.
+        Length of what was decoded.
     chunks : int
         Number of chunks, silent ones included.
     silent : list of int
         Numbers of the silent chunks, which have neither a WAV file nor an image.
     note : str or None
-        Problem with the recording, if any.
+        Problem with the recording, if any, or what to know of it.
     digest : str
         Hash of the recording's content.
+    decoding : int
+        Version of the decoding.
     final : bool
-        False if the next run should try again; not written to the journal.
+        False if the next run should try again; not written to the journal, as all that follow.
+    ended : bool
+        Whether damage ended the decoding.
+    kept : bool
+        Whether it is the outcome of an earlier run, and still holds.
     """
 
     seconds: float
@@ -57,7 +86,10 @@ class Outcome(NamedTuple):
     silent: list[int]
     note: str | None = None
     digest: str = ""
+    decoding: int = DECODING
     final: bool = True
+    ended: bool = False
+    kept: bool = False
 
     @property
     def audible(self) -> int:
@@ -77,26 +109,35 @@ class Summary:
     remarks: list[dict[str, str]] = dataclasses.field(default_factory=list)
 
 
-def fingerprint(config: SpectrogramConfig) -> str:
+def fingerprint(config: SpectrogramConfig, channel: str = "auto") -> str:
     """Compute a hash of all settings, 16 hexadecimal digits."""
-    text = json.dumps({"format": _FORMAT, **dataclasses.asdict(config)}, sort_keys=True)
+    chosen = {} if channel in ("auto", "split") else {"channel": channel}
+    text = json.dumps({"format": _FORMAT, **dataclasses.asdict(config), **chosen}, sort_keys=True)
     return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
 
 
 def join_pieces(pieces: Iterable[Outcome]) -> Outcome:
     """Combine the outcomes of a recording's pieces, first to last; pieces after the first damage are ignored."""
-    seconds, chunks, silent, note, digest, final = 0.0, 0, list[int](), None, "", True
+    whole = Outcome(0.0, 0, [])
+    notes: list[str] = []
     for piece in pieces:
-        seconds = max(seconds, piece.seconds)
-        chunks += piece.chunks
-        silent += piece.silent
-        digest = digest or piece.digest
-        note, final = piece.note, piece.final
-        if note:
+        notes += [piece.note] if piece.note and piece.note not in notes else []
+        whole = Outcome(
+            max(whole.seconds, piece.seconds),
+            whole.chunks + piece.chunks,
+            whole.silent + piece.silent,
+            "; ".join(notes) or None,
+            whole.digest or piece.digest,
+            piece.decoding,
+            piece.final,
+            piece.ended,
+            piece.kept,
+        )
+        if piece.ended:
             break
-    if chunks and len(silent) == chunks and note is None:
-        note = SILENT
-    return Outcome(seconds, chunks, silent, note, digest, final)
+    if whole.chunks and not whole.audible and not whole.ended:
+        whole = whole._replace(note=SILENT if not notes else f"{SILENT}; {'; '.join(notes)}")
+    return whole
 
 
 class Journal:
@@ -112,6 +153,8 @@ class Journal:
         Fingerprint of the settings.
     force : bool
         Whether to treat every recording as not rendered.
+    split : bool
+        Whether each channel is a recording of its own.
 
     Attributes
     ----------
@@ -120,16 +163,18 @@ class Journal:
     outcomes : dict of str to Outcome
         Outcomes of the rendered recordings, by file.
     known : dict of str to Outcome
-        Earlier outcomes of missing recordings of which only the modification time differs. A recording whose content
-        has the same digest is not rendered again.
+        Earlier outcomes of missing recordings of which only the modification time or the version of the decoding
+        differs. A recording whose content and sound are the same is not rendered again.
     """
 
-    def __init__(self, label: str, audio_dir: Path, outputs: dict[Path, str], settings: str, force: bool) -> None:
+    def __init__(
+        self, label: str, audio_dir: Path, outputs: dict[Path, str], settings: str, force: bool, split: bool = False
+    ) -> None:
         self.label = label
         self.folders = {folder / label: suffix for folder, suffix in outputs.items()}
         self._settings = settings
         self._path = list(self.folders)[-1] / JOURNAL_NAME
-        self.sources, self._skipped = find_recordings(audio_dir, label)
+        self.sources, self._skipped = find_recordings(audio_dir, label, split)
         entries, self._begun = read_journal(self._path)
         for folder in self.folders:
             if folder.is_dir():
@@ -144,7 +189,7 @@ class Journal:
             entry = entries.get(source.file)
             usable = entry is not None and entry.settings == settings and entry.source.size == source.size
             if entry is not None and usable and not force and self._complete(source.file, entry.outcome):
-                if entry.source == source:
+                if entry.source == source and entry.outcome.decoding == DECODING:
                     self.outcomes[source.file] = entry.outcome
                     continue
                 self.known[source.file] = entry.outcome
@@ -173,7 +218,7 @@ class Journal:
 
     def record(self, source: RecordingFile, outcome: Outcome) -> None:
         """Record the outcome of a recording."""
-        if source.file in self.known and self.known[source.file].digest != outcome.digest:
+        if source.file in self.known and not outcome.kept:
             self._remove_copies(source.file)
         self.outcomes[source.file] = outcome
         self._pending.discard(source.file)
@@ -306,8 +351,7 @@ def _line(source: RecordingFile, settings: str, outcome: Outcome | None) -> str:
     """Format a journal line: an outcome or, without one, that the recording's chunks are about to be written."""
     content: dict[str, Any] = {**source._asdict(), "settings": settings}
     if outcome is not None:
-        content |= outcome._asdict()
-        del content["final"]
+        content |= {name: getattr(outcome, name) for name in Outcome._fields[:_STORED_FIELDS]}
     return json.dumps(content) + "\n"
 
 
@@ -335,7 +379,12 @@ def read_journal(path: Path) -> tuple[dict[str, Entry], set[str]]:
             source = RecordingFile(file, int(content["size"]), int(content["mtime_ns"]))
             silent = [int(index) for index in content["silent"]]
             outcome = Outcome(
-                float(content["seconds"]), int(content["chunks"]), silent, content["note"], str(content["digest"])
+                float(content["seconds"]),
+                int(content["chunks"]),
+                silent,
+                content["note"],
+                str(content["digest"]),
+                int(content.get("decoding", 1)),
             )
             entries[file] = Entry(source, str(content["settings"]), outcome)
         except (ValueError, KeyError, TypeError):
@@ -343,8 +392,10 @@ def read_journal(path: Path) -> tuple[dict[str, Entry], set[str]]:
     return entries, begun
 
 
-def find_recordings(audio_dir: Path, label: str) -> tuple[list[RecordingFile], list[tuple[str, str]]]:
-    """List a label's recordings, and the skipped files with their reasons."""
+def find_recordings(
+    audio_dir: Path, label: str, split: bool = False
+) -> tuple[list[RecordingFile], list[tuple[str, str]]]:
+    """List a label's recordings, or with `split` their channels, and the skipped files with their reasons."""
     if problem := label_problem(label):
         return [], [("", problem)]
     sources: list[RecordingFile] = []
@@ -359,8 +410,17 @@ def find_recordings(audio_dir: Path, label: str) -> tuple[list[RecordingFile], l
                 skipped.append((file, f"cannot be read: {error.strerror}"))
             continue
         if path.suffix.lower() in AUDIO_SUFFIXES:
-            sources.append(RecordingFile(file, state.st_size, state.st_mtime_ns))
+            sources += [RecordingFile(name, state.st_size, state.st_mtime_ns) for name in _names(file, path, split)]
         else:
             kind = path.suffix or "no ending"
             skipped.append((file, f"not a kind that is read ({kind}): convert it to WAV, FLAC or MP3"))
     return sources, skipped
+
+
+def _names(file: str, path: Path, split: bool) -> list[str]:
+    """Return the names of the recordings in a file: one, or one for each channel."""
+    try:
+        count = len(choose_channels(path, "split")) if split else 1
+    except RecordingError:
+        return [file]  # rendering it will report why
+    return [file] if count == 1 else [channel_name(file, number + 1) for number in range(count)]

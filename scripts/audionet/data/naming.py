@@ -16,6 +16,7 @@ UNKNOWN = "_unknown_"
 """Folder of recordings that belong to none of the labels: examples of unknown sounds."""
 
 _CHUNK_NAME = re.compile(r"(?P<recording>.+)_nohash_(?P<index>\d+)(?:_aug(?P<copy>\d+))?", re.DOTALL)
+_CHANNEL_NAME = re.compile(r"(?P<file>.+\.\w+)#(?P<channel>\d+)", re.DOTALL)
 _LONGEST_NAME = 200  # bytes; file systems allow 255, and the chunk's number and suffix are added to it
 
 
@@ -37,6 +38,17 @@ def recording_name(relative: str) -> str:
 def recording_path(name: str) -> str:
     """Decode a recording's name into its path inside the label's folder; a shortened name stays shortened."""
     return re.sub(r"%([0-9A-F]{2})", lambda code: chr(int(code[1], 16)), name)
+
+
+def channel_name(file: str, channel: int) -> str:
+    """Name one channel of a recording that is split, ``call.wav#2``; no recording's file name ends so."""
+    return f"{file}#{channel}"
+
+
+def parse_channel_name(name: str) -> tuple[str, int | None]:
+    """Split a name into that of the file and the channel's number, None if it is not of a single channel."""
+    match = _CHANNEL_NAME.fullmatch(name)
+    return (match["file"], int(match["channel"])) if match else (name, None)
 
 
 class ChunkName(NamedTuple):

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from audionet.audio.config import SpectrogramConfig
+from audionet.audio.config import SpectrogramConfig, parse_channel
 from audionet.audio.decoding import AUDIO_SUFFIXES
+from audionet.audio.sound import ChannelChoice
 from audionet.augment.config import AugmentConfig
 from audionet.augment.waveform import Recipe
 from audionet.data.augmented_copies import (
@@ -205,7 +206,10 @@ class _RenderRun:
         self.data = data
         self.config = config
         self.outputs = _outputs(data)
-        self.settings = fingerprint(config)
+        self.settings = fingerprint(config, data.channel)
+        channel = parse_channel(data.channel)
+        self.split = channel == "split"
+        self.channel: ChannelChoice = "auto" if channel == "split" else channel
         self.survey = survey
         self.summaries: dict[str, Summary] = {}
         self.rendered = self.unchanged = self.removed = self.varied = 0
@@ -286,7 +290,7 @@ class _RenderRun:
                 yield CopyTask(label, batch, self.outputs, self.config, recipe)
 
     def _chunks(self, label: str) -> list[tuple[str, int]]:
-        return list(Journal(label, self.data.audio_dir, self.outputs, self.settings, force=False).chunks())
+        return list(self._open_journal(label, force=False).chunks())
 
     def _remove_copies(self, label: str, copies: Iterable[ChunkName]) -> None:
         for name in copies:
@@ -316,13 +320,16 @@ class _RenderRun:
             self._close_if_finished(label)
 
     def _task(self, label: str, pieces: list[Piece]) -> PieceTask:
-        return PieceTask(label, pieces, self.data.audio_dir, self.outputs, self.config)
+        return PieceTask(label, pieces, self.data.audio_dir, self.outputs, self.config, self.channel)
+
+    def _open_journal(self, label: str, force: bool) -> Journal:
+        return Journal(label, self.data.audio_dir, self.outputs, self.settings, force, self.split)
 
     def _journal_of(self, label: str) -> Journal:
         """Return a label's journal, opened on first use: memory grows with one label, not with all."""
         if label in self._journals:
             return self._journals[label]
-        journal = Journal(label, self.data.audio_dir, self.outputs, self.settings, self.data.force)
+        journal = self._open_journal(label, self.data.force)
         self._journals[label] = journal
         self.unchanged += len(journal.outcomes)
         self._advance(sum(source.size for source in journal.sources if source.file in journal.outcomes))
@@ -335,7 +342,7 @@ class _RenderRun:
 
     def _pieces_of(self, journal: Journal, source: RecordingFile, pool: Pool) -> list[Piece]:
         label, known = journal.label, journal.known.get(source.file)
-        path = self.data.audio_dir / label / source.file
+        path = self.data.audio_dir / label / source.path
         pieces, seconds = pieces_of(source, path, self.config, known, pool)
         self._piece_counts[label, source.file] = len(pieces)
         if seconds is not None:
@@ -354,11 +361,11 @@ class _RenderRun:
             return
         del self._piece_outcomes[key], self._piece_counts[key]
         whole = join_pieces(outcomes[first] for first in sorted(outcomes))
-        if piece.known and piece.known.digest == whole.digest:
+        if whole.kept:
             self.unchanged += 1
         else:
             self.rendered += 1
-        if whole.note:
+        if whole.note and not whole.kept:
             log.warning(f"{label}/{piece.source.file}: {whole.note}; {_consequence(whole)}")
         journal.record(piece.source, whole)
         self._close_if_finished(label)
@@ -426,7 +433,7 @@ def _outputs(data: DataConfig) -> dict[Path, str]:
 
 
 def _consequence(outcome: Outcome) -> str:
-    return f"kept {pluralise(outcome.audible, 'chunk')} before that" if outcome.audible else "skipped"
+    return f"kept {pluralise(outcome.audible, 'chunk')}" if outcome.audible else "skipped"
 
 
 def _read_dataset_json(folder: Path) -> dict[str, Any] | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import hashlib
 import math
 from collections.abc import Iterator, Sequence
@@ -10,12 +11,14 @@ from pathlib import Path
 from typing import NamedTuple
 
 from audionet.audio.config import SpectrogramConfig
-from audionet.audio.decoding import FFMPEG_SUFFIXES, check_readable, header
+from audionet.audio.decoding import CONTAINER_SUFFIXES, FileChannel, Source, check_readable, header, open_sound
 from audionet.audio.image import render
 from audionet.audio.recording import Recording, Span, measure, needs_levels, span_of
 from audionet.audio.resampling import SECTION_SECONDS
 from audionet.audio.samples import PAUSE_DB, is_silent, peak_level, wav_bytes
-from audionet.data.journal import Outcome, RecordingFile
+from audionet.audio.sndfile_reader import SndfileReader
+from audionet.audio.sound import ChannelChoice
+from audionet.data.journal import DECODING, Outcome, RecordingFile
 from audionet.data.naming import chunk_name, recording_name
 from audionet.errors import RecordingError, UnavailableError
 from audionet.utils.files import write_bytes
@@ -27,7 +30,6 @@ PIECE_SECONDS = 1800
 _BATCH_BYTES = 2 << 20
 _BATCH_RECORDINGS = 64
 LARGE_BYTES = 1 << 20  # the length of smaller files is not read
-_LARGE_CONTAINER_BYTES = 16 << 20  # ffprobe takes 0.05 s to read the length
 _LONGEST_SILENCE = 64  # chunks; silent ones have no files, so progress looks this far ahead for the next file
 
 
@@ -49,6 +51,7 @@ class PieceTask(NamedTuple):
     audio_dir: Path
     outputs: dict[Path, str]
     config: SpectrogramConfig
+    channel: ChannelChoice = "auto"
 
 
 @dataclass
@@ -92,8 +95,6 @@ def pieces_of(
 ) -> tuple[list[Piece], float | None]:
     """Divide a large recording into pieces; also return its length if it is long but has to be read from its start."""
     whole = [Piece(source, known=known)]
-    if path.suffix.lower() in FFMPEG_SUFFIXES and source.size < _LARGE_CONTAINER_BYTES:
-        return whole, None
     info = header(path)
     if info is None or info.seconds < 2 * PIECE_SECONDS:
         return whole, None
@@ -150,18 +151,19 @@ def render_pieces(task: PieceTask) -> list[Outcome]:
 
 
 def _render_piece(piece: Piece, task: PieceTask) -> Outcome:
-    path = task.audio_dir / task.label / piece.source.file
-    recording = Recording(path, task.config, piece.span)
+    path, channel = task.audio_dir / task.label / piece.source.path, piece.source.channel or task.channel
+    source = path if channel == "auto" else FileChannel(path, channel)
+    recording = Recording(source, task.config, piece.span)
     name = recording_name(piece.source.file)
     silent: list[int] = []
     levels: dict[int, float] = {}
     chunks = 0
-    note, digest, final = None, "", True
+    note, digest, final, ended = None, "", True, False
     try:
         if piece.first == 0:
             digest = _digest(path)
-            if piece.known and piece.known.digest == digest:
-                return piece.known
+            if piece.known and piece.known.digest == digest and _is_read_as_before(source, piece.known, task.config):
+                return piece.known._replace(decoding=DECODING, kept=True)
         for chunk in recording.chunks(piece.first, piece.stop):
             chunks += 1
             if is_silent(chunk.samples):
@@ -178,14 +180,35 @@ def _render_piece(piece: Piece, task: PieceTask) -> Outcome:
     except OSError as error:
         if error.filename != str(path):  # an output cannot be written: no other recording could be either
             raise
-        chunks, silent, note, final = 0, [], f"cannot be read: {error.strerror}", False
+        chunks, silent, note, final, ended = 0, [], f"cannot be read: {error.strerror}", False, True
     except UnavailableError as error:
-        chunks, silent, note, final = 0, [], str(error), False
+        chunks, silent, note, final, ended = 0, [], str(error), False, True
     except RecordingError as error:
-        note = str(error)
+        note, ended = str(error), True
     if chunks:
         silent = sorted([*silent, *_remove_pauses(name, levels, task)])
-    return Outcome(recording.seconds, chunks, silent, note, digest, final)
+    notes = [*dict.fromkeys(recording.remarks), *([note] if note else [])]
+    seconds = recording.seconds - recording.start
+    return Outcome(seconds, chunks, silent, "; ".join(notes) or None, digest, final=final, ended=ended)
+
+
+def _is_read_as_before(source: Source, known: Outcome, config: SpectrogramConfig) -> bool:
+    """Return whether today's decoding gives the sound that the version of `known` gave."""
+    if known.decoding == DECODING:
+        return True
+    if known.note is not None or not isinstance(source, Path) or source.suffix.lower() in CONTAINER_SUFFIXES:
+        return False
+    try:
+        with open_sound(source) as sound:
+            if not isinstance(sound.reader, SndfileReader) or sound.reader.remarks:
+                return False
+            if sound.reader.is_float or sound.channels > 1:
+                collections.deque(sound.mono(), maxlen=0)  # decodes it all; remarks on channels come with it
+            if sound.remarks or (sound.level is not None and sound.level.peak > 1):
+                return False
+        return not needs_levels(config) or not measure(source, config).constant
+    except RecordingError:
+        return False
 
 
 def _remove_pauses(name: str, levels: dict[int, float], task: PieceTask) -> list[int]:

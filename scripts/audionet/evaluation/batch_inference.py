@@ -171,7 +171,7 @@ def _predict_chunk(predictor: Predictor, chunk: ClipChunk, jpg: bytes) -> _Predi
 
 def _chunks(predictor: Predictor, recorded: HeldOutRecording) -> Iterator[ClipChunk]:
     if not recorded.starts:
-        yield from Clip(recorded.paths[0], predictor.spectrogram)
+        yield from Clip(recorded.source or recorded.paths[0], predictor.spectrogram)
         return
     for start, path in zip(recorded.starts, recorded.paths, strict=True):
         for chunk in Clip(path, predictor.spectrogram):
@@ -312,6 +312,6 @@ def predict_and_report(
         log.warning(f"{recorded.paths[0]}: {reason}; left out")
     for one in found:
         if one.remark:
-            log.warning(f"{one.recorded.paths[0]}: {one.remark}; scored by the part before it")
+            log.warning(f"{one.recorded.paths[0]}: {one.remark}; the rest was scored")
     found.sort(key=lambda one: (one.recorded.label, one.recorded.name))
     return found, skipped

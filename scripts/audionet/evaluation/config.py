@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from audionet._paths import TF_FILES
+from audionet.audio.config import CHANNEL_HELP, parse_channel
 from audionet.utils.process import available_cores
 from audionet.utils.settings import require, setting
 
@@ -25,10 +26,12 @@ class EvaluateConfig:
         'cost of a mistake, true:predicted=number as in "voicemail:human=10"; other mistakes cost 1; may be repeated. '
         "none: remove the costs stored in the model",
     )
+    channel: str = setting("auto", CHANNEL_HELP, alias="channels")
     worst: int = setting(24, "number of mistakes to show, the most confident first")
     workers: int = setting(available_cores(), "number of worker processes")
 
     def __post_init__(self) -> None:
+        parse_channel(self.channel)
         require(self.graph.name != "", "graph", self.graph, "a model that retrain.py wrote")
         require(0 <= self.worst <= 1000, "worst", self.worst, "0 to 1000")
         require("none" not in self.cost or self.drops_rule, "cost", "none and more", "either none alone, or costs")

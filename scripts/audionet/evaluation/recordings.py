@@ -7,12 +7,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
+from typing import Literal
 
-from audionet.audio.decoding import AUDIO_SUFFIXES
+from audionet.audio.config import parse_channel
+from audionet.audio.decoding import AUDIO_SUFFIXES, FileSource, choose_channels
+from audionet.audio.sound import ChannelChoice
 from audionet.data.dataset import ChunkImage, find_images
-from audionet.data.naming import is_chunk_name, label_folders, parse_chunk_name
+from audionet.data.naming import channel_name, is_chunk_name, label_folders, parse_chunk_name
 from audionet.data.split import split_images
-from audionet.errors import DatasetError
+from audionet.errors import DatasetError, RecordingError
 from audionet.evaluation.config import EvaluateConfig
 from audionet.inference.clip import IMAGE_SUFFIXES
 from audionet.inference.predictor import Predictor
@@ -29,7 +32,7 @@ def held_out_recordings(predictor: Predictor, config: EvaluateConfig) -> tuple[s
         If there are none.
     """
     if config.test_dir is not None:
-        found = find_test_recordings(config.test_dir, step_seconds(predictor))
+        found = find_test_recordings(config.test_dir, step_seconds(predictor), parse_channel(config.channel))
         source = escape(config.test_dir)
         remedy = "give it one folder of recordings per label"
     else:
@@ -66,15 +69,20 @@ class HeldOutRecording:
     paths : tuple of Path
     starts : tuple of float
         Start of each chunk, seconds into the recording; empty for one audio file.
+    source : Source or None
+        What an audio file is read as.
     """
 
     label: str
     name: str
     paths: tuple[Path, ...]
     starts: tuple[float, ...] = ()
+    source: FileSource | None = None
 
 
-def find_test_recordings(folder: Path, step_seconds: float) -> list[HeldOutRecording]:
+def find_test_recordings(
+    folder: Path, step_seconds: float, channel: ChannelChoice | Literal["split"] = "auto"
+) -> list[HeldOutRecording]:
     """Find every recording in a folder of labels: audio files, and chunks or images as data_maker.py writes them.
 
     Raises
@@ -92,9 +100,18 @@ def find_test_recordings(folder: Path, step_seconds: float) -> list[HeldOutRecor
                 if not copy:
                     chunks.append(ChunkImage(label, name, index, path.parent, path.name))
             elif suffix in AUDIO_SUFFIXES:
-                found.append(HeldOutRecording(label, inside, (path,)))
+                found += _channels(label, inside, path, channel)
         found += group_by_recording(chunks, step_seconds)
     return found
+
+
+def _channels(label: str, inside: str, path: Path, channel: ChannelChoice | Literal["split"]) -> list[HeldOutRecording]:
+    try:
+        sources = choose_channels(path, channel)
+    except RecordingError:
+        sources = [path]  # scoring it will report why
+    names = [inside] if len(sources) == 1 else [channel_name(inside, number + 1) for number in range(len(sources))]
+    return [HeldOutRecording(label, name, (path,), source=source) for name, source in zip(names, sources, strict=True)]
 
 
 def group_by_recording(images: Sequence[ChunkImage], step_seconds: float) -> list[HeldOutRecording]:

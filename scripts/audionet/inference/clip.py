@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
-from audionet.audio.array_sound import ArraySound
 from audionet.audio.config import SpectrogramConfig
+from audionet.audio.decoding import Source
 from audionet.audio.image import decode, render
 from audionet.audio.recording import SILENT, Recording
 from audionet.audio.samples import active_part, is_silent, peak_level
@@ -24,7 +24,7 @@ class ClipChunk(NamedTuple):
     Attributes
     ----------
     start : float
-        Seconds from the clip's beginning.
+        Seconds on the clip's clock.
     jpg : bytes or None
         Its spectrogram image; None if it is silent.
     level : float or None
@@ -46,15 +46,15 @@ class Clip:
 
     Parameters
     ----------
-    source : Path or ArraySound
-        A recording, samples in memory, or a spectrogram image (``.jpg``).
+    source : Source
+        A recording, one of its channels, samples in memory, or a spectrogram image (``.jpg``).
     spectrogram : SpectrogramConfig or None
         Spectrogram settings of the model's images.
 
     Attributes
     ----------
     seconds : float or None
-        Position of the decoder, at the end the recording's length; None for an image.
+        Position of the decoder on the recording's clock, at the end where the recording ends; None for an image.
 
     Raises
     ------
@@ -64,7 +64,7 @@ class Clip:
         If it is an image of a different size from the model's.
     """
 
-    def __init__(self, source: Path | ArraySound, spectrogram: SpectrogramConfig | None) -> None:
+    def __init__(self, source: Source, spectrogram: SpectrogramConfig | None) -> None:
         self._source = source
         self._spectrogram = spectrogram
         self._recording: Recording | None = None
@@ -78,6 +78,16 @@ class Clip:
     @property
     def seconds(self) -> float | None:
         return None if self._recording is None else self._recording.seconds
+
+    @property
+    def start(self) -> float:
+        """Where the sound begins on the recording's clock, seconds; final once a chunk has been yielded."""
+        return 0.0 if self._recording is None else self._recording.start
+
+    def remark(self, damage: str | None) -> str | None:
+        """Return in one line what a user should know of the recording, and the damage that ended it, if any."""
+        remarks = [] if self._recording is None else list(dict.fromkeys(self._recording.remarks))
+        return "; ".join(remarks + ([damage] if damage else [])) or None
 
     def __iter__(self) -> Iterator[ClipChunk]:
         if self._recording is None:
@@ -107,7 +117,7 @@ class Clip:
         return jpg
 
 
-def is_image(source: Path | ArraySound) -> bool:
+def is_image(source: Source) -> bool:
     """Return whether a source is a spectrogram image, by its file name."""
     return isinstance(source, Path) and source.suffix.lower() in IMAGE_SUFFIXES
 

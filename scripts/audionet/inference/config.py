@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from audionet._paths import TF_FILES
+from audionet.audio.config import CHANNEL_HELP, parse_channel
 from audionet.errors import UsageError
 from audionet.utils.settings import require, setting
 
@@ -18,6 +19,7 @@ class LabelConfig:
     labels: Path | None = setting(None, "labels file that retrain.py wrote; default: the labels in the model's JSON")
     top_k: int = setting(5, "number of labels to print for each clip; 0 for all")
     per_chunk: bool = setting(False, "also print the answer for each chunk, with its time")
+    channel: str = setting("auto", CHANNEL_HELP, alias="channels")
     json: bool = setting(False, "print one JSON object per clip, one per line")
     timeline: bool = setting(False, "diarize long recordings: print who speaks when; also write CSV, RTTM and a PNG")
     timeline_step: float | None = setting(
@@ -31,6 +33,7 @@ class LabelConfig:
     verify: str | None = setting(None, "verify whether each clip is of this speaker, trained or enrolled")
 
     def __post_init__(self) -> None:
+        parse_channel(self.channel)
         require(self.top_k >= 0, "top_k", self.top_k, "0 or more")
         step = self.timeline_step
         require(step is None or 0.01 <= step <= 600, "timeline_step", step, "0.01 to 600 seconds")

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from audionet.audio.array_sound import ArraySound
+from audionet.audio.decoding import FileSource, Source
 from audionet.audio.recording import SILENT
 from audionet.audio.samples import PAUSE_DB
 from audionet.errors import RecordingError, UsageError
@@ -55,7 +55,7 @@ class Diarization:
 
 def diarize(
     predictor: Predictor,
-    source: Path | ArraySound,
+    source: Source,
     step: float | None = None,
     on_segment: Callable[[Segment], object] | None = None,
 ) -> Diarization:
@@ -64,7 +64,7 @@ def diarize(
     Parameters
     ----------
     predictor : Predictor
-    source : Path or ArraySound
+    source : Source
         A recording.
     step : float, optional
         Hop of the sliding window in seconds, at most a chunk; default: a third of a chunk.
@@ -102,15 +102,18 @@ def diarize(
             on_segment(segment)
     if not windows.has_sound:
         raise windows.damage or RecordingError(SILENT)
-    return Diarization(clip.seconds or 0.0, found, None if windows.damage is None else str(windows.damage))
+    damage = None if windows.damage is None else str(windows.damage)
+    return Diarization(clip.seconds or 0.0, found, clip.remark(damage))
 
 
-def diarize_to_files(predictor: Predictor, path: Path, step: float | None, folder: Path, name: str) -> Diarization:
+def diarize_to_files(
+    predictor: Predictor, source: FileSource, step: float | None, folder: Path, name: str
+) -> Diarization:
     """Diarize a recording, and write the segments to CSV and RTTM as they are decided, then a plot.
 
     Parameters
     ----------
-    predictor, path, step
+    predictor, source, step
         As for `diarize`.
     folder : Path
         Created if missing.
@@ -132,9 +135,10 @@ def diarize_to_files(predictor: Predictor, path: Path, step: float | None, folde
             table.write(segment_to_csv(segment) + "\r\n")
             turns.write(segment_to_rttm(segment, name) + "\n")
 
-        found = diarize(predictor, path, step, write)
+        found = diarize(predictor, source, step, write)
     if is_installed("matplotlib"):
-        write_bytes(files[2], diarization_plot(found.segments, found.seconds, path.name))
+        title = source.name if isinstance(source, Path) else f"{source.path.name}, channel {source.channel}"
+        write_bytes(files[2], diarization_plot(found.segments, found.seconds, title))
     else:
         log.warning(f"{files.pop().name} is not written: {missing_extra('matplotlib', 'train')}")
     return dataclasses.replace(found, files=files)

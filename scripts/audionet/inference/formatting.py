@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from audionet.inference.answer import NO_SPEECH, Answer, Decision
+from audionet.audio.decoding import FileSource
+from audionet.inference.answer import Answer, Decision
 from audionet.inference.diarization import Diarization
 from audionet.inference.predictor import Predictor
 from audionet.inference.segmentation import Segment
@@ -14,9 +15,11 @@ from audionet.inference.verification import Verification
 from audionet.utils.text import escape, pluralise
 
 
-def answer_json(path: Path, answer: Answer, predictor: Predictor, top_k: int, per_chunk: bool) -> dict[str, Any]:
+def answer_json(
+    source: FileSource, answer: Answer, predictor: Predictor, top_k: int, per_chunk: bool
+) -> dict[str, Any]:
     """Format the answer for a clip for JSON."""
-    content: dict[str, Any] = {"file": str(path), "seconds": _rounded(answer.seconds), "chunks": len(answer.chunks)}
+    content: dict[str, Any] = {**_file(source), "seconds": _rounded(answer.seconds), "chunks": len(answer.chunks)}
     content |= decision_json(answer.decision)
     content["voices"] = [
         {"label": voice.label, "unknown": voice.label is None, "seconds": round(voice.seconds, 3)}
@@ -55,16 +58,15 @@ def decision_json(decision: Decision) -> dict[str, Any]:
     }
 
 
-def answer_text(path: Path, answer: Answer, predictor: Predictor, top_k: int, per_chunk: bool) -> str:
+def answer_text(source: FileSource, answer: Answer, predictor: Predictor, top_k: int, per_chunk: bool) -> str:
     """Format the answer as text: the decision, if it is not simply the most probable label, and the labels."""
     length = "an image"
     if answer.seconds is not None:
         pauses = f", {pluralise(len(answer.pauses), 'pause')}" if answer.pauses else ""
         length = f"{answer.seconds:.1f} s, {pluralise(len(answer.chunks), 'chunk')}{pauses}"
-    lines = [f"{escape(path)} ({length})"]
+    lines = [f"{escape(str(source))} ({length})"]
     if answer.remark:
-        partly = "" if answer.remark == NO_SPEECH else "only in part: "
-        lines.append(f"  {partly}{answer.remark}")
+        lines.append(f"  note: {answer.remark}")
     decision = answer.decision
     lines += _decision_lines(answer, predictor)
     qualifier = ""
@@ -115,10 +117,10 @@ def _name(label: str | None) -> str:
     return "unknown" if label is None else escape(label)
 
 
-def verification_json(path: Path, name: str, found: Verification) -> dict[str, Any]:
+def verification_json(source: FileSource, name: str, found: Verification) -> dict[str, Any]:
     """Format a verification result for JSON."""
     return {
-        "file": str(path),
+        **_file(source),
         "claimed": name,
         "verified": found.accepted,
         "score": round(found.score, 6),
@@ -127,17 +129,17 @@ def verification_json(path: Path, name: str, found: Verification) -> dict[str, A
     }
 
 
-def verification_text(path: Path, name: str, found: Verification) -> str:
+def verification_text(source: FileSource, name: str, found: Verification) -> str:
     """Format a verification result as one line of text."""
     return (
-        f"{escape(path)}: {'yes' if found.accepted else 'no'}, {'' if found.accepted else 'not '}{escape(name)} "
+        f"{escape(str(source))}: {'yes' if found.accepted else 'no'}, {'' if found.accepted else 'not '}{escape(name)} "
         f"(likeness {found.score:.2f}; {found.nearer} of {found.trials} impostor trials scored as high)"
     )
 
 
-def diarization_json(path: Path, diarization: Diarization) -> dict[str, Any]:
+def diarization_json(source: FileSource, diarization: Diarization) -> dict[str, Any]:
     """Format a diarization for JSON."""
-    content: dict[str, Any] = {"file": str(path), "seconds": _rounded(diarization.seconds)}
+    content: dict[str, Any] = {**_file(source), "seconds": _rounded(diarization.seconds)}
     content["segments"] = list(map(segment_json, diarization.segments))
     if diarization.remark:
         content["remark"] = diarization.remark
@@ -156,13 +158,20 @@ def segment_json(segment: Segment) -> dict[str, Any]:
     }
 
 
-def diarization_text(path: Path, diarization: Diarization) -> str:
+def diarization_text(source: FileSource, diarization: Diarization) -> str:
     """Format a diarization as text, one segment per line."""
-    lines = [f"{escape(path)} ({diarization.seconds:.1f} s, {pluralise(len(diarization.segments), 'segment')})"]
+    lines = [f"{escape(str(source))} ({diarization.seconds:.1f} s, {pluralise(len(diarization.segments), 'segment')})"]
     if diarization.remark:
-        lines.append(f"  only in part: {diarization.remark}")
+        lines.append(f"  note: {diarization.remark}")
     lines += map(format_segment, diarization.segments)
     return "\n".join([*lines, f"  written: {', '.join(map(escape, diarization.files))}"])
+
+
+def _file(source: FileSource) -> dict[str, Any]:
+    """Name a source for JSON: the file, and the channel if one was chosen."""
+    if isinstance(source, Path):
+        return {"file": str(source)}
+    return {"file": str(source.path), "channel": source.channel}
 
 
 def _rounded(seconds: float | None) -> float | None:

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from audionet.audio.array_sound import ArraySound
+from audionet.audio.decoding import Source
 from audionet.errors import DatasetError, ModelError, RecordingError
 from audionet.inference.answer import Answer, Voice
 from audionet.inference.clip import Clip, process_images
@@ -74,7 +75,7 @@ class Prediction:
     seconds : float or None
         Length of the clip; None for an image.
     remark : str or None
-        Damage to the recording, where part of it could be used.
+        What to know of the recording: damage where part of it could be used, the track or channel that was taken.
     """
 
     label: str | None
@@ -321,7 +322,7 @@ def load_model(path: PathLike) -> Model:
     return Model(Predictor(Path(path)))
 
 
-def as_source(sound: Sound, sample_rate: int | None) -> Path | ArraySound:
+def as_source(sound: Sound, sample_rate: int | None) -> Source:
     """Return what a clip is read from: a path as it is, samples as a sound.
 
     Raises
@@ -352,7 +353,7 @@ def _are_paths(clips: Sound | Sequence[PathLike]) -> TypeGuard[Sequence[PathLike
 
 
 @contextlib.contextmanager
-def _named(source: Path | ArraySound) -> Iterator[None]:
+def _named(source: Source) -> Iterator[None]:
     """Put the name of the file before what is wrong with it."""
     try:
         yield

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from audionet._paths import enrolled_path, lite_path, model_json_path
-from audionet.audio.array_sound import ArraySound
+from audionet.audio.decoding import Source
 from audionet.audio.network_input import ImageFeatures, image_features, model_inputs
 from audionet.backbones.litert import Runner
 from audionet.classifier.calibration import join_scores
@@ -161,7 +161,7 @@ class Predictor:
         """Lowest score that verification accepts; infinite if training had too few impostor trials for one."""
         return acceptance_threshold(self.arrays.impostors, self.verification_rate)
 
-    def answer(self, source: Path | ArraySound) -> Answer:
+    def answer(self, source: Source) -> Answer:
         """Answer for a clip, or for a spectrogram image if the name ends in .jpg.
 
         A clip's chunks are rendered as in training, and their outputs averaged.
@@ -172,8 +172,8 @@ class Predictor:
             If nothing in the file can be used.
         """
         clip = Clip(source, self.spectrogram)
-        chunks, silent, remark = process_images(clip, self.answer_chunk)
-        return self.combine_chunks(chunks, silent, clip.seconds, remark)
+        chunks, silent, damage = process_images(clip, self.answer_chunk)
+        return self.combine_chunks(chunks, silent, clip.seconds, clip.remark(damage))
 
     def answer_chunk(self, chunk: ClipChunk, jpg: bytes) -> ChunkAnswer:
         """Run the network on a chunk's image, and score its embedding against each speaker."""

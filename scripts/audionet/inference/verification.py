@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from audionet._paths import enrolled_path
-from audionet.audio.array_sound import ArraySound
+from audionet.audio.decoding import Source
 from audionet.classifier.enrolment import enrol, forget
 from audionet.classifier.prototypes import false_acceptance_rate, fit_speaker_model, unit_length
 from audionet.data.naming import UNKNOWN, label_problem
@@ -78,8 +77,8 @@ class Enrolment(NamedTuple):
     accepted: bool
     several: bool
     replaced: bool
-    failed: dict[Path | ArraySound, str]
-    in_part: dict[Path | ArraySound, str]
+    failed: dict[Source, str]
+    in_part: dict[Source, str]
 
 
 def check_name(predictor: Predictor, name: str) -> None:
@@ -90,7 +89,7 @@ def check_name(predictor: Predictor, name: str) -> None:
         raise UsageError(f"--enrol {escape(name)}: that is not a valid name for a speaker: choose another")
 
 
-def enrol_from_clips(predictor: Predictor, name: str, clips: Sequence[Path | ArraySound]) -> Enrolment:
+def enrol_from_clips(predictor: Predictor, name: str, clips: Sequence[Source]) -> Enrolment:
     """Enrol a speaker from clips.
 
     Raises
@@ -103,8 +102,8 @@ def enrol_from_clips(predictor: Predictor, name: str, clips: Sequence[Path | Arr
     check_name(predictor, name)
     embeddings: list[FloatArray] = []
     seconds = 0.0
-    failed: dict[Path | ArraySound, str] = {}
-    in_part: dict[Path | ArraySound, str] = {}
+    failed: dict[Source, str] = {}
+    in_part: dict[Source, str] = {}
     for source in clips:
         try:
             found, length, remark = _embed_clip(predictor, source)
@@ -134,21 +133,21 @@ def enrol_from_clips(predictor: Predictor, name: str, clips: Sequence[Path | Arr
     )
 
 
-def _embed_clip(predictor: Predictor, source: Path | ArraySound) -> tuple[list[FloatArray], float, str | None]:
-    """Return the embeddings of the chunks of a clip that count, their duration in seconds, and damage to it."""
+def _embed_clip(predictor: Predictor, source: Source) -> tuple[list[FloatArray], float, str | None]:
+    """Return the embeddings of the chunks of a clip that count, their duration in seconds, and remarks on it."""
 
     def embed(chunk: ClipChunk, jpg: bytes) -> tuple[FloatArray, ChunkAnswer]:
         output = predictor.predict_image(jpg)
         return output.embedding, predictor.chunk_answer(chunk, output)
 
     clip = Clip(source, predictor.spectrogram)
-    found, _, remark = process_images(clip, embed)
+    found, _, damage = process_images(clip, embed)
     pause = find_pauses([answer for _, answer in found])
     counted = [embedding for (embedding, _), is_pause in zip(found, pause, strict=True) if not is_pause]
     if not any(answer.speech for _, answer in found):
         raise RecordingError("cannot be used: no speech was found in it")
     used = predictor.spectrogram.chunk_seconds * len(counted) if predictor.spectrogram else 0.0
-    return counted, min(clip.seconds or used, used), remark
+    return counted, min((clip.seconds or used) - clip.start, used), clip.remark(damage)
 
 
 def _resembles(predictor: Predictor, name: str, embeddings: FloatArray) -> str | None:
@@ -228,7 +227,7 @@ class Verifier:
         self._predictor = predictor
         self._index = predictor.names.index(name)
 
-    def verify(self, source: Path | ArraySound) -> Verification:
+    def verify(self, source: Source) -> Verification:
         """Verify that a clip is of the speaker.
 
         Raises

@@ -10,6 +10,7 @@ import dataclasses
 import functools
 import hashlib
 import logging
+import shutil
 import subprocess
 from pathlib import Path
 from typing import NamedTuple
@@ -17,7 +18,6 @@ from typing import NamedTuple
 import numpy as np
 import soundfile
 
-from audionet.audio.decoding import has_ffmpeg
 from audionet.errors import RecordingError
 from audionet.pretraining.manifest import Corpus, Utterance
 from audionet.pretraining.views import SPECTROGRAM, samples_of
@@ -87,7 +87,7 @@ def add_pitch_shifted_speakers(corpus: Corpus, folder: Path, workers: int) -> Co
 @functools.lru_cache(maxsize=1)
 def has_rubberband() -> bool:
     """Return whether ffmpeg is installed and has the rubberband filter, which shifts pitch but not formants."""
-    if not has_ffmpeg():
+    if shutil.which("ffmpeg") is None:
         return False
     listed = subprocess.run(["ffmpeg", "-hide_banner", "-filters"], capture_output=True, text=True, check=False)
     return " rubberband " in listed.stdout

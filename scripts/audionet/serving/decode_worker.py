@@ -100,7 +100,7 @@ def frames(job: Job) -> Iterator[Frame]:
     ------
     (dict, bytes)
         For each chunk, `start`, `level`, `activity` and its input, or only the start if it is silent; at the end,
-        `seconds`, the recording's length, and `remark`, the reason if only part of it could be decoded. For want
+        `seconds`, where the recording ends on its clock, and `remark`, what to know of it, if anything. For want
         "chunk", the one image alone.
 
     Raises
@@ -114,7 +114,7 @@ def frames(job: Job) -> Iterator[Frame]:
     if job.want == "chunk":
         yield _chunk(clip, job)
         return
-    remark = None
+    damage = None
     used = False
     clip_image = ClipImage(job.spectrogram, CLIP_IMAGE_WIDTH) if job.want == "clip" else None
     try:
@@ -133,12 +133,12 @@ def frames(job: Job) -> Iterator[Frame]:
     except RecordingError as error:
         if not used:
             raise
-        remark = str(error)
+        damage = str(error)
     if not used:
         raise RecordingError(SILENT)
     if clip_image is not None:
         yield {"start": 0.0, "spans": clip_image.seconds}, clip_image.jpg()
-    yield {"seconds": clip.seconds, "remark": remark}, b""
+    yield {"seconds": clip.seconds, "remark": clip.remark(damage)}, b""
 
 
 def _chunk(clip: Clip, job: Job) -> Frame:
@@ -152,7 +152,7 @@ def _chunk(clip: Clip, job: Job) -> Frame:
 
 def _limited_chunks(clip: Clip, limits: Limits) -> Iterator[ClipChunk]:
     for chunk in clip:
-        if (clip.seconds or 0) > limits.seconds:
+        if (clip.seconds or 0) - clip.start > limits.seconds:
             raise LimitError(_too_long(limits))
         yield chunk
 

@@ -72,7 +72,10 @@ class Answer(Decision):
     chunks: int
     voices: list[Voice] = Field(description="The longest first; several if each is heard for two chunks or more.")
     enrolled: list[EnrolledScore] = Field(default=[], description="If speakers are enrolled.")
-    remark: str | None = Field(default=None, description="Reason why only part of the clip was classified, or none.")
+    remark: str | None = Field(
+        default=None,
+        description="What to know of the recording: why only part of it was used, which track or channel; or none.",
+    )
     per_chunk: list[Chunk]
     pauses: list[float] = Field(description="Starts of the chunks that do not count: silent, quiet, without speech.")
     segments: list[Segment] = Field(description="Diarization: segments of each speaker, smoothed over the chunks.")
@@ -111,7 +114,7 @@ class ModelCard(_Schema):
     open_set: dict[str, Any] = Field(description="Estimate of the rejection threshold for unknown speakers.")
     limits: LargestUpload
     ffmpeg: bool = Field(
-        description="True if ffmpeg is installed, so that m4a, webm and similar formats can be decoded."
+        description="Always true: m4a, webm and similar formats can be decoded, whatever is installed."
     )
 
 

@@ -15,7 +15,6 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 
 from audionet.audio.config import SpectrogramConfig
-from audionet.audio.decoding import has_ffmpeg
 from audionet.errors import AudioNetError, BusyError, LimitError, ModelError
 from audionet.inference.answer import ChunkAnswer
 from audionet.inference.formatting import answer_json, segment_json
@@ -193,7 +192,7 @@ class Service:
             "test": card["test"],
             "open_set": card["open_set"],
             "limits": {"megabytes": config.max_megabytes, **dataclasses.asdict(self.limits)},
-            "ffmpeg": has_ffmpeg(),
+            "ffmpeg": True,  # older clients ask
         }
 
     async def reload(self) -> Model:

@@ -61,8 +61,7 @@ async function loadModel() {
   try {
     const model = (state.model = await fetchModel(storedKey()));
     const voices = [...model.labels, ...(model.enrolled ?? [])];
-    const kinds = model.ffmpeg ? "Any audio format." : "MP3, WAV, FLAC, OGG, Opus or AIFF.";
-    element("limits").textContent = `${kinds}${limits(model)}`;
+    element("limits").textContent = `Any audio format.${limits(model)}`;
     setNote("known", voices.length ? `Known: ${names(voices)}.` : "");
     const labels = count(model.labels.length, "label");
     element("model").textContent = `Model ${model.id.slice(0, 8)}, ${labels}.`;

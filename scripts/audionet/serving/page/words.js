@@ -107,7 +107,7 @@ export const headline = (answer) => (isSeveral(answer) ? count(answer.voices.len
 /** What is wrong with the recording. @param {Answer} answer */
 export function remark(answer) {
   if (!answer.remark) return "";
-  return answer.remark.startsWith("no speech") ? "No speech was found in it." : `Only in part: ${answer.remark}.`;
+  return answer.remark.startsWith("no speech") ? "No speech was found in it." : `Note: ${answer.remark}.`;
 }
 
 /** @param {Segment} segment */
