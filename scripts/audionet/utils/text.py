@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+import unicodedata
+from collections.abc import Iterable, Sequence
 
 
 def pluralise(number: int, noun: str) -> str:
@@ -29,6 +30,20 @@ def escape(name: str | os.PathLike[str]) -> str:
     return "".join(
         char if char.isprintable() else char.encode("unicode_escape", "surrogatepass").decode("ascii") for char in text
     )
+
+
+def composed(name: str) -> str:
+    """Return a name with its accents composed (NFC): names that are equal so look equal, whatever computer wrote them.
+
+    A Mac may write é as an e and an accent, others write it as one character.
+    """
+    return unicodedata.normalize("NFC", name)
+
+
+def find_name(name: str, names: Iterable[str]) -> str | None:
+    """Return the name among `names` that is the same but for the encoding of its accents, as it is spelled there."""
+    wanted = composed(name)
+    return next((other for other in names if composed(other) == wanted), None)
 
 
 def os_error_reason(error: OSError) -> str:
