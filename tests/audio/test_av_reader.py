@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import re
 from itertools import pairwise
 from pathlib import Path
 
@@ -202,8 +204,47 @@ def test_a_file_that_is_cut_off_is_named(tmp_path: Path, ending: str, codec: str
     path.write_bytes(path.read_bytes()[: path.stat().st_size * 2 // 5])
     samples, _, _, damage = decode(path)
     assert damage is not None
-    assert damage.startswith("cut short: its header promises 10.0 s, it holds ")
+    # AVI states its bytes alone, its index at the end among them.
+    assert re.match(r"cut short: its header promises (10\.0|9\.\d) s, it holds ", damage)
     assert float(damage.split()[-2]) == pytest.approx(len(samples) / 48_000, abs=0.06)
+
+
+class Pipe(io.RawIOBase):
+    """A file that an encoder cannot go back in."""
+
+    def __init__(self) -> None:
+        self.content = b""
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, content: bytes) -> int:  # type: ignore[override]
+        self.content += bytes(content)
+        return len(content)
+
+
+@pytest.mark.parametrize("codec", ["flac", "pcm_s16le", "mp3"])
+def test_matroska_that_was_written_to_a_pipe_promises_nothing(tmp_path: Path, codec: str) -> None:
+    source = encode(tmp_path / "x.mka", tone(500, 5), codec)
+    pipe = Pipe()
+    with av.open(str(source)) as container, av.open(pipe, "w", format="matroska") as output:
+        stream = output.add_stream_from_template(container.streams.audio[0])
+        for packet in container.demux(audio=0):
+            if packet.size:
+                packet.stream = stream
+                output.mux(packet)
+    (tmp_path / "y.mka").write_bytes(pipe.content)
+    samples, _, remarks, damage = decode(tmp_path / "y.mka")
+    assert len(samples) / RATE == pytest.approx(5, abs=0.1)
+    assert (remarks, damage) == ([], None)
+
+
+def test_a_pause_in_wma_is_no_damage(tmp_path: Path) -> None:
+    sounds = [(0.0, tone(500, 3, 44_100)), (6.0, tone(700, 3, 44_100))]
+    path = encode_tracks(tmp_path / "x.wma", [("wmav2", sounds)], 44_100, "asf", {"b": "64k"})
+    samples, _, remarks, damage = decode(path)
+    assert len(samples) / 44_100 == pytest.approx(9, abs=0.2)
+    assert (remarks, damage) == ([], None)
 
 
 def test_an_mp4_without_its_index(tmp_path: Path) -> None:

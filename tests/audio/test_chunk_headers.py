@@ -98,6 +98,31 @@ def test_a_recorder_that_crashed(tmp_path: Path, kind: str, subtype: str) -> Non
     assert len(found) <= 160_000 + 100  # a chunk that followed the sound
 
 
+@pytest.mark.parametrize(
+    ("kind", "size"),
+    [("WAV", 0x7F000000), ("WAV", 0x7FFFFFFF), ("WAV", 0xFFFFFFFF), ("AIFF", 0x7F000008), ("W64", (1 << 63) - 24)],
+)
+def test_a_size_that_says_unknown_promises_nothing(tmp_path: Path, kind: str, size: int) -> None:
+    content = make(tmp_path / "x", kind)
+    place = content.find({"AIFF": b"SSND"}.get(kind, b"data"))
+    if kind == "W64":
+        content[place + 16 : place + 24] = size.to_bytes(8, "little")
+    else:
+        content[place + 4 : place + 8] = size.to_bytes(4, "big" if kind == "AIFF" else "little")
+    (tmp_path / "x").write_bytes(content)
+    recording = Recording(tmp_path / "x", SECOND)
+    assert len(list(recording)) == 10
+    assert recording.remarks == []
+
+
+def test_a_length_of_zero_in_a_wav_that_goes_on(tmp_path: Path) -> None:
+    content = make(tmp_path / "x.wav", "WAV")
+    place = content.find(b"data")
+    content[place + 4 : place + 8] = bytes(4)  # and the size of the whole file is right
+    (tmp_path / "x.wav").write_bytes(content)
+    assert len(list(Recording(tmp_path / "x.wav", SECOND))) == 10
+
+
 @pytest.mark.parametrize("kind", ["WAV", "W64", "AIFF"])
 def test_a_file_that_really_is_empty(tmp_path: Path, kind: str) -> None:
     soundfile.write(tmp_path / "x", np.zeros(0), 16_000, format=kind)

@@ -108,6 +108,7 @@ def encoded(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Path, i
     return made
 
 
+@pytest.mark.slow
 def test_every_codec_that_ffmpeg_encodes(encoded: dict[str, tuple[Path, int]]) -> None:
     assert len(encoded) > 45
     for codec, (path, rate) in encoded.items():

@@ -68,7 +68,7 @@ def test_frames_after_a_jump_backwards_follow_and_keep_their_distances() -> None
 
 
 def test_reading_from_the_middle_begins_where_the_first_frame_lies() -> None:
-    clock = PacketClock(RATE, trusted=True, first=0.5)
+    clock = PacketClock(RATE, trusted=True, first=0.5, sought=True)
     clock.gap(10.5)
     assert clock.position == 10 * RATE
 

@@ -89,3 +89,13 @@ def test_settings_of_the_wrong_type_are_refused(tmp_path: Path) -> None:
         write_json(tmp_path / "dataset.json", settings)
         with pytest.raises(DatasetError, match=f"{next(iter(wrong))} is .*run data_maker.py again"):
             read_spectrogram_config(tmp_path)
+
+
+def test_one_label_in_two_encodings(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    mac, others = "Jose\u0301", "Jos\u00e9"
+    make_images(tmp_path, f"{mac}/a_nohash_0000.jpg", f"{others}/a_nohash_0000.jpg", "ann/b_nohash_0000.jpg")
+    found = find_images(tmp_path)
+    assert {image.label for image in found} == {mac, "ann"}
+    assert len({(image.label, image.recording) for image in found}) == 3
+    assert all(image.path.exists() for image in found)
+    assert "joined as one label" in caplog.text

@@ -13,10 +13,12 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import soundfile
+import soxr
 
 from audionet.audio.config import SpectrogramConfig
 from audionet.data import render as rendering
@@ -24,6 +26,7 @@ from audionet.data.config import DataConfig
 from audionet.data.render import Result, render_folder
 from audionet.errors import AudioNetError, DatasetError, UsageError
 from audionet.utils.files import exclusive_lock
+from tests.support.encoding import encode
 from tests.support.files import files_of
 from tests.support.sounds import ROOT, SAMPLE_AUDIO, tone, write_tone
 
@@ -236,13 +239,15 @@ def test_unusable_recordings_are_reported_and_skipped(data: DataConfig, capsys: 
     reasons = {item["file"]: item["reason"] for item in result.labels["ann"].skipped}
     assert reasons["empty.mp3"] == "the file is empty"
     assert "cannot be decoded" in reasons["text.mp3"]
-    assert reasons["notes.txt"] == "not a kind that is read (.txt): convert it to WAV, FLAC or MP3"
-    assert "no ending" in reasons["cover"]
+    assert (
+        reasons[""].startswith("2 files of other kinds than recordings (1 .txt, 1 no ending)")
+        or "no ending" in reasons[""]
+    )
     assert reasons["silent.wav"] == "is silent from beginning to end"
     assert "No such file" in reasons["dangling.wav"]
     assert "symbolic links" in reasons["self.wav"]
     assert "is a pipe or a device" in reasons["pipe.wav"]
-    assert len(reasons) == 8
+    assert len(reasons) == 7
     for label in ("two\nlines", "dataset.json"):
         assert "rename the folder" in result.labels[label].skipped[0]["reason"]
     lines = capsys.readouterr().err.replace("\r", "\n").splitlines()
@@ -265,7 +270,7 @@ def test_chunks_far_below_the_loudest_are_skipped_but_numbered(data: DataConfig)
 
 
 def test_silent_chunks_are_skipped_but_numbered(data: DataConfig) -> None:
-    sound = np.concatenate([np.full(16_000, 0.1), np.zeros(16_000), np.full(16_000, 0.1)])
+    sound = np.concatenate([tone(440, 1), np.full(16_000, 0.1), tone(440, 1)])  # a constant is no sound
     data.audio_dir.joinpath("ann").mkdir(parents=True)
     soundfile.write(data.audio_dir / "ann" / "x.wav", sound, 16_000)
     assert chunks_of(render_folder(data, SECOND)) == {"ann": (1, 2)}
@@ -423,7 +428,7 @@ def test_a_long_recording_gives_the_same_files_in_pieces(
     assert files_of(other.wav_dir, other.image_dir) == files_of(data.wav_dir, data.image_dir)
 
 
-def test_damage_in_one_piece_ends_the_recording(data: DataConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_damage_in_one_piece_is_passed_over(data: DataConfig, monkeypatch: pytest.MonkeyPatch) -> None:
     (data.audio_dir / "ann").mkdir(parents=True)
     path = data.audio_dir / "ann" / "x.flac"
     soundfile.write(path, np.random.default_rng(0).uniform(-0.5, 0.5, 16_000 * 60), 16_000)
@@ -435,9 +440,43 @@ def test_damage_in_one_piece_ends_the_recording(data: DataConfig, monkeypatch: p
     monkeypatch.setattr("audionet.data.render.LARGE_BYTES", 1000)
     pieces = render_folder(dataclasses.replace(data, force=True), SECOND)
     assert chunks_of(pieces) == chunks_of(whole)
-    (remark,) = pieces.labels["ann"].remarks
-    assert remark["reason"].startswith("damaged after 29.")
-    assert len(list(data.image_dir.rglob("*.jpg"))) == whole.labels["ann"].chunks < 40
+    for result in (whole, pieces):
+        (remark,) = result.labels["ann"].remarks
+        assert "damaged frames at 0:" in remark["reason"]
+    assert len(list(data.image_dir.rglob("*.jpg"))) == whole.labels["ann"].chunks == 60
+
+
+def test_a_file_cut_off_in_one_piece_ends_there(data: DataConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write_tone(data.audio_dir / "ann" / "x.wav", seconds=60)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size * 55 // 60])
+    whole = render_folder(data, SECOND)
+    monkeypatch.setattr("audionet.data.render_tasks.PIECE_SECONDS", 10)
+    monkeypatch.setattr("audionet.data.render.LARGE_BYTES", 1000)
+    pieces = render_folder(dataclasses.replace(data, force=True), SECOND)
+    assert chunks_of(pieces) == chunks_of(whole)
+    assert pieces.labels["ann"].remarks == whole.labels["ann"].remarks
+    assert "cut short: its header promises 60.0 s, it holds 55.0 s" in whole.labels["ann"].remarks[0]["reason"]
+
+
+def test_an_mp4_is_rendered_in_pieces(data: DataConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    noise = np.random.default_rng(0).uniform(-0.3, 0.3, 60 * 44_100)
+    encode(data.audio_dir / "ann" / "x.m4a", noise, "alac", 44_100)
+    render_folder(data, SECOND)
+    images = files_of(data.image_dir)
+    monkeypatch.setattr("audionet.data.render_tasks.PIECE_SECONDS", 10)
+    monkeypatch.setattr("audionet.data.render.LARGE_BYTES", 1000)
+    tasks = []
+    split = rendering.pieces_of
+
+    def count(*arguments: Any) -> Any:
+        pieces, seconds = split(*arguments)
+        tasks.extend(pieces)
+        return pieces, seconds
+
+    monkeypatch.setattr(rendering, "pieces_of", count)
+    render_folder(dataclasses.replace(data, force=True), SECOND)
+    assert len(tasks) == 6
+    assert files_of(data.image_dir) == images
 
 
 def test_a_new_modification_time_alone_renders_nothing(rendered: DataConfig) -> None:
@@ -532,15 +571,36 @@ def damaged(content: bytes, generator: np.random.Generator) -> bytes:
     return copy[: generator.integers(0, len(copy))].tobytes() if how else copy.tobytes()
 
 
-@pytest.mark.slow
-def test_two_thousand_damaged_recordings(data: DataConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def sndfile_kinds(folder: Path) -> dict[str, bytes]:
+    """Make a file of each kind that libsndfile writes; return their contents by ending."""
     sound, rate = soundfile.read(SAMPLE_AUDIO / "flite-slt" / "harbour.mp3", frames=48_000)
     kinds = {"wav": {}, "flac": {}, "mp3": {}, "ogg": {}, "opus": {"format": "OGG", "subtype": "OPUS"}, "aiff": {}}
     kinds |= {"au": {}, "caf": {}, "w64": {}, "adpcm.wav": {"format": "WAV", "subtype": "MS_ADPCM"}}
-    originals = {}
+    kinds |= {"float.wav": {"subtype": "FLOAT"}}
     for kind, options in kinds.items():
-        soundfile.write(tmp_path / f"x.{kind}", sound, rate, **options)
-        originals[kind] = (tmp_path / f"x.{kind}").read_bytes()
+        soundfile.write(folder / f"x.{kind}", sound, rate, **options)
+    return {kind: (folder / f"x.{kind}").read_bytes() for kind in kinds}
+
+
+def container_kinds(folder: Path) -> dict[str, bytes]:
+    """Make a file of each kind that FFmpeg decodes; return their contents by ending."""
+    sound, _ = soundfile.read(SAMPLE_AUDIO / "flite-slt" / "harbour.mp3", frames=48_000)
+    kinds = {"m4a": ("aac", None), "webm": ("libopus", None), "wma": ("wmav2", "asf"), "mka": ("flac", None)}
+    kinds |= {"ogg": ("libopus", None), "ts": ("mp2", "mpegts"), "avi": ("mp3", None), "wv": ("wavpack", None)}
+    kinds |= {"flv": ("libmp3lame", None), "mp4": ("alac", None)}
+    for kind, (codec, container) in kinds.items():
+        rate = 44_100 if kind in ("wma", "flv") else 48_000
+        encode(folder / f"x.{kind}", soxr.resample(sound, 16_000, rate), codec, rate, container, {"b": "64k"})
+    made = {kind: (folder / f"x.{kind}").read_bytes() for kind in kinds}
+    return made | {"ogg": 2 * made["ogg"]}  # chained
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kinds", [sndfile_kinds, container_kinds])
+def test_two_thousand_damaged_recordings(
+    data: DataConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str], kinds: Callable[[Path], dict[str, bytes]]
+) -> None:
+    originals = kinds(tmp_path)
     generator = np.random.default_rng(0)
     for number in range(2000):
         kind = list(originals)[number % len(originals)]
@@ -549,7 +609,7 @@ def test_two_thousand_damaged_recordings(data: DataConfig, tmp_path: Path, capsy
         path.write_bytes(damaged(originals[kind], generator))
     result = render_folder(dataclasses.replace(data, workers=8), SECOND)
     reasons = [item["reason"] for s in result.labels.values() for item in (*s.skipped, *s.remarks)]
-    assert 500 < len(reasons) < 2000
+    assert 200 < len(reasons) < 2000
     for reason in reasons:
         assert "\n" not in reason
         assert "ended the worker process" not in reason

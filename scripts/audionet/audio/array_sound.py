@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
+import array
 import numbers
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from audionet.audio.sound import SAMPLE_RATES
 from audionet.utils.arrays import FloatArray
-
-if TYPE_CHECKING:
-    import pydub
 
 _MOST_CHANNELS = 64
 _BLOCK_SAMPLES = 1 << 16
@@ -61,9 +59,21 @@ class ArraySound:
             yield np.ascontiguousarray(self._samples[:, begin : begin + _BLOCK_SAMPLES].T)
 
 
-def segment_sound(segment: pydub.AudioSegment) -> ArraySound:
+@runtime_checkable
+class AudioSegment(Protocol):
+    """What is used of pydub's class of this name, which takes long to import."""
+
+    channels: int
+    frame_rate: int
+
+    def get_array_of_samples(self) -> array.array[int]:
+        """Return integers of one, two or four bytes, the channels interleaved."""
+        ...
+
+
+def segment_sound(segment: AudioSegment) -> ArraySound:
     """Return the samples of a pydub AudioSegment as a sound."""
-    samples = np.array(segment.get_array_of_samples())  # integers of 1, 2 or 4 bytes, interleaved
+    samples = np.array(segment.get_array_of_samples())
     return ArraySound(samples.reshape(-1, segment.channels).T, segment.frame_rate)
 
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 import contextlib
 import functools
 import io
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from audionet.audio.samples import SILENCE_PEAK
-from audionet.errors import RecordingError
+from audionet.errors import RecordingError, UnavailableError
 from audionet.utils.arrays import FloatArray
 
 if TYPE_CHECKING:
@@ -31,6 +31,9 @@ CONTAINERS = (
 
 _PROTOCOLS = "none"  # no protocol has this name: the file is handed over open, and nothing else can be opened
 
+_TYPES = {"u8": np.uint8, "s16": np.int16, "s32": np.int32, "flt": np.float32, "dbl": np.float64}
+"""NumPy types of FFmpeg's sample formats, packed; planar ones end in p."""
+
 _LOUDEST = 1000.0  # 60 dB above full scale: no decoder gives it for a sound, and sums of it do not overflow
 
 
@@ -45,7 +48,7 @@ class OpenFile:
         import av  # loads 70 MB of libraries, which most recordings do not need
 
         options = {"format_whitelist": CONTAINERS, "protocol_whitelist": _PROTOCOLS, "codec_whitelist": _audio_codecs()}
-        self._file = _Unnamed(path)
+        self._file = _Anonymous(path)
         try:
             self.container: InputContainer = av.open(self._file, "r", options=options, metadata_errors="replace")
         except (av.error.FFmpegError, ValueError):
@@ -58,17 +61,30 @@ class OpenFile:
             self._file.close()
             raise
 
+    @property
+    def position(self) -> int:
+        """Bytes that FFmpeg has read up to."""
+        return self._file.tell()
+
     def close(self) -> None:
+        """Close the container and the file."""
         self.container.close()
         self._file.close()
 
 
-class _Unnamed(io.FileIO):
+class _Anonymous(io.FileIO):
     """File whose name shows its ending alone, by which FFmpeg knows formats without a mark of their own."""
 
     def __init__(self, path: Path) -> None:
         super().__init__(path)
         self.name = f"sound{path.suffix.lower()}" if path.suffix.isascii() else "sound"
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> int:
+        """Seek; to an impossible place, as a damaged index asks for, return what FFmpeg takes for a failure."""
+        try:
+            return super().seek(offset, whence)
+        except OSError:
+            return -1
 
 
 @functools.cache
@@ -95,8 +111,43 @@ def ignore_others(container: InputContainer, streams: Sequence[AudioStream]) -> 
         stream.codec_context.thread_count = 1  # the recordings of a batch share the cores already
 
 
-def first_sounding(path: Path, tracks: Sequence[int]) -> int:
-    """Return the first of some tracks that is not silent from beginning to end; the first one if all are."""
+def packets_of(opened: OpenFile, streams: Sequence[AudioStream]) -> Iterator[Packet[AudioStream]]:
+    """Yield the packets of some sound tracks.
+
+    Raises
+    ------
+    RecordingError
+        If the file is damaged so that no more can be found; the message is the reason.
+    UnavailableError
+        If it cannot be read.
+    """
+    import av
+
+    packets = opened.container.demux(streams)
+    searched = -1
+    while True:
+        try:
+            yield next(packets)  # type: ignore[arg-type]
+        except StopIteration:
+            return
+        except IndexError:  # a packet of a track that the header does not name, for which PyAV has no place
+            packets = opened.container.demux(streams)
+        except av.error.BlockingIOError as error:  # no sound in the bytes just read; there may be in the next
+            if opened.position <= searched:
+                raise RecordingError(error.strerror) from None
+            searched, packets = opened.position, opened.container.demux(streams)
+        except av.error.FFmpegError as error:
+            raise RecordingError(error.strerror) from None
+        except OSError as error:
+            raise UnavailableError(f"cannot be read: {error.strerror}") from None
+
+
+@functools.lru_cache(maxsize=8)
+def first_sounding(path: Path, tracks: tuple[int, ...], size: int, mtime_ns: int) -> int:
+    """Return the first of some tracks that is not silent from beginning to end; the first one if all are.
+
+    Cached, because several pieces of a long recording are read; size and time say which version of the file it is.
+    """
     import av
 
     opened = OpenFile(path)
@@ -104,9 +155,9 @@ def first_sounding(path: Path, tracks: Sequence[int]) -> int:
         streams = [opened.container.streams.audio[track] for track in tracks]
         ignore_others(opened.container, streams)
         silent = {stream.index: track for stream, track in zip(streams, tracks, strict=True)}
-        with contextlib.suppress(av.error.FFmpegError):
-            for packet in opened.container.demux(streams):
-                if packet.stream_index in silent and _is_sounding(packet):  # type: ignore[arg-type]
+        with contextlib.suppress(RecordingError):
+            for packet in packets_of(opened, streams):
+                if packet.stream_index in silent and _is_sounding(packet):
                     del silent[packet.stream_index]
                     packet.stream.discard = av.stream.Discard.all
                 if streams[0].index not in silent:
@@ -122,19 +173,30 @@ def _is_sounding(packet: Packet[AudioStream]) -> bool:
     return False
 
 
-def frame_samples(frame: AudioFrame, is_exact: bool = False) -> FloatArray:
-    """Return a frame's samples as float32 of -1 to 1, shape (n, channels); unless exact, without impossible values."""
-    if frame.format.name.startswith("s64"):  # which NumPy is not given
+def frame_samples(frame: AudioFrame) -> FloatArray:
+    """Return a frame's samples as float32, integers scaled to -1 to 1; shape (n, channels)."""
+    kind = frame.format.name.removesuffix("p")
+    if kind not in _TYPES:  # integers of 64 bits, which few can write
         import av
 
         (frame,) = av.AudioResampler("dbl").resample(frame)
-    array = frame.to_ndarray()
-    array = array.T if frame.format.is_planar else array.reshape(frame.samples, -1)
-    if array.dtype.kind in "iu":
-        half = 2.0 ** (8 * array.dtype.itemsize - 1)
-        zero = half if array.dtype.kind == "u" else 0.0
-        return ((array.astype(np.float64) - zero) / half).astype(np.float32)
-    samples: FloatArray = array.astype(np.float32, copy=False)
-    if not is_exact and not float(np.abs(samples).max(initial=0.0)) <= _LOUDEST:
-        samples = np.clip(np.nan_to_num(samples), -_LOUDEST, _LOUDEST)
-    return samples
+        kind = "dbl"
+    # As AudioFrame.to_ndarray, in a third of its time: Opus has fifty frames a second.
+    planes = [np.frombuffer(memoryview(plane), _TYPES[kind]) for plane in frame.planes]
+    channels = len(frame.layout.channels)
+    if frame.format.is_planar:
+        first = planes[0][: frame.samples, None]
+        array = first if channels == 1 else np.stack([plane[: frame.samples] for plane in planes], axis=1)
+    else:
+        array = planes[0][: frame.samples * channels].reshape(-1, channels)
+    if array.dtype.kind == "f":
+        return array.astype(np.float32, copy=False)
+    half = 2.0 ** (8 * array.dtype.itemsize - 1)
+    zero = half if kind == "u8" else 0.0
+    return ((array.astype(np.float64) - zero) / half).astype(np.float32)
+
+
+def without_impossible(samples: FloatArray) -> FloatArray:
+    """Return what a lossy decoder gave, without the numbers that it makes of damaged frames and no sound has."""
+    peak = float(np.abs(samples).max(initial=0.0))
+    return samples if peak <= _LOUDEST else np.clip(np.nan_to_num(samples), -_LOUDEST, _LOUDEST)

@@ -13,8 +13,10 @@ from typing import BinaryIO, NamedTuple
 
 _MOST_CHUNKS = 1_000
 
-_UNKNOWN_SIZES = range(0x7FFFF000, 0x1_0000_0000)
+_UNKNOWN_SIZES = (range(0x7F00_0000, 0x7F00_0100), range(0x7FFF_F000, 0x8000_1000), range(0xFFFF_F000, 0x1_0000_0000))
 """Sizes that programs writing WAV to a pipe put in the header because they do not know the length yet."""
+
+_LARGEST_FILE = 1 << 45  # bytes; a header that states more was written to a pipe
 
 _W64_DATA = b"data\xf3\xac\xd3\x11\x8c\xd1\x00\xc0\x4f\x8e\xdb\x8a"
 
@@ -107,9 +109,9 @@ def _find(file: BinaryIO, size: int, magic: bytes, layout: _Layout) -> DataChunk
             if long_size is not None and length == 0xFFFFFFFF:
                 length = long_size
             empty = length <= layout.skipped and not (magic == b"caff" and length < 0)
-            unknown = length < 0 or (layout.head.endswith("I") and long_size is None and length in _UNKNOWN_SIZES)
+            unknown = length < 0 or (long_size is None and _is_unknown(length))
             stated = None if unknown and not empty else max(0, length - layout.skipped)
-            return _chunk(offset, size, stated, filled_in=not empty or _outer_size_fits(file, magic, size))
+            return _chunk(offset, size, stated, filled_in=not empty or _is_really_empty(file, magic, offset, size))
         if length < 0:
             return None
         offset += -(-length // layout.align) * layout.align
@@ -118,6 +120,17 @@ def _find(file: BinaryIO, size: int, magic: bytes, layout: _Layout) -> DataChunk
 
 def _chunk(offset: int, size: int, stated: int | None, filled_in: bool) -> DataChunk | None:
     return DataChunk(offset, size - offset, stated, filled_in or size <= offset) if offset <= size else None
+
+
+def _is_unknown(length: int) -> bool:
+    return length > _LARGEST_FILE or any(length in sizes for sizes in _UNKNOWN_SIZES)
+
+
+def _is_really_empty(file: BinaryIO, magic: bytes, offset: int, size: int) -> bool:
+    """Return whether a file without sound is complete: its own size is right, and another chunk may follow."""
+    file.seek(offset)
+    following = file.read(4)
+    return _outer_size_fits(file, magic, size) and all(32 <= byte < 127 for byte in following)
 
 
 def _outer_size_fits(file: BinaryIO, magic: bytes, size: int) -> bool:
@@ -164,10 +177,31 @@ def asf_seconds(head: bytes) -> float | None:
     return None if flags & _ASF_BROADCAST else play / 1e7 - preroll / 1e3
 
 
-def avi_seconds(head: bytes) -> float | None:
-    """Return the duration that an AVI file's header states for its first sound track, given its first kilobytes."""
-    place = head.find(b"auds")
-    if place < 8 or head[place - 8 : place - 4] != b"strh" or len(head) < place + 36:
+def matroska_seconds(head: bytes) -> float | None:
+    """Return the duration that the header of a Matroska file states, given its first kilobytes.
+
+    Notes
+    -----
+    RFC 9559, sections 5.1.2.9 and 5.1.2.10: Duration in units of TimestampScale, which is 1 ms unless stated.
+    """
+    place = head.find(b"\x44\x89")
+    size = {0x84: 4, 0x88: 8}.get(head[place + 2]) if 0 <= place < len(head) - 11 else None
+    if size is None:
         return None
-    scale, rate, _, length = struct.unpack_from("<IIII", head, place + 20)
-    return length * scale / rate if rate else None
+    (units,) = struct.unpack_from(">f" if size == 4 else ">d", head, place + 3)
+    scale = head.find(b"\x2a\xd7\xb1")
+    nanoseconds = 1_000_000
+    if scale >= 0 and 0x81 <= head[scale + 3] <= 0x88:
+        nanoseconds = int.from_bytes(head[scale + 4 : scale + 4 + (head[scale + 3] & 0x7F)])
+    return float(units) * nanoseconds / 1e9
+
+
+def avi_missing_share(file: BinaryIO) -> float:
+    """Return what an AVI file lacks of the bytes that its header states, as a share of those it has."""
+    size = os.fstat(file.fileno()).st_size
+    file.seek(0)
+    head = file.read(12)
+    stated = int.from_bytes(head[4:8], "little") + 8
+    if head[:4] != b"RIFF" or head[8:] != b"AVI " or _is_unknown(stated - 8):
+        return 0.0
+    return max(0.0, stated / size - 1)

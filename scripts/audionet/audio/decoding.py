@@ -7,23 +7,21 @@ import functools
 import shutil
 import stat
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, Literal, NamedTuple, TypeVar
+from typing import Literal, NamedTuple
 
 import soundfile
 
 from audionet.audio.array_sound import ArraySound, segment_sound
 from audionet.audio.av_file import NO_SOUND, MissingDecoderError
-from audionet.audio.av_reader import AvReader
-from audionet.audio.frame_walk import Mp3Frames, walk_mp3, walk_ogg
+from audionet.audio.av_reader import AvReader, Found
+from audionet.audio.frame_walk import Mp3Frames, OggPages, is_single_flac, walk_mp3, walk_ogg
 from audionet.audio.sndfile_reader import UNKNOWN_LENGTH, SndfileReader, open_sndfile
 from audionet.audio.sound import ChannelChoice, Level, Reader, Sound
 from audionet.errors import RecordingError, UnavailableError
 from audionet.utils.text import escape
-
-Walked = TypeVar("Walked")
 
 
 def _endings(names: str) -> frozenset[str]:
@@ -103,12 +101,12 @@ def open_sound(source: Source) -> Iterator[Sound]:
     path, channel = (source.path, source.channel) if isinstance(source, FileChannel) else (source, "auto")
     check_readable(path)
     with contextlib.ExitStack() as stack:
-        reader = _open_reader(path, stack)
-        sound = Sound(reader, channel)
-        if reader.is_float:
-            state = path.stat()
-            sound.level = _float_level(path, channel, state.st_size, state.st_mtime_ns)
-        yield sound
+        try:
+            find_level = functools.partial(_float_level, path, channel, _version(path))
+            reader = _open_reader(path, stack)
+        except OSError as error:
+            raise UnavailableError(f"cannot be read: {error.strerror}") from None
+        yield Sound(reader, channel, find_level)
 
 
 def _open_reader(path: Path, stack: contextlib.ExitStack) -> Reader:
@@ -120,25 +118,25 @@ def _open_reader(path: Path, stack: contextlib.ExitStack) -> Reader:
     """
     file = None
     if path.suffix.lower() not in CONTAINER_SUFFIXES:
-        with contextlib.suppress(soundfile.LibsndfileError):
+        with contextlib.suppress(soundfile.LibsndfileError, TypeError):  # which .raw is, without its format
             file = stack.enter_context(open_sndfile(path))
     if file is None:
-        return _open_av_reader(path, stack)
+        return _open_av_reader(path, stack, walk=_walk_ogg(path, _version(path)) if _is_ogg(path) else None)
     frames: int | None = file.frames if file.frames < UNKNOWN_LENGTH else None
-    walk, whole = None, True
+    walk: Mp3Frames | OggPages | None = None
     match file.format, file.subtype:
         case "MP3", _:
             # It believes the header's number of frames, and without one guesses from the first frame's bit rate.
-            walk = _walk(path, walk_mp3)
+            walk = _walk_mp3(path, _version(path))
             frames = _frames_of_mp3(walk, file.frames)
             exact = frames is not None
-        case "OGG", "VORBIS" | "OPUS":
-            pages = _walk(path, walk_ogg)  # it ends with the first stream, and leaves damaged pages out without a word
-            exact, whole = pages.single, pages.whole
         case "OGG", _:
-            exact = False
+            # It ends with the first stream, leaves damaged pages and gaps out, and reads nothing but these codecs.
+            walk = _walk_ogg(path, _version(path))
+            exact = walk.single and file.subtype in ("VORBIS", "OPUS")
         case "FLAC", _:
-            exact = frames is not None  # it loses the end of one whose length is not stated
+            # It loses the end of one whose length is not stated, and what follows the first of several.
+            exact = frames is not None and _walk_flac(path, _version(path))
         case (("WAV" | "WAVEX"), ("GSM610" | "MPEG_LAYER_III")):
             exact = False  # it adds a block to GSM, and guesses the length of MP3 inside WAV
         case _:
@@ -146,19 +144,24 @@ def _open_reader(path: Path, stack: contextlib.ExitStack) -> Reader:
     if not exact:
         with contextlib.suppress(RecordingError):
             return _open_av_reader(path, stack, walk=walk)
+    whole = not isinstance(walk, OggPages) or walk.whole
     reader = SndfileReader(path, file, frames, lambda: _open_av_reader(path, stack, file.samplerate, walk), whole)
     stack.callback(reader.close)
     return reader
 
 
 def _open_av_reader(
-    path: Path, stack: contextlib.ExitStack, rate: int | None = None, walk: Mp3Frames | None = None
+    path: Path, stack: contextlib.ExitStack, rate: int | None = None, walk: Mp3Frames | OggPages | None = None
 ) -> Reader:
     """Return FFmpeg's reader; or what an installed ffmpeg makes of the file, where the libraries lack its decoder."""
-    stated = walk.stated * walk.samples / walk.rate if walk and walk.stated else None
-    held = walk.frames * walk.samples / walk.rate if walk and walk.uniform else None
+    found = Found()
+    if isinstance(walk, Mp3Frames):
+        second = walk.rate / walk.samples
+        found = Found(walk.stated / second if walk.stated else None, walk.frames / second if walk.uniform else None)
+    elif isinstance(walk, OggPages):
+        found = Found(pauses=walk.intact, whole=walk.whole)
     try:
-        reader = AvReader(path, rate, stated, held)
+        reader = AvReader(path, rate, found)
     except MissingDecoderError:
         return _by_program(path)
     stack.callback(reader.close)
@@ -175,9 +178,43 @@ def _frames_of_mp3(walk: Mp3Frames | None, assumed: int) -> int | None:
     return assumed if samples - _MOST_PADDING <= assumed <= samples else None
 
 
-def _walk(path: Path, walk: Callable[[BinaryIO], Walked]) -> Walked:
+_Version = tuple[int, int]
+
+
+def _version(path: Path) -> _Version:
+    """Return a file's size and modification time; what was found out of it holds as long as they stay."""
+    state = path.stat()
+    return state.st_size, state.st_mtime_ns
+
+
+def _is_ogg(path: Path) -> bool:
     with path.open("rb") as file:
-        return walk(file)
+        return file.read(4) == b"OggS"
+
+
+# Cached, because several pieces of a long recording are read one after the other.
+@functools.lru_cache(maxsize=8)
+def _walk_mp3(path: Path, _: _Version) -> Mp3Frames | None:
+    with path.open("rb") as file:
+        return walk_mp3(file)
+
+
+@functools.lru_cache(maxsize=8)
+def _walk_ogg(path: Path, _: _Version) -> OggPages:
+    with path.open("rb") as file:
+        return walk_ogg(file)
+
+
+@functools.lru_cache(maxsize=8)
+def _walk_flac(path: Path, _: _Version) -> bool:
+    with path.open("rb") as file:
+        return is_single_flac(file)
+
+
+@functools.lru_cache(maxsize=8)
+def _float_level(path: Path, channel: ChannelChoice, _: _Version) -> Level:
+    with contextlib.ExitStack() as stack:
+        return Sound(_open_reader(path, stack), channel).measure()
 
 
 def _by_program(path: Path) -> Reader:
@@ -193,16 +230,10 @@ def _by_program(path: Path) -> Reader:
         from pydub.exceptions import CouldntDecodeError
 
         try:
-            return segment_sound(AudioSegment.from_file(str(path.absolute())))
+            with path.open("rb") as file:
+                return segment_sound(AudioSegment.from_file(file))
         except (CouldntDecodeError, LookupError, ValueError):
             raise RecordingError(NO_SOUND) from None
-
-
-@functools.lru_cache(maxsize=8)
-def _float_level(path: Path, channel: ChannelChoice, size: int, mtime_ns: int) -> Level:
-    """Measure a file of floats once, although several pieces of it are read; size and time say which file it is."""
-    with contextlib.ExitStack() as stack:
-        return Sound(_open_reader(path, stack), channel).measure()
 
 
 class Header(NamedTuple):
@@ -212,10 +243,10 @@ class Header(NamedTuple):
     can_seek: bool
 
 
-def header(path: Path) -> Header | None:
+def header(source: FileSource) -> Header | None:
     """Read a file's header; None if it states no duration."""
     try:
-        with open_sound(path) as sound:
+        with open_sound(source) as sound:
             return Header(sound.frames / sound.rate, sound.can_seek) if sound.frames else None
     except RecordingError:
         return None

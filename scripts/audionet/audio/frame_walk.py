@@ -7,14 +7,13 @@ first of several Ogg streams. These walks show where it may be believed.
 from __future__ import annotations
 
 import functools
-import itertools
 import os
 import zlib
 from typing import BinaryIO, NamedTuple
 
 import numpy as np
 
-_BLOCK_BYTES = 1 << 17  # larger blocks take longer to allocate than to read
+_BLOCK_BYTES = 1 << 18  # smaller blocks take longer
 _NO_FRAME = 1 << 40  # bytes; longer than any file, so that a walk ends at a header that no frame has
 
 # Of the bytes of a frame's header, what all frames of a stream have in common: sync, version and layer; sample rate;
@@ -31,7 +30,11 @@ _KBITS = {  # by (MPEG-1?, layer), for the indices 1 to 14
     (False, 2): (8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),
     (False, 3): (8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),
 }
-_TAG_BYTES = 4096
+_TAG_BYTES = 1 << 16
+_FLAC_HEAD = b"fLaC\0\0\0\x22"  # with the head of its STREAMINFO block
+_BEGINS = 2  # flag of a stream's first page
+_LONGEST_OPUS_PACKET = 5760  # samples at 48 kHz
+_OPUS_FRAMES = (480, 960, 1920, 2880) * 3 + (480, 960) * 2 + (120, 240, 480, 960) * 4  # by configuration
 MP3_TAGS = (b"ID3", b"TAG", b"APETAGEX", b"LYRICSBEGIN", b"3DI")
 """First bytes of the tags that lie before, between and after the frames of MP3 files."""
 
@@ -147,9 +150,8 @@ def _headers_like(first: bytes, data: bytes, places: list[int]) -> int:
     return len(at) if same.all() else int(same.argmin())
 
 
-def _skip_id3(file: BinaryIO) -> int:
-    """Return where the ID3v2 tags at the beginning end."""
-    position = 0
+def _skip_id3(file: BinaryIO, position: int = 0) -> int:
+    """Return where the ID3v2 tags that begin at a position end."""
     while True:
         file.seek(position)
         head = file.read(10)
@@ -169,10 +171,21 @@ def _xing(first: bytes, kind: _Kind) -> tuple[int | None, bool]:
 
 
 def _only_tags(file: BinaryIO, position: int, size: int) -> bool:
-    """Return whether nothing but tags or padding follows the last frame."""
+    """Return whether nothing but tags and padding follows the last frame."""
+    while position < size:
+        position = _skip_id3(file, position)
+        file.seek(position)
+        head = file.read(_TAG_BYTES)
+        if head.startswith(b"TAG"):
+            position += 227 if head.startswith(b"TAG+") else 128
+        elif head.startswith(b"APETAGEX"):
+            position += 32 + int.from_bytes(head[12:16], "little")
+        elif head.startswith(b"LYRICSBEGIN") and b"LYRICS200" in head:
+            position += head.index(b"LYRICS200") + 9
+        else:
+            break
     file.seek(position)
-    rest = file.read(_TAG_BYTES)
-    return rest.startswith(MP3_TAGS[1:]) or not rest.strip(b"\0")
+    return all(not block.strip(b"\0") for block in iter(functools.partial(file.read, _BLOCK_BYTES), b""))
 
 
 class OggPages(NamedTuple):
@@ -181,13 +194,16 @@ class OggPages(NamedTuple):
     Attributes
     ----------
     single : bool
-        True if they are those of one stream, intact and in order, from its first one on.
+        True if they are those of one stream without gaps, from its first one on.
+    intact : bool
+        False if one is missing or damaged.
     whole : bool
-        False if the last page is not all there.
+        False if the last one is not all there.
     """
 
     single: bool
-    whole: bool = True
+    intact: bool
+    whole: bool
 
 
 def walk_ogg(file: BinaryIO) -> OggPages:
@@ -198,24 +214,80 @@ def walk_ogg(file: BinaryIO) -> OggPages:
     RFC 3533, section 6.
     """
     file.seek(0)
-    serial = b""
-    for number in itertools.count():
-        head = file.read(27)
-        if not head and number:
-            return OggPages(single=True)
+    next_page: dict[bytes, int] = {}  # of each stream
+    single, granules = True, None
+    while head := file.read(27):
         segments = file.read(head[26]) if len(head) == 27 else b""
-        length = sum(segments)
-        body = file.read(length)
+        body = file.read(sum(segments))
         if head[:4] != b"OggS":
-            return OggPages(single=False)
-        if len(head) < 27 or len(segments) < head[26] or len(body) < length:
-            return OggPages(single=number > 0, whole=False)
-        serial = serial or head[14:18]
-        is_next = head[14:18] == serial and int.from_bytes(head[18:22], "little") == number
-        begins = bool(head[5] & 2)
-        if not is_next or begins != (number == 0) or not _checksum_fits(head, segments + body):
-            return OggPages(single=False)
-    raise AssertionError("unreachable")
+            return OggPages(single=False, intact=False, whole=True)
+        if len(head) < 27 or len(segments) < head[26] or len(body) < sum(segments):
+            return OggPages(single, intact=True, whole=False)
+        serial, number = head[14:18], int.from_bytes(head[18:22], "little")
+        if head[5] & _BEGINS:
+            single = single and not next_page
+            granules = _Granules.of(body)
+        elif next_page.get(serial) != number:
+            return OggPages(single=False, intact=False, whole=True)
+        if not _checksum_fits(head, segments + body):
+            return OggPages(single=False, intact=False, whole=True)
+        next_page[serial] = number + 1
+        single = single and granules is not None and granules.follow(head, segments, body)
+    return OggPages(single and bool(next_page), intact=True, whole=True)
+
+
+class _Granules:
+    """Checks that the positions of pages leave no gap, and cut nothing off but what an encoder put in front.
+
+    Parameters
+    ----------
+    longest, shortest : int
+        Samples that a packet may give, at most and at least; for Opus, where each packet says it, 0.
+    """
+
+    def __init__(self, longest: int, shortest: int) -> None:
+        self._longest = longest
+        self._shortest = shortest
+        self._position: int | None = None
+
+    @classmethod
+    def of(cls, head: bytes) -> _Granules | None:
+        """Return the check for a stream with this first packet; None if it is neither Vorbis nor Opus."""
+        if head.startswith(b"\x01vorbis") and len(head) >= 29:
+            return cls((1 << (head[28] >> 4)) // 2, (1 << (head[28] & 15)) // 2)
+        return cls(0, 0) if head.startswith(b"OpusHead") else None
+
+    def follow(self, head: bytes, segments: bytes, body: bytes) -> bool:
+        """Take note of the next page; return False if samples are missing before its end."""
+        position = int.from_bytes(head[6:14], "little", signed=True)
+        if position <= 0:  # a header, or a page on which no packet ends
+            return True
+        before, self._position = self._position, position
+        packets = sum(length < 255 for length in segments)
+        if before is None:
+            return position >= (packets - 1) * self._shortest
+        longest = packets * self._longest or _opus_samples(segments, body)
+        return position - before <= longest
+
+
+def _opus_samples(segments: bytes, body: bytes) -> int:
+    """Return the samples at 48 kHz of the packets on a page, the one that goes on from the page before included.
+
+    Notes
+    -----
+    RFC 6716, section 3.1.
+    """
+    total = place = 0
+    begins = True
+    for length in segments:
+        if begins and place < len(body):
+            code, config = body[place] & 3, body[place] >> 3
+            frame = _OPUS_FRAMES[config]
+            count = (1, 2, 2, body[place + 1] & 0x3F if length > 1 else 1)[code]
+            total += frame * count
+        place += length
+        begins = length < 255
+    return total + _LONGEST_OPUS_PACKET if segments and segments[0] == 255 else total
 
 
 _BITS_REVERSED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
@@ -229,3 +301,14 @@ def _checksum_fits(head: bytes, rest: bytes) -> bool:
     page = (head[:22] + bytes(4) + head[26:27] + rest).translate(_BITS_REVERSED)
     checksum = zlib.crc32(page, 0xFFFFFFFF) ^ 0xFFFFFFFF
     return checksum.to_bytes(4, "big").translate(_BITS_REVERSED) == head[22:26]
+
+
+def is_single_flac(file: BinaryIO) -> bool:
+    """Return whether no second FLAC file follows in a file."""
+    file.seek(4)
+    overlap = b""
+    for block in iter(functools.partial(file.read, _BLOCK_BYTES), b""):
+        if _FLAC_HEAD in overlap + block:
+            return False
+        overlap = block[-len(_FLAC_HEAD) :]
+    return True

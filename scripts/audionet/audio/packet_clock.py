@@ -22,7 +22,9 @@ class PacketClock:
     trusted : bool
         Whether the container keeps times; if not, frames follow each other, and only lost ones leave gaps.
     first : float, optional
-        Time of the sound's first sample, for reading that begins elsewhere; default: what the first frame says.
+        Time of the sound's first sample; default: what the first frame says.
+    sought : bool
+        Whether reading begins elsewhere than at the first sample: the first frame's time says where.
 
     Attributes
     ----------
@@ -32,12 +34,12 @@ class PacketClock:
         Time of the first sample, seconds.
     """
 
-    def __init__(self, rate: int, trusted: bool, first: float | None = None) -> None:
+    def __init__(self, rate: int, trusted: bool, first: float | None = None, sought: bool = False) -> None:
         self.rate = rate
         self.position = 0
         self.first = first
         self._trusted = trusted
-        self._sought = first is not None
+        self._sought = sought and first is not None
         self._shift = 0.0
         self._lost = 0.0
         self._silence = 0.0
@@ -46,18 +48,26 @@ class PacketClock:
         """Count a frame of this length that could not be decoded."""
         self._lost += seconds
 
-    def gap(self, time: float | None) -> int:
-        """Return the samples of silence to put before a frame, given its time in seconds on the container's clock."""
+    def gap(self, time: float | None, pending: int = 0) -> int:
+        """Take note of the next frame, and return the samples of silence to put before it.
+
+        Parameters
+        ----------
+        time : float or None
+            The frame's time on the container's clock, seconds.
+        pending : int
+            Samples of the frames before it that `position` does not count yet.
+        """
         lost, self._lost = self._lost, 0.0
         if time is None or not self._trusted:
-            return round(lost * self.rate)
+            return round(lost * self.rate) if self.position else 0  # what precedes all sound may be anything
         if self.first is None:
             self.first = time - self.position / self.rate
         expected = round((time - self.first + self._shift) * self.rate)
         if self._sought:
             self._sought = False
             self.position = max(0, expected)
-        gap = expected - self.position
+        gap = expected - self.position - pending
         seconds = gap / self.rate
         if seconds < -_TOLERANCE or self._silence + seconds > _LONGEST_SILENCE:
             self._shift -= seconds

@@ -14,7 +14,7 @@ from audionet.audio.config import SpectrogramConfig
 from audionet.audio.decoding import Source, open_sound
 from audionet.audio.resampling import SECTION_SECONDS, resampled
 from audionet.audio.samples import SILENCE_PEAK, active_part, to_int16
-from audionet.audio.sound import PEAK_LIMIT, until_damage
+from audionet.audio.sound import PEAK_LIMIT
 from audionet.errors import RecordingError
 from audionet.utils.arrays import FloatArray, Int16Array
 
@@ -32,7 +32,7 @@ class Chunk:
     Attributes
     ----------
     index : int
-        Number in the recording; the chunk begins `index` steps after the first.
+        Number in the recording.
     start : float
         Seconds on the recording's clock: a film's sound may begin late.
     samples : ndarray of int16, shape (chunk_length,)
@@ -88,7 +88,7 @@ class Recording:
 
     Parameters
     ----------
-    path : Source
+    source : Source
         Any rate, any number of channels.
     config : SpectrogramConfig
         Gives the sample rate and the chunk's length and step; loudness and trimming take a pass of their own.
@@ -115,9 +115,9 @@ class Recording:
     """
 
     def __init__(
-        self, path: Source, config: SpectrogramConfig, span: Span | None = None, aligned: bool = False
+        self, source: Source, config: SpectrogramConfig, span: Span | None = None, aligned: bool = False
     ) -> None:
-        self.path = path
+        self.source = source
         self.config = config
         self._aligned = aligned
         self.start = self.seconds = 0.0
@@ -130,38 +130,38 @@ class Recording:
     def chunks(self, first: int = 0, stop: int | None = None) -> Iterator[Chunk]:
         """Yield the chunks from number `first` up to but not including number `stop`.
 
-        Chunks do not depend on the range they are read in; a `first` above 0 needs a seekable file.
+        Chunks do not depend on the range they are read in; without a seekable file, what precedes it is decoded too.
         """
         config = self.config
         rate, length, step = config.sample_rate, config.chunk_length, config.step_length
-        span = self._span or span_of([measure(self.path, config)] if needs_levels(config) else [], config)
+        span = self._span or span_of([measure(self.source, config)] if needs_levels(config) else [], config)
         begin = span.start + first * step
         section = begin // (SECTION_SECONDS * rate) if first else 0
         position = section * SECTION_SECONDS * rate
         held = np.zeros(0, np.float32)
         damage: RecordingError | None = None
         index = first
-        with open_sound(self.path) as sound:
+        with open_sound(self.source) as sound:
             self.remarks = sound.remarks
-            for block in until_damage(resampled(sound, rate, section)):
-                if isinstance(block, RecordingError):
-                    damage = block
-                    break
-                self.start = sound.start
-                lacking = max(0, begin + len(held) - position)
-                wanted = block[lacking : None if span.stop is None else max(0, span.stop - position)]
-                position += len(block)
-                self.seconds = self.start + position / rate
-                held = np.concatenate([held, wanted])
-                while len(held) >= length:
-                    pause = active_part(to_int16(held[:length]), rate)[0] if self._aligned else 0
-                    if pause > _LEAST_PAUSE * length:
-                        held, begin = held[pause:], begin + pause
-                        continue
-                    yield Chunk(index, self.start + begin / rate, to_int16(held[:length], span.gain))
-                    held, begin, index = held[step:], begin + step, index + 1
-                    if index == stop:
-                        return
+            try:
+                for block in resampled(sound, rate, section):
+                    self.start = sound.start
+                    lacking = max(0, begin + len(held) - position)
+                    wanted = block[lacking : None if span.stop is None else max(0, span.stop - position)]
+                    position += len(block)
+                    self.seconds = self.start + position / rate
+                    held = np.concatenate([held, wanted])
+                    while len(held) >= length:
+                        pause = active_part(to_int16(held[:length]), rate)[0] if self._aligned else 0
+                        if pause > _LEAST_PAUSE * length:
+                            held, begin = held[pause:], begin + pause
+                            continue
+                        yield Chunk(index, self.start + begin / rate, to_int16(held[:length], span.gain))
+                        held, begin, index = held[step:], begin + step, index + 1
+                        if index == stop:
+                            return
+            except RecordingError as error:
+                damage = error
         # The rest of a damaged recording is a fragment, not a short recording: do not pad a nearly empty chunk.
         is_short_recording = index == 0 and len(held) > 0 and damage is None
         new, enough = (len(held) - (length - step), step) if index else (len(held), length)
@@ -177,7 +177,7 @@ def needs_levels(config: SpectrogramConfig) -> bool:
     return config.loudness is not None or config.trim_silence is not None
 
 
-def measure(path: Source, config: SpectrogramConfig, section: int = 0, sections: int | None = None) -> Levels:
+def measure(source: Source, config: SpectrogramConfig, section: int = 0, sections: int | None = None) -> Levels:
     """Measure loudness from a section on, over `sections` sections or up to the recording's end or damage."""
     rate = config.sample_rate
     left = math.inf if sections is None else sections * SECTION_SECONDS
@@ -186,7 +186,7 @@ def measure(path: Source, config: SpectrogramConfig, section: int = 0, sections:
     low = high = 0.0
     edges = np.arange(LEVELS_A_SECOND) * rate // LEVELS_A_SECOND
     try:
-        with open_sound(path) as sound:
+        with open_sound(source) as sound:
             for second in _seconds(resampled(sound, rate, section), rate):
                 inside = edges[edges < len(second)]
                 squares.append(np.add.reduceat(np.square(second, dtype=np.float64), inside))
@@ -241,14 +241,14 @@ def _seconds(blocks: Iterable[FloatArray], rate: int) -> Iterator[FloatArray]:
     """Yield the same samples in blocks of one second."""
     held = np.zeros(0, np.float32)
     damage: RecordingError | None = None
-    for block in until_damage(blocks):
-        if isinstance(block, RecordingError):
-            damage = block
-            break
-        held = np.concatenate([held, block])
-        whole = len(held) // rate * rate
-        yield from held[:whole].reshape(-1, rate)
-        held = held[whole:]
+    try:
+        for block in blocks:
+            held = np.concatenate([held, block])
+            whole = len(held) // rate * rate
+            yield from held[:whole].reshape(-1, rate)
+            held = held[whole:]
+    except RecordingError as error:
+        damage = error
     if len(held):
         yield held
     if damage is not None:

@@ -8,7 +8,7 @@ import numpy as np
 import soxr
 
 from audionet.audio.samples import SILENCE_PEAK, to_float, to_int16
-from audionet.audio.sound import Sound, until_damage
+from audionet.audio.sound import Sound
 from audionet.errors import RecordingError
 from audionet.utils.arrays import FloatArray, Int16Array
 
@@ -25,8 +25,7 @@ def resample_samples(samples: Int16Array, from_rate: int, to_rate: int) -> Int16
 
 SECTION_SECONDS = 10
 """A recording is resampled in sections of this length, so that reading may begin at any of them."""
-_CONSTANT_STEP = 16  # of the samples, one in so many tells where they rest
-_CONSTANT_SHARE = 0.1  # of the samples' usual distance from it
+_EDGE_SECONDS = 0.02
 _MARGIN_SECONDS = 1  # context on either side of a section, many times the length of the resampling filter
 
 
@@ -54,7 +53,8 @@ def resample(blocks: Iterable[FloatArray], from_rate: int, to_rate: int, lead: i
     Yields
     ------
     ndarray of float32, shape (m,)
-        A section each, the last one shorter; in all, ``to_rate / from_rate`` times as many samples without the lead.
+        A section each, but for the last one, which may have up to a second more; in all, ``to_rate / from_rate`` times
+        as many samples without the lead.
 
     Raises
     ------
@@ -64,18 +64,18 @@ def resample(blocks: Iterable[FloatArray], from_rate: int, to_rate: int, lead: i
     pending: list[FloatArray] = []
     held = 0
     damage: RecordingError | None = None
-    for block in until_damage(blocks):
-        if isinstance(block, RecordingError):
-            damage = block
-            break
-        pending.append(block)
-        held += len(block)
-        while held >= (size := (lead + SECTION_SECONDS + _MARGIN_SECONDS) * from_rate):
-            native = np.concatenate(pending)
-            section = _resample_level(native[:size], from_rate, to_rate)
-            yield section[lead * to_rate : (lead + SECTION_SECONDS) * to_rate]
-            rest = native[(lead + SECTION_SECONDS - _MARGIN_SECONDS) * from_rate :]
-            pending, held, lead = [rest], len(rest), _MARGIN_SECONDS
+    try:
+        for block in blocks:
+            pending.append(block)
+            held += len(block)
+            while held >= (size := (lead + SECTION_SECONDS + _MARGIN_SECONDS) * from_rate):
+                native = np.concatenate(pending)
+                section = _resample_level(native[:size], from_rate, to_rate)
+                yield section[lead * to_rate : (lead + SECTION_SECONDS) * to_rate]
+                rest = native[(lead + SECTION_SECONDS - _MARGIN_SECONDS) * from_rate :]
+                pending, held, lead = [rest], len(rest), _MARGIN_SECONDS
+    except RecordingError as error:
+        damage = error
     if held > lead * from_rate:
         yield _resample_level(np.concatenate(pending), from_rate, to_rate)[lead * to_rate :]
     if damage is not None:
@@ -83,16 +83,18 @@ def resample(blocks: Iterable[FloatArray], from_rate: int, to_rate: int, lead: i
 
 
 def _resample_level(samples: FloatArray, from_rate: int, to_rate: int) -> FloatArray:
-    """Resample an array; a constant in it does not ring where the array begins and ends, as a step would."""
-    constant = _constant(samples)
-    changed: FloatArray = soxr.resample(samples - constant if constant else samples, from_rate, to_rate)
-    return changed + np.float32(constant) if constant else changed
+    """Resample an array; an idle code at its beginning or end does not ring there, as the step to nothing would."""
+    if len(samples) % from_rate == 0 and not samples.any():  # a gap, which may last for hours
+        return np.zeros(len(samples) // from_rate * to_rate, np.float32)
+    edge = max(1, round(_EDGE_SECONDS * from_rate))
+    level = _idle_level(samples[:edge]) or _idle_level(samples[-edge:])
+    changed: FloatArray = soxr.resample(samples - np.float32(level) if level else samples, from_rate, to_rate)
+    return changed + np.float32(level) if level else changed
 
 
-def _constant(samples: FloatArray) -> float:
-    """Return the level at which samples rest, such as the idle code of a telephone; 0 if it does not stand out."""
-    some = samples[::_CONSTANT_STEP]
-    level = float(np.median(some))
-    if abs(level) <= SILENCE_PEAK / 32768 or abs(level) <= _CONSTANT_SHARE * float(np.median(np.abs(some - level))):
-        return 0.0
-    return level
+def _idle_level(samples: FloatArray) -> float:
+    """Return the level at which samples rest, such as the idle code of a telephone; 0 if they are no constant."""
+    low, high = float(samples.min()), float(samples.max())
+    silence = SILENCE_PEAK / 32768
+    middle = (low + high) / 2
+    return middle if high - low <= 2 * silence and abs(middle) >= silence else 0.0

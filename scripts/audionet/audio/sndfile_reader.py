@@ -68,7 +68,7 @@ class SndfileReader:
         self.frames = frames
         self.is_float = file.subtype in ("FLOAT", "DOUBLE")
         # A sought MP3 of low rate (MPEG-2) differs from a streamed one in the last bit of a few samples.
-        self._is_sought = soundfile.SoundFile.seekable(file)
+        self._is_sought = soundfile.SoundFile.seekable(file) and not file.subtype.startswith("DWVW")  # says so wrongly
         self.can_seek = self._is_sought and bool(self.frames) and not (file.format == "MP3" and self.rate < _MPEG1_RATE)
 
     def close(self) -> None:
@@ -87,8 +87,9 @@ class SndfileReader:
             try:
                 with native_stderr_muted():
                     file.seek(position)  # to 0 as well, as soundfile.read does: it decides an MP3's last bits
-            except soundfile.LibsndfileError:
-                return  # the file is shorter than its header states; reading its end reports that
+            except soundfile.LibsndfileError:  # damaged, or shorter than its header states
+                yield from self._go_on(start)
+                return
         while True:
             wanted = start - position if position < start else length
             try:
@@ -97,9 +98,7 @@ class SndfileReader:
             except soundfile.LibsndfileError:
                 if self.frames is not None and position >= self.frames:
                     break
-                rest = self._rest()
-                yield from rest.blocks(max(position, start))
-                self.remarks += rest.remarks
+                yield from self._go_on(max(position, start))
                 return
             if not len(block):
                 break
@@ -109,6 +108,12 @@ class SndfileReader:
         check_length(position / self.rate, max(self.frames or 0, position * (1 + self._missing)) / self.rate)
         if not self._whole:
             raise RecordingError("cut short: its last page is not all there")
+
+    def _go_on(self, start: int) -> Iterator[FloatArray]:
+        """Yield from sample `start` on what FFmpeg makes of the file, where libsndfile fails."""
+        rest = self._rest()
+        rest.remarks = self.remarks
+        yield from rest.blocks(start)
 
 
 def open_sndfile(path: Path) -> soundfile.SoundFile:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Literal, NamedTuple, Protocol
 
 import numpy as np
@@ -73,7 +75,7 @@ class Reader(Protocol):
 
 
 class Level(NamedTuple):
-    """Peak of a mono mix, and whether all its samples are whole numbers."""
+    """Peak of a mono mix, and whether the samples of all channels are whole numbers."""
 
     peak: float
     whole: bool
@@ -86,25 +88,28 @@ class Sound:
     ----------
     reader : Reader
     channel : int, "auto" or "mean"
+    find_level : callable, optional
+        Gives the level of samples stored as floats, if it may be known; default: `measure`.
 
     Attributes
     ----------
     reader : Reader
     rate, channels, frames, start, can_seek, remarks
         Of the reader.
-    level : Level or None
-        Level of samples stored as floats, if it is known; `mono` measures it otherwise.
     """
 
-    def __init__(self, reader: Reader, channel: ChannelChoice = "auto") -> None:
+    def __init__(
+        self, reader: Reader, channel: ChannelChoice = "auto", find_level: Callable[[], Level] | None = None
+    ) -> None:
         self.reader = reader
         self._channel = channel
+        self._used: set[int] = set()  # channels that were used alone
         self.rate = reader.rate
         self.channels = reader.channels
         self.frames = reader.frames
         self.can_seek = reader.can_seek
         self.remarks = reader.remarks
-        self.level: Level | None = None
+        self._find_level = find_level or self.measure
         if self.rate not in SAMPLE_RATES:
             raise RecordingError(f"has an impossible sample rate, {self.rate} Hz")
         if isinstance(channel, int) and 1 < self.channels < channel:
@@ -126,33 +131,35 @@ class Sound:
         RecordingError
             After the last decodable block, if the sound is incomplete; every block yielded is intact.
         """
-        gain = self._gain()
+        gain = self.gain
         for block in self._mixed(start):
             yield block if gain == 1.0 else block * np.float32(gain)
 
     def measure(self) -> Level:
         """Measure the level of the whole mono mix."""
         peak, whole = 0.0, True
-        for segment in until_damage(self._segments(0)):
-            if not isinstance(segment, RecordingError):  # reading the sound reaches the same damage and reports it
+        with contextlib.suppress(RecordingError):  # reading the sound reaches the same damage and reports it
+            for segment in self._segments(0):
                 peak = max(peak, float(np.abs(self._mix(segment)).max()))
                 whole = whole and not (segment % 1).any()
         return Level(peak, whole)
 
-    def _gain(self) -> float:
+    @functools.cached_property
+    def gain(self) -> float:
+        """Factor by which samples stored as floats are levelled; finding it may take decoding them all."""
         if not self.reader.is_float:
             return 1.0
-        self.level = self.level or self.measure()
-        if self.level.peak <= 1:
+        level = self._find_level()
+        if level.peak <= 1:
             return 1.0
-        if self.level.whole and self.level.peak <= _INTEGER_SCALES[-1]:
-            return 1 / next(scale for scale in _INTEGER_SCALES if self.level.peak <= scale)
-        return PEAK_LIMIT / self.level.peak
+        if level.whole and level.peak <= _INTEGER_SCALES[-1]:
+            return 1 / next(scale for scale in _INTEGER_SCALES if level.peak <= scale)
+        return PEAK_LIMIT / level.peak
 
     def _mixed(self, start: int) -> Iterator[FloatArray]:
         """Yield mono blocks from sample `start`, each mixed in one way; which way depends on no other."""
         length = segment_length(self.rate, self.channels)
-        position = start - start % length if self.channels > 1 else start
+        position = start - start % length  # also of a mono file: there may be more channels than its header says
         for segment in self._segments(position):
             early = start - position
             position += len(segment)
@@ -192,9 +199,11 @@ class Sound:
         return segment[:, channel]
 
     def _note_cancelled(self, channel: int) -> None:
-        remark = f"its channels cancel each other: where they do, channel {channel} is used alone"
-        if remark not in self.remarks:
-            self.remarks.append(remark)
+        self._used.add(channel)
+        which = f"channel {channel}" if len(self._used) == 1 else "the louder channel"
+        remark = f"its channels cancel each other: where they do, {which} is used alone"
+        others = [other for other in self.remarks if not other.startswith("its channels cancel")]
+        self.remarks[:] = [*others, remark]
 
 
 def segment_length(rate: int, channels: int) -> int:
@@ -217,33 +226,25 @@ def check_length(seconds: float, stated: float) -> None:
         raise RecordingError(f"cut short: its header promises {stated:.1f} s, it holds {seconds:.1f} s")
 
 
-def until_damage(blocks: Iterable[FloatArray]) -> Iterator[FloatArray | RecordingError]:
-    """Yield the blocks, then the error, if any, as an item, so that the caller can still use its buffered samples."""
-    try:
-        yield from blocks
-    except RecordingError as error:
-        yield error
-
-
 def _in_segments(blocks: Iterable[FloatArray], length: int) -> Iterator[FloatArray]:
     """Yield the same samples in arrays of `length`; a shorter one where the number of channels changes."""
     held: list[FloatArray] = []
     size = 0
     damage: RecordingError | None = None
-    for block in until_damage(blocks):
-        if isinstance(block, RecordingError):
-            damage = block
-            break
-        if held and held[0].shape[1] != block.shape[1]:
-            yield np.concatenate(held)
-            held, size = [], 0
-        while size + len(block) >= length:
-            taken = length - size
-            yield np.concatenate([*held, block[:taken]]) if held else block[:taken]
-            held, size, block = [], 0, block[taken:]
-        if len(block):
-            held.append(block)
-            size += len(block)
+    try:
+        for block in blocks:
+            if held and held[0].shape[1] != block.shape[1]:
+                yield np.concatenate(held)
+                held, size = [], 0
+            while size + len(block) >= length:
+                taken = length - size
+                yield np.concatenate([*held, block[:taken]]) if held else block[:taken]
+                held, size, block = [], 0, block[taken:]
+            if len(block):
+                held.append(block)
+                size += len(block)
+    except RecordingError as error:
+        damage = error
     if held:
         yield np.concatenate(held)
     if damage is not None:

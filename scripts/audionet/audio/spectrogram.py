@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
+import logging
 
 import numpy as np
 from numpy.typing import NDArray
 
 from audionet.audio.config import CHROMA_ROWS, SpectrogramConfig
+from audionet.errors import UsageError
 from audionet.utils.arrays import FloatArray, Int16Array
+
+log = logging.getLogger(__name__)
+
+_LONGER_WINDOWS = (32.0, 64.0, 128.0, 256.0, 512.0)  # ms; suggested where bands are too narrow
 
 
 def hz_to_mel(frequency: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -38,6 +45,44 @@ def mel_filterbank(config: SpectrogramConfig) -> FloatArray:
     low, centre, high = edges[:-2], edges[1:-1], edges[2:]
     triangles = np.minimum((bins - low) / (centre - low), (high - bins) / (high - centre))
     return (np.maximum(0, triangles) * 2 / (high - low)).astype(np.float32)
+
+
+def check_bands(config: SpectrogramConfig) -> None:
+    """Check that images of these settings have no rows without content, before they are rendered.
+
+    Raises
+    ------
+    UsageError
+        If there are mel bands so narrow that no FFT bin lies in them, or the upper edge of the image is chosen above
+        half the sample rate, where there is no sound.
+    """
+    half = config.sample_rate / 2
+    if config.max_frequency > half:
+        if config.max_frequency != SpectrogramConfig.max_frequency:
+            raise UsageError(
+                f"--max_frequency is {config.max_frequency:g}: at --sample_rate {config.sample_rate} it must be "
+                f"{half:g} or less"
+            )
+        log.warning(f"images end at {half:g} Hz, half of --sample_rate {config.sample_rate}")
+    if config.representation != "mel" or not (empty := _empty_bands(config)):
+        return
+    fewer = next((n for n in range(config.n_mels, 7, -1) if not _empty_bands(config, n_mels=n)), None)
+    longer = next((w for w in _LONGER_WINDOWS if w > config.window_ms and not _empty_bands(config, window_ms=w)), None)
+    remedies = [f"--n_mels {fewer}"] if fewer else []
+    remedies += [f"--window_ms {longer:g}"] if longer else []
+    raise UsageError(
+        f"--n_mels {config.n_mels}: no FFT bin lies in {empty} of the bands, whose rows would be empty: "
+        f"choose {' or '.join(remedies) or 'a lower --min_frequency and a higher --max_frequency'}"
+    )
+
+
+def _empty_bands(config: SpectrogramConfig, **changes: float) -> int:
+    """Count the mel bands in which no FFT bin lies."""
+    try:
+        filters = mel_filterbank.__wrapped__(dataclasses.replace(config, **changes))  # type: ignore[arg-type]
+    except UsageError:  # such as a window that is longer than a chunk
+        return config.n_mels
+    return int((filters.max(axis=0) == 0).sum())
 
 
 @functools.lru_cache(maxsize=8)

@@ -11,7 +11,15 @@ from pathlib import Path
 from typing import Any
 
 from audionet.audio.config import SpectrogramConfig, spectrogram_config_from
-from audionet.data.naming import DATASET_JSON, UNKNOWN, label_folders, label_problem, parse_chunk_name
+from audionet.data.naming import (
+    DATASET_JSON,
+    UNKNOWN,
+    join_spellings,
+    label_folders,
+    label_problem,
+    parse_chunk_name,
+    warn_of_spellings,
+)
 from audionet.errors import DatasetError
 from audionet.utils.files import read_json
 from audionet.utils.text import escape
@@ -47,16 +55,19 @@ def find_images(image_dir: Path, least_labels: int = 2) -> list[ChunkImage]:
         raise DatasetError(f"{escape(image_dir)} is not a folder: {remedy}")
     images = []
     empty = []
-    for label in label_folders(image_dir):
-        with os.scandir(image_dir / label) as entries:
+    labels_joined = join_spellings(label_folders(image_dir))
+    warn_of_spellings(image_dir, labels_joined)
+    for label, spelling in ((label, spelling) for label, spellings in labels_joined.items() for spelling in spellings):
+        folder = image_dir / spelling
+        with os.scandir(folder) as entries:
             names = [e.name for e in entries if e.name.lower().endswith((".jpg", ".jpeg")) and e.name[0] != "."]
         if not names:
-            empty.append(label)
-        elif problem := label_problem(label):
-            raise DatasetError(f"{escape(image_dir / label)}: {problem}")
-        folder = image_dir / label
+            empty.append(spelling)
+        elif problem := label_problem(spelling):
+            raise DatasetError(f"{escape(folder)}: {problem}")
         for name in names:
             recording, index, copy = parse_chunk_name(os.path.splitext(name)[0])
+            recording = recording if spelling == label else f"{spelling}%2F{recording}"
             images.append(ChunkImage(label, sys.intern(recording), index, folder, name, copy))
     labels = {image.label for image in images} - {UNKNOWN}
     if len(labels) < least_labels:

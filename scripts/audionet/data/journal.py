@@ -10,6 +10,7 @@ import dataclasses
 import hashlib
 import json
 import os
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,8 +27,9 @@ from audionet.data.naming import (
     parse_chunk_name,
     recording_name,
 )
-from audionet.errors import RecordingError
+from audionet.errors import RecordingError, UnavailableError
 from audionet.utils.files import make_folder, walk, write_bytes
+from audionet.utils.text import composed, pluralise
 
 JOURNAL_NAME = ".recordings.jsonl"
 _FORMAT = 2  # part of the fingerprint: a new number renders everything again
@@ -56,6 +58,15 @@ class RecordingFile(NamedTuple):
         return parse_channel_name(self.file)[1]
 
 
+def path_of(audio_dir: Path, label: str, source: RecordingFile) -> Path:
+    """Return where a recording lies: in its label's folder, or in one whose name only encodes accents differently."""
+    path = audio_dir / label / source.path
+    folder = source.path.partition("/")[0]
+    if folder != label and composed(folder) == composed(label) and not path.exists():
+        return audio_dir / source.path
+    return path
+
+
 class Outcome(NamedTuple):
     """Result of rendering a recording, or a piece of it.
 
@@ -79,6 +90,8 @@ class Outcome(NamedTuple):
         Whether damage ended the decoding.
     kept : bool
         Whether it is the outcome of an earlier run, and still holds.
+    notes : tuple of str
+        Parts of the note.
     """
 
     seconds: float
@@ -90,6 +103,7 @@ class Outcome(NamedTuple):
     final: bool = True
     ended: bool = False
     kept: bool = False
+    notes: tuple[str, ...] = ()
 
     @property
     def audible(self) -> int:
@@ -116,27 +130,33 @@ def fingerprint(config: SpectrogramConfig, channel: str = "auto") -> str:
     return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
 
 
+def join_notes(notes: Sequence[str]) -> str | None:
+    """Return notes as one line; None if there are none."""
+    return "; ".join(notes) or None
+
+
 def join_pieces(pieces: Iterable[Outcome]) -> Outcome:
     """Combine the outcomes of a recording's pieces, first to last; pieces after the first damage are ignored."""
     whole = Outcome(0.0, 0, [])
-    notes: list[str] = []
+    notes: tuple[str, ...] = ()
     for piece in pieces:
-        notes += [piece.note] if piece.note and piece.note not in notes else []
+        notes = tuple(dict.fromkeys(notes + (piece.notes or ((piece.note,) if piece.note else ()))))
         whole = Outcome(
             max(whole.seconds, piece.seconds),
             whole.chunks + piece.chunks,
             whole.silent + piece.silent,
-            "; ".join(notes) or None,
+            join_notes(notes),
             whole.digest or piece.digest,
             piece.decoding,
             piece.final,
             piece.ended,
             piece.kept,
+            notes,
         )
         if piece.ended:
             break
     if whole.chunks and not whole.audible and not whole.ended:
-        whole = whole._replace(note=SILENT if not notes else f"{SILENT}; {'; '.join(notes)}")
+        whole = whole._replace(note=join_notes((SILENT, *notes)))
     return whole
 
 
@@ -155,6 +175,8 @@ class Journal:
         Whether to treat every recording as not rendered.
     split : bool
         Whether each channel is a recording of its own.
+    folders : sequence of str, optional
+        Folders of the label's recordings: several where their names differ only in the encoding of accents.
 
     Attributes
     ----------
@@ -168,13 +190,20 @@ class Journal:
     """
 
     def __init__(
-        self, label: str, audio_dir: Path, outputs: dict[Path, str], settings: str, force: bool, split: bool = False
+        self,
+        label: str,
+        audio_dir: Path,
+        outputs: dict[Path, str],
+        settings: str,
+        force: bool,
+        split: bool = False,
+        folders: Sequence[str] | None = None,
     ) -> None:
         self.label = label
         self.folders = {folder / label: suffix for folder, suffix in outputs.items()}
         self._settings = settings
         self._path = list(self.folders)[-1] / JOURNAL_NAME
-        self.sources, self._skipped = find_recordings(audio_dir, label, split)
+        self.sources, self._skipped = find_recordings(audio_dir, label, split, folders)
         entries, self._begun = read_journal(self._path)
         for folder in self.folders:
             if folder.is_dir():
@@ -393,14 +422,23 @@ def read_journal(path: Path) -> tuple[dict[str, Entry], set[str]]:
 
 
 def find_recordings(
-    audio_dir: Path, label: str, split: bool = False
+    audio_dir: Path, label: str, split: bool = False, folders: Sequence[str] | None = None
 ) -> tuple[list[RecordingFile], list[tuple[str, str]]]:
-    """List a label's recordings, or with `split` their channels, and the skipped files with their reasons."""
+    """List a label's recordings, or with `split` their channels, and the skipped files with their reasons.
+
+    Recordings in a folder of another spelling than the label's are named with that folder.
+    """
     if problem := label_problem(label):
         return [], [("", problem)]
     sources: list[RecordingFile] = []
     skipped: list[tuple[str, str]] = []
-    for file, path in walk(audio_dir / label):
+    others: Counter[str] = Counter()
+    found = (
+        (inside if folder == label or not inside else f"{folder}/{inside}", path)
+        for folder in ([label] if folders is None else folders)
+        for inside, path in walk(audio_dir / folder)
+    )
+    for file, path in found:
         try:
             state = path.stat()
             if path.is_dir():
@@ -410,10 +448,18 @@ def find_recordings(
                 skipped.append((file, f"cannot be read: {error.strerror}"))
             continue
         if path.suffix.lower() in AUDIO_SUFFIXES:
-            sources += [RecordingFile(name, state.st_size, state.st_mtime_ns) for name in _names(file, path, split)]
+            try:
+                names = _names(file, path, split)
+            except UnavailableError as error:
+                skipped.append((file, str(error)))
+                continue
+            sources += [RecordingFile(name, state.st_size, state.st_mtime_ns) for name in names]
         else:
-            kind = path.suffix or "no ending"
-            skipped.append((file, f"not a kind that is read ({kind}): convert it to WAV, FLAC or MP3"))
+            others[path.suffix or "no ending"] += 1
+    if others:
+        kinds = ", ".join(f"{count} {kind}" for kind, count in others.most_common())
+        number = pluralise(others.total(), "file")
+        skipped.append(("", f"{number} of other kinds than recordings ({kinds}): convert any that hold sound to WAV"))
     return sources, skipped
 
 
@@ -421,6 +467,8 @@ def _names(file: str, path: Path, split: bool) -> list[str]:
     """Return the names of the recordings in a file: one, or one for each channel."""
     try:
         count = len(choose_channels(path, "split")) if split else 1
+    except UnavailableError:
+        raise
     except RecordingError:
         return [file]  # rendering it will report why
     return [file] if count == 1 else [channel_name(file, number + 1) for number in range(count)]

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from audionet.errors import DatasetError
-from audionet.utils.text import escape
+from audionet.utils.text import composed, escape
+
+log = logging.getLogger(__name__)
 
 DATASET_JSON = "dataset.json"
 UNKNOWN = "_unknown_"
@@ -88,6 +92,35 @@ def label_folders(folder: Path, error: type[DatasetError] = DatasetError) -> lis
             return sorted(entry.name for entry in entries if entry.is_dir() and not entry.name.startswith("."))
     except (FileNotFoundError, NotADirectoryError):
         raise error(f"{escape(folder)} is not a folder: create it, with one folder of recordings per label") from None
+
+
+def join_spellings(folders: Sequence[str]) -> dict[str, list[str]]:
+    """Join label folders whose names differ only in the encoding of their accents.
+
+    Parameters
+    ----------
+    folders : sequence of str
+        From `label_folders`.
+
+    Returns
+    -------
+    dict of str to list of str
+        Folders of each label; the label is spelled as the first of them.
+    """
+    joined: dict[str, list[str]] = {}
+    for folder in folders:
+        joined.setdefault(composed(folder), []).append(folder)
+    return {same[0]: same for same in joined.values()}
+
+
+def warn_of_spellings(folder: Path, labels: dict[str, list[str]]) -> None:
+    """Log which label folders of `folder` were joined."""
+    for label, folders in labels.items():
+        if len(folders) > 1:
+            log.warning(
+                f"{folder}: {len(folders)} folders are named {label}, with their accents encoded differently; "
+                "joined as one label"
+            )
 
 
 def label_problem(label: str) -> str | None:

@@ -15,6 +15,7 @@ from typing import Any
 from audionet.audio.config import SpectrogramConfig, parse_channel
 from audionet.audio.decoding import AUDIO_SUFFIXES
 from audionet.audio.sound import ChannelChoice
+from audionet.audio.spectrogram import check_bands
 from audionet.augment.config import AugmentConfig
 from audionet.augment.waveform import Recipe
 from audionet.data.augmented_copies import (
@@ -29,8 +30,16 @@ from audionet.data.augmented_copies import (
 )
 from audionet.data.config import DataConfig
 from audionet.data.dataset import dataset_json
-from audionet.data.journal import JOURNAL_NAME, Journal, Outcome, RecordingFile, Summary, fingerprint, join_pieces
-from audionet.data.naming import DATASET_JSON, ChunkName, chunk_name, label_folders
+from audionet.data.journal import (
+    JOURNAL_NAME,
+    Journal,
+    Outcome,
+    RecordingFile,
+    Summary,
+    fingerprint,
+    join_pieces,
+)
+from audionet.data.naming import DATASET_JSON, ChunkName, chunk_name, join_spellings, label_folders, warn_of_spellings
 from audionet.data.render_tasks import (
     LARGE_BYTES,
     Piece,
@@ -39,6 +48,7 @@ from audionet.data.render_tasks import (
     piece_batches,
     pieces_of,
     render_pieces,
+    source_of,
     split_pieces,
 )
 from audionet.errors import DatasetError, UsageError
@@ -84,7 +94,8 @@ def render_folder(data: DataConfig, config: SpectrogramConfig, augment: AugmentC
     Raises
     ------
     UsageError
-        If the folders overlap, or an output folder holds files that data_maker.py did not write.
+        If the settings leave rows of the images empty, the folders overlap, or an output folder holds files that
+        data_maker.py did not write.
     DatasetError
         If there are no recordings.
     AudioNetError
@@ -92,6 +103,7 @@ def render_folder(data: DataConfig, config: SpectrogramConfig, augment: AugmentC
     OSError
         If an output cannot be written.
     """
+    check_bands(config)
     data = dataclasses.replace(data, **{flag: getattr(data, flag).absolute() for flag in _FOLDERS})
     _check_folders(data)
     survey = _survey(data.audio_dir)
@@ -175,11 +187,14 @@ class _Survey:
         Bytes in all.
     largest : dict of str to int
         Bytes of each label's largest recording.
+    folders : dict of str to list of str
+        Folders of each label.
     """
 
     recordings: int = 0
     size: int = 0
     largest: dict[str, int] = dataclasses.field(default_factory=dict)
+    folders: dict[str, list[str]] = dataclasses.field(default_factory=dict)
 
 
 def _survey(audio_dir: Path) -> _Survey:
@@ -187,9 +202,11 @@ def _survey(audio_dir: Path) -> _Survey:
     for path in sorted(audio_dir.iterdir()) if audio_dir.is_dir() else []:
         if path.is_file() and path.suffix.lower() in AUDIO_SUFFIXES and not path.name.startswith("."):
             log.warning(f"{path}: is in no label's folder; skipped: move it into one")
-    for label in label_folders(audio_dir):
+    survey.folders = join_spellings(label_folders(audio_dir))
+    warn_of_spellings(audio_dir, survey.folders)
+    for label, folders in survey.folders.items():
         survey.largest[label] = 0
-        for _, path in walk(audio_dir / label):
+        for _, path in (item for folder in folders for item in walk(audio_dir / folder)):
             if path.suffix.lower() in AUDIO_SUFFIXES:
                 with contextlib.suppress(OSError):
                     size = path.stat().st_size
@@ -323,7 +340,8 @@ class _RenderRun:
         return PieceTask(label, pieces, self.data.audio_dir, self.outputs, self.config, self.channel)
 
     def _open_journal(self, label: str, force: bool) -> Journal:
-        return Journal(label, self.data.audio_dir, self.outputs, self.settings, force, self.split)
+        folders = self.survey.folders.get(label, [])
+        return Journal(label, self.data.audio_dir, self.outputs, self.settings, force, self.split, folders)
 
     def _journal_of(self, label: str) -> Journal:
         """Return a label's journal, opened on first use: memory grows with one label, not with all."""
@@ -342,8 +360,8 @@ class _RenderRun:
 
     def _pieces_of(self, journal: Journal, source: RecordingFile, pool: Pool) -> list[Piece]:
         label, known = journal.label, journal.known.get(source.file)
-        path = self.data.audio_dir / label / source.path
-        pieces, seconds = pieces_of(source, path, self.config, known, pool)
+        sound = source_of(self.data.audio_dir, label, source, self.channel)
+        pieces, seconds = pieces_of(source, sound, self.config, known, pool)
         self._piece_counts[label, source.file] = len(pieces)
         if seconds is not None:
             folder, suffix = list(journal.folders.items())[-1]

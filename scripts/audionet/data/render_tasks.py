@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import collections
 import hashlib
 import math
 from collections.abc import Iterator, Sequence
@@ -10,15 +9,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
+
 from audionet.audio.config import SpectrogramConfig
-from audionet.audio.decoding import CONTAINER_SUFFIXES, FileChannel, Source, check_readable, header, open_sound
+from audionet.audio.decoding import CONTAINER_SUFFIXES, FileChannel, FileSource, check_readable, header, open_sound
 from audionet.audio.image import render
 from audionet.audio.recording import Recording, Span, measure, needs_levels, span_of
 from audionet.audio.resampling import SECTION_SECONDS
-from audionet.audio.samples import PAUSE_DB, is_silent, peak_level, wav_bytes
+from audionet.audio.samples import PAUSE_DB, SILENCE_PEAK, is_silent, peak_level, wav_bytes
 from audionet.audio.sndfile_reader import SndfileReader
 from audionet.audio.sound import ChannelChoice
-from audionet.data.journal import DECODING, Outcome, RecordingFile
+from audionet.data.journal import DECODING, Outcome, RecordingFile, join_notes, path_of
 from audionet.data.naming import chunk_name, recording_name
 from audionet.errors import RecordingError, UnavailableError
 from audionet.utils.files import write_bytes
@@ -30,6 +31,7 @@ PIECE_SECONDS = 1800
 _BATCH_BYTES = 2 << 20
 _BATCH_RECORDINGS = 64
 LARGE_BYTES = 1 << 20  # the length of smaller files is not read
+_LEAST_CONSTANT = 1e-3  # of full scale; less, as all sound has, changes no decision on what is silent
 _LONGEST_SILENCE = 64  # chunks; silent ones have no files, so progress looks this far ahead for the next file
 
 
@@ -90,19 +92,25 @@ class PieceProgress:
         return self.done - before
 
 
+def source_of(audio_dir: Path, label: str, recording: RecordingFile, channel: ChannelChoice) -> FileSource:
+    """Return what a recording is read as: its file, or one channel of it."""
+    path, chosen = path_of(audio_dir, label, recording), recording.channel or channel
+    return path if chosen == "auto" else FileChannel(path, chosen)
+
+
 def pieces_of(
-    source: RecordingFile, path: Path, config: SpectrogramConfig, known: Outcome | None, pool: Pool
+    source: RecordingFile, sound: FileSource, config: SpectrogramConfig, known: Outcome | None, pool: Pool
 ) -> tuple[list[Piece], float | None]:
     """Divide a large recording into pieces; also return its length if it is long but has to be read from its start."""
     whole = [Piece(source, known=known)]
-    info = header(path)
+    info = header(sound)
     if info is None or info.seconds < 2 * PIECE_SECONDS:
         return whole, None
     if not info.can_seek or known:
         return whole, info.seconds
     seconds, span = info.seconds, None
     if needs_levels(config):
-        span = _measure_span(path, seconds, config, pool)
+        span = _measure_span(sound, seconds, config, pool)
         if span is None:
             return whole, info.seconds
         if span.stop is not None:
@@ -132,12 +140,12 @@ def split_pieces(task: PieceTask) -> list[PieceTask]:
     return [task._replace(pieces=[piece]) for piece in task.pieces]
 
 
-def _measure_span(path: Path, seconds: float, config: SpectrogramConfig, pool: Pool) -> Span | None:
+def _measure_span(source: FileSource, seconds: float, config: SpectrogramConfig, pool: Pool) -> Span | None:
     """Measure the span of a long recording with several workers; return None if one of them died."""
     sections = PIECE_SECONDS // SECTION_SECONDS
     places = range(0, math.ceil(seconds / SECTION_SECONDS), sections)
     try:
-        futures = [pool.executor.submit(measure, path, config, place, sections) for place in places]
+        futures = [pool.executor.submit(measure, source, config, place, sections) for place in places]
         return span_of([future.result() for future in futures], config)
     except Exception as error:
         if not process_died(error):
@@ -151,8 +159,8 @@ def render_pieces(task: PieceTask) -> list[Outcome]:
 
 
 def _render_piece(piece: Piece, task: PieceTask) -> Outcome:
-    path, channel = task.audio_dir / task.label / piece.source.path, piece.source.channel or task.channel
-    source = path if channel == "auto" else FileChannel(path, channel)
+    path = path_of(task.audio_dir, task.label, piece.source)
+    source = source_of(task.audio_dir, task.label, piece.source, task.channel)
     recording = Recording(source, task.config, piece.span)
     name = recording_name(piece.source.file)
     silent: list[int] = []
@@ -162,7 +170,7 @@ def _render_piece(piece: Piece, task: PieceTask) -> Outcome:
     try:
         if piece.first == 0:
             digest = _digest(path)
-            if piece.known and piece.known.digest == digest and _is_read_as_before(source, piece.known, task.config):
+            if piece.known and piece.known.digest == digest and _is_read_as_before(source, piece.known):
                 return piece.known._replace(decoding=DECODING, kept=True)
         for chunk in recording.chunks(piece.first, piece.stop):
             chunks += 1
@@ -187,28 +195,33 @@ def _render_piece(piece: Piece, task: PieceTask) -> Outcome:
         note, ended = str(error), True
     if chunks:
         silent = sorted([*silent, *_remove_pauses(name, levels, task)])
-    notes = [*dict.fromkeys(recording.remarks), *([note] if note else [])]
+    notes = tuple(dict.fromkeys([*recording.remarks, *([note] if note else [])]))
     seconds = recording.seconds - recording.start
-    return Outcome(seconds, chunks, silent, "; ".join(notes) or None, digest, final=final, ended=ended)
+    return Outcome(seconds, chunks, silent, join_notes(notes), digest, final=final, ended=ended, notes=notes)
 
 
-def _is_read_as_before(source: Source, known: Outcome, config: SpectrogramConfig) -> bool:
+def _is_read_as_before(source: FileSource, known: Outcome) -> bool:
     """Return whether today's decoding gives the sound that the version of `known` gave."""
     if known.decoding == DECODING:
         return True
+    # What changed for the readers that stayed: channels that cancel, loud floats, and constants, which are silent now.
     if known.note is not None or not isinstance(source, Path) or source.suffix.lower() in CONTAINER_SUFFIXES:
         return False
+    silence = SILENCE_PEAK / 32768
+    total, count = 0.0, 0
     try:
         with open_sound(source) as sound:
-            if not isinstance(sound.reader, SndfileReader) or sound.reader.remarks:
+            if not isinstance(sound.reader, SndfileReader):
                 return False
-            if sound.reader.is_float or sound.channels > 1:
-                collections.deque(sound.mono(), maxlen=0)  # decodes it all; remarks on channels come with it
-            if sound.remarks or (sound.level is not None and sound.level.peak > 1):
-                return False
-        return not needs_levels(config) or not measure(source, config).constant
+            for block in sound.mono():
+                total += float(block.sum())
+                count += len(block)
+                is_idle = float(np.ptp(block)) <= 2 * silence and abs(float(block[0])) >= silence
+                if is_idle or sound.remarks or sound.gain != 1:
+                    return False
     except RecordingError:
         return False
+    return abs(total) < count * _LEAST_CONSTANT
 
 
 def _remove_pauses(name: str, levels: dict[int, float], task: PieceTask) -> list[int]:
@@ -224,7 +237,10 @@ def _remove_pauses(name: str, levels: dict[int, float], task: PieceTask) -> list
 def _digest(path: Path) -> str:
     check_readable(path)
     digest = hashlib.blake2b(digest_size=16)
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
+    try:
+        with path.open("rb") as file:
+            while block := file.read(1 << 20):
+                digest.update(block)
+    except OSError as error:
+        raise UnavailableError(f"cannot be read: {error.strerror}") from None
     return digest.hexdigest()
