@@ -7,7 +7,14 @@ import pytest
 
 from audionet.classifier.embedding import fit_embedding_spaces
 from audionet.classifier.head import Head, Layer
-from audionet.classifier.model_files import ModelArrays, read_arrays, short_keys, thin_scores, write_arrays
+from audionet.classifier.model_files import (
+    ModelArrays,
+    read_arrays,
+    read_labels_file,
+    short_keys,
+    thin_scores,
+    write_arrays,
+)
 from audionet.errors import ModelError
 from tests.support.features import WIDTH, speakers, voice_space
 
@@ -59,3 +66,17 @@ def test_very_many_scores_are_thinned_from_the_lowest_to_the_highest() -> None:
 def test_short_keys_are_the_keys_beginnings() -> None:
     keys = np.frombuffer(bytes(range(32)), "V16")
     assert short_keys(keys).tobytes() == bytes(range(8)) + bytes(range(16, 24))
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["ann\nJos\u00e9\n", "ann\r\nJos\u00e9\r\n", "\ufeffann\nJos\u00e9\n", "\ufeffann\r\nJos\u00e9", "ann\nJos\u00e9"],
+)
+def test_a_labels_file_as_any_editor_saves_it(tmp_path: Path, content: str) -> None:
+    (tmp_path / "labels.txt").write_bytes(content.encode())
+    assert read_labels_file(tmp_path / "labels.txt") == ["ann", "Jos\u00e9"]
+
+
+def test_an_empty_labels_file(tmp_path: Path) -> None:
+    (tmp_path / "labels.txt").touch()
+    assert read_labels_file(tmp_path / "labels.txt") == []

@@ -213,3 +213,9 @@ def test_a_rule_that_is_no_better_is_not_used(shares: list[float], true: list[in
         parse_costs(["human:voicemail=10"], VOICES),
     )
     assert re.search(reason, found.problem or "")
+
+
+def test_labels_in_another_encoding_of_their_accents() -> None:
+    assert parse_costs(["Jose\u0301:ann=3"], ["Jos\u00e9", "ann"]) == parse_costs(
+        ["Jos\u00e9:ann=3"], ["Jos\u00e9", "ann"]
+    )

@@ -15,7 +15,8 @@ import soundfile
 from audionet._paths import arrays_path, enrolled_path, model_json_path
 from audionet.classifier.decision import Costs
 from audionet.classifier.model_files import read_arrays, write_arrays
-from audionet.errors import ModelError, RecordingError, UsageError
+from audionet.cli.label import main as label
+from audionet.errors import AudioNetError, ModelError, RecordingError, UsageError
 from audionet.evaluation.costs import parse_costs
 from audionet.inference.answer import Decision
 from audionet.inference.clip import Clip
@@ -23,6 +24,7 @@ from audionet.inference.diarization import diarize_to_files
 from audionet.inference.predictor import Predictor
 from audionet.inference.verification import Verifier, enrol_from_clips, forget_voice
 from audionet.utils.files import content_hash, write_json
+from tests.support.encoding import encode_tracks
 from tests.support.models import TONES
 from tests.support.scripts import run_script
 from tests.support.sounds import tone
@@ -110,6 +112,60 @@ def test_an_enrolled_speaker_is_recognised_until_it_is_removed(graph: Path, tmp_
     assert Predictor(graph).answer(clip).decision.label is None
     with pytest.raises(UsageError, match=r"no speaker of that name is enrolled \(enrolled: none\)"):
         forget_voice(Predictor(graph), "Ö 'x'")
+
+
+def test_names_in_another_encoding_of_their_accents(graph: Path, tmp_path: Path) -> None:
+    clip = write_sound(tmp_path / "new.wav", 3400, 12.0)
+    enrol_from_clips(Predictor(graph), "Jose\u0301", [clip])
+    assert enrol_from_clips(Predictor(graph), "Jos\u00e9", [clip]).replaced
+    assert list(Predictor(graph).enrolled) == ["Jose\u0301"]
+    assert Verifier(Predictor(graph), "Jos\u00e9").verify(clip).accepted
+    forget_voice(Predictor(graph), "Jos\u00e9")
+    assert not Predictor(graph).enrolled
+
+
+def test_each_channel_is_a_clip_of_its_own(graph: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    both = np.stack([sound(600, 4), sound(1200, 4, 1)], axis=1)
+    soundfile.write(tmp_path / "call.wav", both, 16_000)
+    label([str(tmp_path / "call.wav"), "--graph", str(graph), "--channels", "split", "--json"])
+    answers = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [(a["file"], a["channel"], a["decision"]) for a in answers] == [
+        (str(tmp_path / "call.wav"), 1, "b600"),
+        (str(tmp_path / "call.wav"), 2, "c1200"),
+    ]
+    soundfile.write(tmp_path / "half.wav", np.stack([np.zeros(64_000), sound(600, 4)], axis=1), 16_000)
+    with pytest.raises(AudioNetError, match="1 of 2 clips could not be judged"):
+        label([str(tmp_path / "half.wav"), "--graph", str(graph), "--channels", "split", "--json"])
+    silent, heard = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert (silent["channel"], silent["error"]) == (1, "is silent from beginning to end")
+    assert (heard["channel"], heard["decision"]) == (2, "b600")
+    label([str(tmp_path / "call.wav"), "--graph", str(graph), "--channel", "2"])
+    assert "call.wav (channel 2) (4.0 s" in capsys.readouterr().out
+    with pytest.raises(UsageError, match="a number from 1, auto, mean or split"):
+        label([str(tmp_path / "call.wav"), "--graph", str(graph), "--channel", "left"])
+
+
+def test_remarks_come_with_the_answer(graph: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    left = sound(600, 4)
+    soundfile.write(tmp_path / "x.wav", np.stack([left, -left], axis=1), 16_000)
+    answer = Predictor(graph).answer(tmp_path / "x.wav")
+    assert answer.decision.label == "b600"
+    assert answer.remark == "its channels cancel each other: where they do, channel 1 is used alone"
+    label([str(tmp_path / "x.wav"), "--graph", str(graph)])
+    assert f"  note: {answer.remark}" in capsys.readouterr().out
+
+
+def test_answers_and_timelines_are_on_the_clock_of_the_film(graph: Path, tmp_path: Path) -> None:
+    parts = [(5.0, sound(600, 6)), (20.0, sound(1200, 6))]
+    path = encode_tracks(tmp_path / "film.mka", [("flac", parts)])
+    answer = Predictor(graph).answer(path)
+    assert answer.seconds == pytest.approx(26, abs=0.1)
+    assert answer.chunks[0].start == pytest.approx(5, abs=0.05)
+    assert answer.chunks[-1].start >= 20
+    found = diarize_to_files(Predictor(graph), path, None, tmp_path / "out", "film")
+    assert [(round(s.start), round(s.end)) for s in found.segments] == [(5, 11), (20, 26)]
+    turns = (tmp_path / "out" / "film.rttm").read_text().splitlines()
+    assert any(float(line.split()[3]) == pytest.approx(20, abs=0.1) for line in turns)
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ from audionet.classifier.prototypes import SpeakerModels
 from audionet.errors import ModelError
 from audionet.utils.arrays import FloatArray, evenly
 from audionet.utils.files import content_hash, read_json, write_bytes
-from audionet.utils.text import escape
+from audionet.utils.text import composed, escape
 
 _MAX_SCORES = 2000
 
@@ -188,7 +188,9 @@ def load_model_files(graph: Path, labels_file: Path | None = None) -> ModelFiles
     arrays = read_arrays(arrays_file, remedy)
     if not has_all_fields(card, len(arrays.voices.counts)):
         raise ModelError(f"{escape(card_path)} is damaged: {remedy}")
-    if labels_file is not None and read_labels_file(labels_file) != card["labels"]:
+    if labels_file is not None and list(map(composed, read_labels_file(labels_file))) != list(
+        map(composed, card["labels"])
+    ):
         raise ModelError(f"{escape(labels_file)} lists other labels than {escape(card_path)}: {remedy}")
     spectrogram = None
     if card["picture"] is not None:
@@ -240,8 +242,10 @@ def read_card(graph: Path) -> dict[str, Any]:
 
 
 def read_labels_file(path: Path) -> list[str]:
-    """Read the labels from a labels file, one per line."""
+    """Read the labels from a labels file, one per line, as any editor may have saved it."""
     try:
-        return path.read_bytes().decode("utf-8", "surrogateescape").split("\n")[:-1]
+        text = path.read_bytes().decode("utf-8", "surrogateescape")
     except OSError as error:
         raise ModelError(f"{escape(path)} cannot be read ({error.strerror}): run retrain.py again") from None
+    lines = text.removeprefix("\ufeff").replace("\r\n", "\n").removesuffix("\n")
+    return lines.split("\n") if lines else []

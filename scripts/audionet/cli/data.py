@@ -59,7 +59,8 @@ def report(result: Result, data: DataConfig) -> None:
     print(format_table(header[:columns], [row[:columns] for row in rows]))
     for label, summary in result.labels.items():
         for item in summary.skipped:
-            print(f"skipped {escape(label)}/{escape(item['file'])}: {item['reason']}")
+            place = f"{label}/{item['file']}" if item["file"] else label
+            print(f"skipped {escape(place)}: {item['reason']}")
         for item in summary.remarks:
             print(f"kept {escape(label)}/{escape(item['file'])}: {item['reason']}")
     if result.rendered or result.removed or result.varied:

@@ -26,6 +26,7 @@ from audionet.inference.formatting import (
     answer_text,
     diarization_json,
     diarization_text,
+    name_source,
     verification_json,
     verification_text,
 )
@@ -75,18 +76,30 @@ def answer_each(
     """Print the answer for every clip, and return them; a clip that cannot be used does not stop the others."""
     contents: list[dict[str, Any]] = []
     total = failed = 0
+
+    def fail(source: FileSource, error: Exception) -> None:
+        nonlocal failed
+        failed += 1
+        if config.json:
+            print(json.dumps({**name_source(source), "error": str(error)}), flush=True)
+        warn(f"{source}: {error}")
+
     for path in clips:
-        total += 1
         try:
-            for source in sources_of(path, config):
+            sources = sources_of(path, config)
+        except RecordingError as error:
+            total += 1
+            fail(path, error)
+            continue
+        for source in sources:
+            total += 1
+            try:
                 content, text = answer(source)
+            except (RecordingError, DatasetError) as error:
+                fail(source, error)
+            else:
                 print(json.dumps(content) if config.json else text, flush=True)
                 contents.append(content)
-        except (RecordingError, DatasetError) as error:
-            failed += 1
-            if config.json:
-                print(json.dumps({"file": str(path), "error": str(error)}), flush=True)
-            warn(f"{path}: {error}")
     if failed:
         raise AudioNetError(f"{failed} of {pluralise(total, 'clip')} could not be judged")
     return contents

@@ -12,7 +12,7 @@ import numpy as np
 from audionet.classifier.decision import LARGEST_COST, ROUNDING, Costs, Rule, make_costs, parse_cost
 from audionet.errors import UsageError
 from audionet.utils.arrays import Float64Array, FloatArray, IntArray
-from audionet.utils.text import escape, pluralise
+from audionet.utils.text import escape, find_name, pluralise
 
 COST_EXPONENTS = tuple(step / 10 for step in range(31))
 """Cost exponents that are tried: 0 predicts the most probable label, 1 is Bayes' decision rule, and larger ones avoid
@@ -57,7 +57,7 @@ def parse_costs(entries: Sequence[str], labels: Sequence[str]) -> Costs:
 
 def _pair_in(entry: str, names: str, place: dict[str, int]) -> tuple[int, int]:
     """Return the numbers of the true and the predicted label of an entry."""
-    readings = list(_readings(names))
+    readings = [(find_name(a, place) or a, find_name(b, place) or b) for a, b in _readings(names)]
     fitting = [(true, predicted) for true, predicted in readings if true in place and predicted in place]
     if len(fitting) > 1:
         ways = " or ".join(f"'{true}' predicted as '{predicted}'" for true, predicted in fitting)

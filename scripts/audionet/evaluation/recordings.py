@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,14 +14,21 @@ from audionet.audio.config import parse_channel
 from audionet.audio.decoding import AUDIO_SUFFIXES, FileSource, choose_channels
 from audionet.audio.sound import ChannelChoice
 from audionet.data.dataset import ChunkImage, find_images
-from audionet.data.naming import channel_name, is_chunk_name, label_folders, parse_chunk_name
+from audionet.data.naming import (
+    channel_name,
+    is_chunk_name,
+    join_spellings,
+    label_folders,
+    parse_chunk_name,
+    warn_of_spellings,
+)
 from audionet.data.split import split_images
 from audionet.errors import DatasetError, RecordingError
 from audionet.evaluation.config import EvaluateConfig
 from audionet.inference.clip import IMAGE_SUFFIXES
 from audionet.inference.predictor import Predictor
 from audionet.utils.files import walk
-from audionet.utils.text import escape
+from audionet.utils.text import escape, find_name
 
 
 def held_out_recordings(predictor: Predictor, config: EvaluateConfig) -> tuple[str, list[HeldOutRecording]]:
@@ -41,7 +49,7 @@ def held_out_recordings(predictor: Predictor, config: EvaluateConfig) -> tuple[s
         remedy = "train with --testing_percentage above 0, or name a folder of other recordings with --test_dir"
     if not found:
         raise DatasetError(f"{source} holds no recordings: {remedy}")
-    return source, found
+    return source, _with_labels_of(predictor, found)
 
 
 def recordings_of_set(predictor: Predictor, config: EvaluateConfig, name: str) -> list[HeldOutRecording]:
@@ -50,7 +58,13 @@ def recordings_of_set(predictor: Predictor, config: EvaluateConfig, name: str) -
     images: list[ChunkImage] = find_images(config.image_dir)
     apart = predictor.spectrogram.apart if predictor.spectrogram else 2
     split = split_images(images, training["validation_percentage"], training["testing_percentage"], apart)
-    return group_by_recording(split.sets[name], step_seconds(predictor))
+    return _with_labels_of(predictor, group_by_recording(split.sets[name], step_seconds(predictor)))
+
+
+def _with_labels_of(predictor: Predictor, recordings: list[HeldOutRecording]) -> list[HeldOutRecording]:
+    """Spell labels as the model does, where they differ only in the encoding of their accents."""
+    spelled = {label: find_name(label, predictor.labels) or label for label in {one.label for one in recordings}}
+    return [dataclasses.replace(one, label=spelled[one.label]) for one in recordings]
 
 
 def step_seconds(predictor: Predictor) -> float:
@@ -91,9 +105,11 @@ def find_test_recordings(
         If the folder does not exist.
     """
     found: list[HeldOutRecording] = []
-    for label in label_folders(folder):
+    labels = join_spellings(label_folders(folder))
+    warn_of_spellings(folder, labels)
+    for label, spelling in ((label, spelling) for label, spellings in labels.items() for spelling in spellings):
         chunks = []
-        for inside, path in walk(folder / label):
+        for inside, path in walk(folder / spelling):
             suffix, stem = path.suffix.lower(), os.path.splitext(inside)[0]
             if suffix in IMAGE_SUFFIXES or (suffix in AUDIO_SUFFIXES and is_chunk_name(stem)):
                 name, index, copy = parse_chunk_name(stem)

@@ -19,7 +19,7 @@ def answer_json(
     source: FileSource, answer: Answer, predictor: Predictor, top_k: int, per_chunk: bool
 ) -> dict[str, Any]:
     """Format the answer for a clip for JSON."""
-    content: dict[str, Any] = {**_file(source), "seconds": _rounded(answer.seconds), "chunks": len(answer.chunks)}
+    content: dict[str, Any] = {**name_source(source), "seconds": _rounded(answer.seconds), "chunks": len(answer.chunks)}
     content |= decision_json(answer.decision)
     content["voices"] = [
         {"label": voice.label, "unknown": voice.label is None, "seconds": round(voice.seconds, 3)}
@@ -120,7 +120,7 @@ def _name(label: str | None) -> str:
 def verification_json(source: FileSource, name: str, found: Verification) -> dict[str, Any]:
     """Format a verification result for JSON."""
     return {
-        **_file(source),
+        **name_source(source),
         "claimed": name,
         "verified": found.accepted,
         "score": round(found.score, 6),
@@ -139,7 +139,7 @@ def verification_text(source: FileSource, name: str, found: Verification) -> str
 
 def diarization_json(source: FileSource, diarization: Diarization) -> dict[str, Any]:
     """Format a diarization for JSON."""
-    content: dict[str, Any] = {**_file(source), "seconds": _rounded(diarization.seconds)}
+    content: dict[str, Any] = {**name_source(source), "seconds": _rounded(diarization.seconds)}
     content["segments"] = list(map(segment_json, diarization.segments))
     if diarization.remark:
         content["remark"] = diarization.remark
@@ -167,7 +167,7 @@ def diarization_text(source: FileSource, diarization: Diarization) -> str:
     return "\n".join([*lines, f"  written: {', '.join(map(escape, diarization.files))}"])
 
 
-def _file(source: FileSource) -> dict[str, Any]:
+def name_source(source: FileSource) -> dict[str, Any]:
     """Name a source for JSON: the file, and the channel if one was chosen."""
     if isinstance(source, Path):
         return {"file": str(source)}

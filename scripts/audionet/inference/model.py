@@ -12,7 +12,7 @@ from typing import TypeGuard, cast
 import numpy as np
 from numpy.typing import ArrayLike
 
-from audionet.audio.array_sound import ArraySound
+from audionet.audio.array_sound import ArraySound, AudioSegment, segment_sound
 from audionet.audio.decoding import Source
 from audionet.errors import DatasetError, ModelError, RecordingError
 from audionet.inference.answer import Answer, Voice
@@ -25,8 +25,9 @@ from audionet.utils.arrays import FloatArray
 from audionet.utils.files import PathLike
 from audionet.utils.text import escape
 
-Sound = PathLike | ArrayLike
-"""A recording or spectrogram image on disk, or samples: shape (n,) or (channels, n), integers or floats of -1 to 1."""
+Sound = PathLike | ArrayLike | AudioSegment
+"""A recording or spectrogram image on disk; samples of shape (n,) or (channels, n), integers or floats of -1 to 1; or
+a pydub AudioSegment."""
 
 
 @dataclass(frozen=True)
@@ -338,6 +339,10 @@ def as_source(sound: Sound, sample_rate: int | None) -> Source:
         if not os.fspath(sound):
             raise ValueError("the path is empty")
         return Path(sound)
+    if isinstance(sound, AudioSegment):
+        if sample_rate is not None:
+            raise TypeError("sample_rate goes with samples: an AudioSegment has its own")
+        return segment_sound(sound)
     if isinstance(sound, bytes) or sound is None:
         raise TypeError(f"sound is of type {type(sound).__name__}: it must be a path, or an array of samples")
     if sample_rate is None:

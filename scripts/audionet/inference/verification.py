@@ -17,7 +17,7 @@ from audionet.inference.answer import ChunkAnswer, find_pauses
 from audionet.inference.clip import Clip, ClipChunk, process_images
 from audionet.inference.predictor import Predictor
 from audionet.utils.arrays import FloatArray
-from audionet.utils.text import escape
+from audionet.utils.text import escape, find_name
 
 RELIABLE_SECONDS = 10.0
 """Least duration of speech from which a speaker can be recognised reliably."""
@@ -83,7 +83,7 @@ class Enrolment(NamedTuple):
 
 def check_name(predictor: Predictor, name: str) -> None:
     """Raise UsageError if a new speaker cannot have this name."""
-    if name in predictor.labels:
+    if find_name(name, predictor.labels):
         raise UsageError(f"--enrol {escape(name)}: the model was trained on a label of that name: choose another name")
     if name in (UNKNOWN, "unknown") or not name.strip() or label_problem(name):
         raise UsageError(f"--enrol {escape(name)}: that is not a valid name for a speaker: choose another")
@@ -100,6 +100,7 @@ def enrol_from_clips(predictor: Predictor, name: str, clips: Sequence[Source]) -
         If the speaker cannot have this name.
     """
     check_name(predictor, name)
+    name = find_name(name, predictor.enrolled) or name
     embeddings: list[FloatArray] = []
     seconds = 0.0
     failed: dict[Source, str] = {}
@@ -195,6 +196,7 @@ def forget_voice(predictor: Predictor, name: str) -> None:
     UsageError
         If no speaker of that name is enrolled.
     """
+    name = find_name(name, predictor.enrolled) or name
     if not forget(enrolled_path(predictor.graph), predictor.card["graph_sha256"], predictor.dimensions, name):
         enrolled = ", ".join(map(escape, predictor.enrolled)) or "none"
         raise UsageError(f"--forget {escape(name)}: no speaker of that name is enrolled (enrolled: {enrolled})")
@@ -212,7 +214,8 @@ class Verifier:
     """
 
     def __init__(self, predictor: Predictor, name: str) -> None:
-        if name not in predictor.names:
+        found = find_name(name, predictor.names)
+        if found is None:
             some = ", ".join(map(escape, predictor.names[:_MAX_NAMES]))
             more = ", ..." if len(predictor.names) > _MAX_NAMES else ""
             raise UsageError(f"--verify {escape(name)}: the model has no such speaker, it has {some}{more}")
@@ -225,7 +228,7 @@ class Verifier:
                 f"{self._rate:.2%} needs {needed}: train it on three labels or more, or with examples in {UNKNOWN}"
             )
         self._predictor = predictor
-        self._index = predictor.names.index(name)
+        self._index = predictor.names.index(found)
 
     def verify(self, source: Source) -> Verification:
         """Verify that a clip is of the speaker.

@@ -15,7 +15,7 @@ import numpy as np
 from audionet.audio.decoding import AUDIO_SUFFIXES, open_sound
 from audionet.audio.resampling import resampled
 from audionet.audio.samples import to_int16
-from audionet.data.naming import label_folders
+from audionet.data.naming import join_spellings, label_folders, warn_of_spellings
 from audionet.errors import DatasetError
 from audionet.probing.config import ProbeConfig
 from audionet.utils.arrays import FloatArray, Int16Array
@@ -175,8 +175,15 @@ def _readers(folder: Path, config: ProbeConfig) -> ProbeMaterial:
 
 def _folder_of_labels(folder: Path, config: ProbeConfig) -> ProbeMaterial:
     drawn: dict[str, list[Excerpt]] = {}
-    for label in label_folders(folder):
-        found = [(inside, path) for inside, path in walk(folder / label) if path.suffix.lower() in AUDIO_SUFFIXES]
+    labels_joined = join_spellings(label_folders(folder))
+    warn_of_spellings(folder, labels_joined)
+    for label, spellings in labels_joined.items():
+        found = [
+            (inside, path)
+            for spelling in spellings
+            for inside, path in walk(folder / spelling)
+            if path.suffix.lower() in AUDIO_SUFFIXES
+        ]
         found.sort(key=lambda item: _order(config.seed, label, item[0]))
         use: Literal["training", "either"] = "either" if len(found) > 1 else "training"
         if found:
