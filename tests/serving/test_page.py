@@ -423,7 +423,7 @@ def test_names_are_never_taken_for_html(page: Page, sounds: Path) -> None:
     remark = "<b>damaged</b> after 12.0 s"
     give(page, answer_of(NAMES, 24, decision=NAMES[2], remark=remark, enrolled=[{"name": "<i>cy</i>", "score": 0.2}]))
     assert page.ask(sounds / "c1200.wav") == NAMES[2]
-    assert page.text("#remark") == f"Only in part: {remark}."
+    assert page.text("#remark") == f"Note: {remark}."
     assert page.text("#enrolled bdi") == "<i>cy</i>"
     page.element("#chunk-part summary").click()
     page.wait("document.querySelectorAll('#chunk-rows tr').length === 24")

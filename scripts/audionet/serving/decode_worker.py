@@ -31,7 +31,7 @@ from audionet.utils.settings import from_json
 
 CLIP_IMAGE_WIDTH = 2000  # pixels
 
-_MAX_FILE_BYTES = 1 << 26  # bytes that the process may write to a file, such as a log of ffmpeg
+_MAX_FILE_BYTES = 1 << 26  # bytes that the process may write to a file
 
 
 @dataclass(frozen=True)
@@ -200,7 +200,7 @@ def send_frame(results: BinaryIO, header: dict[str, Any], content: bytes = b"") 
 
 
 def _set_limits(megabytes: int) -> None:
-    """Limit the memory and file sizes of this process and of the ffmpeg processes that it starts."""
+    """Limit the memory and file sizes of this process, and of an ffmpeg that it starts as the last resort."""
     try:
         import resource
     except ImportError:  # Windows has none
@@ -219,6 +219,8 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the server, which lets this process finish
     results = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # output of libraries must not mix with the frames
+    import av  # noqa: F401 -- loads its libraries before the first recording that needs them, not during it
+
     _set_limits(int(sys.argv[1]))
     with contextlib.suppress(BrokenPipeError):
         run_jobs(sys.stdin.buffer, results)
