@@ -21,10 +21,13 @@ tune_process()  # as the command line is: importing the library alone does it no
 SAMPLE_AUDIO = ROOT / "tf_files" / "sample_audio"
 
 
-def arguments(description: str | None) -> argparse.Namespace:
+def arguments(description: str | None, **numbers: float) -> argparse.Namespace:
+    """Parse the flags that all benchmarks have, and one for each of `numbers`, with its default."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--data", type=Path, help="folder with public recordings, such as fsdd/recordings")
     parser.add_argument("--rounds", type=int, default=5, help="rounds that the contestants are timed in turn")
+    for name, default in numbers.items():
+        parser.add_argument(f"--{name}", type=float, default=default)
     return parser.parse_args()
 
 
