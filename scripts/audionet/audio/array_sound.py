@@ -61,7 +61,7 @@ class ArraySound:
 
 @runtime_checkable
 class AudioSegment(Protocol):
-    """What is used of pydub's class of this name, which takes long to import."""
+    """Part of pydub's class of this name that is used; importing it takes long."""
 
     channels: int
     frame_rate: int

@@ -64,7 +64,7 @@ _DEFAULT = 1  # AV_DISPOSITION_DEFAULT
 
 
 class Found(NamedTuple):
-    """What a walk over a file, without decoding it, has shown.
+    """Findings of a walk over a file without decoding it.
 
     Attributes
     ----------
@@ -91,7 +91,7 @@ class AvReader:
     rate : int, optional
         Sample rate of the blocks; default: the track's own.
     found : Found, optional
-        What a walk over the file has shown.
+        Findings of a walk over the file.
 
     Raises
     ------

@@ -22,7 +22,7 @@ _W64_DATA = b"data\xf3\xac\xd3\x11\x8c\xd1\x00\xc0\x4f\x8e\xdb\x8a"
 
 
 class DataChunk(NamedTuple):
-    """Where a file's sound lies, in bytes.
+    """Place of a file's sound, in bytes.
 
     Attributes
     ----------
@@ -42,7 +42,7 @@ class DataChunk(NamedTuple):
 
 
 class _Layout(NamedTuple):
-    """How the chunks of a format follow each other.
+    """Order of the chunks of a format.
 
     `first` is the offset of the first one, `head` the struct of its name and size, `whole` says whether the size
     counts this head, `align` what sizes are rounded up to, and `skipped` what precedes the samples in the chunk.

@@ -81,7 +81,7 @@ class Clip:
 
     @property
     def start(self) -> float:
-        """Where the sound begins on the recording's clock, seconds; final once a chunk has been yielded."""
+        """Time on the recording's clock at which the sound begins, seconds; final once a chunk has been yielded."""
         return 0.0 if self._recording is None else self._recording.start
 
     def remark(self, damage: str | None) -> str | None:
