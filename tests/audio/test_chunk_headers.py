@@ -11,7 +11,7 @@ import soundfile
 from hypothesis import given
 from hypothesis import strategies as st
 
-from audionet.audio.chunk_headers import data_chunk
+from audionet.audio.chunk_headers import data_chunk, matroska_seconds
 from audionet.audio.config import SpectrogramConfig
 from audionet.audio.decoding import open_sound
 from audionet.audio.recording import Recording
@@ -140,3 +140,12 @@ def test_no_bytes_break_it(tmp_path_factory: pytest.TempPathFactory, content: by
     with path.open("rb") as file:
         chunk = data_chunk(file)
     assert chunk is None or (0 <= chunk.present <= len(magic + content) and (chunk.stated or 0) >= 0)
+
+
+@given(content=st.binary(max_size=40), end=st.sampled_from([b"", b"\x2a\xd7\xb1", b"\x44\x89", b"\x44\x89\x88"]))
+def test_a_matroska_header_may_end_anywhere(content: bytes, end: bytes) -> None:
+    duration = b"\x44\x89\x88" + struct.pack(">d", 5000.0)
+    assert matroska_seconds(duration + b"\x2a\xd7\xb1\x83\x0f\x42\x40" + bytes(8)) == 5.0
+    for head in (content + end, duration + bytes(8) + end):
+        found = matroska_seconds(head)
+        assert found is None or isinstance(found, float)

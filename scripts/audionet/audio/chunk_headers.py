@@ -191,7 +191,7 @@ def matroska_seconds(head: bytes) -> float | None:
     (units,) = struct.unpack_from(">f" if size == 4 else ">d", head, place + 3)
     scale = head.find(b"\x2a\xd7\xb1")
     nanoseconds = 1_000_000
-    if scale >= 0 and 0x81 <= head[scale + 3] <= 0x88:
+    if 0 <= scale < len(head) - 11 and 0x81 <= head[scale + 3] <= 0x88:
         nanoseconds = int.from_bytes(head[scale + 4 : scale + 4 + (head[scale + 3] & 0x7F)])
     return float(units) * nanoseconds / 1e9
 
