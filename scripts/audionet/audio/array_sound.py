@@ -44,10 +44,11 @@ class ArraySound:
         if sample_rate not in SAMPLE_RATES:
             raise ValueError(f"sample_rate is {sample_rate}: it must be 1000 to 1000000 Hz")
         self.rate: int = int(sample_rate)
-        self._samples: FloatArray = _checked(samples)
+        self._samples: FloatArray
+        self.is_float: bool
+        self._samples, self.is_float = _checked(samples)
         self.channels: int = self._samples.shape[0]
         self.frames: int | None = self._samples.shape[1]
-        self.is_float = np.asarray(samples).dtype.kind == "f"
         self.remarks: list[str] = []
 
     def __str__(self) -> str:
@@ -77,8 +78,8 @@ def segment_sound(segment: AudioSegment) -> ArraySound:
     return ArraySound(samples.reshape(-1, segment.channels).T, segment.frame_rate)
 
 
-def _checked(samples: ArrayLike) -> FloatArray:
-    """Return samples as float32 of -1 to 1, shape (channels, n)."""
+def _checked(samples: ArrayLike) -> tuple[FloatArray, bool]:
+    """Return samples as float32, shape (channels, n), integers scaled to -1 to 1; and whether they came as floats."""
     try:
         array = np.asarray(samples)
     except ValueError:
@@ -95,11 +96,11 @@ def _checked(samples: ArrayLike) -> FloatArray:
     if array.dtype.kind == "f":
         if not np.isfinite(array).all():
             raise ValueError("samples hold NaN or infinite values")
-        return array.astype(np.float32)
+        return array.astype(np.float32), True
     if array.dtype.itemsize > 4:  # as a list of integers becomes: nobody knows what its full scale is
         raise TypeError(f"samples are of type {array.dtype}: they must be int16, int32, uint8, or floats of -1 to 1")
     limits = np.iinfo(array.dtype)
     half = (int(limits.max) - int(limits.min) + 1) / 2
     zero = half if array.dtype.kind == "u" else 0.0  # unsigned samples rest at half of their range
     scaled: FloatArray = ((array.astype(np.float64) - zero) / half).astype(np.float32)
-    return scaled
+    return scaled, False

@@ -44,26 +44,27 @@ class DataChunk(NamedTuple):
 class _Layout(NamedTuple):
     """Order of the chunks of a format.
 
-    `first` is the offset of the first one, `head` the struct of its name and size, `whole` says whether the size
-    counts this head, `align` what sizes are rounded up to, and `skipped` what precedes the samples in the chunk.
+    `first` is the offset of the first one, `head` the struct of its name and size, `data` the name of the one that
+    holds the sound, `whole` says whether the size counts this head, `align` what sizes are rounded up to, and `skipped`
+    what precedes the samples in the chunk.
     """
 
     first: int
     head: str
-    data: tuple[bytes, ...]
+    data: bytes
     whole: bool = False
     align: int = 2
     skipped: int = 0
 
 
 _LAYOUTS = {
-    b"RIFF": _Layout(12, "<4sI", (b"data",)),
-    b"RIFX": _Layout(12, ">4sI", (b"data",)),
-    b"RF64": _Layout(12, "<4sI", (b"data",)),
-    b"BW64": _Layout(12, "<4sI", (b"data",)),
-    b"FORM": _Layout(12, ">4sI", (b"SSND",), skipped=8),
-    b"caff": _Layout(8, ">4sq", (b"data",), align=1, skipped=4),
-    b"riff": _Layout(40, "<16sQ", (_W64_DATA,), whole=True, align=8),
+    b"RIFF": _Layout(12, "<4sI", b"data"),
+    b"RIFX": _Layout(12, ">4sI", b"data"),
+    b"RF64": _Layout(12, "<4sI", b"data"),
+    b"BW64": _Layout(12, "<4sI", b"data"),
+    b"FORM": _Layout(12, ">4sI", b"SSND", skipped=8),
+    b"caff": _Layout(8, ">4sq", b"data", align=1, skipped=4),
+    b"riff": _Layout(40, "<16sQ", _W64_DATA, whole=True, align=8),
 }
 
 
@@ -104,7 +105,7 @@ def _find(file: BinaryIO, size: int, magic: bytes, layout: _Layout) -> DataChunk
         offset += len(head)
         if name == b"ds64" and len(body := file.read(16)) == 16:
             long_size = int.from_bytes(body[8:], "little")
-        if name in layout.data:
+        if name == layout.data:
             offset += layout.skipped
             if long_size is not None and length == 0xFFFFFFFF:
                 length = long_size

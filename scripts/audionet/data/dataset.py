@@ -14,11 +14,9 @@ from audionet.audio.config import SpectrogramConfig, spectrogram_config_from
 from audionet.data.naming import (
     DATASET_JSON,
     UNKNOWN,
-    join_spellings,
-    label_folders,
+    joined_folders,
     label_problem,
     parse_chunk_name,
-    warn_of_spellings,
 )
 from audionet.errors import DatasetError
 from audionet.utils.files import read_json
@@ -55,9 +53,8 @@ def find_images(image_dir: Path, least_labels: int = 2) -> list[ChunkImage]:
         raise DatasetError(f"{escape(image_dir)} is not a folder: {remedy}")
     images = []
     empty = []
-    labels_joined = join_spellings(label_folders(image_dir))
-    warn_of_spellings(image_dir, labels_joined)
-    for label, spelling in ((label, spelling) for label, spellings in labels_joined.items() for spelling in spellings):
+    folders = joined_folders(image_dir)
+    for label, spelling in ((label, spelling) for label, spellings in folders.items() for spelling in spellings):
         folder = image_dir / spelling
         with os.scandir(folder) as entries:
             names = [e.name for e in entries if e.name.lower().endswith((".jpg", ".jpeg")) and e.name[0] != "."]

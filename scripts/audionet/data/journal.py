@@ -20,12 +20,12 @@ from audionet.audio.config import SpectrogramConfig
 from audionet.audio.decoding import AUDIO_SUFFIXES, choose_channels
 from audionet.audio.recording import SILENT
 from audionet.data.naming import (
-    channel_name,
     chunk_name,
     label_problem,
     parse_channel_name,
     parse_chunk_name,
     recording_name,
+    recording_names,
 )
 from audionet.errors import RecordingError, UnavailableError
 from audionet.utils.files import make_folder, walk, write_bytes
@@ -471,4 +471,4 @@ def _names(file: str, path: Path, split: bool) -> list[str]:
         raise
     except RecordingError:
         return [file]  # rendering it will report why
-    return [file] if count == 1 else [channel_name(file, number + 1) for number in range(count)]
+    return recording_names(file, count)

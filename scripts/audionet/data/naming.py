@@ -6,7 +6,6 @@ import hashlib
 import logging
 import os
 import re
-from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -47,6 +46,11 @@ def recording_path(name: str) -> str:
 def channel_name(file: str, channel: int) -> str:
     """Name one channel of a recording that is split, ``call.wav#2``; no recording's file name ends so."""
     return f"{file}#{channel}"
+
+
+def recording_names(file: str, channels: int) -> list[str]:
+    """Name the recordings in a file: the file itself, or each of its channels where there are several."""
+    return [file] if channels == 1 else [channel_name(file, number + 1) for number in range(channels)]
 
 
 def parse_channel_name(name: str) -> tuple[str, int | None]:
@@ -94,33 +98,30 @@ def label_folders(folder: Path, error: type[DatasetError] = DatasetError) -> lis
         raise error(f"{escape(folder)} is not a folder: create it, with one folder of recordings per label") from None
 
 
-def join_spellings(folders: Sequence[str]) -> dict[str, list[str]]:
-    """Join label folders whose names differ only in the encoding of their accents.
-
-    Parameters
-    ----------
-    folders : sequence of str
-        From `label_folders`.
+def joined_folders(folder: Path) -> dict[str, list[str]]:
+    """List the label folders; those whose names differ only in the encoding of their accents are one label.
 
     Returns
     -------
     dict of str to list of str
-        Folders of each label; the label is spelled as the first of them.
+        Folders of each label; the label is spelled as the first of them. More than one are logged.
+
+    Raises
+    ------
+    DatasetError
+        If the folder does not exist.
     """
     joined: dict[str, list[str]] = {}
-    for folder in folders:
-        joined.setdefault(composed(folder), []).append(folder)
-    return {same[0]: same for same in joined.values()}
-
-
-def warn_of_spellings(folder: Path, labels: dict[str, list[str]]) -> None:
-    """Log which label folders of `folder` were joined."""
+    for name in label_folders(folder):
+        joined.setdefault(composed(name), []).append(name)
+    labels = {same[0]: same for same in joined.values()}
     for label, folders in labels.items():
         if len(folders) > 1:
             log.warning(
                 f"{folder}: {len(folders)} folders are named {label}, with their accents encoded differently; "
                 "joined as one label"
             )
+    return labels
 
 
 def label_problem(label: str) -> str | None:

@@ -39,7 +39,7 @@ from audionet.data.journal import (
     fingerprint,
     join_pieces,
 )
-from audionet.data.naming import DATASET_JSON, ChunkName, chunk_name, join_spellings, label_folders, warn_of_spellings
+from audionet.data.naming import DATASET_JSON, ChunkName, chunk_name, joined_folders, label_folders
 from audionet.data.render_tasks import (
     LARGE_BYTES,
     Piece,
@@ -202,8 +202,7 @@ def _survey(audio_dir: Path) -> _Survey:
     for path in sorted(audio_dir.iterdir()) if audio_dir.is_dir() else []:
         if path.is_file() and path.suffix.lower() in AUDIO_SUFFIXES and not path.name.startswith("."):
             log.warning(f"{path}: is in no label's folder; skipped: move it into one")
-    survey.folders = join_spellings(label_folders(audio_dir))
-    warn_of_spellings(audio_dir, survey.folders)
+    survey.folders = joined_folders(audio_dir)
     for label, folders in survey.folders.items():
         survey.largest[label] = 0
         for _, path in (item for folder in folders for item in walk(audio_dir / folder)):

@@ -159,8 +159,8 @@ def render_pieces(task: PieceTask) -> list[Outcome]:
 
 
 def _render_piece(piece: Piece, task: PieceTask) -> Outcome:
-    path = path_of(task.audio_dir, task.label, piece.source)
     source = source_of(task.audio_dir, task.label, piece.source, task.channel)
+    path = source if isinstance(source, Path) else source.path
     recording = Recording(source, task.config, piece.span)
     name = recording_name(piece.source.file)
     silent: list[int] = []

@@ -15,12 +15,10 @@ from audionet.audio.decoding import AUDIO_SUFFIXES, FileSource, choose_channels
 from audionet.audio.sound import ChannelChoice
 from audionet.data.dataset import ChunkImage, find_images
 from audionet.data.naming import (
-    channel_name,
     is_chunk_name,
-    join_spellings,
-    label_folders,
+    joined_folders,
     parse_chunk_name,
-    warn_of_spellings,
+    recording_names,
 )
 from audionet.data.split import split_images
 from audionet.errors import DatasetError, RecordingError
@@ -105,9 +103,8 @@ def find_test_recordings(
         If the folder does not exist.
     """
     found: list[HeldOutRecording] = []
-    labels = join_spellings(label_folders(folder))
-    warn_of_spellings(folder, labels)
-    for label, spelling in ((label, spelling) for label, spellings in labels.items() for spelling in spellings):
+    folders = joined_folders(folder)
+    for label, spelling in ((label, spelling) for label, spellings in folders.items() for spelling in spellings):
         chunks = []
         for inside, path in walk(folder / spelling):
             suffix, stem = path.suffix.lower(), os.path.splitext(inside)[0]
@@ -126,7 +123,7 @@ def _channels(label: str, inside: str, path: Path, channel: ChannelChoice | Lite
         sources = choose_channels(path, channel)
     except RecordingError:
         sources = [path]  # scoring it will report why
-    names = [inside] if len(sources) == 1 else [channel_name(inside, number + 1) for number in range(len(sources))]
+    names = recording_names(inside, len(sources))
     return [HeldOutRecording(label, name, (path,), source=source) for name, source in zip(names, sources, strict=True)]
 
 

@@ -15,7 +15,7 @@ import numpy as np
 from audionet.audio.decoding import AUDIO_SUFFIXES, open_sound
 from audionet.audio.resampling import resampled
 from audionet.audio.samples import to_int16
-from audionet.data.naming import join_spellings, label_folders, warn_of_spellings
+from audionet.data.naming import joined_folders
 from audionet.errors import DatasetError
 from audionet.probing.config import ProbeConfig
 from audionet.utils.arrays import FloatArray, Int16Array
@@ -175,9 +175,7 @@ def _readers(folder: Path, config: ProbeConfig) -> ProbeMaterial:
 
 def _folder_of_labels(folder: Path, config: ProbeConfig) -> ProbeMaterial:
     drawn: dict[str, list[Excerpt]] = {}
-    labels_joined = join_spellings(label_folders(folder))
-    warn_of_spellings(folder, labels_joined)
-    for label, spellings in labels_joined.items():
+    for label, spellings in joined_folders(folder).items():
         found = [
             (inside, path)
             for spelling in spellings
