@@ -56,7 +56,7 @@ def test_labelling_and_serving_import_nothing_heavy(script: str) -> None:
 
 def test_serving_imports_only_what_its_extra_names() -> None:
     code = (
-        "import sys, json, audionet.serving.server, audionet.serving.app, audionet.serving.decode_worker; "
+        "import sys, json, audionet.serving.server, audionet.serving.app, audionet.serving.worker; "
         "from importlib.metadata import *; "
         "names = packages_distributions(); "
         "print(json.dumps(sorted({name for m in sys.modules for name in names.get(m.partition('.')[0], [])})))"

@@ -98,15 +98,15 @@ def two_tones(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @contextlib.contextmanager
 def stopped(server: Serving) -> Iterator[list[psutil.Process]]:
     """Nothing that is asked meanwhile gets anywhere: the processes that decode stand still."""
-    decoders = server.decoders()
-    for decoder in decoders:
-        decoder.suspend()
+    workers = server.workers()
+    for worker in workers:
+        worker.suspend()
     try:
-        yield decoders
+        yield workers
     finally:
-        for decoder in decoders:
+        for worker in workers:
             with contextlib.suppress(psutil.NoSuchProcess):
-                decoder.resume()
+                worker.resume()
 
 
 def send(server: Serving, connection: socket.socket, clip: bytes) -> None:
@@ -381,9 +381,9 @@ def test_with_the_key_it_answers_under_any_name(locked: Serving, clip: bytes) ->
     assert locked.get("/v1/model", Authorization=f"bearer {KEY}").status == 200
 
 
-def test_the_key_is_not_told_to_the_processes_that_decode(locked: Serving) -> None:
-    for decoder in locked.decoders():
-        assert KEY not in decoder.environ().values()
+def test_the_key_is_not_told_to_the_worker_processes(locked: Serving) -> None:
+    for worker in locked.workers():
+        assert KEY not in worker.environ().values()
 
 
 @pytest.mark.parametrize("origin", ["http://elsewhere", "null", "https://example.org.evil", "http://[", "", "http://"])
@@ -500,25 +500,25 @@ def test_who_leaves_while_waiting_makes_room(narrow: Serving, clip: bytes) -> No
         narrow.wait_for_gauge(IN_HOUSE, 0)
     assert narrow.classify(clip)["decision"] == "c1200"
     assert narrow.gauge("audionet_decoders_replaced_total") == before + 1  # the one that was in the middle of it
-    assert len(narrow.decoders()) == 1
+    assert len(narrow.workers()) == 1
     assert len(narrow.files()) == 1
 
 
 def test_a_decoder_that_is_killed_is_replaced(narrow: Serving, clip: bytes) -> None:
-    [idle] = narrow.decoders()
+    [idle] = narrow.workers()
     idle.kill()
     psutil.wait_procs([idle], DEADLINE)  # until the server has taken note: a job sent before that dies with it
     assert narrow.classify(clip)["decision"] == "c1200"
     with narrow.raw() as connection, stopped(narrow) as [busy]:
         assert busy.pid != idle.pid
         send(narrow, connection, clip)
-        time.sleep(0.5)  # until the stopped decoder holds the job: killed before that, it is only replaced
+        time.sleep(0.5)  # until the stopped worker holds the job: killed before that, it is only replaced
         busy.kill()
         reply = read_reply(connection)
         assert reply.status == 422
-        assert "crashed the decoder process" in reply.detail
+        assert "crashed the worker process" in reply.detail
     assert narrow.classify(clip)["decision"] == "c1200"
-    assert len(narrow.decoders()) == 1
+    assert len(narrow.workers()) == 1
     assert all(child.status() != psutil.STATUS_ZOMBIE for child in psutil.Process(narrow.process.pid).children())
 
 
@@ -580,13 +580,13 @@ def test_told_to_end_twice_it_ends_at_once_without_complaint(
     tone_model: Path, tmp_path: Path, number: signal.Signals
 ) -> None:
     with serving(tone_model, temporary=tmp_path / "server") as server:
-        with server.held_back(), server.raw() as idle, stopped(server) as decoders:
+        with server.held_back(), server.raw() as idle, stopped(server) as workers:
             server.process.send_signal(number)
             assert is_hung_up(idle)
             server.process.send_signal(number)
             assert server.process.wait(DEADLINE) == 0
-        psutil.wait_procs(decoders, DEADLINE)
-        assert not any(decoder.is_running() for decoder in decoders)
+        psutil.wait_procs(workers, DEADLINE)
+        assert not any(worker.is_running() for worker in workers)
     assert server.complaints == []
 
 

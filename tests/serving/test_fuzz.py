@@ -174,7 +174,7 @@ def test_thousands_of_damaged_recordings(server: Serving, recordings: dict[str, 
         last = memory(server)
     statuses = Counter(status for status, _ in answers)
     assert set(statuses) <= {200, 400, 413, 415, 422}, statuses
-    assert statuses[200] > UPLOADS // 20, statuses  # else it is the damage that is fuzzed, not the decoders
+    assert statuses[200] > UPLOADS // 20, statuses  # else it is the damage that is fuzzed, not the workers
     assert statuses[422] > UPLOADS // 20, statuses
     assert last - grown < 64, (grown, last)
     assert server.process.poll() is None

@@ -207,8 +207,8 @@ def test_damaged_recordings_are_refused_or_judged_in_part(server: Serving, kind:
 @pytest.mark.parametrize("promised", [0x7FFFFFFF, 0xFFFFFFF0, 0xFFFFFFFF])
 def test_a_header_that_promises_4_gb_gets_no_room_for_them(server: Serving, promised: int) -> None:
     refused_or_answered(server.post("/v1/classify", wav(promised=promised, data=CLIP[44:])))
-    for decoder in server.decoders():
-        assert decoder.memory_info().rss < 500 * MEGABYTE
+    for worker in server.workers():
+        assert worker.memory_info().rss < 500 * MEGABYTE
 
 
 @pytest.mark.parametrize(("channels", "rate"), [(32, 383_999), (32, 1001), (1, 384_000), (3, 44_101)])
@@ -380,10 +380,10 @@ def test_fields_after_a_chunked_body_take_no_more_room_than_those_before(alone: 
 
 @pytest.mark.parametrize("lines", LINES)
 def test_the_head_of_a_request_that_has_to_wait_takes_no_more_room_than_others(alone: Serving, lines: str) -> None:
-    [decoder] = alone.decoders()
+    [worker] = alone.workers()
     alone.classify(CLIP)
     before = memory(alone)
-    decoder.suspend()  # so that the first of two requests is not answered while the other comes
+    worker.suspend()  # so that the first of two requests is not answered while the other comes
     try:
         with alone.raw() as connection:
             connection.sendall(alone.head("POST", "/v1/classify", {"Content-Length": str(len(CLIP))}) + CLIP)
@@ -393,7 +393,7 @@ def test_the_head_of_a_request_that_has_to_wait_takes_no_more_room_than_others(a
             assert memory(alone) - before < 16 * MEGABYTE
     finally:
         with contextlib.suppress(psutil.NoSuchProcess):
-            decoder.resume()
+            worker.resume()
 
 
 @pytest.mark.parametrize("lines", LINES)

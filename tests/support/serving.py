@@ -156,7 +156,7 @@ class Serving:
     def wait_for_gauge(self, name: str, value: float) -> None:
         wait_until(lambda: self.gauge(name) == value, f"{name} to become {value}")
 
-    def decoders(self) -> list[psutil.Process]:
+    def workers(self) -> list[psutil.Process]:
         """The processes that decode."""
         return [
             child

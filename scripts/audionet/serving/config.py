@@ -36,9 +36,9 @@ class ServeConfig:
     time_limit: float = setting(60.0, "time limit in seconds for an upload, and again for its answer")
     queue: int = setting(64, "maximum number of concurrent requests; further ones get 503 with Retry-After")
     batch: int = setting(8, "maximum number of images in a forward pass")
-    workers: int = setting(available_cores(), "number of decoder processes")
+    workers: int = setting(available_cores(), "number of worker processes")
     worker_megabytes: int = setting(
-        1024, "memory limit of a decoder process, MB; a recording that needs more is refused"
+        1024, "memory limit of a worker process, MB; a recording that needs more is refused"
     )
 
     def __post_init__(self) -> None:

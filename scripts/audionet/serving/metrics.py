@@ -37,7 +37,7 @@ class Metrics:
     batches : Histogram
         Images in each forward pass; its sum is the number of images.
     replaced : Counter
-        Decoder processes that were killed or crashed.
+        Worker processes that were killed or crashed.
     reloads : Counter
         Model reloads by ``result``: ``taken`` or ``refused``.
     """
@@ -67,7 +67,7 @@ class Metrics:
         )
         self.replaced = Counter(
             "audionet_decoders_replaced",
-            "Number of decoder processes replaced after a crash, a timeout or a disconnect.",
+            "Number of worker processes replaced after a crash, a timeout or a disconnect.",
             registry=registry,
         )
         self.reloads = Counter("audionet_reloads", "Number of model reloads.", ["result"], registry=registry)

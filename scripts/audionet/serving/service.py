@@ -1,4 +1,4 @@
-"""The service without HTTP: decoder processes, batched inference, and reloading of the model."""
+"""The service without HTTP: worker processes, batched inference, and reloading of the model."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from audionet.inference.predictor import Predictor
 from audionet.inference.segmentation import Window, segments
 from audionet.serving.batching import Batcher
 from audionet.serving.config import ServeConfig
-from audionet.serving.decode_pool import DecodePool, Decoder
-from audionet.serving.decode_worker import Job, Limits
 from audionet.serving.metrics import Metrics
+from audionet.serving.worker import Job, Limits
+from audionet.serving.worker_pool import Worker, WorkerPool
 from audionet.utils.process import available_cores
 
 log = logging.getLogger("audionet.serve")
@@ -75,7 +75,7 @@ class Service:
         self.limits = Limits(config.max_seconds, config.max_channels, config.max_rate)
         self.folder = Path()
         self.ready = False
-        self._decoders = DecodePool(config.workers, config.worker_megabytes, metrics.replaced.inc)
+        self._workers = WorkerPool(config.workers, config.worker_megabytes, metrics.replaced.inc)
         self._reloading = asyncio.Lock()
         self._next_reload: asyncio.Task[Model] | None = None
         self.model = self._load()
@@ -87,17 +87,17 @@ class Service:
         Raises
         ------
         OSError
-            If the folder or a decoder process cannot be created.
+            If the folder or a worker process cannot be created.
         """
         with tempfile.TemporaryDirectory(prefix="audionet-", ignore_cleanup_errors=True) as folder:
             self.folder = Path(folder)
             try:
-                await asyncio.gather(self._decoders.start(), self.model.batcher.warm_up())
+                await asyncio.gather(self._workers.start(), self.model.batcher.warm_up())
                 self.ready = True
                 yield
             finally:
                 self.ready = False
-                await self._decoders.close()
+                await self._workers.close()
 
     async def classify(self, path: Path, name: str, top_k: int) -> dict[str, Any]:
         """Classify a clip; `name` is the file name that the client gave it.
@@ -107,7 +107,7 @@ class Service:
         RecordingError
             If no part of it can be classified.
         BusyError
-            If no decoder becomes free in time.
+            If no worker becomes free in time.
         """
         model = self.model  # a reload may replace it meanwhile
         height, width = model.predictor.input_size
@@ -115,8 +115,8 @@ class Service:
         ended: dict[str, Any] = {}
         submitted: list[tuple[float, asyncio.Future[ChunkAnswer] | None]] = []
         try:
-            async with self._decoders.acquire(self.config.time_limit) as decoder:
-                await self._in_time(self._submit_chunks(decoder, job, model, submitted, ended))
+            async with self._workers.acquire(self.config.time_limit) as worker:
+                await self._in_time(self._submit_chunks(worker, job, model, submitted, ended))
             found = [(start, None if answer is None else await answer) for start, answer in submitted]
         finally:
             for _, answer in submitted:
@@ -130,7 +130,7 @@ class Service:
 
     async def _submit_chunks(
         self,
-        decoder: Decoder,
+        worker: Worker,
         job: Job,
         model: Model,
         submitted: list[tuple[float, asyncio.Future[ChunkAnswer] | None]],
@@ -138,7 +138,7 @@ class Service:
     ) -> None:
         """Submit each chunk to the batcher as it is decoded, with at most one batch of the clip waiting."""
         height, width = job.input_size
-        async for header, content in decoder.frames(job):
+        async for header, content in worker.frames(job):
             if "seconds" in header:
                 ended |= header
             elif content:
@@ -159,20 +159,20 @@ class Service:
         RecordingError
             If there is no such image.
         BusyError
-            If no decoder becomes free in time.
+            If no worker becomes free in time.
         """
         spectrogram = self.model.spectrogram
         job = Job(str(path), spectrogram, self.limits, "clip" if chunk is None else "chunk", chunk=chunk or 0)
 
-        async def jpg(decoder: Decoder) -> tuple[bytes, float]:
+        async def jpg(worker: Worker) -> tuple[bytes, float]:
             found = b"", 0.0
-            async for header, content in decoder.frames(job):
+            async for header, content in worker.frames(job):
                 if content:
                     found = content, header.get("spans", spectrogram.chunk_seconds)
             return found
 
-        async with self._decoders.acquire(self.config.time_limit) as decoder:
-            return await self._in_time(jpg(decoder))
+        async with self._workers.acquire(self.config.time_limit) as worker:
+            return await self._in_time(jpg(worker))
 
     def describe(self) -> dict[str, Any]:
         """Describe the model in service, without paths or other details of the training machine."""
@@ -232,7 +232,7 @@ class Service:
             return model
 
     def _load(self) -> Model:
-        # The decoders use the other cores.
+        # The workers use the other cores.
         predictor = Predictor(self.config.graph, threads=max(1, available_cores() // 2), held=True)
         if predictor.spectrogram is None:
             raise ModelError(

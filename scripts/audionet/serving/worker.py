@@ -1,8 +1,8 @@
-"""Sandboxed decoder process: decodes untrusted uploads under memory and file size limits.
+"""Sandboxed worker process: decodes untrusted uploads under memory and file size limits.
 
-Started as ``python -m audionet.serving.decode_worker MEGABYTES``. Reads jobs from stdin, one line of JSON each, and
+Started as ``python -m audionet.serving.worker MEGABYTES``. Reads jobs from stdin, one line of JSON each, and
 writes the results to stdout as frames: a line of JSON, followed by `size` bytes. The server never executes or unpickles
-a frame, so that a hostile file that takes over a decoder gains this process, and not the server.
+a frame, so that a hostile file that takes over a worker gains this process, and not the server.
 """
 
 from __future__ import annotations

@@ -15,8 +15,8 @@ import soundfile
 from audionet.audio.config import SpectrogramConfig
 from audionet.errors import BusyError, LimitError, RecordingError
 from audionet.inference.clip import Clip
-from audionet.serving.decode_pool import DecodePool, Decoder
-from audionet.serving.decode_worker import Frame, Job, Limits, frames
+from audionet.serving.worker import Frame, Job, Limits, frames
+from audionet.serving.worker_pool import Worker, WorkerPool
 from tests.support.sounds import tone, write_tone
 
 SPECTROGRAM = SpectrogramConfig(chunk_seconds=0.5)
@@ -32,8 +32,8 @@ def clip(tmp_path: Path) -> Path:
     return write_tone(tmp_path / "clip.wav", seconds=1.5)
 
 
-async def first_frames(decoder: Decoder, wanted: Job) -> list[Frame]:
-    return [frame async for frame in decoder.frames(wanted)]
+async def first_frames(worker: Worker, wanted: Job) -> list[Frame]:
+    return [frame async for frame in worker.frames(wanted)]
 
 
 def test_a_job_survives_being_sent(clip: Path) -> None:
@@ -100,11 +100,11 @@ def test_a_header_that_says_nothing_does_not_help(tmp_path: Path) -> None:
 
 def test_a_process_does_what_the_function_does(clip: Path) -> None:
     async def ask() -> list[Frame]:
-        decoder = await Decoder.start(1024)
+        worker = await Worker.start(1024)
         try:
-            return await first_frames(decoder, job(clip))
+            return await first_frames(worker, job(clip))
         finally:
-            await decoder.kill()
+            await worker.kill()
 
     found = asyncio.run(ask())
     wanted = [(header | {"size": len(content)}, content) for header, content in frames(job(clip))]
@@ -115,16 +115,16 @@ def test_an_error_comes_back_as_what_it_was_and_the_process_goes_on(clip: Path, 
     (tmp_path / "empty.wav").touch()
 
     async def ask() -> None:
-        decoder = await Decoder.start(1024)
+        worker = await Worker.start(1024)
         try:
             with pytest.raises(RecordingError, match="the file is empty"):
-                await first_frames(decoder, job(tmp_path / "empty.wav"))
+                await first_frames(worker, job(tmp_path / "empty.wav"))
             with pytest.raises(LimitError, match="is longer than 1 s"):
-                await first_frames(decoder, job(clip, limits=Limits(1.0, 4, 96_000)))
-            assert not decoder.busy
-            assert len(await first_frames(decoder, job(clip))) == 4
+                await first_frames(worker, job(clip, limits=Limits(1.0, 4, 96_000)))
+            assert not worker.busy
+            assert len(await first_frames(worker, job(clip))) == 4
         finally:
-            await decoder.kill()
+            await worker.kill()
 
     asyncio.run(ask())
 
@@ -137,12 +137,12 @@ def test_a_recording_that_takes_too_much_memory_is_refused(tmp_path: Path) -> No
     wanted = Job(str(path), spectrogram, Limits(3600, 4, 96_000), input_size=(64, 48))
 
     async def ask() -> None:
-        decoder = await Decoder.start(512)
+        worker = await Worker.start(512)
         try:
             with pytest.raises(RecordingError, match="memory"):
-                await first_frames(decoder, wanted)
+                await first_frames(worker, wanted)
         finally:
-            await decoder.kill()
+            await worker.kill()
 
     asyncio.run(ask())
 
@@ -150,53 +150,53 @@ def test_a_recording_that_takes_too_much_memory_is_refused(tmp_path: Path) -> No
 def test_a_process_that_dies_is_replaced_and_says_so(clip: Path) -> None:
     async def ask() -> None:
         gone: list[None] = []
-        decoders = DecodePool(1, 1024, lambda: gone.append(None))
-        await decoders.start()
+        workers = WorkerPool(1, 1024, lambda: gone.append(None))
+        await workers.start()
         try:
-            with pytest.raises(RecordingError, match="crashed the decoder process"):
-                async with decoders.acquire(10) as decoder:
-                    os.kill(decoder._process.pid, signal.SIGKILL)
-                    await decoder._process.wait()
-                    await first_frames(decoder, job(clip))
-            async with decoders.acquire(30) as decoder:
-                assert len(await first_frames(decoder, job(clip))) == 4
+            with pytest.raises(RecordingError, match="crashed the worker process"):
+                async with workers.acquire(10) as worker:
+                    os.kill(worker._process.pid, signal.SIGKILL)
+                    await worker._process.wait()
+                    await first_frames(worker, job(clip))
+            async with workers.acquire(30) as worker:
+                assert len(await first_frames(worker, job(clip))) == 4
             assert gone == [None]
         finally:
-            await decoders.close()
+            await workers.close()
 
     asyncio.run(ask())
 
 
 def test_a_process_that_died_while_nobody_looked_costs_nobody_an_answer(clip: Path) -> None:
     async def ask() -> None:
-        decoders = DecodePool(1, 1024)
-        await decoders.start()
+        workers = WorkerPool(1, 1024)
+        await workers.start()
         try:
-            async with decoders.acquire(10) as decoder:
+            async with workers.acquire(10) as worker:
                 pass
-            os.kill(decoder._process.pid, signal.SIGKILL)
-            await decoder._process.wait()
-            async with decoders.acquire(30) as decoder:
-                assert len(await first_frames(decoder, job(clip))) == 4
+            os.kill(worker._process.pid, signal.SIGKILL)
+            await worker._process.wait()
+            async with workers.acquire(30) as worker:
+                assert len(await first_frames(worker, job(clip))) == 4
         finally:
-            await decoders.close()
+            await workers.close()
 
     asyncio.run(ask())
 
 
 def test_who_leaves_in_the_middle_leaves_no_process_behind(clip: Path) -> None:
     async def ask() -> int:
-        decoders = DecodePool(1, 1024)
-        await decoders.start()
+        workers = WorkerPool(1, 1024)
+        await workers.start()
         try:
-            async with decoders.acquire(10) as decoder:
-                async for _ in decoder.frames(job(clip)):
+            async with workers.acquire(10) as worker:
+                async for _ in worker.frames(job(clip)):
                     break
-            async with decoders.acquire(30) as other:
-                assert other is not decoder
-            return decoder._process.pid
+            async with workers.acquire(30) as other:
+                assert other is not worker
+            return worker._process.pid
         finally:
-            await decoders.close()
+            await workers.close()
 
     pid = asyncio.run(ask())
     with pytest.raises(ProcessLookupError):
@@ -205,14 +205,14 @@ def test_who_leaves_in_the_middle_leaves_no_process_behind(clip: Path) -> None:
 
 def test_patience_ends() -> None:
     async def ask() -> None:
-        decoders = DecodePool(1, 1024)
-        await decoders.start()
+        workers = WorkerPool(1, 1024)
+        await workers.start()
         try:
-            async with decoders.acquire(10):
+            async with workers.acquire(10):
                 with pytest.raises(BusyError, match="try again later"):
-                    async with decoders.acquire(0.01):
+                    async with workers.acquire(0.01):
                         pass
         finally:
-            await decoders.close()
+            await workers.close()
 
     asyncio.run(ask())

@@ -1,4 +1,4 @@
-"""Pool of decoder processes; those that crash or exceed their time are killed and replaced."""
+"""Pool of worker processes; those that crash or exceed their time are killed and replaced."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 from audionet.errors import BusyError, LimitError, RecordingError, UnavailableError
-from audionet.serving.decode_worker import Frame, Job
+from audionet.serving.worker import Frame, Job
 
 log = logging.getLogger("audionet.serve")
 
-CRASHED = "crashed the decoder process or exhausted its memory"
+CRASHED = "crashed the worker process or exhausted its memory"
 
 _POSIX = os.name == "posix"
 _MAX_HEADER_BYTES = 1 << 16
@@ -29,8 +29,8 @@ _START_SECONDS = 30.0
 _RETRY_SECONDS = 1.0
 
 
-class Decoder:
-    """One process of `decode_worker`."""
+class Worker:
+    """One process of `worker`."""
 
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         self._process = process
@@ -42,7 +42,7 @@ class Decoder:
         return self._process.returncode is not None
 
     @classmethod
-    async def start(cls, megabytes: int) -> Decoder:
+    async def start(cls, megabytes: int) -> Worker:
         """Start a process that may map `megabytes` of memory.
 
         Raises
@@ -52,7 +52,7 @@ class Decoder:
         """
         process = await asyncio.create_subprocess_exec(
             sys.executable,
-            *("-m", "audionet.serving.decode_worker", str(megabytes)),
+            *("-m", "audionet.serving.worker", str(megabytes)),
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.DEVNULL,
@@ -62,13 +62,13 @@ class Decoder:
             env=os.environ | {"OPENBLAS_NUM_THREADS": "1"},
             start_new_session=_POSIX,  # so that ffmpeg dies with it
         )
-        decoder = cls(process)
+        worker = cls(process)
         try:
-            await asyncio.wait_for(decoder._read_frame(), _START_SECONDS)
+            await asyncio.wait_for(worker._read_frame(), _START_SECONDS)
         except (TimeoutError, RecordingError):
-            await decoder.kill()
-            raise OSError("a decoder process does not start") from None
-        return decoder
+            await worker.kill()
+            raise OSError("a worker process does not start") from None
+        return worker
 
     async def frames(self, job: Job) -> AsyncIterator[Frame]:
         """Run a job and yield its frames.
@@ -76,7 +76,7 @@ class Decoder:
         Raises
         ------
         RecordingError
-            As `decode_worker.frames` does, or because the process crashed.
+            As `worker.frames` does, or because the process crashed.
         """
         assert self._process.stdin is not None
         self.busy = True
@@ -90,7 +90,7 @@ class Decoder:
             if "error" in header:
                 self.busy = False
                 if "cause" in header:
-                    log.warning("unexpected error in a decoder: %s", header["cause"])
+                    log.warning("unexpected error in a worker: %s", header["cause"])
                 raise _ERRORS.get(header["error"], RecordingError)(str(header["words"]))
             if "end" in header:
                 self.busy = False
@@ -117,8 +117,8 @@ class Decoder:
         await self._process.wait()
 
 
-class DecodePool:
-    """Pool of decoder processes, acquired first come, first served.
+class WorkerPool:
+    """Pool of worker processes, acquired first come, first served.
 
     Parameters
     ----------
@@ -133,8 +133,8 @@ class DecodePool:
     def __init__(self, number: int, megabytes: int, on_replaced: Callable[[], object] = lambda: None) -> None:
         self._number = number
         self._megabytes = megabytes
-        self._free: asyncio.Queue[Decoder] = asyncio.Queue()
-        self._all: set[Decoder] = set()
+        self._free: asyncio.Queue[Worker] = asyncio.Queue()
+        self._all: set[Worker] = set()
         self._starting: set[asyncio.Task[None]] = set()
         self._on_replaced = on_replaced
         self._is_closing = False
@@ -150,12 +150,12 @@ class DecodePool:
             task.cancel()
         while self._starting:
             await asyncio.gather(*self._starting, return_exceptions=True)
-        await asyncio.gather(*(decoder.kill() for decoder in self._all))
+        await asyncio.gather(*(worker.kill() for worker in self._all))
         self._all.clear()
 
     @contextlib.asynccontextmanager
-    async def acquire(self, timeout: float) -> AsyncIterator[Decoder]:
-        """Acquire a decoder for one job; it is replaced if the job is abandoned or crashes the process.
+    async def acquire(self, timeout: float) -> AsyncIterator[Worker]:
+        """Acquire a worker for one job; it is replaced if the job is abandoned or crashes the process.
 
         Raises
         ------
@@ -163,27 +163,27 @@ class DecodePool:
             If none is free within `timeout` seconds.
         """
         try:
-            while (decoder := await asyncio.wait_for(self._free.get(), timeout)).has_exited:
-                self._discard(decoder)
+            while (worker := await asyncio.wait_for(self._free.get(), timeout)).has_exited:
+                self._discard(worker)
         except TimeoutError:
-            raise BusyError("timed out waiting for a free decoder; try again later") from None
+            raise BusyError("timed out waiting for a free worker; try again later") from None
         try:
-            yield decoder
+            yield worker
         finally:
-            if decoder.busy:
-                self._discard(decoder)
+            if worker.busy:
+                self._discard(worker)
             else:
-                self._free.put_nowait(decoder)
+                self._free.put_nowait(worker)
 
-    def _discard(self, decoder: Decoder) -> None:
-        self._all.discard(decoder)
+    def _discard(self, worker: Worker) -> None:
+        self._all.discard(worker)
         self._on_replaced()
-        task = asyncio.get_running_loop().create_task(self._replace(decoder))
+        task = asyncio.get_running_loop().create_task(self._replace(worker))
         self._starting.add(task)
         task.add_done_callback(self._starting.discard)
 
-    async def _replace(self, decoder: Decoder) -> None:
-        await decoder.kill()
+    async def _replace(self, worker: Worker) -> None:
+        await worker.kill()
         while not self._is_closing:
             try:
                 await self._start()
@@ -194,6 +194,6 @@ class DecodePool:
                 return
 
     async def _start(self) -> None:
-        decoder = await Decoder.start(self._megabytes)
-        self._all.add(decoder)
-        self._free.put_nowait(decoder)
+        worker = await Worker.start(self._megabytes)
+        self._all.add(worker)
+        self._free.put_nowait(worker)
