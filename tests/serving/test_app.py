@@ -270,7 +270,7 @@ def test_metrics_count_what_was_asked(server: Serving, clip: bytes) -> None:
         'audionet_requests_total{path="/v1/classify",status="200"}',
         'audionet_requests_total{path="other",status="404"}',
         'audionet_answers_total{decision="known"}',
-        "audionet_batch_images_sum",
+        "audionet_images_total",
         'audionet_request_seconds_count{path="/v1/classify"}',
     )
     before = [server.gauge(name) for name in names]
@@ -514,12 +514,20 @@ def test_a_decoder_that_is_killed_is_replaced(narrow: Serving, clip: bytes) -> N
         send(narrow, connection, clip)
         time.sleep(0.5)  # until the stopped worker holds the job: killed before that, it is only replaced
         busy.kill()
-        reply = read_reply(connection)
-        assert reply.status == 422
-        assert "crashed the worker process" in reply.detail
+        assert read_reply(connection).status == 200  # it may not have been the recording's fault
     assert narrow.classify(clip)["decision"] == "c1200"
     assert len(narrow.workers()) == 1
     assert all(child.status() != psutil.STATUS_ZOMBIE for child in psutil.Process(narrow.process.pid).children())
+
+
+def test_who_waits_for_a_worker_that_stands_still_may_ask_again(tone_model: Path, tmp_path: Path, clip: bytes) -> None:
+    with serving(tone_model, "--workers", 1, "--time_limit", 1, temporary=tmp_path / "server") as server:
+        with stopped(server):
+            reply = server.post("/v1/classify", clip)
+        assert reply.status == 503
+        assert reply.detail == "upload: the worker process was held up; try again later"
+        assert reply.headers["Retry-After"] == "1"
+        assert server.classify(clip)["decision"] == "c1200"
 
 
 def test_answers_do_not_get_mixed_up(server: Serving) -> None:

@@ -13,10 +13,12 @@ import pytest
 import soundfile
 
 from audionet.audio.config import SpectrogramConfig
+from audionet.backbones.litert import Runner
 from audionet.errors import BusyError, LimitError, RecordingError
 from audionet.inference.clip import Clip
+from audionet.inference.predictor import Predictor
 from audionet.serving.worker import Frame, Job, Limits, frames
-from audionet.serving.worker_pool import Worker, WorkerPool
+from audionet.serving.worker_pool import Network, Worker, WorkerPool
 from tests.support.sounds import tone, write_tone
 
 SPECTROGRAM = SpectrogramConfig(chunk_seconds=0.5)
@@ -24,12 +26,17 @@ LIMITS = Limits(10.0, 4, 96_000)
 
 
 def job(path: Path, **changes: object) -> Job:
-    return dataclasses.replace(Job(str(path), SPECTROGRAM, LIMITS, input_size=(64, 48)), **changes)
+    return dataclasses.replace(Job(str(path), SPECTROGRAM, LIMITS), **changes)
 
 
 @pytest.fixture
 def clip(tmp_path: Path) -> Path:
     return write_tone(tmp_path / "clip.wav", seconds=1.5)
+
+
+@pytest.fixture(scope="module")
+def network(tone_model: Path) -> Runner:
+    return Runner(tone_model)
 
 
 async def first_frames(worker: Worker, wanted: Job) -> list[Frame]:
@@ -41,12 +48,21 @@ def test_a_job_survives_being_sent(clip: Path) -> None:
     assert Job.from_line(sent.line()) == sent
 
 
-@pytest.mark.parametrize(("statistics", "width"), [(None, 0), ("bands", 256), ("mfcc", 40)])
-def test_features_of_every_chunk_then_the_length(statistics: str | None, width: int, clip: Path) -> None:
-    *chunks, (end, nothing) = frames(job(clip, statistics=statistics))
+@pytest.mark.parametrize("batch", [1, 2, 8])
+def test_outputs_of_every_chunk_then_the_length(tone_model: Path, clip: Path, batch: int) -> None:
+    predictor = Predictor(tone_model)
+    wanted = job(clip, statistics=predictor.statistics, batch=batch)
+    *chunks, (end, nothing) = frames(wanted, Runner(predictor.network))
     assert [header["start"] for header, _ in chunks] == [0.0, 0.5, 1.0]
-    assert {len(content) for _, content in chunks} == {64 * 48 * 3 + width * 4}
     assert (end, nothing) == ({"seconds": 1.5, "remark": None}, b"")
+    for (header, content), chunk in zip(chunks, Clip(clip, SPECTROGRAM), strict=True):
+        assert chunk.jpg is not None
+        output = predictor.predict_image(chunk.jpg)
+        outputs = np.frombuffer(content, np.float32)[None]
+        found = predictor.read_outputs(*np.split(outputs, [len(predictor.labels)], axis=1))
+        np.testing.assert_array_equal(found.probabilities[0], output.probabilities)
+        np.testing.assert_array_equal(found.embeddings[0], output.embedding)
+        assert (header["level"], header["activity"]) == (chunk.level, output.features.activity)
 
 
 def test_one_chunk_is_the_very_image(clip: Path) -> None:
@@ -55,21 +71,21 @@ def test_one_chunk_is_the_very_image(clip: Path) -> None:
     assert jpg == list(Clip(clip, SPECTROGRAM))[1][1]
 
 
-def test_a_silent_chunk_has_no_image(tmp_path: Path) -> None:
+def test_a_silent_chunk_has_no_image(tmp_path: Path, network: Runner) -> None:
     path = tmp_path / "half.wav"
     soundfile.write(path, np.concatenate([np.zeros(8000), tone(440, 0.5)]), 16_000)
-    found = list(frames(job(path)))
+    found = list(frames(job(path), network))
     assert [bool(content) for _, content in found] == [False, True, False]
     with pytest.raises(RecordingError, match="is silent in chunk 0"):
         list(frames(job(path, want="chunk", chunk=0)))
 
 
-@pytest.mark.parametrize("want", ["features", "clip", "chunk"])
-def test_silence_is_refused(tmp_path: Path, want: str) -> None:
+@pytest.mark.parametrize("want", ["outputs", "clip", "chunk"])
+def test_silence_is_refused(tmp_path: Path, network: Runner, want: str) -> None:
     path = tmp_path / "silence.wav"
     soundfile.write(path, np.zeros(16_000), 16_000)
     with pytest.raises(RecordingError, match="is silent"):
-        list(frames(job(path, want=want)))
+        list(frames(job(path, want=want), network))
 
 
 @pytest.mark.parametrize(
@@ -84,7 +100,7 @@ def test_what_is_too_much_is_refused(tmp_path: Path, limits: dict[str, float], w
     path = tmp_path / "stereo.wav"
     soundfile.write(path, np.stack([tone(440, 1.5)] * 2, axis=1), 16_000)
     with pytest.raises(LimitError, match=words):
-        list(frames(job(path, limits=dataclasses.replace(LIMITS, **limits))))
+        list(frames(job(path, want="clip", limits=dataclasses.replace(LIMITS, **limits))))
 
 
 def test_a_header_that_says_nothing_does_not_help(tmp_path: Path) -> None:
@@ -95,19 +111,19 @@ def test_a_header_that_says_nothing_does_not_help(tmp_path: Path) -> None:
     data[22:26] = bytes(4)  # the number of samples in STREAMINFO: unknown
     path.write_bytes(data)
     with pytest.raises(LimitError, match="is longer than 1 s"):
-        list(frames(job(path, limits=dataclasses.replace(LIMITS, seconds=1.0))))
+        list(frames(job(path, want="clip", limits=dataclasses.replace(LIMITS, seconds=1.0))))
 
 
-def test_a_process_does_what_the_function_does(clip: Path) -> None:
+def test_a_process_does_what_the_function_does(clip: Path, tone_model: Path, network: Runner) -> None:
     async def ask() -> list[Frame]:
-        worker = await Worker.start(1024)
+        worker = await Worker.start(1024, Network("tones", tone_model.read_bytes()))
         try:
             return await first_frames(worker, job(clip))
         finally:
             await worker.kill()
 
     found = asyncio.run(ask())
-    wanted = [(header | {"size": len(content)}, content) for header, content in frames(job(clip))]
+    wanted = [(header | {"size": len(content)}, content) for header, content in frames(job(clip), network)]
     assert found == wanted
 
 
@@ -118,11 +134,11 @@ def test_an_error_comes_back_as_what_it_was_and_the_process_goes_on(clip: Path, 
         worker = await Worker.start(1024)
         try:
             with pytest.raises(RecordingError, match="the file is empty"):
-                await first_frames(worker, job(tmp_path / "empty.wav"))
+                await first_frames(worker, job(tmp_path / "empty.wav", want="clip"))
             with pytest.raises(LimitError, match="is longer than 1 s"):
-                await first_frames(worker, job(clip, limits=Limits(1.0, 4, 96_000)))
+                await first_frames(worker, job(clip, want="clip", limits=Limits(1.0, 4, 96_000)))
             assert not worker.busy
-            assert len(await first_frames(worker, job(clip))) == 4
+            assert len(await first_frames(worker, job(clip, want="clip"))) == 2
         finally:
             await worker.kill()
 
@@ -134,7 +150,7 @@ def test_a_recording_that_takes_too_much_memory_is_refused(tmp_path: Path) -> No
     path = write_tone(tmp_path / "clip.wav", seconds=590, rate=8000)
     # One chunk of ten minutes at this rate takes more than a process may map.
     spectrogram = SpectrogramConfig(chunk_seconds=600, sample_rate=96_000, max_frequency=40_000)
-    wanted = Job(str(path), spectrogram, Limits(3600, 4, 96_000), input_size=(64, 48))
+    wanted = Job(str(path), spectrogram, Limits(3600, 4, 96_000), "clip")
 
     async def ask() -> None:
         worker = await Worker.start(512)
@@ -150,16 +166,16 @@ def test_a_recording_that_takes_too_much_memory_is_refused(tmp_path: Path) -> No
 def test_a_process_that_dies_is_replaced_and_says_so(clip: Path) -> None:
     async def ask() -> None:
         gone: list[None] = []
-        workers = WorkerPool(1, 1024, lambda: gone.append(None))
+        workers = WorkerPool(1, 1024, 64, None, lambda: gone.append(None))
         await workers.start()
         try:
             with pytest.raises(RecordingError, match="crashed the worker process"):
                 async with workers.acquire(10) as worker:
                     os.kill(worker._process.pid, signal.SIGKILL)
                     await worker._process.wait()
-                    await first_frames(worker, job(clip))
+                    await first_frames(worker, job(clip, want="clip"))
             async with workers.acquire(30) as worker:
-                assert len(await first_frames(worker, job(clip))) == 4
+                assert len(await first_frames(worker, job(clip, want="clip"))) == 2
             assert gone == [None]
         finally:
             await workers.close()
@@ -169,7 +185,7 @@ def test_a_process_that_dies_is_replaced_and_says_so(clip: Path) -> None:
 
 def test_a_process_that_died_while_nobody_looked_costs_nobody_an_answer(clip: Path) -> None:
     async def ask() -> None:
-        workers = WorkerPool(1, 1024)
+        workers = WorkerPool(1, 1024, 64)
         await workers.start()
         try:
             async with workers.acquire(10) as worker:
@@ -177,7 +193,7 @@ def test_a_process_that_died_while_nobody_looked_costs_nobody_an_answer(clip: Pa
             os.kill(worker._process.pid, signal.SIGKILL)
             await worker._process.wait()
             async with workers.acquire(30) as worker:
-                assert len(await first_frames(worker, job(clip))) == 4
+                assert len(await first_frames(worker, job(clip, want="clip"))) == 2
         finally:
             await workers.close()
 
@@ -186,11 +202,11 @@ def test_a_process_that_died_while_nobody_looked_costs_nobody_an_answer(clip: Pa
 
 def test_who_leaves_in_the_middle_leaves_no_process_behind(clip: Path) -> None:
     async def ask() -> int:
-        workers = WorkerPool(1, 1024)
+        workers = WorkerPool(1, 1024, 64)
         await workers.start()
         try:
             async with workers.acquire(10) as worker:
-                async for _ in worker.frames(job(clip)):
+                async for _ in worker.frames(job(clip, want="clip")):
                     break
             async with workers.acquire(30) as other:
                 assert other is not worker
@@ -205,7 +221,7 @@ def test_who_leaves_in_the_middle_leaves_no_process_behind(clip: Path) -> None:
 
 def test_patience_ends() -> None:
     async def ask() -> None:
-        workers = WorkerPool(1, 1024)
+        workers = WorkerPool(1, 1024, 64)
         await workers.start()
         try:
             async with workers.acquire(10):

@@ -26,14 +26,11 @@ class Runner:
 
     Parameters
     ----------
-    path : Path
-        A .tflite file.
+    model : Path or bytes
+        A .tflite file, which is mapped, or its content: a mapped file that is truncated while in use kills the process.
     threads : int
         Threads inside the network. For several images, several runners of one thread each are faster than one
         runner of several threads.
-    held : bool
-        Whether to read the file into memory instead of mapping it: a mapped file that is truncated while in use kills
-        the process.
 
     Raises
     ------
@@ -41,10 +38,9 @@ class Runner:
         If the file is missing or no LiteRT model.
     """
 
-    def __init__(self, path: Path, threads: int = 1, held: bool = False) -> None:
-        self._path = path
+    def __init__(self, model: Path | bytes, threads: int = 1) -> None:
+        self._model = model
         self._threads = threads
-        self._held = held
         self._resizable = True
         self._load()
 
@@ -52,12 +48,14 @@ class Runner:
         from ai_edge_litert.interpreter import Interpreter
 
         try:
-            model = {"model_content": self._path.read_bytes()} if self._held else {"model_path": str(self._path)}
+            named = isinstance(self._model, Path)
+            model = {"model_path": str(self._model)} if named else {"model_content": self._model}
             with native_stderr_muted():
                 self._interpreter = Interpreter(**model, num_threads=self._threads)
                 self._interpreter.allocate_tensors()
         except (ValueError, RuntimeError, OSError):
-            raise ModelError(f"{escape(self._path)} is missing or no LiteRT model: run retrain.py again") from None
+            name = escape(self._model) if isinstance(self._model, Path) else "the network"
+            raise ModelError(f"{name} is missing or no LiteRT model: run retrain.py again") from None
         self._read_details()
 
     def _read_details(self) -> None:

@@ -78,8 +78,6 @@ class Predictor:
         Threads of the network; default: one per core.
     with_enrolled : bool
         Whether enrolled speakers are candidates as well.
-    held : bool
-        Whether to load the whole network into memory, so that later changes to the files have no effect.
 
     Raises
     ------
@@ -93,7 +91,6 @@ class Predictor:
         labels_file: Path | None = None,
         threads: int | None = None,
         with_enrolled: bool = True,
-        held: bool = False,
     ) -> None:
         files = load_model_files(graph, labels_file)
         card = files.card
@@ -111,7 +108,8 @@ class Predictor:
         if with_enrolled:
             self.read_enrolled()
         self.statistics: str | None = card["backbone"]["statistics"]
-        self._runner = Runner(lite_path(graph), threads or available_cores(), held)
+        self.network = lite_path(graph).read_bytes()
+        self._runner = Runner(self.network, threads or available_cores())
         _, height, width, _ = self._runner.input_shapes[0]
         self.input_size = (height, width)
 
@@ -219,9 +217,12 @@ class Predictor:
             MFCC statistics of the kind `self.statistics`; ignored if the model takes none.
         """
         extra = () if self.statistics is None or statistics is None else (statistics,)
-        probabilities, outputs = self._runner.run_all(pixels, *extra)
+        return self.read_outputs(*self._runner.run_all(pixels, *extra))
+
+    def read_outputs(self, probabilities: FloatArray, outputs: FloatArray) -> BatchOutput:
+        """Read the network's two outputs, shapes (n, labels) and (n, width)."""
         embeddings, logits = read_outputs(outputs, self.voices)
-        speech = np.ones(len(pixels), bool) if logits is None else logits > 0
+        speech = np.ones(len(outputs), bool) if logits is None else logits > 0
         return BatchOutput(probabilities, embeddings, speech)
 
     def ranked(self, probabilities: FloatArray, top_k: int) -> list[dict[str, Any]]:

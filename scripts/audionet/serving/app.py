@@ -111,7 +111,7 @@ ServiceState = Annotated[Service, Depends(_service)]
 )
 async def classify(request: Request, service: ServiceState, top_k: TopK = 5, name: Name = "") -> Response:
     """Return the ranked labels, the decision, the answer for each chunk, and the segments of each speaker."""
-    content = await _with_upload(request, service, name, lambda sent: service.classify(sent.path, sent.name, top_k))
+    content = await _with_upload(request, service, name, lambda sent: service.classify(sent, top_k))
     return AsciiJSON(content)
 
 
@@ -127,7 +127,7 @@ async def classify(request: Request, service: ServiceState, top_k: TopK = 5, nam
 )
 async def classify_as_the_recipe_does(request: Request, service: ServiceState) -> Response:
     """Return the decision in the format of the recipe's first service."""
-    content = await _with_upload(request, service, "", lambda sent: service.classify(sent.path, sent.name, 1))
+    content = await _with_upload(request, service, "", lambda sent: service.classify(sent, 1))
     return AsciiJSON({"predicted_class": "unknown" if content["unknown"] else content["decision"]})
 
 
@@ -153,7 +153,7 @@ async def spectrogram(
 ) -> Response:
     """Return the image of one chunk, or of the clip from its beginning to the end of its last chunk."""
     number = chunk if view == "chunk" else None
-    jpg, seconds = await _with_upload(request, service, name, lambda sent: service.image(sent.path, number))
+    jpg, seconds = await _with_upload(request, service, name, lambda sent: service.image(sent, number))
     return Response(jpg, headers={"AudioNet-Seconds": f"{seconds:.3f}"}, media_type="image/jpeg")
 
 

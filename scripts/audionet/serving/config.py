@@ -35,8 +35,8 @@ class ServeConfig:
     max_rate: int = setting(384_000, "maximum sample rate of a recording, Hz")
     time_limit: float = setting(60.0, "time limit in seconds for an upload, and again for its answer")
     queue: int = setting(64, "maximum number of concurrent requests; further ones get 503 with Retry-After")
-    batch: int = setting(8, "maximum number of images in a forward pass")
-    workers: int = setting(available_cores(), "number of worker processes")
+    batch: int = setting(8, "maximum number of a clip's images in a forward pass")
+    workers: int = setting(available_cores(), "number of processes that decode recordings and run the network")
     worker_megabytes: int = setting(
         1024, "memory limit of a worker process, MB; a recording that needs more is refused"
     )

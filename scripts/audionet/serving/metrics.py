@@ -16,7 +16,6 @@ from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4 as CONTENT_TYP
 __all__ = ["CONTENT_TYPE", "Metrics"]
 
 _SECONDS = (0.005, 0.01, 0.02, 0.03, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60)
-_SIZES = (1, 2, 4, 8, 16, 32, 64)
 
 
 class Metrics:
@@ -34,8 +33,8 @@ class Metrics:
         Requests refused with 503 because the service was full.
     answers : Counter
         Classified clips by ``decision``: ``known`` or ``unknown``.
-    batches : Histogram
-        Images in each forward pass; its sum is the number of images.
+    images : Counter
+        Images that the network classified.
     replaced : Counter
         Worker processes that were killed or crashed.
     reloads : Counter
@@ -62,9 +61,7 @@ class Metrics:
             registry=registry,
         )
         self.answers = Counter("audionet_answers", "Number of classified clips.", ["decision"], registry=registry)
-        self.batches = Histogram(
-            "audionet_batch_images", "Number of images in a forward pass.", registry=registry, buckets=_SIZES
-        )
+        self.images = Counter("audionet_images", "Number of images that the network classified.", registry=registry)
         self.replaced = Counter(
             "audionet_decoders_replaced",
             "Number of worker processes replaced after a crash, a timeout or a disconnect.",

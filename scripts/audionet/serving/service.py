@@ -1,16 +1,17 @@
-"""The service without HTTP: worker processes, batched inference, and reloading of the model."""
+"""The service without HTTP: classification by worker processes, and reloading of the model."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 import functools
 import logging
 import tempfile
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -20,18 +21,17 @@ from audionet.inference.answer import ChunkAnswer
 from audionet.inference.formatting import answer_json, segment_json
 from audionet.inference.predictor import Predictor
 from audionet.inference.segmentation import Window, segments
-from audionet.serving.batching import Batcher
 from audionet.serving.config import ServeConfig
 from audionet.serving.metrics import Metrics
-from audionet.serving.worker import Job, Limits
-from audionet.serving.worker_pool import Worker, WorkerPool
-from audionet.utils.process import available_cores
+from audionet.serving.uploads import Upload
+from audionet.serving.worker import Frame, Job, Limits
+from audionet.serving.worker_pool import CrashError, Network, WorkerPool
 
 log = logging.getLogger("audionet.serve")
 
-Result = TypeVar("Result")
-
 _MANY_CHUNKS = 32
+_LEAST_SHARE = 0.5
+"""A worker that computed for less than this share of the time limit was held up by something else."""
 
 
 class Model(NamedTuple):
@@ -39,13 +39,17 @@ class Model(NamedTuple):
 
     predictor: Predictor
     spectrogram: SpectrogramConfig
-    batcher: Batcher
 
     @property
     def id(self) -> str:
         """SHA-256 of the network."""
         sha256: str = self.predictor.card["graph_sha256"]
         return sha256
+
+    @property
+    def network(self) -> Network:
+        """The network that workers run."""
+        return Network(self.id, self.predictor.network)
 
 
 class Service:
@@ -75,10 +79,12 @@ class Service:
         self.limits = Limits(config.max_seconds, config.max_channels, config.max_rate)
         self.folder = Path()
         self.ready = False
-        self._workers = WorkerPool(config.workers, config.worker_megabytes, metrics.replaced.inc)
         self._reloading = asyncio.Lock()
         self._next_reload: asyncio.Task[Model] | None = None
         self.model = self._load()
+        self.workers = WorkerPool(
+            config.workers, config.worker_megabytes, config.queue, self.model.network, metrics.replaced.inc
+        )
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -92,66 +98,40 @@ class Service:
         with tempfile.TemporaryDirectory(prefix="audionet-", ignore_cleanup_errors=True) as folder:
             self.folder = Path(folder)
             try:
-                await asyncio.gather(self._workers.start(), self.model.batcher.warm_up())
+                await self.workers.start()
                 self.ready = True
                 yield
             finally:
                 self.ready = False
-                await self._workers.close()
+                await self.workers.close()
 
-    async def classify(self, path: Path, name: str, top_k: int) -> dict[str, Any]:
-        """Classify a clip; `name` is the file name that the client gave it.
+    async def classify(self, upload: Upload, top_k: int) -> dict[str, Any]:
+        """Classify a clip.
 
         Raises
         ------
         RecordingError
             If no part of it can be classified.
         BusyError
-            If no worker becomes free in time.
+            If the queue is full, or no worker becomes free in time.
         """
         model = self.model  # a reload may replace it meanwhile
-        height, width = model.predictor.input_size
-        job = Job(str(path), model.spectrogram, self.limits, "features", (height, width), model.predictor.statistics)
-        ended: dict[str, Any] = {}
-        submitted: list[tuple[float, asyncio.Future[ChunkAnswer] | None]] = []
-        try:
-            async with self._workers.acquire(self.config.time_limit) as worker:
-                await self._in_time(self._submit_chunks(worker, job, model, submitted, ended))
-            found = [(start, None if answer is None else await answer) for start, answer in submitted]
-        finally:
-            for _, answer in submitted:
-                if answer is not None and not answer.done():
-                    answer.cancel()
-        combine_chunks = functools.partial(_combine, model, found, name, top_k, ended)
+        job = Job(
+            str(upload.path),
+            model.spectrogram,
+            self.limits,
+            statistics=model.predictor.statistics,
+            batch=self.config.batch,
+        )
+        found = await self._run(job, upload.client, model.network)
+        combine_chunks = functools.partial(_combine, model, found, upload.name, top_k)
         # Combining the chunks of a long recording would block the event loop.
         content = combine_chunks() if len(found) < _MANY_CHUNKS else await asyncio.to_thread(combine_chunks)
+        self.metrics.images.inc(sum(bool(outputs) for _, outputs in found))
         self.metrics.answers.labels("unknown" if content["unknown"] else "known").inc()
         return content
 
-    async def _submit_chunks(
-        self,
-        worker: Worker,
-        job: Job,
-        model: Model,
-        submitted: list[tuple[float, asyncio.Future[ChunkAnswer] | None]],
-        ended: dict[str, Any],
-    ) -> None:
-        """Submit each chunk to the batcher as it is decoded, with at most one batch of the clip waiting."""
-        height, width = job.input_size
-        async for header, content in worker.frames(job):
-            if "seconds" in header:
-                ended |= header
-            elif content:
-                pixels = np.frombuffer(content, np.uint8, height * width * 3).reshape(height, width, 3)
-                statistics = np.frombuffer(content, np.float32, offset=height * width * 3)
-                measured = header["start"], float(header["activity"]), float(header["level"])
-                submitted.append((header["start"], model.batcher.submit(*measured, pixels, statistics)))
-            else:
-                submitted.append((header["start"], None))
-            if len(submitted) >= self.config.batch and (earlier := submitted[-self.config.batch][1]) is not None:
-                await asyncio.wait([earlier])
-
-    async def image(self, path: Path, chunk: int | None) -> tuple[bytes, float]:
+    async def image(self, upload: Upload, chunk: int | None) -> tuple[bytes, float]:
         """Return the JPEG spectrogram of one chunk, or of the whole clip if None, and its duration in seconds.
 
         Raises
@@ -159,24 +139,42 @@ class Service:
         RecordingError
             If there is no such image.
         BusyError
-            If no worker becomes free in time.
+            If the queue is full, or no worker becomes free in time.
         """
         spectrogram = self.model.spectrogram
-        job = Job(str(path), spectrogram, self.limits, "clip" if chunk is None else "chunk", chunk=chunk or 0)
+        job = Job(str(upload.path), spectrogram, self.limits, "clip" if chunk is None else "chunk", chunk=chunk or 0)
+        header, jpg = next(frame for frame in await self._run(job, upload.client) if frame[1])
+        return jpg, header.get("spans", spectrogram.chunk_seconds)
 
-        async def jpg(worker: Worker) -> tuple[bytes, float]:
-            found = b"", 0.0
-            async for header, content in worker.frames(job):
-                if content:
-                    found = content, header.get("spans", spectrogram.chunk_seconds)
-            return found
+    async def _run(self, job: Job, client: str, network: Network | None = None) -> list[Frame]:
+        """Run a job of a client; run it once more if its process was killed: not every crash is the recording's fault.
 
-        async with self._workers.acquire(self.config.time_limit) as worker:
-            return await self._in_time(jpg(worker))
+        Raises
+        ------
+        RecordingError, BusyError
+        """
+        with contextlib.suppress(CrashError):
+            return await self._run_once(job, client, network)
+        return await self._run_once(job, client, network)
+
+    async def _run_once(self, job: Job, client: str, network: Network | None) -> list[Frame]:
+        limit = self.config.time_limit
+        async with self.workers.acquire(limit, client) as worker:
+            began = worker.processor_seconds()
+            try:
+                async with asyncio.timeout(limit):
+                    if network is not None:
+                        await worker.load(network)
+                    return [frame async for frame in worker.frames(job)]
+            except TimeoutError:
+                ended = worker.processor_seconds()
+                if began is not None and ended is not None and ended - began < _LEAST_SHARE * limit:
+                    raise BusyError("the worker process was held up; try again later") from None
+                raise LimitError(f"takes longer than {limit:g} s to classify; send it in parts") from None
 
     def describe(self) -> dict[str, Any]:
         """Describe the model in service, without paths or other details of the training machine."""
-        predictor, spectrogram, _ = self.model
+        predictor, spectrogram = self.model
         card, config = predictor.card, self.config
         return {
             "id": self.model.id,
@@ -219,7 +217,7 @@ class Service:
             self._next_reload = None  # later calls need another reload
             try:
                 model = await asyncio.to_thread(self._load)
-                await model.batcher.warm_up()
+                await self.workers.change_network(model.network)
             except Exception as error:
                 self.metrics.reloads.labels("refused").inc()
                 log.error("reload failed, the old model stays in service: %s", error)
@@ -232,31 +230,21 @@ class Service:
             return model
 
     def _load(self) -> Model:
-        # The workers use the other cores.
-        predictor = Predictor(self.config.graph, threads=max(1, available_cores() // 2), held=True)
+        predictor = Predictor(self.config.graph, threads=1)
         if predictor.spectrogram is None:
             raise ModelError(
                 "the model lacks its spectrogram settings, so recordings cannot be classified; train it again "
                 "with retrain.py"
             )
-        return Model(
-            predictor, predictor.spectrogram, Batcher(predictor, self.config.batch, self.metrics.batches.observe)
-        )
-
-    async def _in_time(self, work: Coroutine[Any, Any, Result]) -> Result:
-        try:
-            return await asyncio.wait_for(work, self.config.time_limit)
-        except TimeoutError:
-            raise LimitError(f"takes longer than {self.config.time_limit:g} s to classify; send it in parts") from None
+        return Model(predictor, predictor.spectrogram)
 
 
-def _combine(
-    model: Model, found: list[tuple[float, ChunkAnswer | None]], name: str, top_k: int, ended: dict[str, Any]
-) -> dict[str, Any]:
+def _combine(model: Model, frames: list[Frame], name: str, top_k: int) -> dict[str, Any]:
     """Return the JSON of `label_image.py --json --per_chunk`, with the diarization and the model's id."""
     predictor, spectrogram = model.predictor, model.spectrogram
-    chunks = [chunk for _, chunk in found if chunk is not None]
-    silent = [start for start, chunk in found if chunk is None]
+    *found, (ended, _) = frames
+    silent = [header["start"] for header, content in found if not content]
+    chunks = _chunk_answers(predictor, [frame for frame in found if frame[1]])
     answer = predictor.combine_chunks(chunks, silent, ended["seconds"], ended["remark"])
     decider = predictor.decider
     windows = [decider.window(chunk) for chunk in answer.chunks] + [
@@ -272,3 +260,15 @@ def _combine(
     )
     content = answer_json(Path(name), answer, predictor, top_k, per_chunk=True)
     return content | {"file": name, "segments": list(map(segment_json, turns)), "model": model.id}
+
+
+def _chunk_answers(predictor: Predictor, frames: list[Frame]) -> list[ChunkAnswer]:
+    """Make the answer for each chunk from the network's outputs."""
+    outputs = np.stack([np.frombuffer(content, np.float32) for _, content in frames])
+    output = predictor.read_outputs(*np.split(outputs, [len(predictor.labels)], axis=1))
+    return [
+        predictor.score_chunk(
+            header["start"], header["level"], header["activity"], (probabilities, embedding, bool(speech))
+        )
+        for (header, _), probabilities, embedding, speech in zip(frames, *output, strict=True)
+    ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ipaddress
 import mimetypes
 import os
 import shutil
@@ -14,6 +15,7 @@ from typing import IO, NamedTuple
 
 from starlette.datastructures import UploadFile
 from starlette.requests import Request
+from starlette.types import Scope
 
 from audionet.audio.decoding import AUDIO_SUFFIXES
 from audionet.serving.problems import ProblemError
@@ -26,10 +28,11 @@ _INLINE_BYTES = 1 << 20  # larger files are copied in a thread
 
 
 class Upload(NamedTuple):
-    """An uploaded recording: its temporary file, and the name that the client gave it."""
+    """An uploaded recording: its temporary file, the name that the client gave it, and the client."""
 
     path: Path
     name: str
+    client: str
 
 
 @contextlib.asynccontextmanager
@@ -72,7 +75,7 @@ async def _receive(request: Request, folder: Path, name: str) -> Upload:
         with _temporary_file(folder, _suffix(name, kind)) as (path, file):
             async for block in request.stream():
                 file.write(block)
-        return Upload(path, name)
+        return Upload(path, name, client_of(request.scope))
     async with request.form(max_files=1, max_fields=_MAX_FIELDS, max_part_size=1024) as form:
         sent = next((value for value in form.values() if isinstance(value, UploadFile)), None)
         if sent is None:
@@ -83,7 +86,17 @@ async def _receive(request: Request, folder: Path, name: str) -> Upload:
                 await asyncio.to_thread(shutil.copyfileobj, sent.file, file, _INLINE_BYTES)
             else:
                 shutil.copyfileobj(sent.file, file, _INLINE_BYTES)
-    return Upload(path, name)
+    return Upload(path, name, client_of(request.scope))
+
+
+def client_of(scope: Scope) -> str:
+    """Return the client of a request: its address or, as one host may have 2^64 of them, its IPv6 network."""
+    host: str = (scope.get("client") or ("", 0))[0]
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return host
+    return host if address.version == 4 else str(ipaddress.ip_network((address, 64), strict=False))
 
 
 @contextlib.contextmanager

@@ -1,8 +1,9 @@
-"""Sandboxed worker process: decodes untrusted uploads under memory and file size limits.
+"""Sandboxed worker process: decodes untrusted uploads and runs the network, under memory and file size limits.
 
-Started as ``python -m audionet.serving.worker MEGABYTES``. Reads jobs from stdin, one line of JSON each, and
-writes the results to stdout as frames: a line of JSON, followed by `size` bytes. The server never executes or unpickles
-a frame, so that a hostile file that takes over a worker gains this process, and not the server.
+Started as ``python -m audionet.serving.worker MEGABYTES``. Reads networks from stdin, each a line with its size and
+then its bytes, and jobs, one line of JSON each; writes the results to stdout as frames: a line of JSON, followed by
+`size` bytes. The server never executes or unpickles a frame, so that a hostile file that takes over a worker gains
+this process, and not the server.
 """
 
 from __future__ import annotations
@@ -13,17 +14,21 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
 
+import numpy as np
+
 from audionet.audio.config import SpectrogramConfig
 from audionet.audio.decoding import open_sound
 from audionet.audio.image import decode
-from audionet.audio.network_input import image_features, model_inputs
+from audionet.audio.network_input import ImageFeatures, image_features, model_inputs
 from audionet.audio.recording import SILENT
-from audionet.errors import LimitError, RecordingError
+from audionet.backbones.litert import Runner
+from audionet.errors import LimitError, ModelError, RecordingError
 from audionet.inference.clip import Clip, ClipChunk
 from audionet.serving.clip_image import ClipImage
 from audionet.utils.process import tune_process
@@ -31,6 +36,10 @@ from audionet.utils.settings import from_json
 
 CLIP_IMAGE_WIDTH = 2000  # pixels
 
+NETWORK = b"network "
+"""Start of the line that announces a network, followed by its size in bytes."""
+
+_INPUT_TYPES = (np.uint8, np.float32)  # of the image and of its statistics
 _MAX_FILE_BYTES = 1 << 26  # bytes that the process may write to a file
 
 
@@ -52,12 +61,12 @@ class Job:
     path : str
     spectrogram : SpectrogramConfig
     limits : Limits
-    want : {"features", "chunk", "clip"}
-        The network's input for each chunk; the image of one chunk; one image of the whole clip.
-    input_size : (int, int)
-        Height and width of the network's input, pixels.
+    want : {"outputs", "chunk", "clip"}
+        The network's outputs for each chunk; the image of one chunk; one image of the whole clip.
     statistics : str or None
         Image statistics that the network takes as well.
+    batch : int
+        Maximum number of images in a forward pass.
     chunk : int
         Index of the chunk, from 0.
     """
@@ -65,9 +74,9 @@ class Job:
     path: str
     spectrogram: SpectrogramConfig
     limits: Limits
-    want: Literal["features", "chunk", "clip"] = "features"
-    input_size: tuple[int, int] = (1, 1)
+    want: Literal["outputs", "chunk", "clip"] = "outputs"
     statistics: str | None = None
+    batch: int = 1
     chunk: int = 0
 
     def line(self) -> bytes:
@@ -78,10 +87,9 @@ class Job:
     @classmethod
     def from_line(cls, line: bytes) -> Job:
         """Parse a job from a line of JSON."""
-        content = json.loads(line)
+        content: dict[str, Any] = json.loads(line)
         content["spectrogram"] = _spectrogram(tuple(content["spectrogram"].items()))
         content["limits"] = Limits(**content["limits"])
-        content["input_size"] = tuple(content["input_size"])
         return cls(**content)
 
 
@@ -93,15 +101,82 @@ def _spectrogram(settings: tuple[tuple[str, Any], ...]) -> SpectrogramConfig:
 Frame = tuple[dict[str, Any], bytes]
 
 
-def frames(job: Job) -> Iterator[Frame]:
+class Pipeline:
+    """Runs the network on the chunks of a clip, in a thread of its own, while further ones are decoded.
+
+    Chunks that are decoded during one forward pass form the next batch.
+
+    Parameters
+    ----------
+    network : Runner
+    statistics : str or None
+        Image statistics that the network takes as well.
+    batch : int
+        Maximum number of images in a forward pass.
+    """
+
+    def __init__(self, network: Runner, statistics: str | None, batch: int) -> None:
+        self._network = network
+        _, *self._size, _ = network.input_shapes[0]
+        self._statistics = statistics
+        self._batch = batch
+        self._waiting: list[tuple[ClipChunk, ImageFeatures | None]] = []
+        self._running: Future[list[Frame]] | None = None
+
+    def add(self, chunk: ClipChunk) -> list[Frame]:
+        """Add the next chunk; return the frames that are finished, in order."""
+        height, width = self._size
+        self._waiting.append((chunk, None if chunk.jpg is None else image_features(chunk.jpg, (height, width))))
+        is_idle = self._running is None or self._running.done()
+        return self._advance() if is_idle or len(self._waiting) >= self._batch else []
+
+    def finish(self) -> list[Frame]:
+        """Return the remaining frames."""
+        return self._advance() + self._advance()
+
+    def _advance(self) -> list[Frame]:
+        """Wait for the batch in progress, start the next, and return the frames of the former."""
+        done = [] if self._running is None else self._running.result()
+        self._running = _network_thread().submit(self._predict, self._waiting) if self._waiting else None
+        self._waiting = []
+        return done
+
+    def _predict(self, batch: Sequence[tuple[ClipChunk, ImageFeatures | None]]) -> list[Frame]:
+        inputs = [model_inputs(features, self._statistics) for _, features in batch if features is not None]
+        outputs = [np.empty(0, np.float32)] * len(batch)
+        if inputs:
+            found = self._network.run_all(*(np.concatenate(part) for part in zip(*inputs, strict=True)))
+            rows = iter(np.concatenate(found, axis=1))
+            outputs = [outputs[i] if features is None else next(rows) for i, (_, features) in enumerate(batch)]
+        return [_chunk_frame(*item, output.tobytes()) for item, output in zip(batch, outputs, strict=True)]
+
+
+@functools.cache
+def _network_thread() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(1, "network")
+
+
+def _chunk_frame(chunk: ClipChunk, features: ImageFeatures | None, outputs: bytes) -> Frame:
+    if features is None:
+        return {"start": chunk.start}, b""
+    return {"start": chunk.start, "level": chunk.level, "activity": features.activity}, outputs
+
+
+def frames(job: Job, network: Runner | None = None) -> Iterator[Frame]:
     """Run a job.
+
+    Parameters
+    ----------
+    job : Job
+    network : Runner, optional
+        Required for its outputs.
 
     Yields
     ------
     (dict, bytes)
-        For each chunk, `start`, `level`, `activity` and its input, or only the start if it is silent; at the end,
-        `seconds`, where the recording ends on its clock, and `remark`, what to know of it, if anything. For want
-        "chunk", the one image alone.
+        For each chunk, `start`, `level`, `activity` and the network's outputs, float32, one after the other, or only
+        the start if it is silent; at the end, `seconds`, where the recording ends on its clock, and `remark`, what to
+        know of it, if anything. For want "chunk", the one image alone.
 
     Raises
     ------
@@ -117,16 +192,16 @@ def frames(job: Job) -> Iterator[Frame]:
     damage = None
     used = False
     clip_image = ClipImage(job.spectrogram, CLIP_IMAGE_WIDTH) if job.want == "clip" else None
+    pipeline = None
+    if job.want == "outputs":
+        assert network is not None
+        pipeline = Pipeline(network, job.statistics, job.batch)
     try:
         for chunk in _limited_chunks(clip, job.limits):
             if clip_image is not None:
                 clip_image.paste(chunk.start, None if chunk.jpg is None else decode(chunk.jpg))
-            elif chunk.jpg is None:
-                yield {"start": chunk.start}, b""
-            else:
-                features = image_features(chunk.jpg, job.input_size)
-                header = {"start": chunk.start, "level": chunk.level, "activity": features.activity}
-                yield header, b"".join(part.tobytes() for part in model_inputs(features, job.statistics))
+            elif pipeline is not None:
+                yield from pipeline.add(chunk)
             used = used or chunk.jpg is not None
     except LimitError:
         raise
@@ -138,6 +213,8 @@ def frames(job: Job) -> Iterator[Frame]:
         raise RecordingError(SILENT)
     if clip_image is not None:
         yield {"start": 0.0, "spans": clip_image.seconds}, clip_image.jpg()
+    elif pipeline is not None:
+        yield from pipeline.finish()
     yield {"seconds": clip.seconds, "remark": clip.remark(damage)}, b""
 
 
@@ -173,15 +250,21 @@ def _too_long(limits: Limits) -> str:
 
 
 def run_jobs(jobs: BinaryIO, results: BinaryIO) -> None:
-    """Run jobs until the input ends."""
+    """Take networks and run jobs until the input ends."""
+    network: Runner | None = None
     send_frame(results, {"ready": True})
     while line := jobs.readline():
         try:
-            for header, content in frames(Job.from_line(line)):
-                send_frame(results, header, content)
+            if line.startswith(NETWORK):
+                network = _load_network(jobs.read(int(line[len(NETWORK) :])))
+            else:
+                for header, content in frames(Job.from_line(line), network):
+                    send_frame(results, header, content)
             send_frame(results, {"end": True})
         except RecordingError as error:
             send_frame(results, {"error": type(error).__name__, "words": str(error)})
+        except ModelError as error:
+            send_frame(results, {"error": "ModelError", "words": str(error)})
         except MemoryError:
             send_frame(results, {"error": "LimitError", "words": "needs more memory than the limit for one recording"})
         except BrokenPipeError:
@@ -191,6 +274,13 @@ def run_jobs(jobs: BinaryIO, results: BinaryIO) -> None:
             send_frame(
                 results, {"error": "RecordingError", "words": "cannot be decoded: damaged", "cause": repr(error)}
             )
+
+
+def _load_network(content: bytes) -> Runner:
+    """Load a network and run it once, so that its memory is allocated before the first request."""
+    network = Runner(content)
+    network.run_all(*(np.zeros(shape, kind) for shape, kind in zip(network.input_shapes, _INPUT_TYPES, strict=False)))
+    return network
 
 
 def send_frame(results: BinaryIO, header: dict[str, Any], content: bytes = b"") -> None:

@@ -9,24 +9,35 @@ import logging
 import os
 import signal
 import sys
+from collections import Counter, OrderedDict, deque
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+from typing import NamedTuple
 
-from audionet.errors import BusyError, LimitError, RecordingError, UnavailableError
-from audionet.serving.worker import Frame, Job
+from audionet.errors import AudioNetError, BusyError, LimitError, ModelError, RecordingError, UnavailableError
+from audionet.serving.worker import NETWORK, Frame, Job
 
 log = logging.getLogger("audionet.serve")
-
-CRASHED = "crashed the worker process or exhausted its memory"
 
 _POSIX = os.name == "posix"
 _MAX_HEADER_BYTES = 1 << 16
 _MAX_FRAME_BYTES = 1 << 28
-_ERRORS: dict[str, type[RecordingError]] = {
-    error.__name__: error for error in (RecordingError, LimitError, UnavailableError)
+_ERRORS: dict[str, type[AudioNetError]] = {
+    error.__name__: error for error in (RecordingError, LimitError, UnavailableError, ModelError)
 }
 _START_SECONDS = 30.0
 _RETRY_SECONDS = 1.0
+
+
+class Network(NamedTuple):
+    """A network that workers run: the SHA-256 of its .tflite file, and the file's content."""
+
+    id: str
+    content: bytes
+
+
+class CrashError(RecordingError):
+    """The worker process died while it was at work on a recording."""
 
 
 class Worker:
@@ -34,6 +45,7 @@ class Worker:
 
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         self._process = process
+        self._network_id: str | None = None
         self.busy = False
 
     @property
@@ -42,8 +54,8 @@ class Worker:
         return self._process.returncode is not None
 
     @classmethod
-    async def start(cls, megabytes: int) -> Worker:
-        """Start a process that may map `megabytes` of memory.
+    async def start(cls, megabytes: int, network: Network | None = None) -> Worker:
+        """Start a process that may map `megabytes` of memory, and load a network.
 
         Raises
         ------
@@ -64,11 +76,35 @@ class Worker:
         )
         worker = cls(process)
         try:
-            await asyncio.wait_for(worker._read_frame(), _START_SECONDS)
-        except (TimeoutError, RecordingError):
+            async with asyncio.timeout(_START_SECONDS):
+                await worker._read_frame()
+                if network is not None:
+                    await worker.load(network)
+        except BaseException as error:
             await worker.kill()
-            raise OSError("a worker process does not start") from None
+            if isinstance(error, TimeoutError | CrashError):
+                raise OSError("a worker process does not start") from None
+            if isinstance(error, AudioNetError):
+                raise OSError(f"a worker process cannot load the network ({error})") from None
+            raise
         return worker
+
+    async def load(self, network: Network) -> None:
+        """Load a network, unless it is the one that was loaded last.
+
+        Raises
+        ------
+        ModelError, LimitError
+            If the process cannot load it.
+        CrashError
+            If the process died.
+        """
+        if network.id == self._network_id:
+            return
+        self._network_id = None
+        async for _ in self._frames(NETWORK + b"%d\n" % len(network.content) + network.content):
+            pass
+        self._network_id = network.id
 
     async def frames(self, job: Job) -> AsyncIterator[Frame]:
         """Run a job and yield its frames.
@@ -76,15 +112,21 @@ class Worker:
         Raises
         ------
         RecordingError
-            As `worker.frames` does, or because the process crashed.
+            As `worker.frames` does.
+        CrashError
+            If the process died.
         """
+        async for frame in self._frames(job.line()):
+            yield frame
+
+    async def _frames(self, request: bytes) -> AsyncIterator[Frame]:
         assert self._process.stdin is not None
         self.busy = True
         try:
-            self._process.stdin.write(job.line())
+            self._process.stdin.write(request)
             await self._process.stdin.drain()
         except ConnectionError:
-            raise RecordingError(CRASHED) from None
+            raise _crash() from None
         while True:
             header, content = await self._read_frame()
             if "error" in header:
@@ -104,8 +146,16 @@ class Worker:
             if not 0 <= header["size"] <= _MAX_FRAME_BYTES:
                 raise ValueError("invalid frame size")
             return header, await self._process.stdout.readexactly(header["size"])
-        except (ValueError, LookupError, TypeError, EOFError, ConnectionError):
-            raise RecordingError(CRASHED) from None
+        except (ValueError, LookupError, TypeError, EOFError, ConnectionError, RecursionError):
+            raise _crash() from None
+
+    def processor_seconds(self) -> float | None:
+        """Return the processor time that the process has used so far, seconds; None where the platform does not say."""
+        try:
+            fields = Path(f"/proc/{self._process.pid}/stat").read_text().rpartition(")")[2].split()
+        except OSError:
+            return None
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
     async def kill(self) -> None:
         """Kill the process and its children."""
@@ -117,8 +167,16 @@ class Worker:
         await self._process.wait()
 
 
+def _crash() -> CrashError:
+    return CrashError("crashed the worker process or exhausted its memory")
+
+
 class WorkerPool:
-    """Pool of worker processes, acquired first come, first served.
+    """Pool of worker processes with a queue of bounded length, in which clients take turns.
+
+    Each client's requests are served in order; of several clients, each gets a worker in turn, so that one with many
+    requests does not delay the others. If the queue is full, a client with fewer places takes the place of the last
+    waiting request of the client with most.
 
     Parameters
     ----------
@@ -126,18 +184,37 @@ class WorkerPool:
         Number of processes.
     megabytes : int
         Memory that each process may map, MB.
+    places : int
+        Maximum number of requests that wait or are at work.
+    network : Network or None
+        Loaded by every process when it starts.
     on_replaced : callable, optional
         Called for each process that is replaced.
     """
 
-    def __init__(self, number: int, megabytes: int, on_replaced: Callable[[], object] = lambda: None) -> None:
+    def __init__(
+        self,
+        number: int,
+        megabytes: int,
+        places: int,
+        network: Network | None = None,
+        on_replaced: Callable[[], object] = lambda: None,
+    ) -> None:
+        self._network = network
         self._number = number
         self._megabytes = megabytes
-        self._free: asyncio.Queue[Worker] = asyncio.Queue()
+        self._places = places
+        self._free: deque[Worker] = deque()
+        self._waiting: OrderedDict[str, deque[asyncio.Future[Worker]]] = OrderedDict()
+        self._taken: Counter[str] = Counter()
         self._all: set[Worker] = set()
         self._starting: set[asyncio.Task[None]] = set()
         self._on_replaced = on_replaced
         self._is_closing = False
+
+    def __len__(self) -> int:
+        """Return the number of requests that wait or are at work."""
+        return self._taken.total()
 
     async def start(self) -> None:
         """Start all processes and wait until they are ready."""
@@ -153,27 +230,99 @@ class WorkerPool:
         await asyncio.gather(*(worker.kill() for worker in self._all))
         self._all.clear()
 
+    async def change_network(self, network: Network) -> None:
+        """Change the network of processes that start from now on; those that run load it with their next job.
+
+        Raises
+        ------
+        OSError
+            If a process, started for a trial, cannot load it.
+        """
+        trial = await Worker.start(self._megabytes, network)
+        await trial.kill()
+        self._network = network
+
+    def is_full(self, client: str) -> bool:
+        """Return whether a further request of a client would be refused now."""
+        return len(self) >= self._places and self._greediest(client) is None
+
+    def _greediest(self, client: str) -> str | None:
+        """Return the waiting client that has most places, if it would still have as many as `client` with one less."""
+        greediest = max(self._waiting, key=self._taken.__getitem__, default=None)
+        return greediest if greediest is not None and self._taken[greediest] > self._taken[client] + 1 else None
+
     @contextlib.asynccontextmanager
-    async def acquire(self, timeout: float) -> AsyncIterator[Worker]:
-        """Acquire a worker for one job; it is replaced if the job is abandoned or crashes the process.
+    async def acquire(self, timeout: float, client: str = "") -> AsyncIterator[Worker]:
+        """Acquire a worker for one job of a client; it is replaced if the job is abandoned or crashes the process.
 
         Raises
         ------
         BusyError
-            If none is free within `timeout` seconds.
+            If the queue is full, or no worker is free within `timeout` seconds.
         """
+        if len(self) >= self._places:
+            self._displace(client)
+        self._taken[client] += 1
         try:
-            while (worker := await asyncio.wait_for(self._free.get(), timeout)).has_exited:
-                self._discard(worker)
+            worker = await self._next_free(timeout, client)
+            try:
+                yield worker
+            finally:
+                if worker.busy or worker.has_exited:
+                    self._discard(worker)
+                else:
+                    self._put(worker)
+        finally:
+            self._taken[client] -= 1
+            if not self._taken[client]:
+                del self._taken[client]
+
+    def _displace(self, client: str) -> None:
+        greediest = self._greediest(client)
+        if greediest is None:
+            raise _full()
+        futures = self._waiting[greediest]
+        futures.pop().set_exception(_full())
+        if not futures:
+            del self._waiting[greediest]
+
+    async def _next_free(self, timeout: float, client: str) -> Worker:
+        try:
+            async with asyncio.timeout(timeout):
+                while (worker := await self._turn(client)).has_exited:
+                    self._discard(worker)
+                return worker
         except TimeoutError:
             raise BusyError("timed out waiting for a free worker; try again later") from None
+
+    async def _turn(self, client: str) -> Worker:
+        if self._free:
+            return self._free.popleft()
+        turn: asyncio.Future[Worker] = asyncio.get_running_loop().create_future()
+        turns = self._waiting.setdefault(client, deque())
+        turns.append(turn)
         try:
-            yield worker
-        finally:
-            if worker.busy:
-                self._discard(worker)
-            else:
-                self._free.put_nowait(worker)
+            return await turn
+        except BaseException:
+            if turn.done() and not turn.cancelled() and turn.exception() is None:
+                self._put(turn.result())  # the client disconnected at the moment of its turn
+            elif turn in turns:
+                turns.remove(turn)
+                if not turns:
+                    del self._waiting[client]
+            raise
+
+    def _put(self, worker: Worker) -> None:
+        """Give a worker to the next client that waits, or keep it for the next request."""
+        while self._waiting:
+            client, turns = self._waiting.popitem(last=False)
+            turn = turns.popleft()
+            if turns:
+                self._waiting[client] = turns  # behind the other clients
+            if not turn.done():
+                turn.set_result(worker)
+                return
+        self._free.append(worker)
 
     def _discard(self, worker: Worker) -> None:
         self._all.discard(worker)
@@ -194,6 +343,10 @@ class WorkerPool:
                 return
 
     async def _start(self) -> None:
-        worker = await Worker.start(self._megabytes)
+        worker = await Worker.start(self._megabytes, self._network)
         self._all.add(worker)
-        self._free.put_nowait(worker)
+        self._put(worker)
+
+
+def _full() -> BusyError:
+    return BusyError("too many requests are waiting; try again in a moment")
