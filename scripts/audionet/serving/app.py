@@ -25,7 +25,7 @@ from audionet.serving.middleware import GuardMiddleware
 from audionet.serving.openapi import RECORDING_BODY, problem_responses, reference_page
 from audionet.serving.problems import ProblemError
 from audionet.serving.service import Service
-from audionet.serving.uploads import Upload, receive_upload
+from audionet.serving.uploads import OUT_OF_FILES, Upload, receive_upload
 
 PAGE = Path(__file__).parent / "page"
 
@@ -60,7 +60,7 @@ def make_app(config: ServeConfig) -> tuple[ASGIApp, Service]:
     """
     metrics = Metrics()
     service = Service(config, metrics)
-    guarded: ASGIApp = GuardMiddleware(make_api(service), config, metrics)
+    guarded: ASGIApp = GuardMiddleware(make_api(service), config, metrics, service.workers.is_full)
     if config.cors_origin:
         guarded = CORSMiddleware(
             guarded,
@@ -215,7 +215,7 @@ async def docs(request: Request) -> Response:
 
 async def _with_upload(request: Request, service: Service, name: str, work: Callable[[Upload], Work[Result]]) -> Result:
     """Receive a request's recording and do the work on it; cancel the work if the client disconnects."""
-    async with receive_upload(request, service.folder, name, service.config.time_limit) as upload:
+    async with receive_upload(request, service.spool, service.folder, name) as upload:
         try:
             return await _while_connected(request, work(upload))
         except AudioNetError as error:
@@ -275,6 +275,12 @@ def _register_error_handlers(app: FastAPI) -> None:
     @app.exception_handler(ClientDisconnect)
     async def client_disconnected(_: Request, __: ClientDisconnect) -> Response:
         return _CLIENT_CLOSED
+
+    @app.exception_handler(OSError)
+    async def operating_system(_: Request, error: OSError) -> Response:
+        if error.errno not in OUT_OF_FILES:
+            raise error
+        return ProblemError.busy("the service has too many open files; try again in a moment").response()
 
     @app.exception_handler(Exception)
     async def unexpected(_: Request, error: Exception) -> Response:

@@ -34,7 +34,13 @@ class ServeConfig:
     max_channels: int = setting(32, "maximum number of channels of a recording")
     max_rate: int = setting(384_000, "maximum sample rate of a recording, Hz")
     time_limit: float = setting(60.0, "time limit in seconds for an upload, and again for its answer")
-    queue: int = setting(64, "maximum number of concurrent requests; further ones get 503 with Retry-After")
+    queue: int = setting(
+        64, "maximum number of recordings that wait or are at work; further ones get 503 with Retry-After"
+    )
+    uploads: int = setting(256, "maximum number of uploads that arrive at a time; the slowest make room for others")
+    spool_megabytes: float | None = setting(
+        None, "maximum size of all uploads that arrive, wait or are at work, MB; default: 20 times --max_megabytes"
+    )
     batch: int = setting(8, "maximum number of a clip's images in a forward pass")
     workers: int = setting(available_cores(), "number of processes that decode recordings and run the network")
     worker_megabytes: int = setting(
@@ -61,6 +67,16 @@ class ServeConfig:
         require(1000 <= self.max_rate <= 1_000_000, "max_rate", self.max_rate, "1000 to 1000000")
         require(0.1 <= self.time_limit <= 86_400, "time_limit", self.time_limit, "0.1 to 86400")
         require(1 <= self.queue <= 10_000, "queue", self.queue, "1 to 10000")
+        require(1 <= self.uploads <= 10_000, "uploads", self.uploads, "1 to 10000")
+        spool = self.stored_megabytes
+        require(
+            spool >= self.max_megabytes, "spool_megabytes", spool, f"{self.max_megabytes:g}, as one upload, or more"
+        )
         require(1 <= self.batch <= 256, "batch", self.batch, "1 to 256")
         require(1 <= self.workers <= 1024, "workers", self.workers, "1 to 1024")
         require(512 <= self.worker_megabytes <= 1 << 20, "worker_megabytes", self.worker_megabytes, "512 or more")
+
+    @property
+    def stored_megabytes(self) -> float:
+        """Maximum size of all uploads, MB."""
+        return 20 * self.max_megabytes if self.spool_megabytes is None else self.spool_megabytes

@@ -7,6 +7,8 @@ import hmac
 import ipaddress
 import re
 import time
+from collections.abc import Callable
+from urllib.parse import unquote
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -14,6 +16,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from audionet.serving.config import ServeConfig
 from audionet.serving.metrics import Metrics
 from audionet.serving.problems import ProblemError
+from audionet.serving.uploads import client_of
+from audionet.serving.worker_pool import FULL
 
 PAGE_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; media-src 'self' blob:; "
@@ -33,8 +37,12 @@ _NO_RESPONSE = 499  # nginx's status for a client that disconnected
 _HOST = re.compile(r"([A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])(?::\d+)?")
 _PUBLIC_PATHS = frozenset({"/", "/docs", "/openapi.json", "/healthz", "/readyz"})
 _PUBLIC_FOLDER = "/page/"
-_UPLOAD_PATHS = frozenset({"/v1/classify", "/v1/spectrogram", "/classify/", "/classify"})
-_KNOWN_PATHS = _PUBLIC_PATHS | _UPLOAD_PATHS | {"/v1/model", "/v1/reload", "/metrics"}
+UPLOAD_PATHS = frozenset({"/v1/classify", "/v1/spectrogram", "/classify/", "/classify"})
+_KNOWN_PATHS = _PUBLIC_PATHS | UPLOAD_PATHS | {"/v1/model", "/v1/reload", "/metrics"}
+_OWN_SITES = frozenset({"none", "same-origin"})
+"""Values of Sec-Fetch-Site for requests by a user and by this service's page."""
+
+_ABSOLUTE_FORM = re.compile(rb"https?://([^/]*)(/.*)?", re.IGNORECASE | re.DOTALL)
 _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
@@ -46,20 +54,25 @@ class GuardMiddleware:
     app : ASGI application
     config : ServeConfig
     metrics : Metrics
+    is_full : callable
+        Returns whether an upload of a client would find no place.
     """
 
-    def __init__(self, app: ASGIApp, config: ServeConfig, metrics: Metrics) -> None:
+    def __init__(
+        self, app: ASGIApp, config: ServeConfig, metrics: Metrics, is_full: Callable[[str], bool] = lambda client: False
+    ) -> None:
         self._app = app
         self._config = config
         self._metrics = metrics
+        self._is_full = is_full
         self._max_bytes = round(config.max_megabytes * 1e6)
-        self._in_flight = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on, or refuse it."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        scope = _with_origin_form(scope)
         path: str = scope["path"]
         method: str = scope["method"]
         if method == "HEAD":  # the server leaves the body out
@@ -79,26 +92,15 @@ class GuardMiddleware:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                release()  # a client that reads its response slowly does not block others
                 headers = MutableHeaders(scope=message)
                 for name, value in _HEADERS.items():
                     headers.setdefault(name, value)
             await send(message)
 
-        admitted = False
-
-        def release() -> None:
-            nonlocal admitted
-            if admitted:
-                admitted = False
-                self._in_flight -= 1
-                self._metrics.in_flight.set(self._in_flight)
-
         try:
             self._check(path, method, Headers(scope=scope))
-            if path in _UPLOAD_PATHS and method == "POST":
-                self._admit()
-                admitted = True
+            if path in UPLOAD_PATHS and method == "POST" and self._is_full(client_of(scope["client"])):
+                raise ProblemError.busy(FULL)
             await self._app(scope, limited_receive, guarded_send)
         except ProblemError as problem:
             await problem.response()(scope, receive, guarded_send)
@@ -107,17 +109,11 @@ class GuardMiddleware:
             if status == _NO_RESPONSE:
                 await ProblemError.busy("the service is stopping").response()(scope, receive, guarded_send)
         finally:
-            release()
             name = path if path in _KNOWN_PATHS else "other"
             self._metrics.requests.labels(name, status).inc()
+            if status == 503 and path in UPLOAD_PATHS:
+                self._metrics.refused.inc()
             self._metrics.seconds.labels(name).observe(time.perf_counter() - began)
-
-    def _admit(self) -> None:
-        if self._in_flight >= self._config.queue:
-            self._metrics.refused.inc()
-            raise ProblemError.busy("too many requests are waiting; try again in a moment")
-        self._in_flight += 1
-        self._metrics.in_flight.set(self._in_flight)
 
     def _check(self, path: str, method: str, headers: Headers) -> None:
         """Refuse a request on the basis of its path, method and headers."""
@@ -129,8 +125,8 @@ class GuardMiddleware:
         elif not (path in _PUBLIC_PATHS or path.startswith(_PUBLIC_FOLDER)):
             self._check_key(headers.get("authorization", ""))
         if method not in _SAFE_METHODS:
-            self._check_origin(headers.get("origin"), headers.get("host", ""))
-        if path in _UPLOAD_PATHS and headers.get("content-encoding", "identity").lower() != "identity":
+            self._check_origin(headers.get("origin"), headers.get("host", ""), headers.get("sec-fetch-site", "none"))
+        if path in UPLOAD_PATHS and headers.get("content-encoding", "identity").lower() != "identity":
             raise ProblemError(415, "compressed uploads are not accepted; send the recording without Content-Encoding")
         if "transfer-encoding" in headers and "content-length" in headers:
             # Request smuggling: a proxy may use one length and this server the other (RFC 9112, section 11.2).
@@ -158,11 +154,11 @@ class GuardMiddleware:
         if not (is_loopback(name) or name == self._config.host.lower()):
             raise ProblemError(421, "without an API key, this service answers to localhost only")
 
-    def _check_origin(self, origin: str | None, host: str) -> None:
+    def _check_origin(self, origin: str | None, host: str, fetched_from: str) -> None:
         """Refuse requests that a page of another site makes in a visitor's browser."""
-        if origin is None or origin in self._config.cors_origin:
+        if origin in self._config.cors_origin or (origin is None and fetched_from in _OWN_SITES):
             return
-        if origin.lower() not in (f"http://{host.lower()}", f"https://{host.lower()}"):
+        if origin is None or origin.lower() not in (f"http://{host.lower()}", f"https://{host.lower()}"):
             raise ProblemError(
                 403,
                 "pages of other sites may not send requests; allow one with serve.py --cors_origin; a proxy must pass "
@@ -173,6 +169,24 @@ class GuardMiddleware:
         return ProblemError(
             413, f"the upload is larger than {self._config.max_megabytes:g} MB, the limit of this service"
         )
+
+
+def _with_origin_form(scope: Scope) -> Scope:
+    """Return the scope of a request whose target may be a whole URL, as for a proxy, with its path alone.
+
+    The URL's host counts, not the header's (RFC 9112, section 3.2.2).
+    """
+    found = _ABSOLUTE_FORM.fullmatch(scope["raw_path"])
+    if found is None or not found[1]:
+        return scope
+    raw_path = found[2] or b"/"
+    headers = [(name, value) for name, value in scope["headers"] if name != b"host"]
+    return {
+        **scope,
+        "path": unquote(raw_path.decode("ascii")),
+        "raw_path": raw_path,
+        "headers": [(b"host", found[1]), *headers],
+    }
 
 
 def is_loopback(host: str) -> bool:

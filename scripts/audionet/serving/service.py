@@ -7,7 +7,6 @@ import contextlib
 import dataclasses
 import functools
 import logging
-import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -23,7 +22,8 @@ from audionet.inference.predictor import Predictor
 from audionet.inference.segmentation import Window, segments
 from audionet.serving.config import ServeConfig
 from audionet.serving.metrics import Metrics
-from audionet.serving.uploads import Upload
+from audionet.serving.spool import Spool
+from audionet.serving.uploads import Upload, upload_folder
 from audionet.serving.worker import Frame, Job, Limits
 from audionet.serving.worker_pool import CrashError, Network, WorkerPool
 
@@ -64,6 +64,9 @@ class Service:
     ----------
     folder : Path
         Folder of the uploads in progress.
+    spool : Spool
+        Uploads in progress.
+    workers : WorkerPool
     ready : bool
         True if it can answer requests.
 
@@ -79,12 +82,14 @@ class Service:
         self.limits = Limits(config.max_seconds, config.max_channels, config.max_rate)
         self.folder = Path()
         self.ready = False
+        self.spool = Spool(config.uploads, round(config.stored_megabytes * 1e6), config.time_limit)
         self._reloading = asyncio.Lock()
         self._next_reload: asyncio.Task[Model] | None = None
         self.model = self._load()
         self.workers = WorkerPool(
             config.workers, config.worker_megabytes, config.queue, self.model.network, metrics.replaced.inc
         )
+        metrics.in_flight.set_function(lambda: len(self.spool) + len(self.workers))
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -95,8 +100,7 @@ class Service:
         OSError
             If the folder or a worker process cannot be created.
         """
-        with tempfile.TemporaryDirectory(prefix="audionet-", ignore_cleanup_errors=True) as folder:
-            self.folder = Path(folder)
+        with upload_folder() as self.folder:
             try:
                 await self.workers.start()
                 self.ready = True

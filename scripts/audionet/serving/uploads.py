@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import ipaddress
 import mimetypes
 import os
@@ -15,16 +16,20 @@ from typing import IO, NamedTuple
 
 from starlette.datastructures import UploadFile
 from starlette.requests import Request
-from starlette.types import Scope
 
 from audionet.audio.decoding import AUDIO_SUFFIXES
 from audionet.serving.problems import ProblemError
+from audionet.serving.spool import Spool
 from audionet.utils.text import escape
 
+_FOLDER_PREFIX = "audionet-uploads-"
 _MULTIPART = "multipart/form-data"
 _MAX_FIELDS = 16
 _MAX_NAME_LENGTH = 100
 _INLINE_BYTES = 1 << 20  # larger files are copied in a thread
+
+OUT_OF_FILES = (errno.EMFILE, errno.ENFILE)
+"""Errors of a process, or a machine, that may open no more files at the moment."""
 
 
 class Upload(NamedTuple):
@@ -36,36 +41,41 @@ class Upload(NamedTuple):
 
 
 @contextlib.asynccontextmanager
-async def receive_upload(request: Request, folder: Path, name: str, seconds: float) -> AsyncIterator[Upload]:
+async def receive_upload(request: Request, spool: Spool, folder: Path, name: str) -> AsyncIterator[Upload]:
     """Receive a request's recording, the body or the file of its form, and delete it when the block ends.
 
     Parameters
     ----------
     request : Request
+    spool : Spool
     folder : Path
         Folder for the temporary file.
     name : str
         File name of a recording that is sent as the body.
-    seconds : float
-        Time limit of the upload.
 
     Raises
     ------
     ProblemError
         If there is no recording, or it does not arrive in time.
     """
-    try:
-        upload = await asyncio.wait_for(_receive(request, folder, name), seconds)
-    except TimeoutError:
-        raise ProblemError(408, f"the upload took longer than {seconds:g} s") from None
-    except (UnicodeError, LookupError):  # a form may name any of Python's codecs
-        raise ProblemError(400, "the form cannot be read: unknown character set") from None
-    except OSError as error:
-        raise ProblemError(507, f"the upload cannot be stored ({error.strerror or 'no space'})") from None
-    try:
-        yield upload
-    finally:
-        upload.path.unlink(missing_ok=True)
+    async with spool.body(client_of(request.client)) as body:
+        try:
+            async with body.arriving():
+                upload = await _receive(Request(request.scope, body.counted(request.receive)), folder, name)
+        except (UnicodeError, LookupError):  # a form may name any of Python's codecs
+            raise ProblemError(400, "the form cannot be read: unknown character set") from None
+        except OSError as error:
+            raise _storage_problem(error) from None
+        try:
+            yield upload
+        finally:
+            upload.path.unlink(missing_ok=True)
+
+
+def _storage_problem(error: OSError) -> ProblemError:
+    if error.errno in OUT_OF_FILES:
+        return ProblemError.busy("the service has too many open files; try again in a moment")
+    return ProblemError(507, f"the upload cannot be stored ({error.strerror or 'no space'})")
 
 
 async def _receive(request: Request, folder: Path, name: str) -> Upload:
@@ -75,7 +85,7 @@ async def _receive(request: Request, folder: Path, name: str) -> Upload:
         with _temporary_file(folder, _suffix(name, kind)) as (path, file):
             async for block in request.stream():
                 file.write(block)
-        return Upload(path, name, client_of(request.scope))
+        return Upload(path, name, client_of(request.client))
     async with request.form(max_files=1, max_fields=_MAX_FIELDS, max_part_size=1024) as form:
         sent = next((value for value in form.values() if isinstance(value, UploadFile)), None)
         if sent is None:
@@ -86,17 +96,58 @@ async def _receive(request: Request, folder: Path, name: str) -> Upload:
                 await asyncio.to_thread(shutil.copyfileobj, sent.file, file, _INLINE_BYTES)
             else:
                 shutil.copyfileobj(sent.file, file, _INLINE_BYTES)
-    return Upload(path, name, client_of(request.scope))
+    return Upload(path, name, client_of(request.client))
 
 
-def client_of(scope: Scope) -> str:
-    """Return the client of a request: its address or, as one host may have 2^64 of them, its IPv6 network."""
-    host: str = (scope.get("client") or ("", 0))[0]
-    try:
-        address = ipaddress.ip_address(host)
-    except ValueError:
+def client_of(peer: tuple[str, int] | None) -> str:
+    """Return the client of a connection: its address or, as one host may have 2^64 of them, its IPv6 network."""
+    host = peer[0] if peer else ""
+    if ":" not in host:
         return host
-    return host if address.version == 4 else str(ipaddress.ip_network((address, 64), strict=False))
+    address = ipaddress.IPv6Address(host.partition("%")[0])
+    return str(address.ipv4_mapped or ipaddress.ip_network((address, 64), strict=False))
+
+
+@contextlib.contextmanager
+def upload_folder() -> Iterator[Path]:
+    """Create a folder for uploads for the duration of the block, and remove those of services that were killed."""
+    for left in Path(tempfile.gettempdir()).glob(f"{_FOLDER_PREFIX}*"):
+        with contextlib.suppress(OSError), _folder_lock(left):
+            shutil.rmtree(left, ignore_errors=True)
+    # Locked before it has the name by which others look for it.
+    folder = Path(tempfile.mkdtemp(prefix="audionet-starting-"))
+    try:
+        with _folder_lock(folder):
+            folder = folder.rename(folder.with_name(_FOLDER_PREFIX + folder.name.rpartition("-")[2]))
+            yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _folder_lock(folder: Path) -> Iterator[None]:
+    """Lock a folder of this user within the block; the lock of a killed process is released.
+
+    Raises
+    ------
+    OSError
+        If it is another user's, no folder, or locked; or if this platform cannot tell.
+    """
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        if folder.name.startswith(_FOLDER_PREFIX):
+            raise OSError(errno.ENOTSUP, "folders cannot be locked here") from None
+        yield
+        return
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    try:
+        if os.fstat(descriptor).st_uid != os.geteuid():
+            raise PermissionError(errno.EPERM, "belongs to another user", str(folder))
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 @contextlib.contextmanager

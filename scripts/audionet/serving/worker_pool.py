@@ -25,6 +25,8 @@ _MAX_FRAME_BYTES = 1 << 28
 _ERRORS: dict[str, type[AudioNetError]] = {
     error.__name__: error for error in (RecordingError, LimitError, UnavailableError, ModelError)
 }
+FULL = "too many requests are waiting; try again in a moment"
+
 _START_SECONDS = 30.0
 _RETRY_SECONDS = 1.0
 
@@ -349,4 +351,4 @@ class WorkerPool:
 
 
 def _full() -> BusyError:
-    return BusyError("too many requests are waiting; try again in a moment")
+    return BusyError(FULL)
