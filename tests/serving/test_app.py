@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import re
+import select
 import signal
 import socket
 import threading
@@ -26,6 +27,7 @@ from audionet.inference.clip import Clip
 from audionet.inference.predictor import Predictor
 from audionet.inference.verification import enrol_from_clips
 from audionet.serving.config import API_KEY_VARIABLE
+from audionet.serving.protocol import PROBE_SECONDS
 from audionet.utils.files import write_json
 from tests.support.encoding import encode, encode_tracks
 from tests.support.models import TONES
@@ -107,6 +109,17 @@ def stopped(server: Serving) -> Iterator[list[psutil.Process]]:
         for worker in workers:
             with contextlib.suppress(psutil.NoSuchProcess):
                 worker.resume()
+
+
+@contextlib.contextmanager
+def full(server: Serving, clip: bytes, number: int = 2) -> Iterator[list[socket.socket]]:
+    """As many recordings as the queue holds, none of which gets anywhere within the block."""
+    with contextlib.ExitStack() as stack:
+        connections = [stack.enter_context(server.raw()) for _ in range(number)]
+        stack.enter_context(stopped(server))
+        for connection in connections:
+            send(server, connection, clip)
+        yield connections
 
 
 def send(server: Serving, connection: socket.socket, clip: bytes) -> None:
@@ -395,8 +408,16 @@ def test_pages_of_other_sites_may_not_ask(server: Serving, origin: str, path: st
     assert "Access-Control-Allow-Origin" not in reply.headers
 
 
+@pytest.mark.parametrize("site", ["cross-site", "same-site", "Cross-Site", "anything"])
+def test_a_browser_that_names_no_page_but_another_site_may_not_ask(server: Serving, clip: bytes, site: str) -> None:
+    assert server.post("/v1/classify", clip, {"Sec-Fetch-Site": site}).status == 403
+    assert server.get("/v1/model", **{"Sec-Fetch-Site": site}).status == 200
+
+
 def test_its_own_page_may_ask(server: Serving, clip: bytes) -> None:
     assert server.post("/v1/classify", clip, {"Origin": server.url}).status == 200
+    assert server.post("/v1/classify", clip, {"Origin": server.url, "Sec-Fetch-Site": "same-origin"}).status == 200
+    assert server.post("/v1/classify", clip, {"Sec-Fetch-Site": "none"}).status == 200
 
 
 def test_a_site_that_was_named_may_ask(locked: Serving, clip: bytes) -> None:
@@ -444,35 +465,132 @@ def test_its_own_names_are_answered_to(server: Serving, host: str) -> None:
 
 def test_when_the_house_is_full_others_are_told_to_come_back(narrow: Serving, clip: bytes) -> None:
     refused = narrow.gauge("audionet_requests_refused_total")
-    with narrow.held_back() as first, narrow.held_back(path="/classify/") as second:
+    counted = narrow.gauge('audionet_requests_total{path="/v1/spectrogram",status="503"}')
+    with full(narrow, clip):
         for path in WORK_PATHS:
-            reply = narrow.post(path, clip)
-            assert reply.status == 503
-            assert int(reply.headers["Retry-After"]) >= 1
-            assert "too many requests" in reply.detail
+            for headers in ({}, {"Origin": narrow.url}):  # the short way, and the other
+                reply = narrow.post(path, clip, headers)
+                assert reply.status == 503
+                assert int(reply.headers["Retry-After"]) >= 1
+                assert "too many requests" in reply.detail
         assert narrow.get("/readyz").status == narrow.get("/v1/model").status == 200
-        assert narrow.gauge("audionet_requests_refused_total") == refused + 3
-        first.close()
-        second.close()
+        assert narrow.gauge("audionet_requests_refused_total") == refused + 6
+        assert narrow.gauge('audionet_requests_total{path="/v1/spectrogram",status="503"}') == counted + 2
     narrow.wait_for_gauge(IN_HOUSE, 0)
     assert narrow.classify(clip)["decision"] == "c1200"
 
 
 @pytest.mark.parametrize("path", ["/v1/classify%0A", "/v1/spectrogram%0A", "/classify/%0A", "/v1/classify%0D%0A"])
 def test_no_way_of_writing_a_path_gets_round_the_queue(narrow: Serving, clip: bytes, path: str) -> None:
-    with narrow.held_back(), narrow.held_back():
+    with full(narrow, clip):
         assert narrow.post(path, clip).status in (404, 503)
     narrow.wait_for_gauge(IN_HOUSE, 0)
 
 
-def test_who_is_refused_before_all_is_sent_may_ask_again_on_the_same_connection(narrow: Serving, clip: bytes) -> None:
+def test_uploads_that_are_only_announced_hold_no_place(narrow: Serving, clip: bytes) -> None:
+    with contextlib.ExitStack() as stack:
+        for _ in range(8):
+            stack.enter_context(narrow.held_back())
+        assert narrow.classify(clip)["decision"] == "c1200"
+        assert narrow.form("/v1/classify", clip).status == 200
+    narrow.wait_for_gauge(IN_HOUSE, 0)
+
+
+def test_the_slowest_of_too_many_uploads_makes_room(tone_model: Path, tmp_path: Path, clip: bytes) -> None:
+    with serving(tone_model, "--uploads", 2, temporary=tmp_path / "server") as server, contextlib.ExitStack() as stack:
+        slow, quick = (
+            stack.enter_context(server.held_back()),
+            stack.enter_context(server.held_back(100_000, bytes(9999))),
+        )
+        assert server.classify(clip)["decision"] == "c1200"
+        reply = read_reply(slow)
+        assert reply.status == 503
+        assert "one of the slowest" in reply.detail
+        assert not select.select([quick], [], [], 0)[0]
+
+
+def test_the_largest_upload_makes_room_where_all_are_too_large(tone_model: Path, tmp_path: Path, clip: bytes) -> None:
+    flags = ("--max_megabytes", 1, "--spool_megabytes", 1)
+    with serving(tone_model, *flags, temporary=tmp_path / "server") as server, contextlib.ExitStack() as stack:
+        small = stack.enter_context(server.held_back(900_000, bytes(400_000)))
+        large = stack.enter_context(server.held_back(900_000, bytes(580_000)))
+        assert server.classify(clip)["decision"] == "c1200"
+        assert read_reply(large).status == 503
+        assert not select.select([small], [], [], 0)[0]
+
+
+def test_a_client_that_closes_its_side_gets_its_answer(narrow: Serving, clip: bytes) -> None:
+    head = narrow.head("POST", "/v1/classify", {"Content-Length": str(len(clip))})
+    for content in (head + clip, narrow.head("GET", "/healthz") + head + clip):
+        with narrow.raw() as connection, stopped(narrow):
+            connection.sendall(content)
+            connection.shutdown(socket.SHUT_WR)
+            narrow.wait_for_gauge(IN_HOUSE, 1)
+            time.sleep(1.5 * PROBE_SECONDS)
+            for worker in narrow.workers():
+                worker.resume()
+            if content != head + clip:
+                assert read_reply(connection).json == {"status": "ok"}
+            assert read_reply(connection).json["decision"] == "c1200"
+            assert is_hung_up(connection)
+    with narrow.raw() as connection:
+        connection.sendall(head + clip[:-1])
+        connection.shutdown(socket.SHUT_WR)
+        assert is_hung_up(connection)
+    narrow.wait_for_gauge(IN_HOUSE, 0)
+
+
+def test_a_target_may_be_a_whole_url(server: Serving, clip: bytes) -> None:
+    for scheme in ("http", "HTTPS"):
+        assert server.get(f"{scheme}://{server.host}/healthz").json == {"status": "ok"}
+        assert server.get(f"{scheme}://{server.host}").status == 200
+        reply = server.post(f"{scheme}://{server.host}/v1/classify?top_k=1", clip, {"Host": "evil.example"})
+        assert len(reply.json["labels"]) == 1
+    assert server.get("http://evil.example/v1/model", Host=server.host).status == 421
+    assert server.get(f"http://user@{server.host}/v1/model").status == 421
+    assert server.get(f"http://{server.host}/nothing").status == 404
+
+
+def test_uploads_of_a_server_that_was_killed_are_removed_at_the_next_start(
+    tone_model: Path, tmp_path: Path, clip: bytes
+) -> None:
+    folder = tmp_path / "server"
+    (folder / "audionet-uploads-of-mine").parent.mkdir(exist_ok=True)
+    (folder / "audionet-uploads-file").touch()
+    (folder / "elsewhere").mkdir()
+    (folder / "audionet-uploads-link").symlink_to(folder / "elsewhere")
+    with serving(tone_model, temporary=folder, exit_code=None) as killed, killed.held_back(9999):
+        assert len(list(folder.glob("*/*"))) == 1
+        killed.process.kill()
+        killed.process.wait()
+    assert len(list(folder.glob("*/*"))) == 1
+    with serving(tone_model, temporary=folder, exit_code=None) as server, server.held_back(9999):
+        assert len(list(folder.glob("*/*"))) == 1
+        with serving(tone_model, temporary=folder, exit_code=None):  # takes nothing from one that is at work
+            assert len(list(folder.glob("*/*"))) == 1
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "audionet-uploads-file",
+        "audionet-uploads-link",
+        "elsewhere",
+    ]
+
+
+@pytest.mark.parametrize("headers", [{}, {"Expect": "nothing"}], ids=["the short way", "the other"])
+def test_who_is_refused_before_all_is_sent_may_ask_again_on_the_same_connection(
+    narrow: Serving, clip: bytes, headers: dict[str, str]
+) -> None:
     """What a refused upload still brings is passed over, and is not taken for the next request's head."""
     with narrow.raw() as connection:
-        with narrow.held_back(), narrow.held_back():
-            connection.sendall(narrow.head("POST", "/v1/classify", {"Content-Length": "300000"}) + b"x")
+        with full(narrow, clip):
+            connection.sendall(narrow.head("POST", "/v1/classify", {"Content-Length": "300000"} | headers) + b"x")
             assert read_reply(connection).status == 503
-        connection.sendall(bytes(200_000))
-        connection.sendall(bytes(99_999))
+            connection.sendall(bytes(200_000))
+            connection.sendall(
+                bytes(99_999) + narrow.head("POST", "/classify/", {"Content-Length": "2"} | headers) + b"x"
+            )
+            assert read_reply(connection).status == 503
+            connection.sendall(b"x" + narrow.head("GET", "/healthz"))
+            assert read_reply(connection).json == {"status": "ok"}
         narrow.wait_for_gauge(IN_HOUSE, 0)
         connection.sendall(narrow.head("POST", "/v1/classify", {"Content-Length": str(len(clip))}) + clip)
         assert read_reply(connection).json["decision"] == "c1200"

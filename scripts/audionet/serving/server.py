@@ -1,4 +1,4 @@
-"""uvicorn with limits on slow and oversized requests, signal handling, and a listening socket with clear errors."""
+"""uvicorn with signal handling, and a listening socket with clear errors."""
 
 from __future__ import annotations
 
@@ -11,130 +11,19 @@ import signal
 import socket
 import sys
 from collections.abc import Callable, Iterator
-from http import HTTPStatus
 from types import FrameType
-from typing import Any
 
-import h11
 import uvicorn
 from starlette.types import ASGIApp
-from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from audionet.errors import AudioNetError
 from audionet.serving.config import ServeConfig
-from audionet.serving.problems import PROBLEM_JSON, ProblemError
+from audionet.serving.protocol import MAX_HEADER_BYTES, Protocol
 from audionet.serving.service import Service
 
 log = logging.getLogger("audionet.serve")
 
-HEADER_SECONDS = 10.0
-"""Time limit for the headers of a request, and for the rest of a body after an early response."""
-
-MAX_HEADER_BYTES = 1 << 16
-
-_PART_BYTES = 1 << 15  # parsed at a time
-_MIN_CHUNK_BYTES = 32  # on average, including the chunk's framing
-_TINY_PART_BYTES = 1 << 10
-
-WRITE_SECONDS = 30.0
-"""Time limit for a client that does not read its response."""
-
 _DRAIN_EXTRA_SECONDS = 5
-
-
-class Protocol(H11Protocol):
-    """uvicorn's HTTP protocol with time limits for clients.
-
-    Based on h11, not on the faster httptools, which drops the body of a request that offers to upgrade to HTTP/2, as
-    those of Java and curl may, and has no limit on the size of the headers.
-    """
-
-    def __init__(self, *args: Any, **options: Any) -> None:
-        super().__init__(*args, **options)
-        self._timer: asyncio.TimerHandle | None = None
-        self._write_timer: asyncio.TimerHandle | None = None
-        self._has_begun = False
-
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        super().connection_made(transport)
-        self._start_timer()
-        if len(self.connections) > _max_connections():
-            self._refuse(ProblemError.busy("too many connections; try again in a moment"))
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._stop_timer()
-        self.resume_writing()
-        super().connection_lost(exc)
-
-    def data_received(self, data: bytes) -> None:
-        if self._timer is None and not self._has_request():
-            self._start_timer()
-        self._has_begun = True
-        for start in range(0, len(data), _PART_BYTES):
-            part = data[start : start + _PART_BYTES]
-            if self.transport.is_closing():
-                return
-            if self._has_request() and self._has_tiny_chunks(part):
-                self._refuse(ProblemError(400, "the body is sent in chunks of a few bytes; send larger ones"))
-                return
-            super().data_received(part)
-        if self._has_request():
-            self._stop_timer()
-        elif self.conn.their_state is h11.IDLE and not self.conn.trailing_data[0]:
-            self._has_begun = False  # it was the rest of a refused body, not the start of a request
-
-    def _has_tiny_chunks(self, part: bytes) -> bool:
-        """Return whether a part consists of tiny chunks, which parse so slowly that they would block other requests."""
-        chunked = any(name == b"transfer-encoding" for name, _ in self.headers)
-        return chunked and part.count(b"\r\n") * _MIN_CHUNK_BYTES > 2 * len(part) > 2 * _TINY_PART_BYTES
-
-    def send_400_response(self, msg: str) -> None:
-        error = sys.exc_info()[1]
-        status = error.error_status_hint if isinstance(error, h11.RemoteProtocolError) else 400
-        details = {431: f"the request headers are longer than {MAX_HEADER_BYTES >> 10} KiB"}
-        self._refuse(ProblemError(status, details.get(status, "this is not a valid HTTP request")))
-
-    def pause_writing(self) -> None:
-        super().pause_writing()
-        self._write_timer = self.loop.call_later(WRITE_SECONDS, self.transport.abort)
-
-    def resume_writing(self) -> None:
-        super().resume_writing()
-        if self._write_timer is not None:
-            self._write_timer.cancel()
-            self._write_timer = None
-
-    def _has_request(self) -> bool:
-        return self.cycle is not None and not self.cycle.response_complete
-
-    def _start_timer(self) -> None:
-        self._has_begun = False
-        self._timer = self.loop.call_later(HEADER_SECONDS, self._too_slow)
-
-    def _stop_timer(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-
-    def _too_slow(self) -> None:
-        if self._has_begun and self.conn.their_state is h11.IDLE:
-            self._refuse(ProblemError(408, f"the request headers took longer than {HEADER_SECONDS:g} s"))
-        else:
-            self.transport.close()
-
-    def _refuse(self, problem: ProblemError) -> None:
-        """Answer an incomplete or invalid request and close the connection."""
-        fields = {
-            "Content-Type": PROBLEM_JSON,
-            "Content-Length": str(len(problem.content)),
-            "Connection": "close",
-            **problem.headers,
-        }
-        head = f"HTTP/1.1 {problem.status} {HTTPStatus(problem.status).phrase}\r\n"
-        head += "".join(f"{name}: {value}\r\n" for name, value in fields.items()) + "\r\n"
-        if not self.transport.is_closing():
-            self.transport.write(head.encode("ascii") + problem.content)
-            self.transport.close()
 
 
 class Server(uvicorn.Server):
@@ -196,19 +85,6 @@ class Server(uvicorn.Server):
             await self._service.reload()
 
 
-@functools.cache
-def _max_connections() -> int:
-    """Return the connection limit: half of the open files that this process may have; the rest is for uploads."""
-    try:
-        import resource
-    except ImportError:  # Windows has no such limit
-        return 4096
-    _, hard_limit = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = 8192 if hard_limit == resource.RLIM_INFINITY else min(hard_limit, 8192)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard_limit))
-    return wanted // 2
-
-
 def listen(config: ServeConfig) -> socket.socket:
     """Open the listening socket.
 
@@ -238,7 +114,7 @@ def run_server(app: ASGIApp, service: Service, listener: socket.socket, on_ready
     logging.getLogger("uvicorn.error").setLevel(logging.ERROR)  # invalid requests are not worth a log line
     config = uvicorn.Config(
         app,
-        http=Protocol,
+        http=functools.partial(Protocol, service=service),  # type: ignore[arg-type]
         h11_max_incomplete_event_size=MAX_HEADER_BYTES,
         ws="none",
         log_config=None,
