@@ -555,7 +555,7 @@ def test_uploads_of_a_server_that_was_killed_are_removed_at_the_next_start(
     tone_model: Path, tmp_path: Path, clip: bytes
 ) -> None:
     folder = tmp_path / "server"
-    (folder / "audionet-uploads-of-mine").parent.mkdir(exist_ok=True)
+    folder.mkdir()
     (folder / "audionet-uploads-file").touch()
     (folder / "elsewhere").mkdir()
     (folder / "audionet-uploads-link").symlink_to(folder / "elsewhere")
