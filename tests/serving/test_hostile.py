@@ -772,6 +772,35 @@ def test_more_connections_than_files_are_turned_away_and_leave_no_harm(tone_mode
         assert "Traceback" not in "".join(server.complaints)
 
 
+@needs_prlimit
+def test_uploads_for_which_there_are_no_files_are_told_to_come_back(tone_model: Path, tmp_path: Path) -> None:
+    with serving(
+        tone_model, "--workers", 1, temporary=tmp_path / "server", prefix=("prlimit", "--nofile=64:64")
+    ) as server:
+        with contextlib.ExitStack() as stack:
+            uploads = [stack.enter_context(server.raw()) for _ in range(28)]
+            for upload in uploads:
+                upload.sendall(server.head("POST", "/v1/classify", {"Content-Length": "1000"}) + b"x")
+            time.sleep(1)
+            answered = [upload for upload in uploads if select.select([upload], [], [], 0)[0]]
+            assert answered
+            for upload in answered:
+                assert "too many connections" in refused(read_reply(upload), 503)
+        wait_until(lambda: is_well(server), "it to recover")
+        assert failed(server) == []
+        assert "Traceback" not in "".join(server.complaints)
+
+
+@pytest.mark.parametrize("sent", [b"", b"x"], ids=["nothing", "a byte"])
+def test_uploads_that_are_announced_and_never_come_cost_nobody_an_answer(server: Serving, sent: bytes) -> None:
+    with contextlib.ExitStack() as stack:
+        for _ in range(400):
+            connection = stack.enter_context(server.raw())
+            connection.sendall(server.head("POST", "/v1/classify", {"Content-Length": "1000000"}) + sent)
+        for _ in range(20):
+            assert server.classify(CLIP)["decision"] == "c1200"
+
+
 def is_well(server: Serving) -> bool:
     with contextlib.suppress(OSError, AssertionError):
         return server.classify(CLIP)["decision"] == "c1200"

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
+import os
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
+import httpx
 import pytest
 
 from audionet.errors import RecordingError
+from audionet.serving.app import make_api
 from audionet.serving.config import ServeConfig
 from audionet.serving.metrics import Metrics
 from audionet.serving.service import Service
@@ -55,3 +60,47 @@ def test_a_recording_is_tried_once_more_after_a_crash_and_not_again(
         with pytest.raises(RecordingError, match="died"):
             asyncio.run(answer)
     assert len(left) == (0 if answered else 1)
+
+
+def ask(service: Service, method: str, path: str, **content: Any) -> httpx.Response:
+    """One request of a service without its server."""
+
+    async def request() -> httpx.Response:
+        transport = httpx.ASGITransport(make_api(service), raise_app_exceptions=False)
+        async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
+            return await client.request(method, path, **content)
+
+    return asyncio.run(request())
+
+
+@pytest.mark.parametrize(
+    ("number", "status", "detail"),
+    [
+        (errno.EMFILE, 503, "the service has too many open files; try again in a moment"),
+        (errno.ENFILE, 503, "the service has too many open files; try again in a moment"),
+        (errno.ENOSPC, 507, "the upload cannot be stored (No space left on device)"),
+    ],
+)
+@pytest.mark.parametrize("form", [False, True])
+def test_an_upload_that_cannot_be_stored_is_no_error_of_the_program(
+    tone_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, status: int, detail: str, form: bool
+) -> None:
+    def mkstemp(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr("audionet.serving.uploads.tempfile.mkstemp", mkstemp)
+    service = Service(ServeConfig(graph=tone_model), Metrics())
+    service.folder = tmp_path
+    sent = {"files": {"file": b"x"}} if form else {"content": b"x"}
+    reply = ask(service, "POST", "/v1/classify", **sent)
+    assert (reply.status_code, reply.json()["detail"]) == (status, detail)
+
+
+def test_out_of_files_anywhere_is_no_error_of_the_program(tone_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    service = Service(ServeConfig(graph=tone_model), Metrics())
+
+    def describe() -> None:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    monkeypatch.setattr(service, "describe", describe)
+    assert ask(service, "GET", "/v1/model").status_code == 503

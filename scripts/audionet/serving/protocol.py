@@ -25,6 +25,8 @@ HEADER_SECONDS = 10.0
 
 MAX_HEADER_BYTES = 1 << 16
 
+_OWN_FILES = 64  # of the process, besides those of connections
+_FEWEST_CONNECTIONS = 8
 _PART_BYTES = 1 << 15  # parsed at a time
 _MIN_CHUNK_BYTES = 32  # on average, including the chunk's framing
 _TINY_PART_BYTES = 1 << 10
@@ -206,7 +208,7 @@ def _answer(problem: ProblemError, headers: Mapping[str, str] = MappingProxyType
 
 @functools.cache
 def _max_connections() -> int:
-    """Return the connection limit: half of the open files that this process may have; the rest is for uploads."""
+    """Return the connection limit: each needs two of the files that this process may open, one for its upload."""
     try:
         import resource
     except ImportError:  # Windows has no such limit
@@ -214,4 +216,4 @@ def _max_connections() -> int:
     _, hard_limit = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = 8192 if hard_limit == resource.RLIM_INFINITY else min(hard_limit, 8192)
     resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard_limit))
-    return wanted // 2
+    return max(_FEWEST_CONNECTIONS, (wanted - _OWN_FILES) // 2)
