@@ -29,6 +29,10 @@ class AudioNetError(Exception):
         return message if _flags_in_messages else _FLAG.sub("", message)
 
 
+class DamagedError(ValueError):
+    """Content of a stored file is damaged; its reader catches it, and names the file and the way out."""
+
+
 class UsageError(AudioNetError):
     """A flag or setting has an invalid value."""
 

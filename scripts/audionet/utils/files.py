@@ -16,7 +16,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from audionet.errors import AudioNetError
+from audionet.errors import AudioNetError, DamagedError
+from audionet.utils.json_files import parse_json
 from audionet.utils.text import escape, first_line
 
 PathLike = str | os.PathLike[str]
@@ -58,7 +59,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
         with contextlib.suppress(OSError):
             _remove(temporary)
         # A full disk reports no file name at all, a missing folder reports the temporary one.
-        if isinstance(error, OSError):
+        if isinstance(error, OSError) and (error.filename is None or str(error.filename).startswith(str(temporary))):
             error.filename = str(path)
         raise
 
@@ -77,14 +78,11 @@ def write_json(path: Path, content: Any) -> None:
 def read_json(path: Path, error: type[AudioNetError], remedy: str) -> dict[str, Any]:
     """Read a JSON object; raise `error`, saying `remedy`, if it is missing or damaged."""
     try:
-        content = json.loads(path.read_bytes())
+        return parse_json(path.read_bytes())
     except FileNotFoundError:
         raise error(f"{escape(path)} is missing: {remedy}") from None
-    except (ValueError, OSError, RecursionError) as why:
+    except (DamagedError, OSError) as why:
         raise error(f"{escape(path)} cannot be read ({first_line(why)}): {remedy}") from None
-    if not isinstance(content, dict):
-        raise error(f"{escape(path)} holds no JSON object: {remedy}")
-    return content
 
 
 def make_folder(path: Path, alone: bool = False) -> None:
