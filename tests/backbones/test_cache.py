@@ -103,3 +103,73 @@ def test_joining_files_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert len(list(tmp_path.glob("part-*.npy"))) == 2
     for found in (before, cache.records(keys(list(range(50)))), Cache(tmp_path, 3).records(keys(list(range(50))))):
         assert found.take("bands")[:, 9].tolist() == list(range(50))
+
+
+def flip(path: Path, place: int) -> None:
+    content = bytearray(path.read_bytes())
+    content[place] ^= 8
+    path.write_bytes(content)
+
+
+def test_a_damaged_row_is_computed_again_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    cache = Cache(tmp_path, 3)
+    cache.add(rows(range(40)))
+    (path,) = tmp_path.glob("part-*.npy")
+    size = cache.dtype.itemsize
+    start = path.stat().st_size - 40 * size
+    flip(path, start + 7 * size + 30)
+    flip(path, start + 9 * size + size - 1)  # in the checksum itself
+    flip(path, start + 11 * size + 3)  # in the key
+    again = Cache(tmp_path, 3)
+    missing = again.missing(keys(list(range(40))))
+    assert np.flatnonzero(missing).tolist() == [7, 9, 11]
+    assert capsys.readouterr().err.endswith("2 bottlenecks of the cache are damaged; computed again\n")
+    assert again.missing(keys([7, 8])).tolist() == [True, False]
+    again.add(rows(range(7, 12)))
+    assert not again.missing(keys(list(range(40)))).any()
+    for cache in (again, Cache(tmp_path, 3)):
+        assert not cache.missing(keys(list(range(40)))).any()
+        assert cache.records(keys(list(range(40)))).take("network")[:, 2].tolist() == list(range(40))
+    again.compact()
+    (joined,) = tmp_path.glob("part-*.npy")
+    assert joined.stat().st_size == start + (40 - 3 + 5) * size
+    capsys.readouterr()
+    assert not Cache(tmp_path, 3).missing(keys(list(range(40)))).any()
+    assert not capsys.readouterr().err
+
+
+def test_a_row_is_verified_once_and_only_if_it_is_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Cache(tmp_path, 3).add(rows(range(300)))
+    verified: list[int] = []
+    compute = module.checksums
+
+    def count(records: np.ndarray) -> np.ndarray:
+        verified.append(len(records))
+        return compute(records)
+
+    monkeypatch.setattr(module, "checksums", count)
+    cache = Cache(tmp_path, 3)
+    assert cache.missing(keys([1, 2, 299, 1, 500])).tolist() == [False] * 4 + [True]
+    assert sorted(verified) == [1, 2]
+    cache.missing(keys([2, 1, 3]))
+    assert sum(verified) == 4
+    cache.missing(keys(list(range(300))))
+    assert sum(verified) == 300
+    assert max(verified) <= module._ROWS_AT_ONCE
+
+
+@given(st.sets(st.integers(0, 11)), st.sets(st.integers(0, 11)))
+def test_a_good_copy_is_used_wherever_the_damaged_one_lies(first: set[int], second: set[int]) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        for damaged in (first, second):
+            before = set(Path(folder).glob("part-*.npy"))
+            cache = Cache(Path(folder), 3)
+            cache.add(rows(range(12)))
+            (path,) = set(Path(folder).glob("part-*.npy")) - before
+            for row in damaged:
+                flip(path, path.stat().st_size - (12 - row) * cache.dtype.itemsize + 100)
+        cache = Cache(Path(folder), 3)
+        missing = cache.missing(keys(list(range(12))))
+        assert set(np.flatnonzero(missing).tolist()) == first & second
+        whole = np.flatnonzero(~missing).tolist()
+        assert cache.records(keys(whole)).take("bands")[:, 50].tolist() == whole

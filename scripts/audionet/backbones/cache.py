@@ -1,9 +1,9 @@
 """Bottleneck cache on disk: each bottleneck is computed once, kept in few files, and read row by row in training.
 
 The cache of a backbone is a folder of ``.npy`` files, each one array of records (key, image size, network
-features in fp16, band statistics, MFCC statistics, activity), written whole. NumPy opens them, and any row is read at
-its offset. Arrow and Parquet were the alternatives: Parquet has to be decoded before a row can be read, and Arrow's
-column of lists would be read just like this, for one more dependency.
+features in fp16, band statistics, MFCC statistics, activity, checksum), written whole. NumPy opens them, and any
+row is read at its offset. Arrow and Parquet were the alternatives: Parquet has to be decoded before a row can be read,
+and Arrow's column of lists would be read just like this, for one more dependency.
 """
 
 from __future__ import annotations
@@ -12,9 +12,11 @@ import contextlib
 import hashlib
 import io
 import itertools
+import logging
 import threading
 import uuid
 import weakref
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -23,18 +25,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from audionet.audio.network_input import BAND_STATISTICS_WIDTH, MFCC_STATISTICS_WIDTH
-from audionet.errors import DatasetError
+from audionet.errors import DamagedError, DatasetError
+from audionet.utils.array_files import read_header
 from audionet.utils.arrays import FloatArray, IntArray
 from audionet.utils.files import atomic_path, make_folder
-from audionet.utils.text import escape
+from audionet.utils.text import escape, pluralise
 
-CACHE_FORMAT = 3
+log = logging.getLogger(__name__)
+
+CACHE_FORMAT = 4
 """Part of the folder's name: the cache of another version is not read, and its bottlenecks are computed again."""
 
 KEY_BYTES = 16
 
 _LARGEST_FILE = 1 << 30
 _ROWS_AT_ONCE = 128
+_CHECKSUM, _CHECKSUM_BYTES = "checksum", 4
+_UNKNOWN, _WHOLE, _DAMAGED = 0, 1, 2
 
 
 def content_key(jpg: bytes) -> bytes:
@@ -87,7 +94,7 @@ class Part:
 
     Raises
     ------
-    ValueError
+    DamagedError
         If it is truncated, damaged, or contains something else.
     OSError
         If it cannot be read.
@@ -100,13 +107,13 @@ class Part:
         self._file = io.FileIO(path)
         weakref.finalize(self, self._file.close)
         with path.open("rb") as stream:
-            if np.lib.format.read_magic(stream) != (1, 0):
-                raise ValueError("another version of the .npy format")
-            shape, _, found = np.lib.format.read_array_header_1_0(stream)
-            self._data_start = stream.tell()
-        self._length = shape[0] if len(shape) == 1 else -1
-        if found != dtype or path.stat().st_size != self._data_start + self._length * dtype.itemsize:
-            raise ValueError("truncated, or records of another type")
+            header = read_header(stream)
+            size = stream.seek(0, io.SEEK_END)
+        self._data_start = header.size
+        self._length = header.shape[0] if len(header.shape) == 1 else -1
+        if header.dtype != dtype or size != header.size + self._length * dtype.itemsize:
+            raise DamagedError("truncated, or records of another type")
+        self._state = np.full(self._length, _UNKNOWN, np.uint8)
 
     def __len__(self) -> int:
         return self._length
@@ -138,10 +145,36 @@ class Part:
                 raise DatasetError(f"{escape(self.path)} has changed while it was in use: run again")
 
     def whole(self) -> NDArray[Any]:
-        """Read all records."""
+        """Read all records that are not damaged."""
         records = np.empty(self._length, self._dtype)
         self._read(records, 0, 0)
-        return records
+        whole: NDArray[Any] = records[checksums(records) == records[_CHECKSUM]]
+        return whole
+
+    def verify(self, rows: IntArray) -> NDArray[np.bool_]:
+        """Return a mask of the damaged ones among some rows; the checksum of each is computed once."""
+        unknown = np.sort(rows[self._state[rows] == _UNKNOWN])
+        for run in np.split(unknown, np.flatnonzero(np.diff(unknown) != 1) + 1):
+            for start in range(0, len(run), _ROWS_AT_ONCE):
+                block = run[start : start + _ROWS_AT_ONCE]
+                records = np.empty(len(block), self._dtype)
+                self._read(records, int(block[0]), 0)
+                self._state[block] = np.where(checksums(records) == records[_CHECKSUM], _WHOLE, _DAMAGED)
+        damaged: NDArray[np.bool_] = self._state[rows] == _DAMAGED
+        return damaged
+
+    @property
+    def usable(self) -> IntArray:
+        """Rows of the records that are not known to be damaged."""
+        return np.flatnonzero(self._state != _DAMAGED)
+
+
+def checksums(records: NDArray[Any]) -> NDArray[np.uint32]:
+    """Compute the CRC-32 of each record, of all its bytes before the checksum."""
+    size = records.dtype.itemsize
+    content = memoryview(records.view(np.uint8).data)
+    ends = range(size, len(content) + 1, size)
+    return np.array([zlib.crc32(content[end - size : end - _CHECKSUM_BYTES]) for end in ends], np.uint32)
 
 
 class Records:
@@ -203,25 +236,26 @@ class Cache:
                 ("bands", "<f4", (BAND_STATISTICS_WIDTH,)),
                 ("mfcc", "<f4", (MFCC_STATISTICS_WIDTH,)),
                 ("activity", "<f4"),
+                (_CHECKSUM, "<u4"),
             ]
         )
         make_folder(folder)
         self._parts: list[Part] = []
         for path in sorted(folder.glob("part-*.npy")):
-            with contextlib.suppress(OSError, ValueError, EOFError):
+            with contextlib.suppress(OSError, DamagedError):
                 self._parts.append(Part(path, self.dtype))
         self._indexed = False
 
     def _index(self) -> None:
         """Sort the keys, so that a million keys can be looked up without a million Python objects."""
         self._indexed = True
-        part_keys = [part.take("key", np.arange(len(part))) for part in self._parts]
+        rows = [part.usable for part in self._parts]
+        part_keys = [part.take("key", chosen) for part, chosen in zip(self._parts, rows, strict=True)]
         keys = np.concatenate([np.empty(0, self.dtype["key"]), *part_keys])
         order = np.argsort(keys, kind="stable")
         self._keys = keys[order]
-        lengths = [len(part) for part in self._parts]
-        self._part = np.repeat(np.arange(len(lengths)), lengths)[order]
-        self._row = np.concatenate([np.empty(0, np.int64), *map(np.arange, lengths)])[order]
+        self._part = np.repeat(np.arange(len(rows)), list(map(len, rows)))[order]
+        self._row = np.concatenate([np.empty(0, np.int64), *rows])[order]
 
     def _find(self, keys: NDArray[np.void]) -> tuple[IntArray, NDArray[np.bool_]]:
         """Look up keys; return their positions in the index and whether each was found."""
@@ -234,8 +268,33 @@ class Cache:
         return position, found
 
     def missing(self, keys: NDArray[np.void]) -> NDArray[np.bool_]:
-        """Return a mask of the keys that the cache lacks."""
-        return ~self._find(keys)[1]
+        """Return a mask of the keys that the cache lacks.
+
+        The records of the others are verified, each once. A damaged one is dropped: if there is another of its key,
+        that is used, otherwise the key is missing.
+        """
+        while True:
+            position, found = self._find(keys)
+            wanted = np.unique(position[found])
+            damaged = self._damaged(wanted)
+            if not damaged.any():
+                return ~found
+            log.warning(
+                f"{self.folder}: {pluralise(int(damaged.sum()), 'bottleneck')} of the cache are damaged; computed again"
+            )
+            dropped = wanted[damaged]
+            self._keys, self._part, self._row = (
+                np.delete(of_index, dropped) for of_index in (self._keys, self._part, self._row)
+            )
+
+    def _damaged(self, positions: IntArray) -> NDArray[np.bool_]:
+        """Verify the records at positions of the index; return a mask of the damaged ones."""
+        damaged = np.zeros(len(positions), bool)
+        of_part, rows = self._part[positions], self._row[positions]
+        for number in np.unique(of_part):
+            chosen = of_part == number
+            damaged[chosen] = self._parts[number].verify(rows[chosen])
+        return damaged
 
     def records(self, keys: NDArray[np.void]) -> Records:
         """Return the records of keys, in their order.
@@ -254,7 +313,8 @@ class Cache:
         """Write rows to a new file."""
         part = np.empty(len(rows), self.dtype)
         for i, (key, bottleneck) in enumerate(rows):
-            part[i] = (key, *bottleneck)
+            part[i] = (key, *bottleneck, 0)
+        part[_CHECKSUM] = checksums(part)
         self._write(part)
 
     def _write(self, part: NDArray[Any]) -> None:
@@ -265,7 +325,7 @@ class Cache:
         self._indexed = False
 
     def compact(self) -> None:
-        """Join small files into large ones."""
+        """Join small files into large ones, without damaged rows."""
         batches: list[list[int]] = [[]]
         for i, part in enumerate(self._parts):
             if part.nbytes > _LARGEST_FILE // 2:
