@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -19,6 +20,7 @@ from audionet.training.datasets import batches, prefetch
 from audionet.training.head_training import train_head
 from audionet.training.tensorboard_log import Curves
 from audionet.training.train_step import TrainingSteps, class_weights
+from audionet.utils.array_files import pack_npz, read_npz
 from tests.support.features import clusters, examples, share_right
 from tests.support.sounds import ROOT
 
@@ -69,12 +71,39 @@ def test_killed_and_resumed_equals_uninterrupted(tmp_path: Path, changes: dict[s
     np.testing.assert_array_equal(third.last.weights, whole.last.weights)
 
 
+def rewrite(path: Path, **changes: Any) -> None:
+    """Change arrays of a checkpoint, fields of its description or of the progress in that."""
+    arrays = read_npz(path.read_bytes())
+    about = json.loads(arrays["about"].tobytes())
+    for name, value in changes.items():
+        place = arrays if name in arrays else about if name in about else about["progress"]
+        assert name in place or name == "progress"
+        place[name] = value
+    path.write_bytes(pack_npz(arrays | {"about": np.frombuffer(json.dumps(about).encode(), np.uint8)}))
+
+
 @pytest.mark.parametrize(
     ("spoil", "word"),
     [
         (lambda path: path.write_bytes(path.read_bytes()[:-200]), "damaged"),
         (lambda path: path.write_bytes(b""), "damaged"),
         (lambda path: np.savez(path, x=np.zeros(3)), "damaged"),
+        (lambda path: rewrite(path, step="12"), "damaged"),
+        (lambda path: rewrite(path, step=1.5), "damaged"),
+        (lambda path: rewrite(path, step=-1), "damaged"),
+        (lambda path: rewrite(path, step=10**6), "damaged"),
+        (lambda path: rewrite(path, progress=[]), "damaged"),
+        (lambda path: rewrite(path, progress={}), "damaged"),
+        (lambda path: rewrite(path, score=None), "damaged"),
+        (lambda path: rewrite(path, score=["0.5", 1]), "damaged"),
+        (lambda path: rewrite(path, best_step=10**6), "damaged"),
+        (lambda path: rewrite(path, factor="1"), "damaged"),
+        (lambda path: rewrite(path, points=[["training", 1, 0.5]]), "damaged"),
+        (lambda path: rewrite(path, points=[["elsewhere", 1, 0.5, 0.5]]), "damaged"),
+        (lambda path: rewrite(path, points=[["training", 1, "x", 0.5]]), "damaged"),
+        (lambda path: rewrite(path, best0000=np.zeros((1, 2), np.float32)), "damaged"),
+        (lambda path: rewrite(path, array0000=np.zeros((1, 2), np.float32)), "of another training"),
+        (lambda path: rewrite(path, identity=3), "damaged"),
     ],
 )
 def test_a_damaged_checkpoint_costs_only_time(tmp_path: Path, capsys, spoil, word: str) -> None:
@@ -87,6 +116,19 @@ def test_a_damaged_checkpoint_costs_only_time(tmp_path: Path, capsys, spoil, wor
     errors = capsys.readouterr().err
     assert word in errors
     assert "training starts over" in errors
+
+
+def test_a_checkpoint_with_a_loss_that_is_no_number_is_resumed(tmp_path: Path, capsys) -> None:
+    sets = clusters(100, 6, 3, 1), clusters(30, 6, 3, 2)
+    checkpoint = Checkpoint(tmp_path, "head", 1)
+    whole, fitted = train_head(*sets, 3, [6], QUICK, None, checkpoint)
+    points = [list(point) for point in fitted.points]
+    points[-1][2] = float("nan")
+    rewrite(checkpoint.path, points=points, score=[0.5, -float("inf")])
+    again, resumed = train_head(*sets, 3, [6], QUICK, None, checkpoint)
+    np.testing.assert_array_equal(whole.last.weights, again.last.weights)
+    assert np.isnan(resumed.points[-1].loss)
+    assert "training starts over" not in capsys.readouterr().err
 
 
 def test_a_checkpoint_of_another_network_is_said_and_left(tmp_path: Path, capsys) -> None:

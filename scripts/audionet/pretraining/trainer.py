@@ -26,6 +26,7 @@ from audionet.pretraining.views import SPEED_FACTORS, ViewTask, make_views
 from audionet.training.checkpoint import Checkpoint, State
 from audionet.training.tensorboard_log import Scalars
 from audionet.utils.arrays import FloatArray, UInt8Array
+from audionet.utils.json_files import real
 from audionet.utils.parallel import WorkerDied, local_processes, map_unordered
 from audionet.utils.progress import progress
 from audionet.utils.text import os_error_reason, pluralise
@@ -242,14 +243,14 @@ class _Training:
             self._restore(state)
             log.info(f"Resuming from step {self.step}")
 
-    def _load_checkpoint(self) -> State | None:
-        return self.checkpoint.load([(tuple(v.shape), str(np.dtype(v.dtype))) for v in self.variables])
+    def _load_checkpoint(self) -> _Resumed | None:
+        like = [(tuple(v.shape), str(np.dtype(v.dtype))) for v in self.variables]
+        return self.checkpoint.load(like, 0, _parse_state)
 
-    def _restore(self, state: State) -> None:
-        for variable, array in zip(self.variables, state.arrays, strict=True):
+    def _restore(self, resumed: _Resumed) -> None:
+        for variable, array in zip(self.variables, resumed.arrays, strict=True):
             variable.assign(array)
-        self.step = state.step
-        self.rate_factor, self.seconds = state.progress["slower"], state.progress["seconds"]
+        self.step, self.rate_factor, self.seconds = resumed.step, resumed.rate_factor, resumed.seconds
         self.started = time.monotonic()
 
     def _save(self) -> None:
@@ -403,6 +404,20 @@ class _Training:
             yield Batch(*(part[drawn] for part in buffer))
             for part, new in zip(buffer, fresh, strict=True):
                 part[drawn] = new[:needed]
+
+
+class _Resumed(NamedTuple):
+    """What a pretraining resumes from."""
+
+    step: int
+    arrays: list[NDArray[Any]]
+    rate_factor: float
+    seconds: float
+
+
+def _parse_state(state: State) -> _Resumed:
+    rate_factor, seconds = real(state.progress, "slower", 0.5, 1), real(state.progress, "seconds", 0)
+    return _Resumed(state.step, state.arrays, rate_factor, seconds)
 
 
 def centre_embeddings(embeddings: FloatArray) -> FloatArray:

@@ -7,14 +7,19 @@ import hashlib
 import json
 import logging
 import time
-import zipfile
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from audionet.errors import DamagedError
+from audionet.utils.array_files import Expected, check_arrays, read_npz, write_npz
 from audionet.utils.files import atomic_path, make_folder
+from audionet.utils.json_files import field, parse_json, whole
+
+Parsed = TypeVar("Parsed")
 
 log = logging.getLogger(__name__)
 
@@ -76,29 +81,46 @@ class Checkpoint:
         arrays = {f"array{i:04d}": array for i, array in enumerate(state.arrays)}
         arrays |= {f"best{i:04d}": array for i, array in enumerate(state.best)}
         with atomic_path(self.path) as temporary, temporary.open("wb") as stream:
-            np.savez(stream, allow_pickle=False, about=np.frombuffer(json.dumps(about).encode(), np.uint8), **arrays)
+            write_npz(stream, {"about": np.frombuffer(json.dumps(about).encode(), np.uint8), **arrays})
         self._saved_at = time.monotonic()
 
-    def load(self, like: list[tuple[tuple[int, ...], str]]) -> State | None:
-        """Return the last saved state; None, with a warning, if the file cannot be used.
+    def load(
+        self, like: Sequence[tuple[tuple[int, ...], str]], best: int, parse: Callable[[State], Parsed]
+    ) -> Parsed | None:
+        """Return the last saved state, parsed; None, with a warning, if the file cannot be used.
 
         Parameters
         ----------
-        like : list of (shape, dtype)
+        like : sequence of (shape, dtype)
             Shapes and dtypes of the network's and the optimizer's variables.
+        best : int
+            Number of the variables, the first ones, that the best weights are of; there may be none yet.
+        parse : callable
+            Returns what training resumes from; raises DamagedError if the progress does not hold that.
         """
         if not self.path.exists():
             return None
         try:
-            # Opened here: NumPy leaves a damaged file open.
-            with self.path.open("rb") as stream, np.load(stream, allow_pickle=False) as stored:
-                about = json.loads(stored["about"].tobytes())
-                arrays = [stored[name] for name in sorted(stored.files) if name.startswith("array")]
-                best = [stored[name] for name in sorted(stored.files) if name.startswith("best")]
-            if about["identity"] != self._identity or [(a.shape, str(a.dtype)) for a in arrays] != like:
+            with self.path.open("rb") as stream:
+                stored = read_npz(stream)
+            about = parse_json(
+                check_arrays(stored, {"about": Expected(np.uint8, ("bytes",))})["about"].tobytes(), False
+            )
+            state = State(whole(about, "step"), _listed(stored, "array"), _listed(stored, "best"), {})
+            if field(about, "identity", str) != self._identity or _shapes(state.arrays) != list(like):
                 log.warning(f"{self.path}: is a checkpoint of another training; training starts over")
                 return None
-            return State(about["step"], arrays, best, about["progress"])
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+            if _shapes(state.best) not in ([], list(like[:best])):
+                raise DamagedError("its best weights are those of another network")
+            return parse(dataclasses.replace(state, progress=field(about, "progress", dict)))
+        except (OSError, DamagedError):
             log.warning(f"{self.path}: is damaged; training starts over")
             return None
+
+
+def _listed(arrays: dict[str, NDArray[Any]], name: str) -> list[NDArray[Any]]:
+    return [arrays[key] for key in sorted(arrays) if key.startswith(name)]
+
+
+def _shapes(arrays: Sequence[NDArray[Any]]) -> list[tuple[tuple[int, ...], str]]:
+    return [(array.shape, str(array.dtype)) for array in arrays]

@@ -17,7 +17,7 @@ from audionet.utils.files import make_folder, write_bytes
 from audionet.utils.plots import CurvePoint
 from audionet.utils.text import escape
 
-_SETS_LOGGED = ("training", "validation")
+SETS_LOGGED = ("training", "validation")
 
 
 _DIMENSIONS = 50
@@ -33,7 +33,7 @@ class Curves:
 
     def __init__(self, folder: Path | None = None) -> None:
         self.points: list[CurvePoint] = []
-        self._writers = {name: Scalars(folder / name) for name in _SETS_LOGGED} if folder is not None else {}
+        self._writers = {name: Scalars(folder / name) for name in SETS_LOGGED} if folder is not None else {}
 
     def add(self, point: CurvePoint) -> None:
         """Add a point."""

@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from audionet.backbones.tf_runtime import import_tensorflow
-from audionet.errors import ModelError
+from audionet.errors import DamagedError, ModelError
 from audionet.training.checkpoint import Checkpoint, State
 from audionet.training.config import StepConfig
 from audionet.training.datasets import Examples, batches, prefetch
-from audionet.training.tensorboard_log import Curves
+from audionet.training.tensorboard_log import SETS_LOGGED, Curves
 from audionet.training.train_step import Network, TrainingSteps, ValidationStep, class_weights
 from audionet.utils.arrays import IntArray
+from audionet.utils.json_files import checked_real, checked_whole, field, nullable_field, real, whole
 from audionet.utils.plots import CurvePoint
 from audionet.utils.progress import progress
 
@@ -220,16 +222,56 @@ class _Loop:
         if self.checkpoint is None:
             return
         variables = self._variables()
-        state = self.checkpoint.load([(tuple(v.shape), str(v.numpy().dtype)) for v in variables])
-        if state is None:
+        like = [(tuple(v.shape), str(v.numpy().dtype)) for v in variables]
+        resumed = self.checkpoint.load(
+            like, len(self.network.state), functools.partial(_parse_progress, self.config.how_many_training_steps)
+        )
+        if resumed is None:
             return
-        for variable, value in zip(variables, state.arrays, strict=True):
+        for variable, value in zip(variables, resumed.state.arrays, strict=True):
             variable.assign(value)
-        self.step, self.best, saved = state.step, state.best, state.progress
-        self.score = None if saved["score"] is None else (saved["score"][0], saved["score"][1])
-        self.best_step, self.validations_since_best = saved["best_step"], saved["looks_since_best"]
-        self.factor = saved["factor"]
-        for point in saved["points"]:
-            self.curves.add(CurvePoint(*point))
+        self.step, self.best, self.score = resumed.state.step, resumed.state.best, resumed.score
+        self.best_step, self.validations_since_best = resumed.best_step, resumed.validations_since_best
+        self.factor = resumed.factor
+        for point in resumed.points:
+            self.curves.add(point)
         if not self.quiet and self.step < self.config.how_many_training_steps:
             log.info(f"Training resumes from step {self.step}, where it was interrupted.")
+
+
+class _Progress(NamedTuple):
+    """What a training resumes from, beside the variables."""
+
+    state: State
+    score: tuple[float, float] | None
+    best_step: int
+    validations_since_best: int
+    factor: float
+    points: list[CurvePoint]
+
+
+def _parse_progress(steps: int, state: State) -> _Progress:
+    stored = state.progress
+    score: list[Any] | None = nullable_field(stored, "score", list)
+    if (score is None) != (not state.best) or (score is not None and len(score) != 2):
+        raise DamagedError("its score and its best weights do not belong together")
+    if state.step > steps or (state.step == steps and score is None):
+        raise DamagedError("its step is beyond the last")
+    return _Progress(
+        state,
+        None if score is None else (checked_real(score[0], "score"), checked_real(score[1], "score")),
+        whole(stored, "best_step", 0, state.step),
+        whole(stored, "looks_since_best", 0, state.step + 1),
+        real(stored, "factor", 0, 1),
+        [_parse_point(point) for point in field(stored, "points", list)],
+    )
+
+
+def _parse_point(point: Any) -> CurvePoint:
+    if not isinstance(point, list) or len(point) != 4 or point[0] not in SETS_LOGGED:
+        raise DamagedError("a point of its curves is damaged")
+    _, step, loss, accuracy = point
+    # The loss of a validation may be NaN.
+    if not isinstance(loss, float):
+        raise DamagedError("a loss is no number")
+    return CurvePoint(point[0], checked_whole(step, "step"), loss, checked_real(accuracy, "accuracy", 0, 1))
