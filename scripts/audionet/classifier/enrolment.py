@@ -9,12 +9,15 @@ from typing import Any
 import numpy as np
 
 from audionet.classifier.prototypes import SpeakerModel, fit_speaker_model
-from audionet.errors import ModelError
-from audionet.utils.arrays import FloatArray
+from audionet.errors import DamagedError, ModelError
+from audionet.utils.arrays import Float64Array, FloatArray
 from audionet.utils.files import exclusive_lock, read_json, write_json
+from audionet.utils.json_files import checked_real, field, objects, real, whole
 from audionet.utils.text import escape
 
 _FORMAT = 1
+_LEAST_NORM = 1e-12  # of `fit_speaker_model`
+_ROUNDING = 0.01  # of the stored numbers, and of sums of them
 _REMEDY = "delete it, and enrol again with label_image.py --enrol NAME clip"
 
 
@@ -58,11 +61,11 @@ def read_enrolled(path: Path, graph_sha256: str, dimensions: int) -> dict[str, E
             f"again, and their embeddings cannot be compared: {_REMEDY}"
         )
     try:
-        if content["format"] != _FORMAT:
-            raise ValueError
-        return {name: _from_json(entry, dimensions) for name, entry in content["voices"].items()}
-    except (KeyError, TypeError, ValueError, AttributeError):
-        raise ModelError(f"{escape(path)} is damaged: {_REMEDY}") from None
+        if whole(content, "format") != _FORMAT:
+            raise DamagedError("it is of another version")
+        return {name: _from_json(entry, dimensions) for name, entry in objects(content, "voices").items()}
+    except DamagedError as why:
+        raise ModelError(f"{escape(path)} is damaged: {_REMEDY} ({why})") from None
 
 
 def enrol(path: Path, graph_sha256: str, name: str, embeddings: FloatArray, seconds: float) -> bool:
@@ -109,10 +112,17 @@ def _rounded(vector: FloatArray) -> list[float]:
 
 
 def _from_json(entry: dict[str, Any], dimensions: int) -> Enrolled:
-    centroid, prototypes = (np.array(entry[name], np.float32) for name in ("centroid", "prototypes"))
-    fits = centroid.shape == (dimensions,) and prototypes.ndim == 2 and prototypes.shape[1] == dimensions
-    norm = float(entry["reach"])
-    lengths = np.linalg.norm([*prototypes, centroid], axis=1) if fits and len(prototypes) else np.zeros(1)
-    if not (np.abs(lengths - 1) < 0.01).all() or not 0 < norm < 1.01:
-        raise ValueError
-    return Enrolled(float(entry["seconds"]), SpeakerModel(centroid, prototypes, norm))
+    vectors = [_vector(row) for row in [field(entry, "centroid", list), *field(entry, "prototypes", list)]]
+    if len(vectors) < 2 or any(vector.shape != (dimensions,) for vector in vectors):
+        raise DamagedError("a voice is of another model")
+    if any(abs(float(np.linalg.norm(vector)) - 1) > _ROUNDING for vector in vectors):
+        raise DamagedError("a voice is not of unit length")
+    centroid, *prototypes = (vector.astype(np.float32) for vector in vectors)
+    norm = real(entry, "reach", _LEAST_NORM, 1 + _ROUNDING)
+    return Enrolled(real(entry, "seconds", 0), SpeakerModel(centroid, np.stack(prototypes), norm))
+
+
+def _vector(values: Any) -> Float64Array:
+    if not isinstance(values, list):
+        raise DamagedError("a voice is no list of numbers")
+    return np.array([checked_real(value, "voices") for value in values], np.float64)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from audionet.audio.config import SpectrogramConfig, spectrogram_config_from
+from audionet.augment.config import AUGMENT_KINDS
 from audionet.data.naming import (
     DATASET_JSON,
     UNKNOWN,
@@ -18,8 +19,9 @@ from audionet.data.naming import (
     label_problem,
     parse_chunk_name,
 )
-from audionet.errors import DatasetError
+from audionet.errors import DamagedError, DatasetError
 from audionet.utils.files import read_json
+from audionet.utils.json_files import optional_field, texts, whole
 from audionet.utils.text import escape
 
 
@@ -108,9 +110,26 @@ def read_spectrogram_config(image_dir: Path) -> SpectrogramConfig | None:
 
 
 def read_augmentation(image_dir: Path) -> dict[str, Any] | None:
-    """Read the recipe of a folder's augmented copies; None without copies, or if data_maker.py did not render it."""
+    """Read the recipe of a folder's augmented copies; None without copies, or if data_maker.py did not render it.
+
+    Raises
+    ------
+    DatasetError
+        If dataset.json is damaged.
+    """
     path = image_dir / DATASET_JSON
-    return read_json(path, DatasetError, "run data_maker.py again").get("augmentation") if path.exists() else None
+    if not path.exists():
+        return None
+    remedy = "run data_maker.py again"
+    try:
+        recipe = optional_field(read_json(path, DatasetError, remedy), "augmentation", dict)
+        if recipe:
+            whole(recipe, "seed", -(2**63))
+            if not set(texts(recipe, "kinds")) <= set(AUGMENT_KINDS):
+                raise DamagedError("'kinds' are unknown")
+    except DamagedError as why:
+        raise DatasetError(f"{escape(path)} is damaged: {remedy} ({why})") from None
+    return recipe
 
 
 def recordings_in(images: Iterable[ChunkImage]) -> int:

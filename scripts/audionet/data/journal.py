@@ -27,8 +27,9 @@ from audionet.data.naming import (
     recording_name,
     recording_names,
 )
-from audionet.errors import RecordingError, UnavailableError
+from audionet.errors import DamagedError, RecordingError, UnavailableError
 from audionet.utils.files import make_folder, walk, write_bytes
+from audionet.utils.json_files import checked_whole, field, nullable_field, parse_json, real, whole
 from audionet.utils.text import composed, pluralise
 
 JOURNAL_NAME = ".recordings.jsonl"
@@ -397,28 +398,32 @@ def read_journal(path: Path) -> tuple[dict[str, Entry], set[str]]:
     entries: dict[str, Entry] = {}
     begun: set[str] = set()
     try:
-        lines: Sequence[str] = path.read_text("ascii").splitlines()
-    except (OSError, UnicodeDecodeError):
+        lines = path.read_bytes().splitlines()
+    except OSError:
         lines = []
     for line in lines:
         try:
-            content = json.loads(line)
-            file = str(content["file"])
+            content = parse_json(line)
+            file = field(content, "file", str)
             begun.add(file)
-            source = RecordingFile(file, int(content["size"]), int(content["mtime_ns"]))
-            silent = [int(index) for index in content["silent"]]
-            outcome = Outcome(
-                float(content["seconds"]),
-                int(content["chunks"]),
-                silent,
-                content["note"],
-                str(content["digest"]),
-                int(content.get("decoding", 1)),
-            )
-            entries[file] = Entry(source, str(content["settings"]), outcome)
-        except (ValueError, KeyError, TypeError):
+            entries[file] = _parse_entry(file, content)
+        except DamagedError:
             continue
     return entries, begun
+
+
+def _parse_entry(file: str, content: dict[str, Any]) -> Entry:
+    chunks = whole(content, "chunks")
+    outcome = Outcome(
+        real(content, "seconds", 0),
+        chunks,
+        [checked_whole(index, "silent", 0, chunks - 1) for index in field(content, "silent", list)],
+        nullable_field(content, "note", str),
+        field(content, "digest", str),
+        whole(content, "decoding") if "decoding" in content else 1,
+    )
+    source = RecordingFile(file, whole(content, "size"), whole(content, "mtime_ns", -(2**63)))
+    return Entry(source, field(content, "settings", str), outcome)
 
 
 def find_recordings(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import json
 import logging
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -51,8 +50,9 @@ from audionet.data.render_tasks import (
     source_of,
     split_pieces,
 )
-from audionet.errors import DatasetError, UsageError
+from audionet.errors import DamagedError, DatasetError, UsageError
 from audionet.utils.files import PathLike, exclusive_lock, make_folder, walk, write_json
+from audionet.utils.json_files import parse_json
 from audionet.utils.parallel import Pool, WorkerDied, map_unordered, worker_pool
 from audionet.utils.progress import ProgressCallback, calling, progress
 from audionet.utils.settings import from_parameters
@@ -456,7 +456,7 @@ def _consequence(outcome: Outcome) -> str:
 def _read_dataset_json(folder: Path) -> dict[str, Any] | None:
     """Read dataset.json; return None if there is none, or none that data_maker.py wrote."""
     try:
-        content = json.loads((folder / DATASET_JSON).read_bytes())
-    except (OSError, ValueError):
+        content = parse_json((folder / DATASET_JSON).read_bytes())
+    except (OSError, DamagedError):
         return None
-    return content if isinstance(content, dict) and "picture" in content else None
+    return content if "picture" in content else None

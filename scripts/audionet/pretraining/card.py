@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import platform
 import string
 from dataclasses import asdict
@@ -23,6 +22,7 @@ from audionet.pretraining.teachers import TEACHERS
 from audionet.pretraining.trainer import Pretrained, format_metrics
 from audionet.pretraining.views import SPEED_FACTORS
 from audionet.pretraining.voice_space import VoiceSpaceScores
+from audionet.utils.array_files import pack_npz
 from audionet.utils.arrays import UInt8Array
 from audionet.utils.files import make_folder, read_json, sha256, write_bytes, write_json
 from audionet.utils.process import available_cores
@@ -128,9 +128,7 @@ def weights_file(features: Any, check_images: UInt8Array) -> bytes:
     import keras
 
     arrays["check_features"] = np.asarray(keras.ops.convert_to_numpy(outputs), np.float32)
-    buffer = io.BytesIO()
-    np.savez_compressed(buffer, allow_pickle=False, **arrays)
-    return buffer.getvalue()
+    return pack_npz(arrays, compressed=True)
 
 
 def _card(trained: Pretrained, config: PretrainConfig, description: dict[str, Any], size: int) -> str:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import functools
 import hashlib
 import logging
-import zipfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,10 +18,11 @@ import numpy as np
 from audionet.audio.resampling import perturb_speed
 from audionet.audio.samples import to_float
 from audionet.backbones.resemblyzer import voice_encoder
-from audionet.errors import RecordingError
+from audionet.errors import DamagedError, RecordingError
 from audionet.pretraining.views import SPECTROGRAM, SPEED_FACTORS, samples_of
+from audionet.utils.array_files import Expected, pack_npy, read_npy
 from audionet.utils.arrays import FloatArray, Int16Array
-from audionet.utils.files import atomic_path, make_folder
+from audionet.utils.files import make_folder, write_bytes
 from audionet.utils.parallel import WorkerDied, local_processes, map_unordered
 from audionet.utils.progress import progress
 
@@ -120,17 +120,15 @@ def teacher_embeddings(teacher: str, paths: Sequence[Path], folder: Path, worker
                 else:
                     embeddings[row_of[path]] = embedding
             advance(len(task.paths))
-    with atomic_path(cache) as temporary, temporary.open("wb") as stream:
-        np.save(stream, embeddings.astype(np.float16), allow_pickle=False)
+    write_bytes(cache, pack_npy(embeddings.astype(np.float16)))
     return embeddings
 
 
 def _load_cache(path: Path, shape: tuple[int, ...]) -> FloatArray | None:
     try:
-        embeddings = np.load(path, allow_pickle=False).astype(np.float32)
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile):
+        return read_npy(path.read_bytes(), Expected(np.float32, shape))
+    except (OSError, DamagedError):
         return None
-    return embeddings if embeddings.shape == shape else None
 
 
 def _split_task(task: _Task) -> list[_Task]:
