@@ -13,7 +13,7 @@ import soundfile
 from audionet.audio.config import SpectrogramConfig
 from audionet.augment.config import AugmentConfig
 from audionet.data.config import DataConfig
-from audionet.data.journal import JOURNAL_NAME, Outcome, join_pieces
+from audionet.data.journal import JOURNAL_NAME, Outcome, join_pieces, read_journal
 from audionet.data.render import Result, render_folder
 from tests.support.encoding import encode
 from tests.support.sounds import SAMPLE_AUDIO, tone, write_tone
@@ -178,3 +178,21 @@ def test_pieces_are_joined_past_remarks_up_to_damage() -> None:
     assert (joined.seconds, joined.chunks, joined.silent, joined.digest) == (25, 12, [1], "digest")
     assert joined.note == "track 1 of 2; 2 damaged frames at 0:12; cut short"
     assert join_pieces(pieces[:2]).chunks == 10
+
+
+def test_damage_to_a_line_is_damage_to_that_line(data: DataConfig) -> None:
+    for name in ("a", "b", "c"):
+        write_tone(data.audio_dir / "ann" / f"{name}.wav", 440, 2.0)
+    assert render_folder(data, SECOND).rendered == 3
+    path = data.image_dir / "ann" / JOURNAL_NAME
+    entries, begun = read_journal(path)
+    assert set(entries) == begun == {"a.wav", "b.wav", "c.wav"}
+    first, second, third = path.read_bytes().splitlines(keepends=True)
+    for damaged in (
+        *(b"\xff" + second[1:], second[:30] + b"\n", b"[" * 9000 + b"\n", b"\0" + second),
+        *(second.replace(b'"chunks": 2', b'"chunks": ' + value) for value in (b"-1", b'"2"', b"1e999", b"9" * 400)),
+        *(second.replace(b'"silent": []', b'"silent": ' + value) for value in (b"[2]", b"[-1]", b"[0.5]", b"{}")),
+    ):
+        path.write_bytes(first + damaged + third)
+        assert set(read_journal(path)[0]) == {"a.wav", "c.wav"}
+    assert render_folder(data, SECOND).rendered == 1
