@@ -19,7 +19,7 @@ import pytest
 from audionet.backbones import registry as backbones
 from audionet.backbones import saved_model as saved_models
 from audionet.backbones.conversion import convert, mean_cosine
-from audionet.backbones.inception import FeatureLayer, inception_v3, read_weights
+from audionet.backbones.inception import FeatureLayer, inception_v3, set_weights
 from audionet.backbones.litert import Runner
 from audionet.backbones.registry import BUNDLED, prepare
 from audionet.errors import BackboneError, UsageError
@@ -37,7 +37,7 @@ def random_images(size: tuple[int, int]) -> np.ndarray:
 
 def test_the_bundled_weights_are_loaded_in_their_order() -> None:
     model = inception_v3((128, 96), FeatureLayer("mixed4", "time"))
-    read_weights(model, WEIGHTS)
+    set_weights(model, WEIGHTS.read_bytes())
     with np.load(WEIGHTS) as arrays:
         images, expected = arrays["check_picture"], arrays["check_features"]
     features = np.asarray(model(images.astype(np.float32)))
@@ -96,7 +96,7 @@ def test_a_damaged_bundled_conversion_is_made_again(
         (shipped if damage == "missing" else shipped.with_suffix(".json")).unlink()
     monkeypatch.setattr(backbones, "convert", lambda *_: (WEIGHTS.with_suffix(".tflite").read_bytes(), "int8", 0.996))
     monkeypatch.setattr(backbones, "inception_v3", lambda *_: None)
-    monkeypatch.setattr(backbones, "read_weights", lambda *_: None)
+    monkeypatch.setattr(backbones, "set_weights", lambda *_: None)
     assert prepare(WEIGHTS.stem, tmp_path / "models", None, random_images).cosine == 0.996
 
 

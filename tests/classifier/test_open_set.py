@@ -32,7 +32,7 @@ from audionet.classifier.threshold import (
     threshold_for,
 )
 from audionet.data.dataset import ChunkImage
-from audionet.errors import ModelError
+from audionet.errors import DamagedError
 from tests.support.features import WIDTH, speakers, voice_space
 
 
@@ -288,8 +288,17 @@ def test_the_threshold_of_more_chunks_lies_between_that_of_one_and_of_several(
 
 def test_a_damaged_rejection_rule_is_refused() -> None:
     assert RejectionRule.from_json(None) is None
-    for content in ({}, {"several": 1, "single": 1, "window": 1, "slope": 0}, [1], {"several": "x"}):
-        with pytest.raises(ModelError, match="rejection rule"):
+    right = {"several": 1, "single": 1, "window": 1, "slope": 2}
+    assert RejectionRule.from_json(right) == RejectionRule(1.0, 1.0, 1.0, 2.0)
+    for content in (
+        {},
+        right | {"slope": 0},
+        [1],
+        {"several": "x"},
+        right | {"single": "1"},
+        right | {"window": 1e300},
+    ):
+        with pytest.raises(DamagedError):
             RejectionRule.from_json(content)
 
 

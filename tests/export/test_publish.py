@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import hashlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -15,12 +17,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from audionet._paths import GRAPH_SUFFIXES, lite_path
+from audionet._paths import GRAPH_SUFFIXES, enrolled_path, lite_path
 from audionet.audio.network_input import STATISTICS_WIDTHS, image_features
 from audionet.backbones import bottlenecks
 from audionet.backbones.tf_runtime import import_tensorflow
+from audionet.classifier.enrolment import enrol
 from audionet.classifier.head import Head, Layer
+from audionet.classifier.model_files import load_model_files
 from audionet.errors import ModelError, UsageError
+from audionet.export import publish as publishing
 from audionet.export.publish import publish
 from audionet.export.tf_formats import load_graph
 from audionet.inference.predictor import Predictor
@@ -30,6 +35,8 @@ from audionet.utils.files import LOCK_NAME
 from tests.support.models import save_backbone
 from tests.support.scripts import run_script
 from tests.support.sounds import ROOT, SAMPLE_AUDIO
+
+VOICE = np.eye(3, 7, dtype=np.float32)
 
 
 def probabilities(path: Path, jpgs: list[bytes], trained: Trained) -> np.ndarray:
@@ -194,6 +201,60 @@ def test_a_graph_and_its_twin_belong_together(image_folder, retrain_config, tmp_
     damage(config.output_graph)
     with pytest.raises(ModelError, match=message):
         Predictor(config.output_graph)
+
+
+def test_a_model_stays_whole_while_the_next_one_is_written(
+    image_folder, retrain_config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = retrain_config(image_folder(), output_graph=tmp_path / "out" / "model.pb", how_many_training_steps=3)
+    trained = train(config)
+    publish(trained, config)
+    earlier = load_model_files(config.output_graph).network
+    enrol(enrolled_path(config.output_graph), Predictor(config.output_graph).card["graph_sha256"], "zoe", VOICE, 9.0)
+    difference, replace = publishing._difference, os.replace
+    moments: list[str] = []
+
+    def compare(*arguments: Any) -> float:
+        assert Predictor(config.output_graph, with_enrolled=False)._runner._model == earlier
+        moments.append("written")
+        return difference(*arguments)
+
+    def rename(source: Path, target: Path) -> None:
+        replace(source, target)
+        if Path(target).parent == config.output_graph.parent and not Path(target).name.startswith("."):
+            moments.append(re.sub(r"-\w{8}", "", Path(target).name))
+
+    monkeypatch.setattr(publishing, "_difference", compare)
+    monkeypatch.setattr(os, "replace", rename)
+    publish(dataclasses.replace(trained, head=trained.head.with_temperature(1.1)), config)
+    names = ["model.tflite", "model.pb", "model_model.npz", "model_model.json", "retrained_labels.txt"]
+    assert moments == ["written", "written", "model_enrolled.json", *names]
+    assert load_model_files(config.output_graph).network != earlier
+    assert not Predictor(config.output_graph).enrolled
+    monkeypatch.undo()
+    monkeypatch.setattr(publishing, "_card", lambda *_: {"labels": {1, 2}})
+    with pytest.raises(TypeError):
+        publish(trained, config)
+    assert load_model_files(config.output_graph).network != earlier
+    assert not list(config.output_graph.parent.glob(".audionet-tmp-*"))
+
+
+def test_a_disk_that_is_full_is_said_of_the_file_that_is_written(
+    image_folder, retrain_config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = retrain_config(image_folder(), output_graph=tmp_path / "out" / "model.tflite", how_many_training_steps=3)
+    trained = train(config)
+    write = Path.write_bytes
+
+    def full(path: Path, content: bytes) -> int:
+        if content.startswith(b"PK"):
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return write(path, content)
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(OSError, match="No space left") as error:
+        publish(trained, config)
+    assert Path(error.value.filename).name == "model_model.npz"
 
 
 def test_where_there_is_a_gpu_it_computes_the_bottlenecks(

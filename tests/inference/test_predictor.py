@@ -14,7 +14,7 @@ import soundfile
 
 from audionet._paths import arrays_path, enrolled_path, model_json_path
 from audionet.classifier.decision import Costs
-from audionet.classifier.model_files import read_arrays, write_arrays
+from audionet.classifier.model_files import pack_arrays, parse_arrays
 from audionet.cli.label import main as label
 from audionet.errors import AudioNetError, ModelError, RecordingError, UsageError
 from audionet.evaluation.costs import parse_costs
@@ -199,8 +199,8 @@ def test_speakers_enrolled_before_the_model_was_trained_again_are_refused(graph:
 
 
 def test_arrays_that_do_not_belong_to_the_model_are_refused(graph: Path) -> None:
-    arrays = read_arrays(arrays_path(graph), "")
-    write_arrays(arrays_path(graph), dataclasses.replace(arrays, known=arrays.known[1:]))
+    arrays = parse_arrays(arrays_path(graph).read_bytes())
+    arrays_path(graph).write_bytes(pack_arrays(dataclasses.replace(arrays, known=arrays.known[1:])))
     with pytest.raises(ModelError, match=r"does not belong to retrained_model\.npz"):
         Predictor(graph)
     change(graph, arrays_sha256=content_hash(arrays_path(graph)))
@@ -224,8 +224,8 @@ def test_verification_accepts_only_the_speaker_itself(graph: Path, tmp_path: Pat
 
 
 def test_verification_needs_enough_impostor_trials(graph: Path) -> None:
-    arrays = read_arrays(arrays_path(graph), "")
-    write_arrays(arrays_path(graph), dataclasses.replace(arrays, impostors=arrays.impostors[:5]))
+    arrays = parse_arrays(arrays_path(graph).read_bytes())
+    arrays_path(graph).write_bytes(pack_arrays(dataclasses.replace(arrays, impostors=arrays.impostors[:5])))
     change(graph, arrays_sha256=content_hash(arrays_path(graph)))
     with pytest.raises(ModelError, match=r"5 impostor trials, and a false acceptance rate of 10\.00% needs 9"):
         Verifier(Predictor(graph), "b600")
@@ -345,11 +345,34 @@ def test_the_command_line(graph: Path, tmp_path: Path) -> None:
         {"training": None},
         {"picture": 3},
         {"decision": []},
+        {"labels": ["a300", "b600", "c1200", "d2400", "d2400"]},
+        {"labels": []},
+        {"exports": []},
+        {"exports": {"x.pb": "0"}},
+        {"cross_validation": {}},
+        {"graph_sha256": 5},
     ],
 )
 def test_a_damaged_card_is_one_line(graph: Path, entries: dict[str, object]) -> None:
     change(graph, **entries)
     with pytest.raises(ModelError, match=r"retrained_model\.json is damaged: run retrain\.py again"):
+        Predictor(graph)
+
+
+def test_a_network_of_other_labels_is_one_line(graph: Path) -> None:
+    """All hashes are right: somebody put the files together."""
+    card = json.loads(model_json_path(graph).read_text())
+    arrays = parse_arrays(arrays_path(graph).read_bytes())
+    voices, few = arrays.voices, int(arrays.voices.counts[:4].sum())
+    kept = {name: getattr(voices, name)[:4] for name in ("centroids", "counts", "norms", "low", "high")}
+    voices = dataclasses.replace(voices, prototypes=voices.prototypes[:few], **kept)
+    arrays_path(graph).write_bytes(pack_arrays(dataclasses.replace(arrays, voices=voices, baseline=None)))
+    change(graph, labels=card["labels"][:4], arrays_sha256=content_hash(arrays_path(graph)))
+    with pytest.raises(ModelError, match="does not fit its labels: run retrain"):
+        Predictor(graph)
+    graph.write_bytes(b"network")
+    change(graph, graph_sha256=content_hash(graph))
+    with pytest.raises(ModelError, match="the network is missing or no LiteRT model: run retrain"):
         Predictor(graph)
 
 

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-import tempfile
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from audionet.backbones.litert import Runner
 from audionet.backbones.tf_runtime import import_tensorflow
-from audionet.errors import BackboneError, UsageError
+from audionet.errors import BackboneError, DamagedError, UsageError
 from audionet.utils.arrays import FloatArray, UInt8Array
+from audionet.utils.files import write_bytes, write_json
+from audionet.utils.json_files import field, parse_json, real
 from audionet.utils.process import native_stderr_muted
 from audionet.utils.text import first_line
 
@@ -117,11 +119,8 @@ def convert(
 
 def _agreement(model: bytes, samples: UInt8Array, reference: FloatArray) -> float:
     """Compute the mean cosine between a converted network's features and the original's."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "candidate.tflite"
-        path.write_bytes(model)
-        runner = Runner(path)
-        features = np.stack([runner(sample[None]) for sample in samples])
+    runner = Runner(model)
+    features = np.stack([runner(sample[None]) for sample in samples])
     return mean_cosine(features, reference)
 
 
@@ -131,3 +130,33 @@ def mean_cosine(one: FloatArray, other: FloatArray) -> float:
     cosines = np.einsum("ij,ij->i", one, other) / np.maximum(norms, 1e-12)
     both_zero = ~one.any(axis=1) & ~other.any(axis=1)
     return float(np.mean(np.where(both_zero, 1, cosines)))
+
+
+class Converted(NamedTuple):
+    """A converted network: content of the .tflite file, and what its card says of it."""
+
+    network: bytes
+    arithmetic: str
+    cosine: float
+
+    @property
+    def sha256(self) -> str:
+        """SHA-256 of the network."""
+        return hashlib.sha256(self.network).hexdigest()
+
+
+def read_converted(path: Path) -> Converted | None:
+    """Read a converted network and its card; None unless both exist and belong together."""
+    try:
+        card = parse_json(path.with_suffix(".json").read_bytes())
+        found = Converted(path.read_bytes(), field(card, "arithmetic", str), real(card, "cosine"))
+    except (OSError, DamagedError):
+        return None
+    return found if found.sha256 == card.get("sha256") else None
+
+
+def write_converted(path: Path, converted: Converted) -> None:
+    """Write a converted network, and its card beside it."""
+    write_bytes(path, converted.network)
+    card = {"sha256": converted.sha256, "arithmetic": converted.arithmetic, "cosine": converted.cosine}
+    write_json(path.with_suffix(".json"), card)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from audionet.errors import UsageError
+from audionet.utils.array_files import Expected, read_npz
 from audionet.utils.arrays import FloatArray
+from audionet.utils.json_files import optional_field, whole
 
 ATTENTIVE = "attentive"
 """Pooling with its own weights, which must be trained with the network."""
@@ -148,14 +149,20 @@ def with_feature_layer(model: Any, layer: FeatureLayer) -> Any:
     return keras.Model(model.inputs[0], vector)
 
 
-def read_weights(model: Any, path: Path) -> None:
-    """Load a model's weights from an .npz file (``w000``, ``w001``, ... in the model's order)."""
-    with np.load(path, allow_pickle=False) as arrays:
-        model.set_weights([arrays[f"w{i:03d}"].astype(np.float32) for i in range(len(model.weights))])
+def set_weights(model: Any, content: bytes) -> None:
+    """Set a model's weights to those of an .npz file's content (``w000``, ``w001``, ... in the model's order).
+
+    Raises
+    ------
+    DamagedError
+        If the content is damaged, or the weights are those of another model.
+    """
+    schema = {f"w{i:03d}": Expected(np.float32, tuple(weight.shape)) for i, weight in enumerate(model.weights)}
+    model.set_weights(list(read_npz(content, schema).values()))
 
 
 def packed_weights(model: Any) -> dict[str, FloatArray]:
-    """Pack a model's weights for `read_weights`: matrices and kernels as float16, vectors as float32."""
+    """Pack a model's weights for `set_weights`: matrices and kernels as float16, vectors as float32."""
     return {
         f"w{i:03d}": weight.astype(np.float16 if weight.ndim > 1 else np.float32)
         for i, weight in enumerate(model.get_weights())
@@ -163,9 +170,19 @@ def packed_weights(model: Any) -> dict[str, FloatArray]:
 
 
 def feature_layer_from_card(card: dict[str, Any]) -> FeatureLayer:
-    """Read the feature layer from a backbone's card; the first backbone's card named none."""
+    """Read the feature layer from a backbone's card; the first backbone's card named none.
+
+    Raises
+    ------
+    DamagedError
+        If its parts are of another type.
+    """
+    default = FeatureLayer()
+    pooling = optional_field(card, "pooling", str) or default.pooling
     return FeatureLayer(
-        **{name: card[name] for name in asdict(FeatureLayer()) if name in card and card[name] != "global average"}
+        optional_field(card, "endpoint", str) or default.endpoint,
+        default.pooling if pooling == "global average" else pooling,
+        whole(card, "embedding") if "embedding" in card else default.embedding,
     )
 
 

@@ -48,13 +48,13 @@ class Runner:
         from ai_edge_litert.interpreter import Interpreter
 
         try:
-            named = isinstance(self._model, Path)
-            model = {"model_path": str(self._model)} if named else {"model_content": self._model}
+            in_memory = isinstance(self._model, bytes)
+            model = {"model_content": self._model} if in_memory else {"model_path": str(self._model)}
             with native_stderr_muted():
                 self._interpreter = Interpreter(**model, num_threads=self._threads)
                 self._interpreter.allocate_tensors()
         except (ValueError, RuntimeError, OSError):
-            name = escape(self._model) if isinstance(self._model, Path) else "the network"
+            name = "the network" if isinstance(self._model, bytes) else escape(self._model)
             raise ModelError(f"{name} is missing or no LiteRT model: run retrain.py again") from None
         self._read_details()
 
@@ -66,6 +66,11 @@ class Runner:
     def input_shapes(self) -> list[tuple[int, ...]]:
         """Shape of each input."""
         return [tuple(map(int, item["shape"])) for item in self._inputs]
+
+    @property
+    def output_shapes(self) -> list[tuple[int, ...]]:
+        """Shape of each output."""
+        return [tuple(map(int, item["shape"])) for item in self._outputs]
 
     @property
     def output_width(self) -> int:
@@ -88,8 +93,7 @@ class Runner:
         except (ValueError, RuntimeError):
             self._resizable = False
         else:
-            shapes = [tuple(map(int, item["shape"])) for item in self._outputs]
-            self._resizable = shapes == [(batch, width) for width in widths]
+            self._resizable = self.output_shapes == [(batch, width) for width in widths]
         if not self._resizable:
             self._load()
         return self._resizable

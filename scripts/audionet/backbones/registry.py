@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import json
 import logging
 import re
 from collections.abc import Callable
@@ -12,22 +11,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from audionet.backbones.conversion import SourceNetwork, convert
+from audionet.backbones.conversion import Converted, SourceNetwork, convert, read_converted, write_converted
+from audionet.backbones.description import REMEDY, parse_description, read_weights
 from audionet.backbones.inception import (
     POOLINGS,
     FeatureLayer,
-    feature_layer_from_card,
     inception_v3,
-    read_weights,
+    set_weights,
     with_feature_layer,
 )
 from audionet.backbones.litert import Runner
 from audionet.backbones.saved_model import fetch, load_saved_model
 from audionet.backbones.tf_runtime import import_tensorflow
 from audionet.backbones.voice_space import VoiceSpace, read_voice_space
-from audionet.errors import BackboneError, UsageError
+from audionet.errors import BackboneError, DamagedError, UsageError
 from audionet.utils.arrays import UInt8Array
-from audionet.utils.files import content_hash, make_folder, read_json, sha256, write_bytes, write_json
+from audionet.utils.files import content_hash, make_folder, read_json, write_bytes
 from audionet.utils.text import escape
 
 log = logging.getLogger(__name__)
@@ -151,32 +150,31 @@ def prepare(
     layer = "".join(f"-{re.sub(r'[^A-Za-z0-9_.]+', '_', part)}" for part in (endpoint, pooling) if part)
     arithmetic = "" if quantise else "-float32"
     path = folder / f"{origin.name}-{origin.source_hash[:12]}{side}{layer}{arithmetic}.tflite"
-    card_path = path.with_suffix(".json")
-    card = _read_card(path, card_path)
-    if card is None and origin.shipped and quantise and not layer:
-        card = _take_shipped(origin.shipped, path)
-    if card is None:
+    converted = read_converted(path)
+    if converted is None and origin.shipped and quantise and not layer:
+        converted = _take_shipped(origin.shipped, path)
+    if converted is None:
         log.info(f"Converting {origin.name} to LiteRT (once) ...")
         original = origin.load()
         pixels = samples(original.input_size)
-        model, arithmetic, cosine = convert(original.function, original.input_size, pixels, origin.name, quantise)
-        write_bytes(path, model)
-        card = {"sha256": hashlib.sha256(model).hexdigest(), "arithmetic": arithmetic, "cosine": cosine}
-        write_json(card_path, card)
-        log.info(f"Saved {escape(path)}: {arithmetic}, cosine to the original's features {cosine:.5f}")
-    runner = Runner(path)
+        converted = Converted(*convert(original.function, original.input_size, pixels, origin.name, quantise))
+        write_converted(path, converted)
+        log.info(
+            f"Saved {escape(path)}: {converted.arithmetic}, cosine to the original's features {converted.cosine:.5f}"
+        )
+    runner = Runner(converted.network)
     _, height, width, _ = runner.input_shapes[0]
     return Backbone(
         name=origin.name,
         source=origin.source,
         source_hash=origin.source_hash,
         path=path,
-        identity=card["sha256"],
+        identity=converted.sha256,
         input_size=(height, width),
         width=runner.output_width,
         statistics=origin.statistics,
-        arithmetic=card["arithmetic"],
-        cosine=card["cosine"],
+        arithmetic=converted.arithmetic,
+        cosine=converted.cosine,
         load=origin.load,
         endpoint=endpoint or origin.endpoint,
         pooling=pooling or origin.pooling,
@@ -216,7 +214,7 @@ def convert_trained(model: Any, name: str, statistics: str | None, samples: UInt
         path=path,
         identity=fingerprint,
         input_size=original.input_size,
-        width=Runner(path).output_width,
+        width=Runner(content).output_width,
         statistics=statistics,
         arithmetic=arithmetic,
         cosine=cosine,
@@ -230,22 +228,12 @@ def describe(backbone: Backbone) -> dict[str, Any]:
     return {name: getattr(backbone, name) for name in names}
 
 
-def _read_card(path: Path, card_path: Path) -> dict[str, Any] | None:
-    """Read the card of a converted network; None unless both exist and belong together."""
-    try:
-        card: dict[str, Any] = json.loads(card_path.read_bytes())
-        return card if sha256(path) == card["sha256"] else None
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-
-
-def _take_shipped(shipped: Path, path: Path) -> dict[str, Any] | None:
+def _take_shipped(shipped: Path, path: Path) -> Converted | None:
     """Copy a backbone's bundled conversion to the folder of converted networks, unless it is damaged."""
-    card = _read_card(shipped, shipped.with_suffix(".json"))
-    if card is not None:
-        write_bytes(path, shipped.read_bytes())
-        write_json(path.with_suffix(".json"), card)
-    return card
+    converted = read_converted(shipped)
+    if converted is not None:
+        write_converted(path, converted)
+    return converted
 
 
 def _resolve(
@@ -284,44 +272,42 @@ def _unknown(architecture: str, model_dir: Path) -> UsageError:
 
 
 def _bundled(card_path: Path, endpoint: str | None, pooling: str | None) -> _Origin:
-    remedy = "reinstall AudioNet, or restore it with git checkout"
-    card = read_json(card_path, BackboneError, remedy)
-    if missing := [name for name in _CARD if name not in card]:
+    content = read_json(card_path, BackboneError, REMEDY)
+    if missing := [name for name in _CARD if name not in content]:
         raise BackboneError(
-            f"{escape(card_path)} is not of this version ('{missing[0]}' is missing): {remedy}, "
+            f"{escape(card_path)} is not of this version ('{missing[0]}' is missing): {REMEDY}, "
             "or make the backbone again with pretrain.py"
         )
-    weights = card_path.with_name(card["weights"])
-    if not weights.is_file():
-        raise BackboneError(f"{escape(weights)} is missing: {remedy}")
-    if sha256(weights) != card["sha256"]:
-        raise BackboneError(
-            f"{escape(weights)} is damaged (its SHA-256 differs from that in {card_path.name}): {remedy}"
-        )
-
-    size, layer = tuple(card["input_size"]), feature_layer_from_card(card)
-    # It was learned for the backbone's own feature layer.
-    has_voices = "voice_space" in card and endpoint in (None, layer.endpoint) and pooling in (None, layer.pooling)
-    stored = card["voice_space"] if has_voices else None
+    try:
+        card = parse_description(content, card_path.parent)
+    except DamagedError as why:
+        raise BackboneError(f"{escape(card_path)} is damaged: {REMEDY} ({why})") from None
+    read_weights(card)
+    layer = card.layer
 
     def load_bundled() -> SourceNetwork:
         import_tensorflow()
-        model = inception_v3(size, layer)
-        read_weights(model, weights)
+        model = inception_v3(card.input_size, layer)
+        try:
+            set_weights(model, read_weights(card))
+        except DamagedError as why:
+            raise BackboneError(f"{escape(card.weights)} is damaged: {REMEDY} ({why})") from None
         if endpoint or pooling:
             default = layer.pooling if layer.pooling in POOLINGS else "statistics"
             model = with_feature_layer(model, FeatureLayer(endpoint or layer.endpoint, pooling or default))
-        return SourceNetwork(lambda pixels: model(pixels, training=False), size, model, model)
+        return SourceNetwork(lambda pixels: model(pixels, training=False), card.input_size, model, model)
 
+    # It was learned for the backbone's own feature layer.
+    has_voices = card.voice_space and endpoint in (None, layer.endpoint) and pooling in (None, layer.pooling)
     return _Origin(
-        name=card["name"],
-        source=card["name"],
-        source_hash=card["sha256"],
-        statistics=card["statistics"],
+        name=card.name,
+        source=card.name,
+        source_hash=card.sha256,
+        statistics=card.statistics,
         has_fixed_size=True,
         load=load_bundled,
         endpoint=layer.endpoint,
         pooling=layer.pooling,
-        shipped=weights.with_suffix(".tflite"),
-        voice_space=read_voice_space(card_path.with_name(stored["file"]), stored["sha256"]) if stored else None,
+        shipped=card.weights.with_suffix(".tflite"),
+        voice_space=read_voice_space(*card.voice_space) if card.voice_space and has_voices else None,
     )

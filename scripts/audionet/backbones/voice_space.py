@@ -6,20 +6,26 @@ model of few recordings need not learn from them how voices differ.
 
 from __future__ import annotations
 
-import io
-import zipfile
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from audionet.errors import BackboneError
+from audionet.errors import BackboneError, DamagedError
+from audionet.utils.array_files import Expected, pack_npz, read_npz
 from audionet.utils.arrays import FloatArray
-from audionet.utils.files import sha256, write_bytes
+from audionet.utils.files import write_bytes
 from audionet.utils.text import escape
 
 _REMEDY = "reinstall AudioNet, or restore it with git checkout"
-_PARTS = ("projection", "offset", "cohort", "speech", "speech_offset")
+_SCHEMA = {
+    "projection": Expected(np.float32, ("width", "dimensions")),
+    "offset": Expected(np.float32, ("dimensions",)),
+    "cohort": Expected(np.float32, ("cohort", "dimensions")),
+    "speech": Expected(np.float32, ("width",)),
+    "speech_offset": Expected(np.float32),
+}
 
 
 @dataclass(frozen=True)
@@ -63,12 +69,10 @@ class VoiceSpace:
 
 def write_voice_space(path: Path, space: VoiceSpace) -> None:
     """Write the .npz file atomically, its large arrays in 16 bits."""
-    buffer = io.BytesIO()
-    content = {name: np.asarray(getattr(space, name)) for name in _PARTS}
+    content = {name: np.asarray(getattr(space, name), np.float32) for name in _SCHEMA}
     for name in ("projection", "cohort", "speech"):
         content[name] = content[name].astype(np.float16)
-    np.savez_compressed(buffer, allow_pickle=False, **content)
-    write_bytes(path, buffer.getvalue())
+    write_bytes(path, pack_npz(content, compressed=True))
 
 
 def read_voice_space(path: Path, digest: str) -> VoiceSpace:
@@ -80,13 +84,13 @@ def read_voice_space(path: Path, digest: str) -> VoiceSpace:
         If it is missing or damaged.
     """
     try:
-        if sha256(path) != digest:
+        data = path.read_bytes()
+        if hashlib.sha256(data).hexdigest() != digest:
             raise BackboneError(f"{escape(path)} is damaged (its SHA-256 differs from the description's): {_REMEDY}")
-        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as content:
-            found = {name: content[name].astype(np.float32) for name in _PARTS}
+        found = read_npz(data, _SCHEMA)
     except FileNotFoundError:
         raise BackboneError(f"{escape(path)} is missing: {_REMEDY}") from None
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile):
+    except (OSError, DamagedError):
         raise BackboneError(f"{escape(path)} is damaged: {_REMEDY}") from None
     return VoiceSpace(
         found["projection"], found["offset"], found["cohort"], found["speech"], float(found["speech_offset"])

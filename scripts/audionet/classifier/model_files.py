@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
-import io
-import math
-import zipfile
+import hashlib
+import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,15 +14,43 @@ from numpy.typing import NDArray
 
 from audionet._paths import arrays_path, lite_path, model_json_path
 from audionet.audio.config import SpectrogramConfig, spectrogram_config_from
-from audionet.audio.network_input import STATISTICS_WIDTHS
+from audionet.audio.network_input import MFCC_STATISTICS_WIDTH
 from audionet.classifier.head import Head, Layer
+from audionet.classifier.model_card import ModelCard, Written, parse_card, parse_written
 from audionet.classifier.prototypes import SpeakerModels
-from audionet.errors import ModelError
+from audionet.errors import DamagedError, ModelError
+from audionet.utils.array_files import Expected, pack_npz, read_npz
 from audionet.utils.arrays import FloatArray, evenly
-from audionet.utils.files import content_hash, read_json, write_bytes
-from audionet.utils.text import composed, escape
+from audionet.utils.files import content_hash, read_json
+from audionet.utils.json_files import nullable_field
+from audionet.utils.text import composed, escape, first_line
+
+MODEL_FORMAT = 4
 
 _MAX_SCORES = 2000
+_PAUSES = (0.05, 0.1, 0.2, 0.4)  # seconds; a model's files are replaced within milliseconds
+
+_SCHEMA = {
+    "centroids": Expected(np.float32, ("labels", "dimensions")),
+    "prototypes": Expected(np.float32, ("prototypes", "dimensions")),
+    "counts": Expected(np.int64, ("labels",)),
+    "reaches": Expected(np.float32, ("labels",)),
+    "background": Expected(np.float32, ("background", "dimensions")),
+    "cohort": Expected(np.float32, ("cohort", "voice dimensions")),
+    "voice_share": Expected(np.float32),
+    "low": Expected(np.float32, ("labels",)),
+    "high": Expected(np.float32, ("labels",)),
+    "unknown": Expected(np.float32, ("unknown",)),
+    "impostors": Expected(np.float32, ("impostors",)),
+    "known": Expected(np.float32, ("known",)),
+    "seen": Expected(np.uint64, ("seen",)),
+}
+_BASELINE = {
+    "baseline_offset": Expected(np.float32, (MFCC_STATISTICS_WIDTH,), optional=True),
+    "baseline_scale": Expected(np.float32, (MFCC_STATISTICS_WIDTH,), optional=True),
+    "baseline_weights": Expected(np.float32, (MFCC_STATISTICS_WIDTH, "labels"), optional=True),
+    "baseline_biases": Expected(np.float32, ("labels",), optional=True),
+}
 
 
 @dataclass(frozen=True)
@@ -68,10 +95,10 @@ def short_keys(keys: NDArray[np.void]) -> NDArray[np.uint64]:
     return np.frombuffer(keys.tobytes(), np.uint64).reshape(len(keys), -1)[:, 0]
 
 
-def write_arrays(path: Path, arrays: ModelArrays) -> None:
-    """Write the .npz file atomically."""
+def pack_arrays(arrays: ModelArrays) -> bytes:
+    """Return the content of the .npz file."""
     voices = arrays.voices
-    content = {
+    content: dict[str, NDArray[Any] | np.float32] = {
         "centroids": voices.centroids,
         "prototypes": voices.prototypes,
         "counts": voices.counts,
@@ -87,55 +114,47 @@ def write_arrays(path: Path, arrays: ModelArrays) -> None:
         "seen": arrays.seen,
     }
     if arrays.baseline is not None:
-        content |= {
-            "baseline_offset": arrays.baseline.offset,
-            "baseline_scale": arrays.baseline.scale,
-            "baseline_weights": arrays.baseline.last.weights,
-            "baseline_biases": arrays.baseline.last.biases,
-        }
-    buffer = io.BytesIO()
-    np.savez(buffer, **content)  # type: ignore[arg-type]
-    write_bytes(path, buffer.getvalue())
+        last = arrays.baseline.last
+        baseline = (arrays.baseline.offset, arrays.baseline.scale, last.weights, last.biases)
+        content |= dict(zip(_BASELINE, baseline, strict=True))
+    return pack_npz(content)
 
 
-def read_arrays(path: Path, remedy: str) -> ModelArrays:
-    """Read the .npz file.
+def parse_arrays(data: bytes) -> ModelArrays:
+    """Parse the content of the .npz file.
 
     Raises
     ------
-    ModelError
-        If it is missing or damaged; the message ends with `remedy`.
+    DamagedError
+        If it is damaged, or its arrays do not fit together.
     """
-    try:
-        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as content:
-            found = {name: content[name] for name in content.files}
-            baseline = None
-            if "baseline_weights" in found:
-                last = Layer(found["baseline_weights"], found["baseline_biases"])
-                baseline = Head(found["baseline_offset"], found["baseline_scale"], None, False, last)
-            kept = (
-                "centroids",
-                "prototypes",
-                "counts",
-                "reaches",
-                "background",
-                "cohort",
-                "voice_share",
-                "low",
-                "high",
-            )
-            voices = SpeakerModels(*(found[name] for name in kept))
-            voices = dataclasses.replace(
-                voices, cohort=voices.cohort.astype(np.float32), voice_share=float(voices.voice_share)
-            )
-            return ModelArrays(voices, found["unknown"], found["impostors"], found["known"], found["seen"], baseline)
-    except FileNotFoundError:
-        raise ModelError(f"{escape(path)} is missing: {remedy}") from None
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
-        raise ModelError(f"{escape(path)} is damaged: {remedy}") from None
+    found = read_npz(data, _SCHEMA | _BASELINE)
+    counts, share = found["counts"], float(found["voice_share"])
+    if (counts < 1).any() or int(counts.sum()) != len(found["prototypes"]):
+        raise DamagedError("its prototypes are not those of its labels")
+    if (found["reaches"] <= 0).any() or (found["low"] >= found["high"]).any() or not 0 <= share <= 1:
+        raise DamagedError("its speaker models are out of range")
+    if found["cohort"].shape[1] > found["centroids"].shape[1]:
+        raise DamagedError("its cohort is of another voice space")
+    if len(present := [found[name] for name in _BASELINE if name in found]) not in (0, len(_BASELINE)):
+        raise DamagedError("a part of its baseline is missing")
+    voices = SpeakerModels(
+        centroids=found["centroids"],
+        prototypes=found["prototypes"],
+        counts=counts,
+        norms=found["reaches"],
+        background=found["background"],
+        cohort=found["cohort"],
+        voice_share=share,
+        low=found["low"],
+        high=found["high"],
+    )
+    unknown, impostors, known, seen = (np.sort(found[name]) for name in ("unknown", "impostors", "known", "seen"))
+    return ModelArrays(voices, unknown, impostors, known, seen, _baseline(*present) if present else None)
 
 
-MODEL_FORMAT = 4
+def _baseline(offset: FloatArray, scale: FloatArray, weights: FloatArray, biases: FloatArray) -> Head:
+    return Head(offset, scale, None, False, Layer(weights, biases))
 
 
 @dataclass(frozen=True)
@@ -145,19 +164,27 @@ class ModelFiles:
     Attributes
     ----------
     card : dict
-        The model's JSON.
+        The model's JSON. Every field that is read later has its type.
+    parsed : ModelCard
+        What labelling depends on in it.
+    network : bytes
+        The LiteRT file.
     arrays : ModelArrays
     spectrogram : SpectrogramConfig or None
         Settings of the training images; None if data_maker.py did not render them.
     """
 
     card: dict[str, Any]
+    parsed: ModelCard
+    network: bytes
     arrays: ModelArrays
     spectrogram: SpectrogramConfig | None
 
 
 def load_model_files(graph: Path, labels_file: Path | None = None) -> ModelFiles:
-    """Read and check the files of a model beside its graph.
+    """Read and check the files of a model beside its graph, each once.
+
+    While another process replaces them, they do not belong together: then they are read again.
 
     Parameters
     ----------
@@ -171,74 +198,102 @@ def load_model_files(graph: Path, labels_file: Path | None = None) -> ModelFiles
     ModelError
         If a file is missing or damaged, or they do not belong together.
     """
+    paths = [graph, lite_path(graph), model_json_path(graph), arrays_path(graph)]
+    paths += [] if labels_file is None else [labels_file]
+    for pause in _PAUSES:
+        before = _states(paths)
+        try:
+            return _load(graph, labels_file)
+        except ModelError:
+            time.sleep(pause)
+            if _states(paths) == before:
+                raise
+    return _load(graph, labels_file)
+
+
+def _states(paths: Sequence[Path]) -> list[tuple[int, int, int] | None]:
+    """Return what changes when a file is replaced."""
+    found: list[tuple[int, int, int] | None] = []
+    for path in paths:
+        try:
+            state = path.stat()
+        except OSError:
+            found.append(None)
+        else:
+            found.append((state.st_ino, state.st_size, state.st_mtime_ns))
+    return found
+
+
+def _load(graph: Path, labels_file: Path | None) -> ModelFiles:
     remedy = "run retrain.py again, or name the right one with --graph"
     if not graph.exists():
         raise ModelError(f"{escape(graph)} is missing: run retrain.py first, or name a model with --graph")
-    card_path, arrays_file = model_json_path(graph), arrays_path(graph)
+    card_path, arrays_file, lite = model_json_path(graph), arrays_path(graph), lite_path(graph)
     card = read_json(card_path, ModelError, f"it belongs beside {graph.name}; {remedy}")
     if card.get("format") != MODEL_FORMAT:
         raise ModelError(f"{escape(card_path)} was written by another version: {remedy}")
-    wanted = {lite_path(graph).name: card.get("graph_sha256"), arrays_file.name: card.get("arrays_sha256")}
-    wanted |= {name: export.get("sha256") for name, export in card.get("exports", {}).items()}
-    for path in dict.fromkeys((graph, lite_path(graph), arrays_file)):
-        if not path.exists():
-            raise ModelError(f"{escape(path)}, which belongs to {graph.name}, is missing: {remedy}")
-        if content_hash(path) != wanted.get(path.name):
+    try:
+        written = parse_written(card)
+    except DamagedError as why:
+        raise _damaged(card_path, remedy, why) from None
+    content = {path: _read(path, graph, remedy) for path in (lite, arrays_file)}
+    found = {path: hashlib.sha256(data).hexdigest() for path, data in content.items()}
+    if graph != lite:
+        found = {graph: _hash(graph, remedy), **found}
+    wanted = {name: export["sha256"] for name, export in written.exports.items()}
+    wanted |= {lite.name: written.graph, arrays_file.name: written.arrays}
+    for path, digest in found.items():
+        if digest != wanted.get(path.name):
             raise ModelError(f"{escape(card_path)} does not belong to {path.name}: {remedy}")
-    arrays = read_arrays(arrays_file, remedy)
-    if not has_all_fields(card, len(arrays.voices.counts)):
-        raise ModelError(f"{escape(card_path)} is damaged: {remedy}")
+    try:
+        arrays = parse_arrays(content[arrays_file])
+    except DamagedError as why:
+        raise _damaged(arrays_file, remedy, why) from None
+    try:
+        parsed = parse_card(card)
+        if len(parsed.labels) != len(arrays.voices.counts):
+            raise DamagedError("its labels are not those of its arrays")
+        picture: dict[str, Any] | None = nullable_field(card, "picture", dict)
+    except DamagedError as why:
+        raise _damaged(card_path, remedy, why) from None
     if labels_file is not None and list(map(composed, read_labels_file(labels_file))) != list(
-        map(composed, card["labels"])
+        map(composed, parsed.labels)
     ):
         raise ModelError(f"{escape(labels_file)} lists other labels than {escape(card_path)}: {remedy}")
-    spectrogram = None
-    if card["picture"] is not None:
-        spectrogram = spectrogram_config_from(card["picture"], card_path, remedy, ModelError)
-    return ModelFiles(card, arrays, spectrogram)
+    spectrogram = None if picture is None else spectrogram_config_from(picture, card_path, remedy, ModelError)
+    return ModelFiles(card, parsed, content[lite], arrays, spectrogram)
 
 
-def has_all_fields(card: dict[str, Any], labels: int) -> bool:
-    """Return whether a model's JSON has every field that is read later, with the right type."""
+def _damaged(path: Path, remedy: str, why: DamagedError) -> ModelError:
+    return ModelError(f"{escape(path)} is damaged: {remedy} ({first_line(why)})")
+
+
+def _read(path: Path, graph: Path, remedy: str) -> bytes:
     try:
-        temperature, *weights = (card["calibration"][name] for name in ("temperature", "head_weight", "score_weight"))
-        kinds = [
-            (card["labels"], list),
-            (card["picture"], dict | None),
-            (card["decision"], dict | None),
-            (card["backbone"]["statistics"], str | None),
-            (card["backbone"]["name"], str),
-            (card["open_set"]["asked_rate"], float | int),
-            (card["open_set"]["network_had_heard_those_left_out"], bool),
-            (card["open_set"]["stretches_left_out"], int),
-            (card["training"]["validation_percentage"], float | int),
-            (card["training"]["testing_percentage"], float | int),
-            (card["split"]["training"], dict),
-            (card["split"]["heard_in_training"], list),
-            (card["test"], dict | None),
-            (card["open_set"]["rejection"], dict | None),
-            (card["speech"], bool),
-            (temperature, float | int),
-            *((weight, float | int) for weight in weights),
-        ]
-    except (KeyError, TypeError):
-        return False
-    return (
-        all(isinstance(value, kind) for value, kind in kinds)
-        and all(isinstance(label, str) for label in card["labels"])
-        and len(card["labels"]) == labels
-        and card["backbone"]["statistics"] in (None, *STATISTICS_WIDTHS)
-        and 0 < temperature < math.inf
-        and all(0 <= weight < math.inf for weight in weights)
-    )
+        return path.read_bytes()
+    except FileNotFoundError:
+        raise ModelError(f"{escape(path)}, which belongs to {graph.name}, is missing: {remedy}") from None
+    except OSError as why:
+        raise ModelError(f"{escape(path)} cannot be read ({why.strerror}): {remedy}") from None
 
 
-def read_card(graph: Path) -> dict[str, Any]:
-    """Read the JSON of a published model; empty if it is missing or damaged."""
+def _hash(path: Path, remedy: str) -> str:
     try:
-        return read_json(model_json_path(graph), ModelError, "")
-    except ModelError:
-        return {}
+        return content_hash(path)
+    except OSError as why:
+        raise ModelError(f"{escape(path)} cannot be read ({why.strerror}): {remedy}") from None
+
+
+def read_written(graph: Path) -> tuple[Written | None, bool]:
+    """Read which files a published model consists of, and whether decision costs are stored with it.
+
+    None, and False, if its JSON is missing or damaged.
+    """
+    try:
+        card = read_json(model_json_path(graph), ModelError, "")
+        return parse_written(card), bool(card.get("decision"))
+    except (ModelError, DamagedError):
+        return None, False
 
 
 def read_labels_file(path: Path) -> list[str]:

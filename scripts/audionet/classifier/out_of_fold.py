@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
-import io
-import zipfile
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from audionet.errors import ModelError
+from audionet.errors import DamagedError, ModelError
+from audionet.utils.array_files import Expected, pack_npz, read_npz
 from audionet.utils.arrays import FloatArray, IntArray
-from audionet.utils.files import content_hash, write_bytes
 from audionet.utils.text import escape
+
+_SCHEMA = {
+    "keys": Expected(np.uint64, ("images",)),
+    "activity": Expected(np.float32, ("images",)),
+    "fold": Expected(np.int64, ("images",)),
+    "probabilities": Expected(np.float32, ("images", "labels")),
+    "scores": Expected(np.float32, ("images", "labels")),
+    "baseline": Expected(np.float32, ("images", "labels"), optional=True),
+}
 
 
 @dataclass(frozen=True)
@@ -52,20 +60,10 @@ class OutOfFoldAnswers:
         return rows
 
 
-def write_out_of_fold(path: Path, answers: OutOfFoldAnswers) -> None:
-    """Write the .npz file atomically."""
-    content: dict[str, NDArray[np.generic]] = {
-        "keys": answers.keys,
-        "activity": answers.activity,
-        "fold": answers.fold,
-        "probabilities": answers.probabilities,
-        "scores": answers.scores,
-    }
-    if answers.baseline is not None:
-        content["baseline"] = answers.baseline
-    buffer = io.BytesIO()
-    np.savez(buffer, **content)  # type: ignore[arg-type]
-    write_bytes(path, buffer.getvalue())
+def pack_out_of_fold(answers: OutOfFoldAnswers) -> bytes:
+    """Return the content of the .npz file."""
+    arrays = {name: getattr(answers, name) for name in _SCHEMA}
+    return pack_npz({name: array for name, array in arrays.items() if array is not None})
 
 
 def read_out_of_fold(path: Path, sha256: str, labels: int) -> OutOfFoldAnswers:
@@ -78,17 +76,12 @@ def read_out_of_fold(path: Path, sha256: str, labels: int) -> OutOfFoldAnswers:
     """
     remedy = "run retrain.py again, or evaluate with --test_dir"
     try:
-        if content_hash(path) != sha256:
+        data = path.read_bytes()
+        if hashlib.sha256(data).hexdigest() != sha256:
             raise ModelError(f"{escape(path)} is of another training: {remedy}")
-        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as content:
-            found = {name: content[name] for name in content.files}
-            kept = ("keys", "activity", "fold", "probabilities", "scores")
-            answers = OutOfFoldAnswers(**{name: found[name] for name in kept}, baseline=found.get("baseline"))
+        found = read_npz(data, _SCHEMA, labels=labels)
     except FileNotFoundError:
         raise ModelError(f"{escape(path)} is missing: {remedy}") from None
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+    except (OSError, DamagedError):
         raise ModelError(f"{escape(path)} is damaged: {remedy}") from None
-    shapes = {part.shape for part in (answers.probabilities, answers.scores, answers.baseline) if part is not None}
-    if shapes != {(len(answers.keys), labels)} or {answers.fold.shape, answers.activity.shape} != {answers.keys.shape}:
-        raise ModelError(f"{escape(path)} is damaged: {remedy}")
-    return answers
+    return OutOfFoldAnswers(**{name: found.get(name) for name in _SCHEMA})  # type: ignore[arg-type]

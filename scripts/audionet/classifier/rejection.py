@@ -7,10 +7,13 @@ import math
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from audionet.errors import ModelError
+from audionet.utils.json_files import real
 
 SEGMENT_CHUNKS = 4
 """Chunks of a segment, which is scored as a clip would be; a longer recording counts as several segments."""
+
+
+_LEAST_SLOPE, _HIGHEST = 1e-6, 1e6  # fitted thresholds are about 1, and slopes 2 to 40
 
 
 class KnownOdds(NamedTuple):
@@ -68,15 +71,10 @@ class RejectionRule:
 
         Raises
         ------
-        ModelError
+        DamagedError
             If it is not a rule.
         """
         if content is None:
             return None
-        try:
-            numbers = [float(content[name]) for name in ("several", "single", "window", "slope")]
-        except (TypeError, KeyError, ValueError):
-            numbers = [math.nan]
-        if not all(map(math.isfinite, numbers)) or numbers[-1] <= 0:
-            raise ModelError("the rejection rule does not fit the model: run retrain.py again")
-        return cls(*numbers)
+        several, single, window = (real(content, name, -_HIGHEST, _HIGHEST) for name in ("several", "single", "window"))
+        return cls(several, single, window, real(content, "slope", _LEAST_SLOPE, _HIGHEST))

@@ -141,7 +141,7 @@ def _predict_recording(predictor: Predictor, recorded: HeldOutRecording) -> Reco
         by_mfcc = arrays.baseline.probabilities(np.stack([one.output.features.mfcc_statistics for one in counted]))
         baseline = np.append(by_mfcc.argmax(axis=1), np.average(by_mfcc, axis=0, weights=weights).argmax())
     head = np.stack([one.output.probabilities for one in counted])
-    uncalibrated = apply_temperature(head, 1 / predictor.card["calibration"]["temperature"])
+    uncalibrated = apply_temperature(head, 1 / predictor.calibration.temperature)
     content = short_keys(np.frombuffer(b"".join(one.key for one in found), f"V{KEY_BYTES}"))
     return RecordingPrediction(
         recorded,

@@ -9,7 +9,6 @@ import numpy as np
 
 from audionet._paths import out_of_fold_path
 from audionet.backbones.cache import KEY_BYTES, content_key
-from audionet.classifier.calibration import Calibration
 from audionet.classifier.model_files import short_keys
 from audionet.classifier.out_of_fold import OutOfFoldAnswers, read_out_of_fold
 from audionet.data.dataset import ChunkImage, find_images
@@ -70,10 +69,8 @@ def _prediction(
     predictor: Predictor, stored: OutOfFoldAnswers, images: list[ChunkImage], rows: IntArray
 ) -> RecordingPrediction:
     (recorded,) = group_by_recording(images, step_seconds(predictor))
-    calibration = predictor.card["calibration"]
     uncalibrated, scores, weights = stored.probabilities[rows], stored.scores[rows], stored.activity[rows]
-    applied = Calibration(*(calibration[name] for name in Calibration._fields))
-    probabilities = applied.apply(uncalibrated, scores)
+    probabilities = predictor.calibration.apply(uncalibrated, scores)
     given, baseline = probabilities.argmax(axis=1), None
     if stored.baseline is not None:
         by_chunk = stored.baseline[rows]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -98,13 +97,13 @@ def join_head(backbone: Backbone, head: Head, output_name: str, space: Layer) ->
     return bytes(builder.Output())
 
 
-def predict(path: Path, images: Sequence[ImageFeatures], statistics: str | None) -> FloatArray:
+def predict(model: bytes, images: Sequence[ImageFeatures], statistics: str | None) -> FloatArray:
     """Compute an exported model's probabilities of images.
 
     Parameters
     ----------
-    path : Path
-        The .tflite file.
+    model : bytes
+        Content of the .tflite file.
     images : sequence of ImageFeatures
         At the model's input size.
     statistics : str or None
@@ -114,5 +113,5 @@ def predict(path: Path, images: Sequence[ImageFeatures], statistics: str | None)
     -------
     ndarray of float32, shape (len(images), labels)
     """
-    runner = Runner(path)
+    runner = Runner(model)
     return np.stack([runner(*model_inputs(features, statistics)) for features in images])

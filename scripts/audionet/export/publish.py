@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import hashlib
 import logging
 import platform
 from importlib import metadata
@@ -17,8 +18,15 @@ from audionet.audio.network_input import image_features
 from audionet.backbones.registry import describe
 from audionet.classifier.calibration import apply_temperature
 from audionet.classifier.head import Layer
-from audionet.classifier.model_files import MODEL_FORMAT, ModelArrays, read_card, short_keys, thin_scores, write_arrays
-from audionet.classifier.out_of_fold import OutOfFoldAnswers, write_out_of_fold
+from audionet.classifier.model_files import (
+    MODEL_FORMAT,
+    ModelArrays,
+    pack_arrays,
+    read_written,
+    short_keys,
+    thin_scores,
+)
+from audionet.classifier.out_of_fold import OutOfFoldAnswers, pack_out_of_fold
 from audionet.classifier.threshold import segments_needed
 from audionet.data.dataset import read_augmentation, recordings_in
 from audionet.data.split import SETS
@@ -72,41 +80,67 @@ def _publish(trained: Trained, config: RetrainConfig) -> None:
     jpgs = [trained.points[i].path.read_bytes() for i in samples]
     images = [image_features(jpg, trained.backbone.input_size) for jpg in jpgs]
     exports: dict[str, dict[str, Any]] = {}
-    previous = read_card(graph)
-    with atomic_path(lite_path(graph)) as temporary:
-        temporary.write_bytes(join_head(trained.backbone, trained.head, name, _output_layer(trained)))
-        probabilities = predict_litert(temporary, images, trained.backbone.statistics)
+    labels = "".join(f"{label}\n" for label in trained.data.labels).encode("utf-8", "surrogateescape")
+    arrays, stored = pack_arrays(_model_arrays(trained)), _pack_out_of_fold(trained)
+    # All files are written before the first takes its place, so that who reads a model meanwhile finds it whole.
+    with contextlib.ExitStack() as files:
+
+        def write(path: Path, content: bytes) -> Path:
+            temporary = files.enter_context(atomic_path(path))
+            temporary.write_bytes(content)
+            return temporary
+
+        write(config.output_labels, labels)
+        card_file = files.enter_context(atomic_path(config.output_model))
+        write(arrays_path(graph), arrays)
+        if stored is not None:
+            write(out_of_fold_path(graph), stored)
+        if suffix != ".tflite":
+            other = files.enter_context(atomic_path(graph))
+            write_model(other, suffix, trained.backbone, trained.head, name)
+            probabilities = predict(other, suffix, name, jpgs, images, trained.backbone)
+            apart = _difference(probabilities, expected, temperature, _FLOAT_TOLERANCE)
+            exports[graph.name] = {"sha256": content_hash(other), "difference": apart}
+        network = join_head(trained.backbone, trained.head, name, _output_layer(trained))
+        write(lite_path(graph), network)
+        probabilities = predict_litert(network, images, trained.backbone.statistics)
         exact = trained.data.bottlenecks.engine == "LiteRT"
         difference = _difference(probabilities, expected, temperature, _TOLERANCE if exact else _FLOAT_TOLERANCE)
-        fingerprint = content_hash(temporary)
-        if suffix != ".tflite":
-            with atomic_path(graph) as other:
-                write_model(other, suffix, trained.backbone, trained.head, name)
-                probabilities = predict(other, suffix, name, jpgs, images, trained.backbone)
-                apart = _difference(probabilities, expected, temperature, _FLOAT_TOLERANCE)
-                exports[graph.name] = {"sha256": content_hash(other), "difference": apart}
-    for other_name, export in previous.get("exports", {}).items():
-        if fingerprint == previous.get("graph_sha256"):  # the same model: its other formats stay valid
+        fingerprint = _sha256(network)
+        is_same = _compare_with_previous(config, fingerprint, exports)
+        card = _card(trained, config, fingerprint, difference, exports) | {"arrays_sha256": _sha256(arrays)}
+        if stored is not None:
+            card["cross_validation"]["sha256"] = _sha256(stored)
+        write_json(card_file, card)
+        if not is_same:
+            _set_aside_enrolled(enrolled_path(graph))
+        if stored is None:
+            out_of_fold_path(graph).unlink(missing_ok=True)
+
+
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def _compare_with_previous(config: RetrainConfig, fingerprint: str, exports: dict[str, dict[str, Any]]) -> bool:
+    """Return whether the model is the published one; log what of that one is lost, and add its other formats."""
+    graph = config.output_graph
+    previous, has_costs = read_written(graph)
+    is_same = previous is not None and fingerprint == previous.graph
+    for other_name, export in ({} if previous is None else previous.exports).items():
+        if is_same:  # its other formats stay valid
             exports.setdefault(other_name, export)
         elif other_name not in exports and graph.with_name(other_name).exists():
             log.warning(
                 f"{graph.with_name(other_name)}: is of an earlier training and can no longer be used: "
                 "export it again or delete it"
             )
-    if previous.get("decision"):
+    if has_costs:
         log.warning(
             f"{config.output_model}: the decision costs of the earlier model are dropped: "
             "run evaluate.py with --cost again"
         )
-    if fingerprint != previous.get("graph_sha256"):
-        _set_aside_enrolled(enrolled_path(graph))
-    write_arrays(arrays_path(graph), _model_arrays(trained))
-    card = _card(trained, config, fingerprint, difference, exports)
-    _publish_out_of_fold(trained, out_of_fold_path(graph), card)
-    write_json(config.output_model, card | {"arrays_sha256": content_hash(arrays_path(graph))})
-    write_bytes(
-        config.output_labels, "".join(f"{label}\n" for label in trained.data.labels).encode("utf-8", "surrogateescape")
-    )
+    return is_same
 
 
 def _output_layer(trained: Trained) -> Layer:
@@ -114,18 +148,16 @@ def _output_layer(trained: Trained) -> Layer:
     return trained.open_set.comparison.output_layer(trained.backbone.voice_space if trained.data.speech else None)
 
 
-def _publish_out_of_fold(trained: Trained, path: Path, card: dict[str, Any]) -> None:
-    """Write the out-of-fold answers, and their hash into the card; remove those of an earlier training."""
+def _pack_out_of_fold(trained: Trained) -> bytes | None:
+    """Return the content of the out-of-fold answers' file; None if the model was not cross-validated."""
     validated, keys = trained.cross_validation, trained.data.bottlenecks.keys
     if validated is None:
-        path.unlink(missing_ok=True)
-        return
+        return None
     found, short = validated.found, short_keys(keys[validated.found.rows])
     order = np.argsort(short, kind="stable")
     baseline = None if validated.baseline is None else validated.baseline[order]
     answers = (found.fold[order], found.probabilities[order], validated.scores[order], baseline)
-    write_out_of_fold(path, OutOfFoldAnswers(short[order], trained.data.activity[found.rows][order], *answers))
-    card["cross_validation"]["sha256"] = content_hash(path)
+    return pack_out_of_fold(OutOfFoldAnswers(short[order], trained.data.activity[found.rows][order], *answers))
 
 
 def summarise(trained: Trained) -> list[Path]:

@@ -9,20 +9,20 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from audionet._paths import enrolled_path, lite_path, model_json_path
+from audionet._paths import enrolled_path, model_json_path
 from audionet.audio.decoding import Source
-from audionet.audio.network_input import ImageFeatures, image_features, model_inputs
+from audionet.audio.network_input import STATISTICS_WIDTHS, ImageFeatures, image_features, model_inputs
 from audionet.backbones.litert import Runner
 from audionet.classifier.calibration import join_scores
-from audionet.classifier.decision import Costs, Rule
 from audionet.classifier.enrolment import Enrolled, read_enrolled
 from audionet.classifier.model_files import load_model_files
 from audionet.classifier.prototypes import acceptance_threshold, read_outputs
-from audionet.classifier.rejection import RejectionRule
+from audionet.errors import ModelError
 from audionet.inference.answer import Answer, ChunkAnswer, Decider, combine_chunks
 from audionet.inference.clip import Clip, ClipChunk, process_images
 from audionet.utils.arrays import BoolArray, FloatArray, UInt8Array
 from audionet.utils.process import available_cores
+from audionet.utils.text import escape
 
 _DEFAULT_RATE = 0.05  # false acceptance rate of verification where none was asked for
 
@@ -79,6 +79,21 @@ class Predictor:
     with_enrolled : bool
         Whether enrolled speakers are candidates as well.
 
+    Attributes
+    ----------
+    network : bytes
+        Content of the .tflite file.
+    calibration : Calibration
+    rejection : RejectionRule or None
+        None if the model never answers unknown.
+    rule : Rule
+    spoken : bool
+        True if the labels are spoken, so that chunks without speech do not count.
+    statistics : str or None
+        Image statistics that the network takes as its second input.
+    verification_rate : float
+        Highest false acceptance rate at which verification accepts, 0 to 1.
+
     Raises
     ------
     ModelError
@@ -93,25 +108,31 @@ class Predictor:
         with_enrolled: bool = True,
     ) -> None:
         files = load_model_files(graph, labels_file)
-        card = files.card
+        parsed = files.parsed
         self.graph = graph
         self.card_path = model_json_path(graph)
-        self.card, self.arrays, self.spectrogram = card, files.arrays, files.spectrogram
-        self.labels: list[str] = card["labels"]
+        self.card, self.arrays, self.spectrogram = files.card, files.arrays, files.spectrogram
+        self.labels = parsed.labels
         self.dimensions = self.arrays.voices.centroids.shape[1]
-        self.rejection = RejectionRule.from_json(card["open_set"]["rejection"])
-        self.weights: tuple[float, float] = (card["calibration"]["head_weight"], card["calibration"]["score_weight"])
-        stored = card["decision"]
-        self.rule = Rule(Costs(len(self.labels))) if stored is None else Rule.from_json(stored, self.labels)
+        self.calibration, self.rejection, self.rule = parsed.calibration, parsed.rejection, parsed.rule
+        self.spoken, self.statistics = parsed.spoken, parsed.statistics
+        self.verification_rate = parsed.asked_rate or _DEFAULT_RATE
         self.enrolled: dict[str, Enrolled] = {}
         self.voices = self.arrays.voices
         if with_enrolled:
             self.read_enrolled()
-        self.statistics: str | None = card["backbone"]["statistics"]
-        self.network = lite_path(graph).read_bytes()
+        self.network = files.network
         self._runner = Runner(self.network, threads or available_cores())
-        _, height, width, _ = self._runner.input_shapes[0]
-        self.input_size = (height, width)
+        self.input_size = self._check_network()
+
+    def _check_network(self) -> tuple[int, int]:
+        """Return the height and width of the network's images, once its inputs and outputs are those of the model."""
+        (_, *size), *extra = self._runner.input_shapes
+        wanted = [] if self.statistics is None else [(1, STATISTICS_WIDTHS[self.statistics])]
+        outputs = [[(1, len(self.labels)), (1, self.dimensions + detector)] for detector in (0, 1)]
+        if len(size) != 3 or size[2] != 3 or extra != wanted or self._runner.output_shapes not in outputs:
+            raise ModelError(f"the network of {escape(self.graph)} does not fit its labels: run retrain.py again")
+        return size[0], size[1]
 
     @property
     def names(self) -> list[str]:
@@ -130,11 +151,6 @@ class Predictor:
         self.voices = self.arrays.voices.joined([enrolled.speaker for enrolled in self.enrolled.values()])
 
     @property
-    def spoken(self) -> bool:
-        """True if the labels are spoken, so that chunks without speech do not count."""
-        return bool(self.card["speech"])
-
-    @property
     def several_threshold(self) -> float | None:
         """Threshold for clips of several chunks; None if the model never answers unknown."""
         return None if self.rejection is None else self.rejection.several
@@ -148,11 +164,6 @@ class Predictor:
     def decider(self) -> Decider:
         """All that decisions depend on, with the enrolled speakers as they are now."""
         return Decider(self.labels, list(self.enrolled), self.rule, self.rejection, self.verification_threshold)
-
-    @property
-    def verification_rate(self) -> float:
-        """Highest false acceptance rate at which verification accepts, 0 to 1."""
-        return self.card["open_set"]["asked_rate"] or _DEFAULT_RATE
 
     @functools.cached_property
     def verification_threshold(self) -> float:
@@ -187,7 +198,7 @@ class Predictor:
         """Make the answer for a chunk from the network's probabilities, embedding and detection of speech."""
         probabilities, embedding, speech = output
         scores = self.voices.scores(embedding[None])
-        joined = join_scores(probabilities[None], scores[:, : len(self.labels)], *self.weights)
+        joined = join_scores(probabilities[None], scores[:, : len(self.labels)], *self.calibration[1:])
         return ChunkAnswer(start, joined[0], scores[0], activity, level, speech)
 
     def combine_chunks(

@@ -190,7 +190,7 @@ class Service:
             "backbone": card["backbone"]["name"],
             "head": card["training"].get("head", ""),
             "threshold": predictor.several_threshold,
-            "temperature": card["calibration"]["temperature"],
+            "temperature": predictor.calibration.temperature,
             "test": card["test"],
             "open_set": card["open_set"],
             "limits": {"megabytes": config.max_megabytes, **dataclasses.asdict(self.limits)},

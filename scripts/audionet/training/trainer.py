@@ -21,7 +21,7 @@ from audionet.backbones.registry import Backbone, convert_trained, prepare
 from audionet.classifier.calibration import fit_calibration
 from audionet.classifier.embedding import EmbeddingExamples
 from audionet.classifier.head import Head
-from audionet.classifier.model_files import read_card
+from audionet.classifier.model_files import read_written
 from audionet.classifier.open_set import OpenSet, fit_open_set
 from audionet.classifier.similarities import Voices, compare_fold, find_voices, segments_of
 from audionet.data.dataset import ChunkImage, find_images, read_spectrogram_config
@@ -349,7 +349,9 @@ def _check_outputs(config: RetrainConfig) -> None:
         make_folder(path.parent)
         if path.is_dir() and not (path == graph and not graph.suffix):
             raise UsageError(f"{escape(path)} is a folder: name a file to write to")
-    if graph.is_dir() and content_hash(graph) != read_card(graph).get("exports", {}).get(graph.name, {}).get("sha256"):
+    written, _ = read_written(graph)
+    exports = {} if written is None else written.exports
+    if graph.is_dir() and content_hash(graph) != exports.get(graph.name, {}).get("sha256"):
         raise UsageError(
             f"{escape(graph)} exists, and is not as retrain.py wrote it: remove it, or name another folder"
         )
