@@ -12,7 +12,7 @@ from audionet.classifier.prototypes import SpeakerModel, fit_speaker_model
 from audionet.errors import DamagedError, ModelError
 from audionet.utils.arrays import Float64Array, FloatArray
 from audionet.utils.files import exclusive_lock, read_json, write_json
-from audionet.utils.json_files import checked_real, field, objects, real, whole
+from audionet.utils.json_files import field, objects, real, whole
 from audionet.utils.text import escape
 
 _FORMAT = 1
@@ -123,6 +123,10 @@ def _from_json(entry: dict[str, Any], dimensions: int) -> Enrolled:
 
 
 def _vector(values: Any) -> Float64Array:
-    if not isinstance(values, list):
+    try:
+        vector = np.array(values)
+    except ValueError:  # lists of several lengths
+        vector = np.empty(0, object)
+    if vector.dtype.kind not in "if" or vector.ndim != 1:
         raise DamagedError("a voice is no list of numbers")
-    return np.array([checked_real(value, "voices") for value in values], np.float64)
+    return vector.astype(np.float64)

@@ -63,17 +63,18 @@ def parse_json(data: bytes, finite: bool = True) -> dict[str, Any]:
     return content
 
 
-def _is_too_deep(content: Any) -> bool:
-    level = [content]
+def _is_too_deep(content: dict[str, Any]) -> bool:
+    level: list[Any] = [content]
     for _ in range(_DEEPEST):
-        level = [child for value in level for child in _children(value)]
+        level = [
+            child
+            for value in level
+            for child in (value.values() if isinstance(value, dict) else value)
+            if isinstance(child, dict | list)
+        ]
         if not level:
             return False
     return True
-
-
-def _children(value: Any) -> Any:
-    return value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
 
 
 def field(content: Any, name: str, kind: type[Kind]) -> Kind:
