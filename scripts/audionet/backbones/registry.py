@@ -24,9 +24,10 @@ from audionet.backbones.litert import Runner
 from audionet.backbones.saved_model import fetch, load_saved_model
 from audionet.backbones.tf_runtime import import_tensorflow
 from audionet.backbones.voice_space import VoiceSpace, read_voice_space
-from audionet.errors import BackboneError, DamagedError, UsageError
+from audionet.errors import BackboneError, UsageError
 from audionet.utils.arrays import UInt8Array
 from audionet.utils.files import content_hash, make_folder, read_json, write_bytes
+from audionet.utils.json_files import damage_as
 from audionet.utils.text import escape
 
 log = logging.getLogger(__name__)
@@ -278,20 +279,16 @@ def _bundled(card_path: Path, endpoint: str | None, pooling: str | None) -> _Ori
             f"{escape(card_path)} is not of this version ('{missing[0]}' is missing): {REMEDY}, "
             "or make the backbone again with pretrain.py"
         )
-    try:
+    with damage_as(BackboneError, card_path, REMEDY):
         card = parse_description(content, card_path.parent)
-    except DamagedError as why:
-        raise BackboneError(f"{escape(card_path)} is damaged: {REMEDY} ({why})") from None
     read_weights(card)
     layer = card.layer
 
     def load_bundled() -> SourceNetwork:
         import_tensorflow()
         model = inception_v3(card.input_size, layer)
-        try:
+        with damage_as(BackboneError, card.weights, REMEDY):
             set_weights(model, read_weights(card))
-        except DamagedError as why:
-            raise BackboneError(f"{escape(card.weights)} is damaged: {REMEDY} ({why})") from None
         if endpoint or pooling:
             default = layer.pooling if layer.pooling in POOLINGS else "statistics"
             model = with_feature_layer(model, FeatureLayer(endpoint or layer.endpoint, pooling or default))

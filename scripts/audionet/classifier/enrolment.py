@@ -12,7 +12,7 @@ from audionet.classifier.prototypes import SpeakerModel, fit_speaker_model
 from audionet.errors import DamagedError, ModelError
 from audionet.utils.arrays import Float64Array, FloatArray
 from audionet.utils.files import exclusive_lock, read_json, write_json
-from audionet.utils.json_files import field, objects, real, whole
+from audionet.utils.json_files import damage_as, field, objects, real, whole
 from audionet.utils.text import escape
 
 _FORMAT = 1
@@ -60,12 +60,10 @@ def read_enrolled(path: Path, graph_sha256: str, dimensions: int) -> dict[str, E
             f"{escape(path)} contains speakers that were enrolled in another model, or before this one was trained "
             f"again, and their embeddings cannot be compared: {_REMEDY}"
         )
-    try:
+    with damage_as(ModelError, path, _REMEDY):
         if whole(content, "format") != _FORMAT:
             raise DamagedError("it is of another version")
         return {name: _from_json(entry, dimensions) for name, entry in objects(content, "voices").items()}
-    except DamagedError as why:
-        raise ModelError(f"{escape(path)} is damaged: {_REMEDY} ({why})") from None
 
 
 def enrol(path: Path, graph_sha256: str, name: str, embeddings: FloatArray, seconds: float) -> bool:

@@ -22,8 +22,8 @@ from audionet.errors import DamagedError, ModelError
 from audionet.utils.array_files import Expected, pack_npz, read_npz
 from audionet.utils.arrays import FloatArray, evenly
 from audionet.utils.files import content_hash, read_json
-from audionet.utils.json_files import nullable_field
-from audionet.utils.text import composed, escape, first_line
+from audionet.utils.json_files import damage_as, nullable_field
+from audionet.utils.text import composed, escape
 
 MODEL_FORMAT = 4
 
@@ -232,40 +232,29 @@ def _load(graph: Path, labels_file: Path | None) -> ModelFiles:
     card = read_json(card_path, ModelError, f"it belongs beside {graph.name}; {remedy}")
     if card.get("format") != MODEL_FORMAT:
         raise ModelError(f"{escape(card_path)} was written by another version: {remedy}")
-    try:
+    with damage_as(ModelError, card_path, remedy):
         written = parse_written(card)
-    except DamagedError as why:
-        raise _damaged(card_path, remedy, why) from None
-    content = {path: _read(path, graph, remedy) for path in (lite, arrays_file)}
-    found = {path: hashlib.sha256(data).hexdigest() for path, data in content.items()}
-    if graph != lite:
-        found = {graph: _hash(graph, remedy), **found}
+    network, packed = (_read(path, graph, remedy) for path in (lite, arrays_file))
+    found = {graph.name: _hash(graph, remedy)} if graph != lite else {}
+    found |= {path.name: hashlib.sha256(data).hexdigest() for path, data in ((lite, network), (arrays_file, packed))}
     wanted = {name: export["sha256"] for name, export in written.exports.items()}
     wanted |= {lite.name: written.graph, arrays_file.name: written.arrays}
-    for path, digest in found.items():
-        if digest != wanted.get(path.name):
-            raise ModelError(f"{escape(card_path)} does not belong to {path.name}: {remedy}")
-    try:
-        arrays = parse_arrays(content[arrays_file])
-    except DamagedError as why:
-        raise _damaged(arrays_file, remedy, why) from None
-    try:
+    for name, digest in found.items():
+        if digest != wanted.get(name):
+            raise ModelError(f"{escape(card_path)} does not belong to {name}: {remedy}")
+    with damage_as(ModelError, arrays_file, remedy):
+        arrays = parse_arrays(packed)
+    with damage_as(ModelError, card_path, remedy):
         parsed = parse_card(card)
+        picture: dict[str, Any] | None = nullable_field(card, "picture", dict)
         if len(parsed.labels) != len(arrays.voices.counts):
             raise DamagedError("its labels are not those of its arrays")
-        picture: dict[str, Any] | None = nullable_field(card, "picture", dict)
-    except DamagedError as why:
-        raise _damaged(card_path, remedy, why) from None
     if labels_file is not None and list(map(composed, read_labels_file(labels_file))) != list(
         map(composed, parsed.labels)
     ):
         raise ModelError(f"{escape(labels_file)} lists other labels than {escape(card_path)}: {remedy}")
     spectrogram = None if picture is None else spectrogram_config_from(picture, card_path, remedy, ModelError)
-    return ModelFiles(card, parsed, content[lite], arrays, spectrogram)
-
-
-def _damaged(path: Path, remedy: str, why: DamagedError) -> ModelError:
-    return ModelError(f"{escape(path)} is damaged: {remedy} ({first_line(why)})")
+    return ModelFiles(card, parsed, network, arrays, spectrogram)
 
 
 def _read(path: Path, graph: Path, remedy: str) -> bytes:

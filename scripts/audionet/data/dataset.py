@@ -21,7 +21,7 @@ from audionet.data.naming import (
 )
 from audionet.errors import DamagedError, DatasetError
 from audionet.utils.files import read_json
-from audionet.utils.json_files import optional_field, texts, whole
+from audionet.utils.json_files import damage_as, optional_field, texts, whole
 from audionet.utils.text import escape
 
 
@@ -121,14 +121,12 @@ def read_augmentation(image_dir: Path) -> dict[str, Any] | None:
     if not path.exists():
         return None
     remedy = "run data_maker.py again"
-    try:
+    with damage_as(DatasetError, path, remedy):
         recipe = optional_field(read_json(path, DatasetError, remedy), "augmentation", dict)
         if recipe:
             whole(recipe, "seed", -(2**63))
             if not set(texts(recipe, "kinds")) <= set(AUGMENT_KINDS):
                 raise DamagedError("'kinds' are unknown")
-    except DamagedError as why:
-        raise DatasetError(f"{escape(path)} is damaged: {remedy} ({why})") from None
     return recipe
 
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any, TypeVar
 
-from audionet.errors import DamagedError
-from audionet.utils.text import first_line
+from audionet.errors import AudioNetError, DamagedError
+from audionet.utils.text import escape, first_line
 
 Kind = TypeVar("Kind")
 
@@ -75,6 +77,15 @@ def _is_too_deep(content: dict[str, Any]) -> bool:
         if not level:
             return False
     return True
+
+
+@contextlib.contextmanager
+def damage_as(error: type[AudioNetError], path: Path, remedy: str) -> Iterator[None]:
+    """Raise damage that is found within the block as `error`, naming the file and the way out."""
+    try:
+        yield
+    except DamagedError as why:
+        raise error(f"{escape(path)} is damaged: {remedy} ({first_line(why)})") from None
 
 
 def field(content: Any, name: str, kind: type[Kind]) -> Kind:
