@@ -94,6 +94,18 @@ def test_an_archive_that_expands_without_end_costs_no_memory(name: str) -> None:
         tracemalloc.stop()
 
 
+def test_members_that_damage_hides_are_missed() -> None:
+    """The length of a member's comment: what follows becomes the comment, and the archive looks like a shorter one."""
+    content = bytearray(pack_npz({"a": np.ones(3), "b": np.ones(3), "c": np.ones(3)}))
+    first = content.index(b"PK\x01\x02")
+    content[first + 33] = 1
+    with pytest.raises(DamagedError):
+        read_npz(bytes(content))
+    content[first + 32 : first + 34] = (content.index(b"PK\x05\x06") - first - 51).to_bytes(2, "little")
+    with pytest.raises(DamagedError, match="its directory is damaged"):
+        read_npz(bytes(content))
+
+
 SCHEMA = {
     "centroids": Expected(np.float32, ("labels", "dimensions")),
     "counts": Expected(np.int64, ("labels",)),

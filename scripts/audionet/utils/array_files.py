@@ -31,6 +31,7 @@ _MAGIC_BYTES = 8  # and the version; the length of the header follows in two byt
 _LEAST_EXPANDED = 1 << 26  # bytes
 _MOST_TIMES_EXPANDED = 8  # weights compress little, and zeros a thousandfold
 _ENCRYPTED = 1
+_COUNT_FROM_END = 12  # bytes: where an archive without a comment has the number of its members
 
 
 class Expected(NamedTuple):
@@ -144,9 +145,9 @@ def read_npz(source: bytes | BinaryIO, schema: Schema | None = None, **lengths: 
     """
     try:
         with zipfile.ZipFile(io.BytesIO(source) if isinstance(source, bytes) else source) as archive:
+            _check_members(archive)
             members = {member.filename.removesuffix(".npy"): member for member in archive.infolist()}
             wanted = members if schema is None else [name for name in schema if name in members]
-            _check_members(archive)
             arrays = {name: read_npy(_content(archive, members[name])) for name in wanted}
     except DamagedError:
         raise
@@ -156,8 +157,13 @@ def read_npz(source: bytes | BinaryIO, schema: Schema | None = None, **lengths: 
 
 
 def _check_members(archive: zipfile.ZipFile) -> None:
-    members = archive.infolist()
-    size = archive.fp.seek(0, io.SEEK_END) if archive.fp else 0
+    members, stream = archive.infolist(), archive.fp
+    assert stream is not None
+    size = stream.seek(0, io.SEEK_END)
+    # A damaged length of a comment hides the members after it, which zipfile does not count.
+    stream.seek(size - _COUNT_FROM_END)
+    if int.from_bytes(stream.read(2), "little") != len(members):
+        raise DamagedError("its directory is damaged")
     if any(member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED) for member in members):
         raise DamagedError("its compression is unknown")
     if any(member.flag_bits & _ENCRYPTED for member in members):
