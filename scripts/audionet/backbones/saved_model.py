@@ -12,6 +12,7 @@ from typing import Any
 
 from audionet.backbones.conversion import SourceNetwork
 from audionet.backbones.inception import POOLINGS, pool_maps
+from audionet.backbones.saved_model_check import check_saved_model
 from audionet.backbones.tf_runtime import import_tensorflow_hub
 from audionet.errors import BackboneError, UsageError
 from audionet.utils.process import native_stderr_muted
@@ -62,8 +63,9 @@ def load_saved_model(
     Raises
     ------
     BackboneError
-        If it cannot be loaded or used.
+        If it could reach outside of the network, or cannot be loaded or used.
     """
+    check_saved_model(folder)
     hub = import_tensorflow_hub(folder.parent)  # nothing is downloaded: the folder exists
     try:
         with native_stderr_muted():

@@ -130,7 +130,7 @@ class RetrainConfig:
     output_labels: Path = setting(TF_FILES / "retrained_labels.txt", "label file to write, one label per line")
     architecture: str = setting(
         "inception_v3_speech",
-        "backbone: a bundled name, a folder holding a SavedModel, a TF Hub handle, "
+        "backbone: a bundled name, a folder holding a SavedModel that you trust, a TF Hub handle, "
         "or inception_v3 / mobilenet_v2_100_224 and the like for TF Hub's; "
         f"or a network trained from scratch: {' or '.join(FROM_SCRATCH)}",
     )
