@@ -60,3 +60,9 @@ def test_copies_of_each_other_are_one_group_across_any_number_of_steps() -> None
     keys = [b"1", b"2", b"3", b"4", b"5", b"2", b"3", b"9", b"8", b"4"]  # a, b and c hang together; d and e
     joined = join_copies(groups, chunks, keys)
     assert [len({joined[p.label, p.recording] for p in part}) for part in (images[:3], images[3:], images)] == [1, 1, 2]
+
+
+def test_an_expression_without_end_is_stopped() -> None:
+    name = "a" * 60 + ".wav"
+    with pytest.raises(UsageError, match=rf"group \(a\|aa\)\+\$: its search in {name} takes for ever: simplify"):
+        group_recordings(images_of(f"ann/{name}"), "(a|aa)+$")

@@ -116,3 +116,13 @@ def test_the_bundled_manifest_is_valid() -> None:
     datasets = read_manifest(ROOT / "tf_files" / "pretraining.json")
     assert {dataset.task for dataset in datasets} == {"speaker", "word"}
     assert datasets[0].leave_out_last == 51
+
+
+def test_an_expression_without_end_is_stopped(tmp_path: Path) -> None:
+    (tmp_path / "data" / "readers").mkdir(parents=True)
+    name = "a" * 60 + ".wav"
+    (tmp_path / "data" / "readers" / name).touch()
+    entry = SPEAKERS | {"label": r"(?P<label>(a|aa)+)$", "leave_out_last": 0}
+    datasets = read_manifest(write_manifest(tmp_path, entry))
+    with pytest.raises(DatasetError, match=rf"'readers': label \(\?P.* in {name} takes for ever: simplify"):
+        find_utterances(datasets, tmp_path / "data")

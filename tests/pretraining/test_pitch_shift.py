@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +12,7 @@ from audionet.pretraining import pitch_shift
 from audionet.pretraining.manifest import Corpus, ManifestDataset, Utterance
 from audionet.pretraining.pitch_shift import add_pitch_shifted_speakers, has_rubberband, shift_pitch
 from audionet.utils.arrays import Int16Array
+from audionet.utils.expressions import Expression
 
 RATE = 16000
 
@@ -63,8 +63,8 @@ def corpus_of(folder: Path, task: str) -> Corpus:
         path = folder / f"{number}.wav"
         soundfile.write(path, vowel(120 + 20 * number, 900), RATE)
         utterances.append(Utterance(path, 0 if number < 5 else 1, number % 2))
-    asking = ManifestDataset("readers", "readers", task, re.compile("(?P<label>.)"), "CC0", "-", pitches=(0.9, 1.25))
-    plain = ManifestDataset("others", "others", task, re.compile("(?P<label>.)"), "CC0", "-")
+    asking = ManifestDataset("readers", "readers", task, Expression("(?P<label>.)"), "CC0", "-", pitches=(0.9, 1.25))
+    plain = ManifestDataset("others", "others", task, Expression("(?P<label>.)"), "CC0", "-")
     return Corpus([asking, plain], {task: ["a", "b"]}, [*utterances[:4], utterances[5]], [utterances[4]])
 
 

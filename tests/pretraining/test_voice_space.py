@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +25,7 @@ from audionet.pretraining.voice_space import (
     pause_of,
     short_part,
 )
+from audionet.utils.expressions import Expression
 from tests.support.features import WIDTH, speakers, voice_space
 from tests.support.sounds import tone
 
@@ -97,7 +97,7 @@ def data_dir(tmp_path: Path) -> Path:
 
 
 def dataset(folder: str, task: str) -> ManifestDataset:
-    return ManifestDataset(folder, folder, task, re.compile("^(?P<label>[^/]+)/"), "CC0", "https://example.org")
+    return ManifestDataset(folder, folder, task, Expression("^(?P<label>[^/]+)/"), "CC0", "https://example.org")
 
 
 def test_a_voice_space_is_learned_from_recordings(data_dir: Path, backbone: Backbone) -> None:

@@ -11,6 +11,7 @@ from typing import NamedTuple
 from audionet.data.dataset import ChunkImage
 from audionet.data.naming import parse_channel_name, recording_path
 from audionet.errors import UsageError
+from audionet.utils.expressions import Expression
 from audionet.utils.text import escape
 
 PARENT = "parent"
@@ -52,7 +53,7 @@ def group_recordings(images: Sequence[ChunkImage], expression: str | None) -> Gr
     Raises
     ------
     UsageError
-        If the expression matches no recording.
+        If the expression matches no recording, or takes for ever on one.
     """
     groups: dict[Recording, str] = {}
     matched = 0
@@ -73,7 +74,7 @@ def _group_of(path: str, expression: str | None) -> str | None:
     elif expression == PARENT:
         return path.rpartition("/")[0] or None
     else:
-        match = re.search(expression, path)
+        match = Expression(expression).search(path, "--group", UsageError)
     if match is None:
         return None
     return match[1] if match.re.groups and match[1] is not None else match[0]

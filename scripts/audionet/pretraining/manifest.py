@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from audionet.audio.decoding import AUDIO_SUFFIXES
 from audionet.errors import DatasetError
+from audionet.utils.expressions import Expression
 from audionet.utils.files import read_json, walk
 from audionet.utils.text import escape, pluralise
 
@@ -35,8 +35,8 @@ class ManifestDataset:
         Its folder, relative to the data folder.
     task : str
         One of TASKS.
-    label : re.Pattern
-        Pattern whose group ``label`` is the label in a recording's path, relative to the folder.
+    label : Expression
+        Regular expression whose group ``label`` is the label in a recording's path, relative to the folder.
     leave_out_last : int
         Number of recordings, the last in order of their paths, that are reserved for probing.
     pitches : tuple of float
@@ -46,7 +46,7 @@ class ManifestDataset:
     name: str
     folder: str
     task: str
-    label: re.Pattern[str]
+    label: Expression
     licence: str
     url: str
     leave_out_last: int = 0
@@ -115,10 +115,10 @@ def _parse_dataset(path: Path, entry: Any) -> ManifestDataset:
     if entry["task"] not in TASKS:
         raise DatasetError(f"{where}: task '{entry['task']}' must be one of {', '.join(TASKS)}")
     try:
-        label = re.compile(entry["label"])
-    except re.error as error:
+        label = Expression(entry["label"])
+    except ValueError as error:
         raise DatasetError(f"{where}: label '{entry['label']}' is not a regular expression ({error})") from None
-    if "label" not in label.groupindex:
+    if "label" not in label.names:
         raise DatasetError(f"{where}: label '{entry['label']}' has no group (?P<label>...)")
     reserved = entry.get("leave_out_last", 0)
     if not isinstance(reserved, int) or reserved < 0:
@@ -143,7 +143,7 @@ def find_utterances(datasets: list[ManifestDataset], data_dir: Path) -> Corpus:
     Raises
     ------
     DatasetError
-        If no recordings are left.
+        If no recordings are left, or an expression for labels takes for ever on one's name.
     """
     found: list[tuple[ManifestDataset, list[tuple[Path, str]]]] = []
     for dataset in datasets:
@@ -188,7 +188,8 @@ def _list_recordings(dataset: ManifestDataset, folder: Path) -> list[tuple[Path,
     paths = sorted((name, path) for name, path in walk(folder) if path.suffix.lower() in AUDIO_SUFFIXES)
     if dataset.leave_out_last:
         paths = paths[: -dataset.leave_out_last]
-    matched = [(path, dataset.label.search(name)) for name, path in paths]
+    setting = f"the manifest's dataset '{dataset.name}': label"
+    matched = [(path, dataset.label.search(name, setting, DatasetError)) for name, path in paths]
     return [(path, match["label"]) for path, match in matched if match is not None]
 
 

@@ -11,6 +11,7 @@ from typing import Literal
 
 from audionet._paths import GRAPH_SUFFIXES, TF_FILES, lite_path, model_json_path
 from audionet.errors import UsageError
+from audionet.utils.expressions import Expression
 from audionet.utils.settings import require, setting
 
 FROM_SCRATCH = ("simple_cnn", "deep_cnn")
@@ -34,8 +35,8 @@ def _refuse(value: object, flag: str, reason: str) -> None:
 
 def _is_expression(text: str | None) -> bool:
     try:
-        re.compile(text or "")
-    except re.error:
+        Expression(text or "")
+    except ValueError:
         return False
     return True
 

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from audionet.errors import UsageError
 
 _MODULES = {
-    "train": "audiomentations keras matplotlib pkg_resources scipy sklearn tensorboard tensorflow tensorflow_hub "
-    "threadpoolctl",
+    "train": "audiomentations keras matplotlib pkg_resources regex scipy sklearn tensorboard tensorflow "
+    "tensorflow_hub threadpoolctl",
     "serve": "fastapi h11 jinja2 multipart prometheus_client pydantic python_multipart starlette uvicorn uvloop",
     "cluster": "dask distributed",
     "pretrain": "resemblyzer torch",
