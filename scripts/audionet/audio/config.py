@@ -15,6 +15,15 @@ from audionet.utils.text import escape
 CHROMA_ROWS = 8
 """Pixel rows per pitch class: JPG encodes blocks of eight rows separately."""
 
+LARGEST_SIDE = 65_500
+"""Columns or rows of the largest image that a JPG can hold."""
+
+_MEMORY = 2 * 2**30  # bytes
+_SAMPLE_MEMORY, _PIXEL_MEMORY, _WEIGHT_MEMORY = 8, 24, 28  # bytes for each at the peak, measured
+
+LARGEST_IMAGE = _MEMORY // _PIXEL_MEMORY
+"""Pixels in the largest image that is made or read."""
+
 
 CHANNEL_HELP = (
     "channel to use: its number from 1; mean: the plain mean of all; split: each channel as a recording of its own; "
@@ -104,6 +113,32 @@ class SpectrogramConfig:
         )
         require(10 <= self.dynamic_range_db <= 200, "dynamic_range_db", self.dynamic_range_db, "10 to 200")
         require(1 <= self.jpeg_quality <= 100, "jpeg_quality", self.jpeg_quality, "1 to 100")
+        self._check_size()
+
+    def _check_size(self) -> None:
+        """Check that a JPG can hold an image, and that rendering it takes no more memory than there should be."""
+        require(
+            self.rows <= LARGEST_SIDE,
+            "window_ms",
+            self.window_ms,
+            f"shorter, or --max_frequency lower: an image would have {self.rows} rows, and a JPG holds {LARGEST_SIDE}",
+        )
+        least_hop = (self.chunk_length // LARGEST_SIDE + 1) / self.sample_rate * 1000
+        columns = f"an image would have {self.frames} columns, and a JPG holds {LARGEST_SIDE}"
+        if least_hop <= self.window_ms:
+            rule = f"{math.ceil(least_hop * 100) / 100:g} or more"
+            require(self.frames <= LARGEST_SIDE, "hop_ms", self.hop_ms, f"{rule}: {columns}")
+        require(self.frames <= LARGEST_SIDE, "chunk_seconds", self.chunk_seconds, f"less: {columns}")
+        weights = self.fft_length // 2 * self.n_mels if self.representation == "mel" else 12 * self.fft_length
+        needs = {
+            "chunk_seconds": _SAMPLE_MEMORY * self.chunk_length,
+            "hop_ms": _PIXEL_MEMORY * self.rows * self.frames,
+            "window_ms": _WEIGHT_MEMORY * weights,
+        }
+        flag = max(needs, key=lambda name: needs[name])
+        rule = {"chunk_seconds": "less, or --sample_rate lower", "hop_ms": "longer", "window_ms": "shorter"}[flag]
+        rule += f": an image would take {sum(needs.values()) / 2**30:.1f} GiB of memory, of at most {_MEMORY >> 30}"
+        require(sum(needs.values()) <= _MEMORY, flag, getattr(self, flag), rule)
 
     @property
     def chunk_length(self) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import logging
+from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +15,8 @@ from audionet.errors import UsageError
 from audionet.utils.arrays import FloatArray, Int16Array
 
 log = logging.getLogger(__name__)
+
+_BLOCK = 2**21  # values in the frames that are transformed at once; a chunk of 3 s has a tenth of them at most
 
 _LONGER_WINDOWS = (32.0, 64.0, 128.0, 256.0, 512.0)  # ms; suggested where bands are too narrow
 
@@ -115,44 +118,51 @@ def chroma_filterbank(config: SpectrogramConfig) -> FloatArray:
     return from_c
 
 
-def power_spectrum(samples: Int16Array | FloatArray, config: SpectrogramConfig) -> FloatArray:
-    """Compute the power in each FFT bin over time.
+def _power(
+    samples: Int16Array | FloatArray, config: SpectrogramConfig, in_rows: Callable[[FloatArray], FloatArray]
+) -> FloatArray:
+    """Compute the power in each row of an image over time.
 
     Parameters
     ----------
     samples : ndarray, shape (n,), n >= fft_length
         Mono, at the configured rate; 16-bit integers count as -1 to 1.
+    config : SpectrogramConfig
+    in_rows : callable
+        Maps the power in each FFT bin, shape (frames, fft_length // 2 + 1), to that in each row, (frames, rows).
 
     Returns
     -------
-    ndarray of float32, shape (frames, fft_length // 2 + 1)
+    ndarray of float32, shape (rows, frames)
         ``frames = 1 + (n - fft_length) // hop_length``.
     """
     signal = samples.astype(np.float32)
     if samples.dtype == np.int16:
         signal /= 32768
     frames = np.lib.stride_tricks.sliding_window_view(signal, config.fft_length)[:: config.hop_length]
-    spectrum = np.fft.rfft(frames * _window(config))
-    power: FloatArray = (np.square(spectrum.real) + np.square(spectrum.imag)).astype(np.float32)
-    return power
+    blocks = []
+    for block in np.split(frames, range(step := max(1, _BLOCK // config.fft_length), len(frames), step)):
+        spectrum = np.fft.rfft(block * _window(config))
+        blocks.append(in_rows((np.square(spectrum.real) + np.square(spectrum.imag)).astype(np.float32)))
+    return np.ascontiguousarray((np.concatenate(blocks) if len(blocks) > 1 else blocks[0]).T)
 
 
 def mel_power(samples: Int16Array | FloatArray, config: SpectrogramConfig) -> FloatArray:
     """Compute the power in each mel band over time, shape (n_mels, frames); the lowest band first."""
-    return np.ascontiguousarray((power_spectrum(samples, config) @ mel_filterbank(config)).T)
+    return _power(samples, config, lambda power: power @ mel_filterbank(config))
 
 
 def linear_power(samples: Int16Array | FloatArray, config: SpectrogramConfig) -> FloatArray:
     """Compute the power in each FFT bin within the configured range, shape (bins, frames); the lowest first."""
     bins = config.bins
-    return np.ascontiguousarray(power_spectrum(samples, config)[:, bins.start : bins.stop].T)
+    return _power(samples, config, lambda power: power[:, bins.start : bins.stop])
 
 
 def chroma(samples: Int16Array | FloatArray, config: SpectrogramConfig) -> FloatArray:
     """Compute the power in each pitch class over time, shape (12, frames), from C on, within the configured range."""
-    power, bins = power_spectrum(samples, config), config.bins
+    bins = config.bins
     weights = chroma_filterbank(config)[bins.start : bins.stop]
-    return np.ascontiguousarray((power[:, bins.start : bins.stop] @ weights).T)
+    return _power(samples, config, lambda power: power[:, bins.start : bins.stop] @ weights)
 
 
 def relative_level(power: FloatArray, dynamic_range_db: float) -> FloatArray:
