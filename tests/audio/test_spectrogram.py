@@ -1,12 +1,18 @@
 from __future__ import annotations
 
+import io
+import subprocess
+
 import librosa
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from matplotlib import colormaps
+from PIL import Image
+from PIL.JpegImagePlugin import JpegImageFile
 
+from audionet.audio import spectrogram
 from audionet.audio.config import CHROMA_ROWS, SpectrogramConfig
 from audionet.audio.image import VIRIDIS, colour, decode, level_of, render
 from audionet.audio.spectrogram import (
@@ -157,3 +163,34 @@ def test_rendering_is_the_same_every_time() -> None:
 def test_what_is_no_image_is_refused(data: bytes) -> None:
     with pytest.raises(DatasetError, match="not an image that can be read"):
         decode(data)
+
+
+@pytest.mark.parametrize("kind", ["PNG", "GIF", "BMP", "TIFF", "WEBP", "EPS", "PPM"])
+def test_other_formats_are_not_even_opened(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    buffer = io.BytesIO()
+    Image.new("RGB", (64, 48)).save(buffer, kind)
+    monkeypatch.setattr(subprocess, "Popen", None)  # with which Pillow starts Ghostscript
+    with pytest.raises(DatasetError, match="not an image that can be read"):
+        decode(buffer.getvalue())
+
+
+@pytest.mark.parametrize("size", [(65_500, 65_500), (40_000, 40_000), (10_000, 9_000)])
+def test_an_image_of_great_size_is_not_decoded(size: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
+    buffer = io.BytesIO()
+    Image.new("L", (8, 8)).save(buffer, "JPEG")
+    jpg = bytearray(buffer.getvalue())
+    frame = jpg.index(b"\xff\xc0") + 5  # height and width follow
+    jpg[frame : frame + 4] = size[1].to_bytes(2, "big") + size[0].to_bytes(2, "big")
+    monkeypatch.setattr(JpegImageFile, "load", None)
+    with pytest.raises(DatasetError, match=rf"^is an image of {size[0]} x {size[1]}, larger than any") as error:
+        decode(bytes(jpg))
+    assert len(str(error.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize("kind", ["mel", "linear", "chroma"])
+def test_blocks_of_frames_make_no_difference(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = SpectrogramConfig(kind, window_ms=64)  # type: ignore[arg-type]
+    sound = int16(tone(440, 3) * np.linspace(0, 1, 48_000))
+    whole = level(sound, config)
+    monkeypatch.setattr(spectrogram, "_BLOCK", 7 * config.fft_length)
+    np.testing.assert_allclose(level(sound, config), whole, atol=1e-5)

@@ -41,7 +41,7 @@ def original_recipe(recordings: list[Path], folder: Path) -> int:
             plt.axis("off")
             plt.savefig(folder / "one.png", dpi=100, bbox_inches="tight", pad_inches=0)
             plt.close()
-            Image.open(folder / "one.png").convert("RGB").save(folder / f"{chunks}.jpg")
+            Image.open(folder / "one.png", formats=["PNG"]).convert("RGB").save(folder / f"{chunks}.jpg")
             chunks += 1
     return chunks
 

@@ -59,6 +59,6 @@ def test_a_sheet_for_each_label(image_folder, tmp_path: Path) -> None:
     sheets = write_gallery(images, tmp_path / "gallery", SpectrogramConfig(chunk_seconds=0.5))
     assert sorted(path.name for path in sheets) == ['it\'s "x".jpg', "two%09parts.jpg", "анна.jpg"]
     for path in sheets:
-        with Image.open(path) as sheet:
+        with Image.open(path, formats=["JPEG"]) as sheet:
             assert sheet.width > 500
     assert sorted(path.name for path in (tmp_path / "gallery").iterdir()) == sorted(path.name for path in sheets)

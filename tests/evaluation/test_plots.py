@@ -22,7 +22,7 @@ ODD = ["$x^", "анна", "日本 🎻", "a" * 300, "\\frac{1}{", "_hidden", "$a
 
 
 def size(png: bytes) -> tuple[int, int]:
-    with Image.open(io.BytesIO(png)) as image:
+    with Image.open(io.BytesIO(png), formats=["PNG"]) as image:
         image.load()
         assert image.format == "PNG"
         return image.size

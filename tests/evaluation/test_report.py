@@ -475,6 +475,6 @@ def test_any_label_makes_a_page_that_parses(labels: list[str]) -> None:
 def test_plots_are_shown_at_the_size_they_were_drawn_for() -> None:
     tree, _ = shown(["ann", "bob"])
     plot = next(one for one in tree.iter("img"))
-    with Image.open(io.BytesIO(base64.b64decode(plot.get("src").partition(",")[2]))) as image:
+    with Image.open(io.BytesIO(base64.b64decode(plot.get("src").partition(",")[2])), formats=["PNG"]) as image:
         assert int(plot.get("width")) == round(image.width * 96 / 130)
         assert int(plot.get("height")) == round(image.height * 96 / 130)

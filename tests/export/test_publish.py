@@ -114,7 +114,7 @@ def test_images_of_another_height_are_read_alike(kind: str, image_folder, retrai
 
     folder = image_folder()
     for path in folder.rglob("*.jpg"):
-        with Image.open(path) as image:
+        with Image.open(path, formats=["JPEG"]) as image:
             image.resize((90, 77)).save(path, quality=95)
     config = retrain_config(folder, output_graph=tmp_path / "out" / "model.pb", how_many_training_steps=5)
     trained = train(config)

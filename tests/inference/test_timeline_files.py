@@ -88,7 +88,7 @@ def test_rttm_lines() -> None:
 
 
 def image(png: bytes) -> NDArray[np.uint8]:
-    with Image.open(io.BytesIO(png)) as image:
+    with Image.open(io.BytesIO(png), formats=["PNG"]) as image:
         assert image.format == "PNG"
         return np.asarray(image.convert("RGB"))
 

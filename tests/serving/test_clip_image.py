@@ -22,7 +22,7 @@ def flat(level: int) -> Image.Image:
 
 
 def drawn(strip: ClipImage) -> Image.Image:
-    return Image.open(io.BytesIO(strip.jpg()))
+    return Image.open(io.BytesIO(strip.jpg()), formats=["JPEG"])
 
 
 def level_at(image: Image.Image, share: float) -> float:

@@ -409,7 +409,7 @@ def test_foreign_images_of_several_sizes_are_resized(image_folder, retrain_confi
 
     folder = image_folder()
     for path in (folder / "low").glob("*.jpg"):
-        with Image.open(path) as image:
+        with Image.open(path, formats=["JPEG"]) as image:
             image.resize((100, 70)).save(path)
     trained = train(retrain_config(folder))
     assert len(trained.data.bottlenecks.images) == 45

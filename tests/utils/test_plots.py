@@ -11,7 +11,7 @@ from audionet.utils.plots import CurvePoint, confusion_matrix, confusion_plot, c
 
 
 def size(png: bytes) -> tuple[int, int]:
-    with Image.open(io.BytesIO(png)) as image:
+    with Image.open(io.BytesIO(png), formats=["PNG"]) as image:
         image.load()
         assert image.format == "PNG"
         return image.size

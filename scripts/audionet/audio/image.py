@@ -7,8 +7,9 @@ import io
 
 import numpy as np
 from PIL import Image
+from PIL.JpegImagePlugin import JpegImageFile
 
-from audionet.audio.config import SpectrogramConfig
+from audionet.audio.config import LARGEST_IMAGE, SpectrogramConfig
 from audionet.audio.spectrogram import level
 from audionet.errors import DatasetError
 from audionet.utils.arrays import FloatArray, Int16Array, UInt8Array
@@ -52,13 +53,19 @@ def decode(jpg: bytes) -> Image.Image:
     Raises
     ------
     DatasetError
-        If the bytes are not a complete image.
+        If the bytes are not a complete JPG image, or one larger than any that is made; nothing is decoded then.
     """
     try:
-        with Image.open(io.BytesIO(jpg)) as image:
+        # Image.open would try all formats that Pillow knows, and start Ghostscript for PostScript.
+        with JpegImageFile(io.BytesIO(jpg)) as image:
+            if image.width * image.height > LARGEST_IMAGE:
+                raise DatasetError(
+                    f"is an image of {image.width} x {image.height}, larger than any of AudioNet's: "
+                    "data_maker.py --force makes it again"
+                )
             image.load()
             return image if image.mode == "RGB" else image.convert("RGB")
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+    except (OSError, SyntaxError, ValueError):
         raise DatasetError("is not an image that can be read: data_maker.py --force makes it again") from None
 
 
