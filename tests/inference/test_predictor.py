@@ -7,6 +7,7 @@ import json
 import shutil
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -26,6 +27,7 @@ from audionet.inference.verification import Verifier, enrol_from_clips, forget_v
 from audionet.utils.files import content_hash, write_json
 from tests.support.encoding import encode_tracks
 from tests.support.models import TONES
+from tests.support.networks import edit_network
 from tests.support.scripts import run_script
 from tests.support.sounds import tone
 
@@ -210,6 +212,27 @@ def test_arrays_that_do_not_belong_to_the_model_are_refused(graph: Path) -> None
         Predictor(graph)
 
 
+def test_a_network_that_does_not_fit_its_labels_is_refused(graph: Path) -> None:
+    def swap(_: Any, network: Any) -> None:
+        network.outputs = network.outputs[::-1]
+
+    def drop(_: Any, network: Any) -> None:
+        network.outputs = network.outputs[:1]
+
+    message = r"retrained_graph\.tflite takes or returns something else than retrained_model\.json says: run retrain"
+    for edit in (swap, drop):
+        original = graph.read_bytes()
+        edit_network(graph, graph, edit)
+        change(graph, graph_sha256=content_hash(graph))
+        with pytest.raises(ModelError, match=message):
+            Predictor(graph)
+        graph.write_bytes(original)
+    card = json.loads(model_json_path(graph).read_text())
+    change(graph, graph_sha256=content_hash(graph), backbone=card["backbone"] | {"statistics": "mfcc"})
+    with pytest.raises(ModelError, match=message):
+        Predictor(graph)
+
+
 def test_verification_accepts_only_the_speaker_itself(graph: Path, tmp_path: Path) -> None:
     own, other = write_sound(tmp_path / "own.wav", 600, 2.0), write_sound(tmp_path / "other.wav", 4800, 2.0)
     verifier = Verifier(Predictor(graph), "b600")
@@ -368,11 +391,11 @@ def test_a_network_of_other_labels_is_one_line(graph: Path) -> None:
     voices = dataclasses.replace(voices, prototypes=voices.prototypes[:few], **kept)
     arrays_path(graph).write_bytes(pack_arrays(dataclasses.replace(arrays, voices=voices, baseline=None)))
     change(graph, labels=card["labels"][:4], arrays_sha256=content_hash(arrays_path(graph)))
-    with pytest.raises(ModelError, match="does not fit its labels: run retrain"):
+    with pytest.raises(ModelError, match="takes or returns something else than"):
         Predictor(graph)
     graph.write_bytes(b"network")
     change(graph, graph_sha256=content_hash(graph))
-    with pytest.raises(ModelError, match="the network is missing or no LiteRT model: run retrain"):
+    with pytest.raises(ModelError, match=r"retrained_graph\.tflite is missing or no LiteRT model: run retrain"):
         Predictor(graph)
 
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from audionet.backbones.litert import Runner
 from audionet.backbones.tf_runtime import import_tensorflow
-from audionet.errors import BackboneError, DamagedError, UsageError
+from audionet.errors import BackboneError, DamagedError, ModelError, UsageError
 from audionet.utils.arrays import FloatArray, UInt8Array
 from audionet.utils.files import write_bytes, write_json
 from audionet.utils.json_files import field, parse_json, real
@@ -110,7 +110,10 @@ def convert(
                 model = converter.convert()
         except Exception as error:  # the converter's errors share no base class
             raise BackboneError(f"{name} cannot be converted to LiteRT ({first_line(error)})") from None
-        best = model, arithmetic, _agreement(model, samples, reference)
+        try:
+            best = model, arithmetic, _agreement(model, samples, reference)
+        except ModelError as error:
+            raise BackboneError(f"{name} cannot be used once it is converted ({first_line(error)})") from None
         if best[2] >= MINIMUM_COSINE:
             return best
     cosine = best[2] if best else 0
@@ -119,7 +122,7 @@ def convert(
 
 def _agreement(model: bytes, samples: UInt8Array, reference: FloatArray) -> float:
     """Compute the mean cosine between a converted network's features and the original's."""
-    runner = Runner(model)
+    runner = Runner(model, name="the converted network", remedy="name another backbone")
     features = np.stack([runner(sample[None]) for sample in samples])
     return mean_cosine(features, reference)
 

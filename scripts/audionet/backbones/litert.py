@@ -10,12 +10,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from audionet.backbones.litert_check import check_form, check_size
 from audionet.errors import ModelError
 from audionet.utils.process import native_stderr_muted
 from audionet.utils.text import escape
 
 AT_A_TIME = 8
 """Number of images in a forward pass; more are not faster."""
+
+
+CONVERT_AGAIN = "delete it, and the backbone is converted again"
+"""Remedy of a converted backbone."""
 
 
 class Runner:
@@ -31,16 +36,24 @@ class Runner:
     threads : int
         Threads inside the network. For several images, several runners of one thread each are faster than one
         runner of several threads.
+    name : str, optional
+        Name of the file, for error messages; default: its path.
+    remedy : str
+        Way out of a file that cannot be used, for error messages.
 
     Raises
     ------
     ModelError
-        If the file is missing or no LiteRT model.
+        If the file is missing, no LiteRT model, or not of the form that AudioNet writes.
     """
 
-    def __init__(self, model: Path | bytes, threads: int = 1) -> None:
+    def __init__(
+        self, model: Path | bytes, threads: int = 1, name: str | None = None, remedy: str = "run retrain.py again"
+    ) -> None:
         self._model = model
         self._threads = threads
+        self._name = name or ("the network" if isinstance(model, bytes) else escape(model))
+        self._remedy = remedy
         self._resizable = True
         self._load()
 
@@ -52,10 +65,18 @@ class Runner:
             model = {"model_content": self._model} if in_memory else {"model_path": str(self._model)}
             with native_stderr_muted():
                 self._interpreter = Interpreter(**model, num_threads=self._threads)
-                self._interpreter.allocate_tensors()
         except (ValueError, RuntimeError, OSError):
-            name = "the network" if isinstance(self._model, bytes) else escape(self._model)
-            raise ModelError(f"{name} is missing or no LiteRT model: run retrain.py again") from None
+            raise ModelError(f"{self._name} is missing or no LiteRT model: {self._remedy}") from None
+        try:
+            check_form(self._interpreter)
+            check_size(self._interpreter)
+            with native_stderr_muted():
+                self._interpreter.allocate_tensors()
+            check_size(self._interpreter)
+        except ModelError as why:
+            raise ModelError(f"{self._name} {why}: {self._remedy}") from None
+        except (ValueError, RuntimeError):
+            raise ModelError(f"{self._name} is no LiteRT model: {self._remedy}") from None
         self._read_details()
 
     def _read_details(self) -> None:
@@ -68,14 +89,14 @@ class Runner:
         return [tuple(map(int, item["shape"])) for item in self._inputs]
 
     @property
-    def output_shapes(self) -> list[tuple[int, ...]]:
-        """Shape of each output."""
-        return [tuple(map(int, item["shape"])) for item in self._outputs]
+    def output_widths(self) -> list[int]:
+        """Width of each output."""
+        return [int(item["shape"][-1]) for item in self._outputs]
 
     @property
     def output_width(self) -> int:
-        """Width of the first output of one image."""
-        return int(np.prod(self._outputs[0]["shape"])) // int(self._inputs[0]["shape"][0])
+        """Width of the first output."""
+        return self.output_widths[0]
 
     def _resize(self, batch: int) -> bool:
         """Resize the network's tensors for a batch; return False, and keep batch size 1, if that fails."""
@@ -83,7 +104,7 @@ class Runner:
             return True
         if not self._resizable:
             return False
-        widths = [int(np.prod(item["shape"])) // int(self._inputs[0]["shape"][0]) for item in self._outputs]
+        widths = self.output_widths
         try:
             with native_stderr_muted():
                 for item in self._inputs:
@@ -93,7 +114,8 @@ class Runner:
         except (ValueError, RuntimeError):
             self._resizable = False
         else:
-            self._resizable = self.output_shapes == [(batch, width) for width in widths]
+            shapes = [tuple(map(int, item["shape"])) for item in self._outputs]
+            self._resizable = shapes == [(batch, width) for width in widths]
         if not self._resizable:
             self._load()
         return self._resizable
@@ -115,15 +137,24 @@ class Runner:
         return features
 
     def run_all(self, *inputs: NDArray[Any]) -> list[NDArray[np.float32]]:
-        """Compute all outputs, for inputs of any batch size."""
+        """Compute all outputs, for inputs of any batch size.
+
+        Raises
+        ------
+        ModelError
+            If an operation fails, as in a damaged file.
+        """
         batch = len(inputs[0])
         if not self._resize(batch):
             singly = [self.run_all(*(value[i : i + 1] for value in inputs)) for i in range(batch)]
             return [np.concatenate(parts) for parts in zip(*singly, strict=True)]
         for item, value in zip(self._inputs, inputs, strict=True):
             self._interpreter.set_tensor(item["index"], value)
-        self._interpreter.invoke()
-        return [self._interpreter.get_tensor(item["index"]) for item in self._outputs]
+        try:
+            self._interpreter.invoke()
+            return [self._interpreter.get_tensor(item["index"]) for item in self._outputs]
+        except (ValueError, RuntimeError):
+            raise ModelError(f"{self._name} cannot be run: {self._remedy}") from None
 
 
 def thread_runner(path: Path) -> Runner:
@@ -133,4 +164,4 @@ def thread_runner(path: Path) -> Runner:
 
 @functools.lru_cache(maxsize=16)
 def _runner_of_thread(path: Path, thread: int) -> Runner:
-    return Runner(path)
+    return Runner(path, remedy=CONVERT_AGAIN)

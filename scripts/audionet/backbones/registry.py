@@ -20,7 +20,7 @@ from audionet.backbones.inception import (
     set_weights,
     with_feature_layer,
 )
-from audionet.backbones.litert import Runner
+from audionet.backbones.litert import CONVERT_AGAIN, Runner
 from audionet.backbones.saved_model import fetch, load_saved_model
 from audionet.backbones.tf_runtime import import_tensorflow
 from audionet.backbones.voice_space import VoiceSpace, read_voice_space
@@ -163,7 +163,7 @@ def prepare(
         log.info(
             f"Saved {escape(path)}: {converted.arithmetic}, cosine to the original's features {converted.cosine:.5f}"
         )
-    runner = Runner(converted.network)
+    runner = Runner(converted.network, name=escape(path), remedy=CONVERT_AGAIN)
     _, height, width, _ = runner.input_shapes[0]
     return Backbone(
         name=origin.name,
@@ -215,7 +215,7 @@ def convert_trained(model: Any, name: str, statistics: str | None, samples: UInt
         path=path,
         identity=fingerprint,
         input_size=original.input_size,
-        width=Runner(content).output_width,
+        width=Runner(content, name=escape(path), remedy=CONVERT_AGAIN).output_width,
         statistics=statistics,
         arithmetic=arithmetic,
         cosine=cosine,

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from audionet._paths import enrolled_path, model_json_path
+from audionet._paths import enrolled_path, lite_path, model_json_path
 from audionet.audio.decoding import Source
 from audionet.audio.network_input import STATISTICS_WIDTHS, ImageFeatures, image_features, model_inputs
 from audionet.backbones.litert import Runner
@@ -63,6 +63,26 @@ class BatchOutput(NamedTuple):
     probabilities: FloatArray
     embeddings: FloatArray
     speech: BoolArray
+
+
+def _check_network(runner: Runner, graph: Path, labels: int, statistics: str | None, dimensions: int) -> None:
+    """Check that a network takes and returns what the files beside it say.
+
+    Raises
+    ------
+    ModelError
+        If it does not.
+    """
+    taken = [] if statistics is None else [(1, STATISTICS_WIDTHS[statistics])]
+    # The last may have one value more, the logit of speech.
+    if runner.input_shapes[1:] != taken or runner.output_widths not in (
+        [labels, dimensions],
+        [labels, dimensions + 1],
+    ):
+        raise ModelError(
+            f"{escape(graph)} takes or returns something else than {model_json_path(graph).name} says: "
+            "run retrain.py again, or name the right one with --graph"
+        )
 
 
 class Predictor:
@@ -122,17 +142,10 @@ class Predictor:
         if with_enrolled:
             self.read_enrolled()
         self.network = files.network
-        self._runner = Runner(self.network, threads or available_cores())
-        self.input_size = self._check_network()
-
-    def _check_network(self) -> tuple[int, int]:
-        """Return the height and width of the network's images, once its inputs and outputs are those of the model."""
-        (_, *size), *extra = self._runner.input_shapes
-        wanted = [] if self.statistics is None else [(1, STATISTICS_WIDTHS[self.statistics])]
-        outputs = [[(1, len(self.labels)), (1, self.dimensions + detector)] for detector in (0, 1)]
-        if len(size) != 3 or size[2] != 3 or extra != wanted or self._runner.output_shapes not in outputs:
-            raise ModelError(f"the network of {escape(self.graph)} does not fit its labels: run retrain.py again")
-        return size[0], size[1]
+        self._runner = Runner(self.network, threads or available_cores(), escape(lite_path(graph)))
+        _check_network(self._runner, graph, len(self.labels), self.statistics, self.dimensions)
+        _, height, width, _ = self._runner.input_shapes[0]
+        self.input_size = (height, width)
 
     @property
     def names(self) -> list[str]:
