@@ -35,10 +35,9 @@ def _refuse(value: object, flag: str, reason: str) -> None:
 
 def _is_expression(text: str | None) -> bool:
     try:
-        Expression(text or "")
+        return text is None or bool(Expression(text))
     except ValueError:
         return False
-    return True
 
 
 @dataclass(frozen=True)
