@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +22,16 @@ import soundfile
 import soxr
 
 from audionet.audio.config import SpectrogramConfig
+from audionet.augment.config import AugmentConfig
 from audionet.data import render as rendering
 from audionet.data.config import DataConfig
+from audionet.data.journal import JOURNAL_NAME, read_journal
+from audionet.data.naming import DATASET_JSON
 from audionet.data.render import Result, render_folder
 from audionet.errors import AudioNetError, DatasetError, UsageError
+from audionet.utils import files
 from audionet.utils.files import exclusive_lock
+from tests.support.disk import RecordedDisk
 from tests.support.encoding import encode
 from tests.support.files import files_of
 from tests.support.sounds import ROOT, SAMPLE_AUDIO, tone, write_tone
@@ -73,6 +79,46 @@ def rendered(data: DataConfig) -> DataConfig:
             write_tone(data.audio_dir / label / f"{number}.wav", 300 + 100 * number, seconds=2)
     render_folder(data, SECOND)
     return data
+
+
+class OneThread:
+    """A pool of this process, whose files a test can watch."""
+
+    workers = 1
+
+    def __init__(self) -> None:
+        self.executor = ThreadPoolExecutor(1)
+
+    def renew(self) -> None:
+        raise AssertionError("a thread does not die")
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="tells which file is synced by /proc")
+def test_a_journal_names_no_file_that_a_loss_of_power_would_take(
+    data: DataConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_tone(data.audio_dir / "ann" / "long.wav", seconds=20)
+    for number in range(3):
+        write_tone(data.audio_dir / "ann" / f"{number}.wav", 300 + 100 * number, seconds=2)
+    disk, seen = RecordedDisk(monkeypatch, tmp_path), set()
+
+    def check() -> None:
+        entries, _ = read_journal(data.image_dir / "ann" / JOURNAL_NAME)
+        for file, entry in entries.items():
+            names = [f"{file}_nohash_{index:04d}" for index in range(entry.outcome.chunks)]
+            paths = {data.image_dir / "ann" / f"{name}.jpg" for name in names}
+            paths |= {data.wav_dir / "ann" / f"{name}.wav" for name in names}
+            assert [path for path in paths if not disk.holds(path)] == []
+            seen.update(paths)
+
+    disk.watch = check
+    monkeypatch.setattr(files, "_BATCH_FILES", 8)
+    monkeypatch.setattr(rendering, "worker_pool", lambda *_: contextlib.nullcontext(OneThread()))
+    render_folder(data, SECOND, AugmentConfig(augment=1))
+    assert len(seen) == 2 * 26
+    images = list(data.image_dir.rglob("*.jpg"))
+    assert len(images) == 2 * 26
+    assert all(disk.holds(path) for path in [*images, data.image_dir / DATASET_JSON])
 
 
 def touched(data: DataConfig) -> dict[str, int]:

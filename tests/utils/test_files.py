@@ -4,13 +4,16 @@ import errno
 import hashlib
 import os
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from audionet.errors import AudioNetError, ModelError
+from audionet.utils import disk
 from audionet.utils.files import (
     TEMPORARY_PREFIX,
+    WriteBatch,
     atomic_path,
     exclusive_lock,
     make_folder,
@@ -22,6 +25,7 @@ from audionet.utils.files import (
     write_json,
 )
 from audionet.utils.text import escape, first_line
+from tests.support.disk import RecordedDisk
 
 
 def test_a_folder_that_cannot_be_made_or_written_is_named(tmp_path: Path) -> None:
@@ -43,6 +47,61 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> 
     assert target.read_text() == "old"
     assert list(tmp_path.iterdir()) == [target]
     assert error.value.filename == str(target)  # a full disk alone does not say which file
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="tells which file is synced by /proc")
+@pytest.mark.parametrize("whole", [True, False])
+def test_files_are_on_the_disk_when_they_are_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, whole: bool
+) -> None:
+    recorded = RecordedDisk(monkeypatch, tmp_path, whole)
+    for content in (b"old", b"new"):
+        write_bytes(tmp_path / "x", content)
+        assert recorded.holds(tmp_path / "x")
+        with WriteBatch() as batch:
+            for name in "abc":
+                batch.write(tmp_path / name, content)
+            assert all(not path.exists() or path.read_bytes() == b"old" for path in map(tmp_path.joinpath, "abc"))
+        assert all(recorded.holds(tmp_path / name) for name in "abc")
+        with atomic_path(tmp_path / "folder") as temporary:
+            (temporary / "below").mkdir(parents=True)
+            (temporary / "below" / "y").write_bytes(content)
+        assert recorded.holds(tmp_path / "folder")
+        assert (tmp_path / "folder" / "below" / "y").read_bytes() == content
+
+
+@pytest.mark.skipif(os.name != "posix", reason="nothing is synced there")
+def test_a_file_system_without_sync_is_written_all_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(number: int) -> Callable[[int], None]:
+        def sync(descriptor: int) -> None:
+            raise OSError(number, os.strerror(number))
+
+        return sync
+
+    monkeypatch.setattr(os, "fsync", refuse(errno.EINVAL))
+    monkeypatch.setattr(disk, "_syncfs", lambda: refuse(errno.ENOSYS))
+    write_bytes(tmp_path / "x", b"1")
+    with WriteBatch() as batch:
+        batch.write(tmp_path / "y", b"2")
+    assert [(tmp_path / name).read_bytes() for name in "xy"] == [b"1", b"2"]
+    monkeypatch.setattr(disk, "_syncfs", lambda: refuse(errno.EIO))
+    with pytest.raises(OSError, match="Input/output error"), WriteBatch() as batch:
+        batch.write(tmp_path / "z", b"3")
+    assert {path.name for path in tmp_path.iterdir()} == {"x", "y"}
+
+
+def test_a_batch_drops_what_waits_when_it_fails_or_is_told_to(tmp_path: Path) -> None:
+    (tmp_path / "old").write_bytes(b"old")
+    with WriteBatch() as batch:
+        for name in ("old", "new", "kept"):
+            batch.write(tmp_path / name, b"new")
+        batch.remove(tmp_path / "old")
+        batch.remove(tmp_path / "new")
+    with pytest.raises(FileNotFoundError) as error, WriteBatch() as batch:
+        batch.write(tmp_path / "other", b"")
+        batch.write(tmp_path / "none" / "x", b"")
+    assert error.value.filename == str(tmp_path / "none" / "x")
+    assert {path.name for path in tmp_path.iterdir()} == {"kept"}
 
 
 def test_a_missing_folder_is_reported_by_the_targets_name(tmp_path: Path) -> None:

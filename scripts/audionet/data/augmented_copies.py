@@ -18,7 +18,7 @@ from audionet.augment.config import MAX_COPIES, AugmentConfig
 from audionet.augment.waveform import Recipe, augment_chunk, find_noise
 from audionet.data.naming import ChunkName, chunk_name, parse_chunk_name
 from audionet.errors import DatasetError, UsageError
-from audionet.utils.files import write_bytes
+from audionet.utils.files import WriteBatch
 from audionet.utils.text import escape
 
 _BATCH = 64
@@ -119,14 +119,15 @@ def render_copies(task: CopyTask) -> int:
     """Write augmented copies, computed from the chunks' WAV files; return their number."""
     wav_folder = next(folder for folder, suffix in task.outputs.items() if suffix == ".wav") / task.label
     rate = task.config.sample_rate
-    for recording, number, copy in task.copies:
-        chunk = wav_folder / chunk_name(recording, number, ".wav")
-        try:
-            samples, _ = soundfile.read(os.fsencode(chunk), dtype="int16")
-        except soundfile.LibsndfileError:
-            raise DatasetError(f"{escape(chunk)} cannot be read: render it again with --force") from None
-        augmented = augment_chunk(samples, rate, task.recipe, copy_identity(task.label, recording, number, copy))
-        for folder, suffix in task.outputs.items():
-            content = wav_bytes(augmented, rate) if suffix == ".wav" else render(augmented, task.config)
-            write_bytes(folder / task.label / chunk_name(recording, number, suffix, copy), content)
+    with WriteBatch() as batch:
+        for recording, number, copy in task.copies:
+            chunk = wav_folder / chunk_name(recording, number, ".wav")
+            try:
+                samples, _ = soundfile.read(os.fsencode(chunk), dtype="int16")
+            except soundfile.LibsndfileError:
+                raise DatasetError(f"{escape(chunk)} cannot be read: render it again with --force") from None
+            augmented = augment_chunk(samples, rate, task.recipe, copy_identity(task.label, recording, number, copy))
+            for folder, suffix in task.outputs.items():
+                content = wav_bytes(augmented, rate) if suffix == ".wav" else render(augmented, task.config)
+                batch.write(folder / task.label / chunk_name(recording, number, suffix, copy), content)
     return len(task.copies)

@@ -22,7 +22,7 @@ from audionet.audio.sound import ChannelChoice
 from audionet.data.journal import DECODING, Outcome, RecordingFile, join_notes, path_of
 from audionet.data.naming import chunk_name, recording_name
 from audionet.errors import RecordingError, UnavailableError
-from audionet.utils.files import write_bytes
+from audionet.utils.files import WriteBatch
 from audionet.utils.parallel import Pool, process_died
 
 PIECE_SECONDS = 1800
@@ -155,10 +155,11 @@ def _measure_span(source: FileSource, seconds: float, config: SpectrogramConfig,
 
 def render_pieces(task: PieceTask) -> list[Outcome]:
     """Write the chunks and images of some recordings; the outcomes name decoding errors."""
-    return [_render_piece(piece, task) for piece in task.pieces]
+    with WriteBatch() as batch:  # on the disk before the journal names them
+        return [_render_piece(piece, task, batch) for piece in task.pieces]
 
 
-def _render_piece(piece: Piece, task: PieceTask) -> Outcome:
+def _render_piece(piece: Piece, task: PieceTask, batch: WriteBatch) -> Outcome:
     source = source_of(task.audio_dir, task.label, piece.source, task.channel)
     path = source if isinstance(source, Path) else source.path
     recording = Recording(source, task.config, piece.span)
@@ -181,7 +182,7 @@ def _render_piece(piece: Piece, task: PieceTask) -> Outcome:
             wav = wav_bytes(chunk.samples, task.config.sample_rate)
             jpg = render(chunk.samples, task.config)
             for (folder, suffix), content in zip(task.outputs.items(), (wav, jpg), strict=True):
-                write_bytes(folder / task.label / chunk_name(name, chunk.index, suffix), content)
+                batch.write(folder / task.label / chunk_name(name, chunk.index, suffix), content)
         state = path.stat()
         if (state.st_size, state.st_mtime_ns) != (piece.source.size, piece.source.mtime_ns):
             raise UnavailableError("changed while it was read: run again to render the new version")
@@ -194,7 +195,7 @@ def _render_piece(piece: Piece, task: PieceTask) -> Outcome:
     except RecordingError as error:
         note, ended = str(error), True
     if chunks:
-        silent = sorted([*silent, *_remove_pauses(name, levels, task)])
+        silent = sorted([*silent, *_remove_pauses(name, levels, task, batch)])
     notes = tuple(dict.fromkeys([*recording.remarks, *([note] if note else [])]))
     seconds = recording.seconds - recording.start
     return Outcome(seconds, chunks, silent, join_notes(notes), digest, final=final, ended=ended, notes=notes)
@@ -224,13 +225,13 @@ def _is_read_as_before(source: FileSource, known: Outcome) -> bool:
     return abs(total) < count * _LEAST_CONSTANT
 
 
-def _remove_pauses(name: str, levels: dict[int, float], task: PieceTask) -> list[int]:
+def _remove_pauses(name: str, levels: dict[int, float], task: PieceTask, batch: WriteBatch) -> list[int]:
     """Remove the files of chunks far below the loudest, which is known only at the end, and return their numbers."""
     loudest = max(levels.values(), default=0.0)
     quiet = [index for index, level in levels.items() if level < loudest - PAUSE_DB]
     for index in quiet:
         for folder, suffix in task.outputs.items():
-            (folder / task.label / chunk_name(name, index, suffix)).unlink(missing_ok=True)
+            batch.remove(folder / task.label / chunk_name(name, index, suffix))
     return quiet
 
 

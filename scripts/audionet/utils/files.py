@@ -1,4 +1,10 @@
-"""Atomic writes, JSON files, folder locks, hashes and directory walks."""
+"""Atomic and durable writes, JSON files, folder locks, hashes and directory walks.
+
+`atomic_path`, and `WriteBatch` for many small files, guarantee: under its name a file is the old one or the whole
+new one, even after a kill or a loss of power. They write under a temporary name, wait until the content is on the
+disk, rename, and wait until the folder is. What is written afterwards may therefore name the file, as a label's
+journal names its chunks. See `audionet.utils.disk` for where nothing waits.
+"""
 
 from __future__ import annotations
 
@@ -17,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from audionet.errors import AudioNetError, DamagedError
+from audionet.utils.disk import sync, sync_files, sync_tree
 from audionet.utils.json_files import parse_json
 from audionet.utils.text import escape, first_line
 
@@ -27,6 +34,7 @@ LOCK_NAME = ".audionet-lock"
 
 _HOST = re.sub(r"[^A-Za-z0-9.]", "_", platform.node())[:60]
 _LONGEST_WRITE_SECONDS = 3600
+_BATCH_FILES = 256
 _serial = itertools.count()
 
 
@@ -39,7 +47,7 @@ def temporary_path(folder: Path) -> Path:
 def atomic_path(path: Path) -> Iterator[Path]:
     """Yield a temporary path in the target's folder; rename it to the target when the block succeeds.
 
-    A file or a folder may be written there.
+    A file or a folder may be written there. At the end both it and its name are on the disk.
 
     Raises
     ------
@@ -48,18 +56,29 @@ def atomic_path(path: Path) -> Iterator[Path]:
     """
     temporary = temporary_path(path.parent)
     try:
-        yield temporary
-        if temporary.is_dir() and path.is_dir():  # only an empty folder can be replaced
-            os.replace(path, old := temporary_path(path.parent))
-            os.replace(temporary, path)
-            _remove(old)
-        else:
-            os.replace(temporary, path)
-    except BaseException as error:
+        with _naming(path, temporary):
+            yield temporary
+            sync_tree(temporary)
+            if temporary.is_dir() and path.is_dir():  # only an empty folder can be replaced
+                os.replace(path, old := temporary_path(path.parent))
+                os.replace(temporary, path)
+                _remove(old)
+            else:
+                os.replace(temporary, path)
+            sync(path.parent)
+    except BaseException:
         with contextlib.suppress(OSError):
             _remove(temporary)
-        # A full disk reports no file name at all, a missing folder reports the temporary one.
-        if isinstance(error, OSError) and (error.filename is None or str(error.filename).startswith(str(temporary))):
+        raise
+
+
+@contextlib.contextmanager
+def _naming(path: Path, temporary: Path) -> Iterator[None]:
+    """Have errors carry a file's name: a full disk reports none at all, a missing folder the temporary one."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None or str(error.filename).startswith(str(temporary)):
             error.filename = str(path)
         raise
 
@@ -68,6 +87,57 @@ def write_bytes(path: Path, data: bytes) -> None:
     """Write a whole file atomically."""
     with atomic_path(path) as temporary:
         temporary.write_bytes(data)
+
+
+class WriteBatch:
+    """Many small files, written atomically like those of `write_bytes`, with one wait for the disk for all.
+
+    A context manager: at the end of its block the files are under their names and on the disk. An error removes those
+    that were still waiting. A file that is written has its name when `_BATCH_FILES` are waiting, or at the end.
+    """
+
+    def __init__(self) -> None:
+        self._waiting: dict[Path, Path] = {}  # temporary paths, by target
+
+    def write(self, path: Path, data: bytes) -> None:
+        """Write a whole file.
+
+        Raises
+        ------
+        OSError
+            If writing fails; it carries the target's name.
+        """
+        self._waiting[path] = temporary = temporary_path(path.parent)
+        with _naming(path, temporary):
+            temporary.write_bytes(data)
+        if len(self._waiting) >= _BATCH_FILES:
+            self._flush()
+
+    def remove(self, path: Path) -> None:
+        """Remove a file that this or an earlier batch wrote."""
+        for written in (self._waiting.pop(path, path), path):
+            written.unlink(missing_ok=True)
+
+    def __enter__(self) -> WriteBatch:
+        return self
+
+    def __exit__(self, error: type[BaseException] | None, *_: object) -> None:
+        try:
+            if error is None:
+                self._flush()
+        finally:
+            for temporary in self._waiting.values():
+                with contextlib.suppress(OSError):
+                    temporary.unlink(missing_ok=True)
+
+    def _flush(self) -> None:
+        sync_files(self._waiting.values())
+        for path, temporary in self._waiting.items():
+            with _naming(path, temporary):
+                os.replace(temporary, path)
+        for folder in {path.parent for path in self._waiting}:
+            sync(folder)
+        self._waiting.clear()
 
 
 def write_json(path: Path, content: Any) -> None:
