@@ -162,3 +162,15 @@ def test_copies_are_in_the_training_set_only(tmp_path: Path) -> None:
 def test_a_sample_rate_unfit_for_telephone_or_codec_is_refused(data: DataConfig, rate: int, kind: str) -> None:
     with pytest.raises(UsageError, match=f"leave {kind} out of augment_kinds"):
         render_folder(data, SpectrogramConfig(sample_rate=rate, chunk_seconds=0.5), AugmentConfig(augment=1))
+
+
+def test_empty_copies_are_rendered_again(data: DataConfig) -> None:
+    augment = AugmentConfig(augment=1)
+    render_folder(data, HALF, augment)
+    before = files_of(data.image_dir, data.wav_dir)
+    copies = [path for path in data.image_dir.rglob("*.jpg") if parse_chunk_name(path.stem).copy]
+    for path in copies[:2]:
+        path.write_bytes(b"")
+    result = render_folder(data, HALF, augment)
+    assert (result.rendered, result.varied, result.removed) == (0, 2, 0)
+    assert files_of(data.image_dir, data.wav_dir) == before

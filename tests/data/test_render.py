@@ -144,6 +144,25 @@ def test_only_new_changed_or_lost_recordings_are_rendered(rendered: DataConfig) 
     assert chunks_of(result) == {"ann": (4, 8), "bob": (3, 6)}
 
 
+@pytest.mark.parametrize("folder", ["image_dir", "wav_dir"])
+def test_empty_files_are_rendered_again(rendered: DataConfig, folder: str) -> None:
+    before = files_of(rendered.image_dir, rendered.wav_dir)
+    chunk = next((getattr(rendered, folder) / "bob").glob("1.wav*"))
+    chunk.write_bytes(b"")
+    result = render_folder(rendered, SECOND)
+    assert (result.rendered, result.unchanged, result.removed) == (1, 5, 0)
+    assert files_of(rendered.image_dir, rendered.wav_dir) == before
+
+
+def test_empty_files_of_deleted_recordings_are_removed(rendered: DataConfig) -> None:
+    (rendered.audio_dir / "bob" / "1.wav").unlink()
+    for folder in (rendered.image_dir, rendered.wav_dir):
+        for chunk in (folder / "bob").glob("1.wav*"):
+            chunk.write_bytes(b"")
+    assert render_folder(rendered, SECOND).removed == 4
+    assert not list((rendered.image_dir / "bob").glob("1.wav*"))
+
+
 def test_a_changed_setting_renders_everything_again(rendered: DataConfig) -> None:
     old = files_of(rendered.image_dir)
     result = render_folder(rendered, SpectrogramConfig(chunk_seconds=1.0, n_mels=64))

@@ -18,7 +18,7 @@ from audionet.augment.config import MAX_COPIES, AugmentConfig
 from audionet.augment.waveform import Recipe, augment_chunk, find_noise
 from audionet.data.naming import ChunkName, chunk_name, parse_chunk_name
 from audionet.errors import DatasetError, UsageError
-from audionet.utils.files import WriteBatch
+from audionet.utils.files import WriteBatch, file_sizes
 from audionet.utils.text import escape
 
 _BATCH = 64
@@ -90,12 +90,13 @@ def copies_of(label: str, chunks: Sequence[tuple[str, int]], total: int) -> set[
 
 
 def copies_present(label: str, outputs: dict[Path, str], chunks: Set[tuple[str, int]]) -> Counter[ChunkName]:
-    """Count, for each augmented copy of these chunks, the label's folders that contain it."""
+    """Count, for each augmented copy of these chunks, the label's folders that hold it, and not as an empty file."""
     present: Counter[ChunkName] = Counter()
     for folder, suffix in outputs.items():
-        names = os.listdir(folder / label) if (folder / label).is_dir() else []
-        parsed = (parse_chunk_name(name.removesuffix(suffix)) for name in names if name.endswith(suffix))
-        present.update(name for name in parsed if name.copy and name[:2] in chunks)
+        for file, size in file_sizes(folder / label, suffix).items():
+            name = parse_chunk_name(file.removesuffix(suffix))
+            if name.copy and name[:2] in chunks:
+                present[name] += size > 0
     return present
 
 

@@ -28,7 +28,7 @@ from audionet.data.naming import (
     recording_names,
 )
 from audionet.errors import DamagedError, RecordingError, UnavailableError
-from audionet.utils.files import make_folder, walk, write_bytes
+from audionet.utils.files import file_sizes, make_folder, walk, write_bytes
 from audionet.utils.json_files import checked_whole, field, nullable_field, parse_json, real, whole
 from audionet.utils.text import composed, pluralise
 
@@ -309,23 +309,19 @@ class Journal:
 
     def _complete(self, file: str, outcome: Outcome) -> bool:
         return all(
-            chunk_name(name, index, suffix) in self._present[folder]
+            self._present[folder].get(chunk_name(name, index, suffix))  # the file has bytes
             for folder, suffix in self.folders.items()
             for name, index in self._audible_chunks(file, outcome)
         )
 
-    def _chunks_present(self, folder: Path) -> set[str]:
-        """List the names of all chunks and augmented copies rendered here, without the user's own files."""
+    def _chunks_present(self, folder: Path) -> dict[str, int]:
+        """List the names and sizes of all chunks and augmented copies rendered here, without the user's own files."""
         rendered = {recording_name(file) for file in self._begun}
         suffix = self.folders[folder]
-        try:
-            names = os.listdir(folder)
-        except (FileNotFoundError, NotADirectoryError):
-            return set()
         return {
-            name
-            for name in names
-            if name.endswith(suffix) and parse_chunk_name(name.removesuffix(suffix)).recording in rendered
+            name: size
+            for name, size in file_sizes(folder, suffix).items()
+            if parse_chunk_name(name.removesuffix(suffix)).recording in rendered
         }
 
     def _stale(self) -> list[Path]:

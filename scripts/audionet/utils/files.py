@@ -249,6 +249,16 @@ def content_hash(path: Path) -> str:
     return digest.hexdigest()
 
 
+def file_sizes(folder: Path, suffix: str) -> dict[str, int]:
+    """Return the names and sizes in bytes of a folder's files of one ending; none if there is no such folder."""
+    try:
+        with os.scandir(folder) as entries:
+            found = [entry for entry in entries if entry.name.endswith(suffix)]
+            return {entry.name: entry.stat(follow_symlinks=False).st_size for entry in found}
+    except (FileNotFoundError, NotADirectoryError):
+        return {}
+
+
 def walk(folder: Path, inside: str = "", above: frozenset[str] = frozenset()) -> Iterator[tuple[str, Path]]:
     """Yield the relative path and the path of every file in a folder and below, except hidden ones.
 
