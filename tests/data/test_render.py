@@ -30,10 +30,11 @@ from audionet.data.naming import DATASET_JSON
 from audionet.data.render import Result, render_folder
 from audionet.errors import AudioNetError, DatasetError, UsageError
 from audionet.utils import files
-from audionet.utils.files import exclusive_lock
+from audionet.utils.files import LOCK_NAME, exclusive_lock, temporary_path
 from tests.support.disk import RecordedDisk
 from tests.support.encoding import encode
 from tests.support.files import files_of
+from tests.support.read_only import read_only
 from tests.support.sounds import ROOT, SAMPLE_AUDIO, tone, write_tone
 
 SECOND = SpectrogramConfig(chunk_seconds=1.0)
@@ -130,6 +131,24 @@ def test_a_second_run_does_nothing(rendered: DataConfig) -> None:
     result = render_folder(rendered, SECOND)
     assert (result.rendered, result.unchanged, result.removed) == (0, 6, 0)
     assert {path: path.stat().st_mtime_ns for path in rendered.image_dir.rglob("*")} == before
+
+
+@pytest.mark.parametrize("locked", [True, False])
+def test_a_second_run_needs_to_write_nothing(data: DataConfig, locked: bool) -> None:
+    augment = AugmentConfig(augment=1)
+    write_tone(data.audio_dir / "ann" / "a.wav", seconds=2)
+    render_folder(data, SECOND, augment)
+    for folder in (data.wav_dir, data.image_dir):
+        (folder / "ann" / temporary_path(folder).name).touch()  # of a killed run
+        if not locked:
+            (folder / LOCK_NAME).unlink()
+    with read_only(data.audio_dir, data.wav_dir, data.image_dir):
+        result = render_folder(data, SECOND, augment)
+        assert (result.rendered, result.unchanged, result.removed, result.varied) == (0, 1, 0, 0)
+    write_tone(data.audio_dir / "ann" / "b.wav", seconds=2)
+    with read_only(data.audio_dir, data.wav_dir, data.image_dir), pytest.raises(OSError, match="Read-only") as error:
+        render_folder(data, SECOND, augment)
+    assert error.value.filename == str(data.wav_dir / DATASET_JSON)
 
 
 def test_only_new_changed_or_lost_recordings_are_rendered(rendered: DataConfig) -> None:

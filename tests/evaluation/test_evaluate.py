@@ -14,6 +14,8 @@ import soundfile
 from audionet._paths import model_json_path, out_of_fold_path
 from audionet.audio.config import SpectrogramConfig
 from audionet.classifier.decision import Costs
+from audionet.cli.evaluate import main as evaluate_main
+from audionet.cli.label import main as label_main
 from audionet.data.dataset import dataset_json
 from audionet.data.naming import DATASET_JSON
 from audionet.errors import DatasetError, ModelError, UsageError
@@ -29,6 +31,7 @@ from audionet.training.trainer import train
 from audionet.utils.files import content_hash, write_json
 from tests.inference.test_predictor import sound
 from tests.support.models import TONES
+from tests.support.read_only import read_only
 
 
 def pitch(label: str) -> int:
@@ -53,6 +56,14 @@ def evaluated(graph: Path, tmp_path: Path, **settings: Any) -> tuple[Evaluation,
     content = summarise(found, predictor, config)
     json.dumps(content, allow_nan=False)
     return found, content, predictor
+
+
+def test_reads_a_model_that_cannot_be_written(tone_model: Path, test_folder: Path, tmp_path: Path) -> None:
+    report = tmp_path / "report"
+    with read_only(tone_model.parent, test_folder):
+        evaluate_main([f"--graph={tone_model}", f"--test_dir={test_folder}", f"--report_dir={report}", "--workers=1"])
+        label_main([f"--graph={tone_model}", str(test_folder / "a300" / "2.wav")])
+    assert (report / "report.html").exists()
 
 
 def test_every_number_has_its_count(tone_model: Path, test_folder: Path, tmp_path: Path, capsys) -> None:

@@ -29,12 +29,23 @@ from audionet.metrics.accuracy import accuracy
 from audionet.training import data_module
 from audionet.training.trainer import train
 from audionet.utils.files import write_json
+from tests.support.read_only import read_only
 from tests.support.sounds import ROOT, tone
 
 
 def made_by_data_maker(folder: Path) -> Path:
     write_json(folder / "dataset.json", dataset_json(SpectrogramConfig(chunk_seconds=0.5), {}, None, complete=True))
     return folder
+
+
+def test_computed_bottlenecks_may_be_read_only(image_folder, retrain_config, model_dir: Path, tmp_path: Path) -> None:
+    folder = made_by_data_maker(image_folder())
+    config = retrain_config(folder)
+    train(config)
+    with read_only(folder, config.bottleneck_dir, model_dir):
+        trained = train(config)
+        publish(trained, config)
+    assert trained.data.bottlenecks.computed == 0
 
 
 def test_trains_tests_and_publishes(image_folder, retrain_config) -> None:

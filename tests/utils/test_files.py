@@ -26,6 +26,7 @@ from audionet.utils.files import (
 )
 from audionet.utils.text import escape, first_line
 from tests.support.disk import RecordedDisk
+from tests.support.read_only import read_only
 
 
 def test_a_folder_that_cannot_be_made_or_written_is_named(tmp_path: Path) -> None:
@@ -133,6 +134,28 @@ def test_two_runs_keep_out_of_each_others_way(tmp_path: Path) -> None:
         pytest.fail("both got in")
     with exclusive_lock(tmp_path):
         pass
+
+
+def test_a_read_only_folder_is_locked_only_where_it_has_a_lock(tmp_path: Path) -> None:
+    with read_only(tmp_path), exclusive_lock(tmp_path):
+        pass
+    assert list(tmp_path.iterdir()) == []
+    with exclusive_lock(tmp_path):
+        pass
+    with (
+        read_only(tmp_path),
+        exclusive_lock(tmp_path),
+        pytest.raises(AudioNetError, match="another run is at work there"),
+        exclusive_lock(tmp_path),
+    ):
+        pytest.fail("both got in")
+
+
+def test_a_read_only_folder_may_hold_what_a_killed_run_left(tmp_path: Path) -> None:
+    (tmp_path / f"{TEMPORARY_PREFIX}odd").touch()
+    with read_only(tmp_path):
+        make_folder(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == [f"{TEMPORARY_PREFIX}odd"]
 
 
 def test_json_takes_any_file_name(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from typing import Any
 
 from audionet.errors import AudioNetError
 from audionet.utils.extras import missing_extra
-from audionet.utils.files import temporary_path
+from audionet.utils.files import READ_ONLY, temporary_path
 from audionet.utils.process import tune_process
 from audionet.utils.text import escape, first_line
 
@@ -96,12 +96,18 @@ def _prepare_workers(client: Any, reads: Sequence[Path], writes: Sequence[Path])
         path = Path(folder) / f"audionet-{digest}.zip"
         path.write_bytes(archive)
         # A folder that is only read is recognised by an entry in it: nothing may be written there.
-        signs = [sign for place in reads for sign in itertools.islice(place.absolute().iterdir(), 1)]
+        signs = [sign for place in reads for sign in _entry(place)]
         for place in writes:
             sign = temporary_path(place.absolute())
-            sign.touch()
-            cleanup.callback(sign.unlink)
-            signs.append(sign)
+            try:
+                sign.touch()
+            except OSError as error:
+                if error.errno not in READ_ONLY:
+                    raise
+                signs += _entry(place)
+            else:
+                cleanup.callback(sign.unlink)
+                signs.append(sign)
         try:
             client.upload_file(str(path))
             answers = client.run(_worker_report, digest, signs)
@@ -124,6 +130,11 @@ def _prepare_workers(client: Any, reads: Sequence[Path], writes: Sequence[Path])
         if other := sorted(name for name in own if versions[name] != own[name]):
             names = ", ".join(f"{name} {versions[name]} (here {own[name]})" for name in other)
             log.warning(f"the worker at {worker} has {names}: its output may differ in some bytes")
+
+
+def _entry(folder: Path) -> list[Path]:
+    """Return an entry of a folder, if it has any."""
+    return list(itertools.islice(folder.absolute().iterdir(), 1))
 
 
 def _packaged_code() -> tuple[bytes, str]:

@@ -31,6 +31,8 @@ PathLike = str | os.PathLike[str]
 
 TEMPORARY_PREFIX = ".audionet-tmp-"
 LOCK_NAME = ".audionet-lock"
+READ_ONLY = (errno.EROFS, errno.EACCES, errno.EPERM)
+"""Errors of writing to a disk that is mounted read-only, or to another user's folder."""
 
 _HOST = re.sub(r"[^A-Za-z0-9.]", "_", platform.node())[:60]
 _LONGEST_WRITE_SECONDS = 3600
@@ -166,7 +168,7 @@ def make_folder(path: Path, alone: bool = False) -> None:
     with os.scandir(path) as entries:
         left = [entry for entry in entries if entry.name.startswith(TEMPORARY_PREFIX)]
     for entry in left:
-        with contextlib.suppress(FileNotFoundError):
+        with contextlib.suppress(OSError):  # gone meanwhile, or in a folder that is only read
             if alone or not _is_being_written(entry):
                 _remove(Path(entry.path))
 
@@ -205,7 +207,7 @@ def _is_being_written(entry: os.DirEntry[str]) -> bool:
 def exclusive_lock(folder: Path, wait: bool = False) -> Iterator[None]:
     """Lock a folder against other runs within the block; the lock of a killed run is released.
 
-    With `wait`, wait for another run to release the lock.
+    With `wait`, wait for another run to release the lock. A folder that cannot be written needs none, and has none.
 
     Raises
     ------
@@ -217,16 +219,34 @@ def exclusive_lock(folder: Path, wait: bool = False) -> Iterator[None]:
     except ImportError:  # Windows, where a folder cannot be locked
         yield
         return
-    # A file in the folder, not the folder itself, which NFS does not lock.
-    descriptor = os.open(folder / LOCK_NAME, os.O_RDWR | os.O_CREAT, 0o666)
+    descriptor = _open_lock(folder)
+    if descriptor is None:
+        yield
+        return
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         except BlockingIOError:
             raise AudioNetError(f"{escape(folder)}: another run is at work there; wait until it has ended") from None
+        except OSError as error:
+            if error.errno != errno.EBADF:  # NFS locks no file that is open for reading alone
+                raise
         yield
     finally:
         os.close(descriptor)
+
+
+def _open_lock(folder: Path) -> int | None:
+    """Open a folder's lock file; return None where none can be made because the folder is read-only."""
+    path = folder / LOCK_NAME  # a file in the folder, not the folder itself, which NFS does not lock
+    try:
+        return os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+    except OSError as error:
+        if error.errno not in READ_ONLY:
+            raise
+    with contextlib.suppress(FileNotFoundError):
+        return os.open(path, os.O_RDONLY)  # another user's, in a folder that both may write
+    return None
 
 
 def sha256(path: Path) -> str:
