@@ -176,6 +176,7 @@ def test_the_library_prints_nothing_and_reports_progress(
     )
     assert run.accuracy is not None
     assert run.accuracy.share == 1
+    assert not list((tmp_path / "summaries").rglob(".*"))  # of a training that has not finished
     model = audionet.load_model(run.save(tmp_path / "out" / "m.tflite"))
     assert model.labels == ["ann", "bob"]
     found = audionet.evaluate(model, tmp_path / "audio", progress, workers=1)

@@ -149,6 +149,7 @@ def test_a_percentage_asks_for_the_classic_split(image_folder, retrain_config, f
     assert trained.data.exact
     summarise(trained)
     assert list((trained.summaries / "validation").glob("events.*"))
+    assert not list(trained.summaries.glob(".*"))  # it is finished
     sizes = {name: len({(p.label, p.recording) for p in of}) for name, of in trained.data.split.sets.items()}
     other = "testing" if flag.startswith("validation") else "validation"
     assert sizes == {"training": 21, flag.partition("_")[0]: 6, other: 3}

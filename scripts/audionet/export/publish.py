@@ -36,7 +36,7 @@ from audionet.export.litert import predict as predict_litert
 from audionet.export.tf_formats import predict, write_model
 from audionet.training.config import LEARNING_RATES, RetrainConfig
 from audionet.training.results import CrossValidation, Trained
-from audionet.training.tensorboard_log import add_image, add_projector, log_curves
+from audionet.training.tensorboard_log import add_image, add_projector, finish_run, log_curves
 from audionet.utils.arrays import FloatArray, evenly
 from audionet.utils.files import atomic_path, content_hash, exclusive_lock, sha256, write_bytes, write_json
 from audionet.utils.plots import confusion_plot, curves_plot, learning_curve_plot
@@ -178,6 +178,7 @@ def summarise(trained: Trained) -> list[Path]:
         write_bytes(path, png)
     names = [image.name for image in trained.points]
     add_projector(points, trained.features, [image.label for image in trained.points], names)
+    finish_run(folder)
     return [path for path, _ in plots]
 
 

@@ -12,6 +12,7 @@ from audionet.metrics.accuracy import Accuracy
 from audionet.training import trainer
 from audionet.training.config import RetrainConfig, StepConfig
 from audionet.training.results import Trained
+from audionet.training.tensorboard_log import finish_run
 from audionet.utils.files import PathLike
 from audionet.utils.progress import ProgressCallback, calling
 from audionet.utils.settings import from_parameters, setting_names
@@ -118,4 +119,6 @@ def train(image_dir: PathLike, progress: ProgressCallback | None = None, **setti
     if setting_names(StepConfig) & set(settings):
         config = dataclasses.replace(config, steps=stepping)
     with calling(progress):
-        return Run(trainer.train(config), config)
+        trained = trainer.train(config)
+    finish_run(trained.summaries)
+    return Run(trained, config)

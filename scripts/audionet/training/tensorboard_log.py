@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import os
 import platform
+import shutil
 import struct
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from audionet.utils.arrays import FloatArray
-from audionet.utils.files import make_folder, write_bytes
+from audionet.utils.files import make_folder, owner_name, owner_runs, write_bytes
 from audionet.utils.plots import CurvePoint
 from audionet.utils.text import escape
 
@@ -21,6 +24,58 @@ SETS_LOGGED = ("training", "validation")
 
 
 _DIMENSIONS = 50
+_MARK_PREFIX = ".audionet-training-"
+_LONGEST_PAUSE_SECONDS = 24 * 3600
+_unfinished: set[Path] = set()  # files that mark this process's trainings
+
+
+@contextlib.contextmanager
+def run_folder(parent: Path) -> Iterator[Path]:
+    """Create a training's folder for TensorBoard, named by the time, which an error within the block removes.
+
+    Until `finish_run`, the folder holds a file that names this process, by which the next training knows whether the
+    process was killed: then it removes the folder. A training that resumes logs its curves from their beginning.
+    """
+    make_folder(parent)
+    _remove_killed_runs(parent)
+    name = time.strftime("%Y%m%d-%H%M%S")
+    for number in itertools.count(1):
+        folder = parent / (name if number == 1 else f"{name}-{number}")
+        with contextlib.suppress(FileExistsError):
+            folder.mkdir()
+            break
+    mark = folder / f"{_MARK_PREFIX}{owner_name()}"
+    mark.touch()
+    _unfinished.add(mark)
+    try:
+        yield folder
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+
+
+def finish_run(folder: Path) -> None:
+    """Keep a training's folder for good, unless nothing was logged there."""
+    for mark in [mark for mark in _unfinished if mark.parent == folder]:
+        mark.unlink(missing_ok=True)
+        _unfinished.remove(mark)
+    with contextlib.suppress(OSError):  # not empty
+        folder.rmdir()
+
+
+def _remove_killed_runs(parent: Path) -> None:
+    for mark in parent.glob(f"*/{_MARK_PREFIX}*"):
+        if mark not in _unfinished and not _is_running(mark):
+            shutil.rmtree(mark.parent, ignore_errors=True)
+
+
+def _is_running(mark: Path) -> bool:
+    """Return whether a training runs: on another machine, where that cannot be seen, if it logged lately."""
+    running = owner_runs(mark.name.removeprefix(_MARK_PREFIX))
+    if running is None:
+        ages = (time.time() - os.lstat(path).st_mtime for path in (mark, *mark.parent.rglob("*")))
+        return min(ages) < _LONGEST_PAUSE_SECONDS
+    return running
 
 
 class Curves:

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import hashlib
-import itertools
 import logging
 import tempfile
-import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -39,7 +36,7 @@ from audionet.training.head_training import train_head
 from audionet.training.hyper_search import search
 from audionet.training.networks import INPUT_SIZES, ImageNetwork, from_backbone, from_scratch
 from audionet.training.results import TUNED, Candidate, Trained, test_result
-from audionet.training.tensorboard_log import Curves
+from audionet.training.tensorboard_log import Curves, run_folder
 from audionet.training.train_loop import Fit, fit
 from audionet.utils.arrays import FloatArray, IntArray, UInt8Array, evenly
 from audionet.utils.files import content_hash, make_folder, make_writable_folder
@@ -62,6 +59,8 @@ _WITHOUT_EFFECT_ON_WEIGHTS = {
 
 def train(config: RetrainConfig) -> Trained:
     """Train on the images of ``config.image_dir``, and test beside a baseline on MFCC statistics.
+
+    The training's summaries are kept once `finish_run` is called.
 
     Raises
     ------
@@ -90,13 +89,13 @@ def train(config: RetrainConfig) -> Trained:
     automatic = config.endpoint == AUTO
     backbone = None if config.from_scratch else prepared(None if automatic else config.endpoint)
     data = prepare_data(spectrogram_config, images, backbone, config)
-    folder = _summaries_folder(config.summaries_dir)
-    if backbone is not None and data.folds is not None:
-        points = evenly(len(data.bottlenecks.images), _PROJECTOR_POINTS)
-        others = [prepared(_OTHER_ENDPOINT)] if automatic and backbone.endpoint != _OTHER_ENDPOINT else []
-        return train_cross_validated(data, [backbone, *others], config, points, folder)
-    run = _TrainingRun(data, config, folder)
-    return run.with_backbone(backbone) if backbone else run.from_scratch()
+    with run_folder(config.summaries_dir) as folder:
+        if backbone is not None and data.folds is not None:
+            points = evenly(len(data.bottlenecks.images), _PROJECTOR_POINTS)
+            others = [prepared(_OTHER_ENDPOINT)] if automatic and backbone.endpoint != _OTHER_ENDPOINT else []
+            return train_cross_validated(data, [backbone, *others], config, points, folder)
+        run = _TrainingRun(data, config, folder)
+        return run.with_backbone(backbone) if backbone else run.from_scratch()
 
 
 class _TrainingRun:
@@ -359,17 +358,6 @@ def _check_outputs(config: RetrainConfig) -> None:
     make_folder(config.checkpoint_dir)
     for folder in {graph.parent, config.output_labels.parent}:
         make_writable_folder(folder)
-
-
-def _summaries_folder(parent: Path) -> Path:
-    """Create a new folder for this training's TensorBoard logs, named by the time."""
-    name = time.strftime("%Y%m%d-%H%M%S")
-    for number in itertools.count(1):
-        folder = parent / (name if number == 1 else f"{name}-{number}")
-        with contextlib.suppress(FileExistsError):
-            folder.mkdir()
-            break
-    return folder
 
 
 def _pixels(images: Sequence[ChunkImage], size: tuple[int, int]) -> UInt8Array:

@@ -42,7 +42,12 @@ _serial = itertools.count()
 
 def temporary_path(folder: Path) -> Path:
     """Return a path in a folder that no other process writes to, on this or another machine that shares the folder."""
-    return folder / f"{TEMPORARY_PREFIX}{_HOST}-{os.getpid()}-{next(_serial)}"
+    return folder / f"{TEMPORARY_PREFIX}{owner_name()}"
+
+
+def owner_name() -> str:
+    """Return a name that no other process gives, on this or another machine, and that it gives once."""
+    return f"{_HOST}-{os.getpid()}-{next(_serial)}"
 
 
 @contextlib.contextmanager
@@ -191,9 +196,15 @@ def _remove(path: Path) -> None:
 
 def _is_being_written(entry: os.DirEntry[str]) -> bool:
     """Return whether the process named in a temporary file still runs: it may be another run."""
-    host, _, number = entry.name.removeprefix(TEMPORARY_PREFIX).rpartition("-")[0].rpartition("-")
-    if host and host != _HOST:  # its processes cannot be queried from here: go by age
-        return time.time() - entry.stat().st_mtime < _LONGEST_WRITE_SECONDS
+    running = owner_runs(entry.name.removeprefix(TEMPORARY_PREFIX))
+    return time.time() - entry.stat().st_mtime < _LONGEST_WRITE_SECONDS if running is None else running
+
+
+def owner_runs(name: str) -> bool | None:
+    """Return whether the process that gave an `owner_name` runs, and is not this one; None if on another machine."""
+    host, _, number = name.rpartition("-")[0].rpartition("-")
+    if host and host != _HOST:
+        return None
     try:
         os.kill(int(number), 0)
     except (ValueError, ProcessLookupError):
