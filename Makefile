@@ -1,6 +1,7 @@
 # AudioNet's commands. `make` alone lists them; everything installs into .venv on first use.
 PYTHON ?= python3
 VENV ?= .venv
+LOWEST := $(VENV)-lowest
 BIN := $(VENV)/bin
 RUN := $(BIN)/python
 SAMPLES := tf_files/sample_audio
@@ -11,12 +12,12 @@ BACKBONE ?= inception_v3_speech
 override export CLIP := $(value CLIP)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo data gallery retrain evaluate probe tensorboard label serve test check format bench clean
+.PHONY: help demo data gallery retrain evaluate probe tensorboard label serve test test-lowest check format bench clean
 
 help: ## list the targets
 	@echo "AudioNet: who is speaking, told from images of sound"
 	@echo
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo
 	@echo "Flags go in ARGS: make data ARGS='--chunk_seconds 2'"
 
@@ -85,6 +86,19 @@ serve: $(VENV)/.runs ## answer over HTTP, with a page: http://127.0.0.1:8000
 
 test: $(VENV)/.tests ## run the tests, but those that take long (make test ARGS='-m slow')
 	@$(RUN) -m pytest -m 'not slow' $(ARGS)
+
+# The lowest versions of what pyproject.toml names. Without TensorFlow, which takes the longest to install and to test.
+$(LOWEST)/.tests: pyproject.toml $(VENV)/.tests
+	@echo "Setting up $(LOWEST) ..."
+	@rm -rf $(LOWEST)
+	@$(BIN)/uv venv --quiet --python 3.11 $(LOWEST)
+	@echo "tensorflow; sys_platform == 'none'" > $(LOWEST)/without
+	@$(BIN)/uv pip install --quiet --compile-bytecode --python $(LOWEST)/bin/python --resolution lowest-direct --overrides $(LOWEST)/without \
+	    --editable '.[dev]'
+	@touch $@
+
+test-lowest: $(LOWEST)/.tests ## run the tests that do without TensorFlow on the lowest versions allowed
+	@$(LOWEST)/bin/python -m pytest -m 'not slow and not tensorflow' $(ARGS)
 
 check: $(VENV)/.tests ## style and types; changes nothing
 	@$(RUN) -m ruff check .

@@ -19,7 +19,14 @@ from audionet.training.config import RetrainConfig, StepConfig
 from audionet.utils.files import write_json
 from audionet.utils.settings import setting_names
 from tests.support.images import make_images
-from tests.support.models import TONES, save_backbone
+from tests.support.models import TONES, save_backbone, save_lite_backbone
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what TensorFlow's backbone makes as needing it; tests that import it otherwise are marked where they are."""
+    for item in items:
+        if "averaging_backbone" in getattr(item, "fixturenames", ()):
+            item.add_marker("tensorflow")
 
 
 @pytest.fixture(autouse=True)
@@ -43,7 +50,7 @@ def image_folder(tmp_path: Path) -> Callable[..., Path]:
 
 
 @pytest.fixture(scope="session")
-def tone_model(tmp_path_factory: pytest.TempPathFactory, model_dir: Path, averaging_backbone: Path) -> Path:
+def tone_model(tmp_path_factory: pytest.TempPathFactory, model_dir: Path, lite_backbone: Path) -> Path:
     """A model that tells five tones apart by half a second of each; copy its folder to change anything."""
     from audionet.export.publish import publish
     from audionet.training.trainer import train
@@ -60,8 +67,7 @@ def tone_model(tmp_path_factory: pytest.TempPathFactory, model_dir: Path, averag
         summaries_dir=folder / "summaries",
         output_graph=graph,
         output_labels=folder / "retrained_labels.txt",
-        architecture=str(averaging_backbone),
-        steps=StepConfig(how_many_training_steps=60),
+        architecture=str(lite_backbone),
         validation_percentage=20,
         testing_percentage=20,
         unknown_fpr=10,
@@ -105,6 +111,12 @@ def model_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def averaging_backbone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The smallest backbone that hears pitch: a SavedModel that averages the image's rows over time."""
     return save_backbone(tmp_path_factory.mktemp("backbone") / "row_average", lambda tf, x: tf.reduce_mean(x, [2, 3]))
+
+
+@pytest.fixture(scope="session")
+def lite_backbone(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same without TensorFlow, for tests that need its features alone."""
+    return save_lite_backbone(tmp_path_factory.mktemp("lite") / "row_average")
 
 
 @pytest.fixture(scope="session")

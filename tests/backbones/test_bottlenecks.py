@@ -51,6 +51,7 @@ def test_batched_outputs_are_bit_identical(backbone: Backbone, count: int) -> No
     np.testing.assert_array_equal(together, np.stack([alone(image[None]) for image in pixels]))
 
 
+@pytest.mark.tensorflow
 def test_a_network_of_fixed_batch_size_one(tmp_path: Path) -> None:
     import tensorflow as tf
 

@@ -26,6 +26,8 @@ from audionet.backbones.tf_runtime import import_keras
 from audionet.errors import BackboneError, UsageError
 from tests.support.models import save_backbone
 
+pytestmark = pytest.mark.tensorflow
+
 MAPS = np.random.default_rng(0).normal(size=(5, 4, 7, 3)).astype(np.float32)
 
 

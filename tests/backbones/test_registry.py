@@ -35,6 +35,7 @@ def random_images(size: tuple[int, int]) -> np.ndarray:
     return np.random.default_rng(0).integers(0, 256, (4, *size, 3)).astype(np.uint8)
 
 
+@pytest.mark.tensorflow
 def test_the_bundled_weights_are_loaded_in_their_order() -> None:
     model = inception_v3((128, 96), FeatureLayer("mixed4", "time"))
     set_weights(model, WEIGHTS.read_bytes())
@@ -84,6 +85,7 @@ def test_a_conversion_of_an_earlier_version_is_kept(tmp_path: Path, capsys: pyte
     assert not capsys.readouterr().out
 
 
+@pytest.mark.tensorflow
 @pytest.mark.parametrize("damage", ["flip", "missing", "card"])
 def test_a_damaged_bundled_conversion_is_made_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: str
@@ -108,6 +110,7 @@ def test_a_backbone_is_found_by_name_in_the_model_folder(tmp_path: Path) -> None
         prepare("yours", tmp_path, None, random_images)
 
 
+@pytest.mark.tensorflow
 def test_another_feature_layer_or_arithmetic_is_converted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object) -> None:
         raise BackboneError("converted")
@@ -212,6 +215,7 @@ def test_a_hub_handle_is_fetched_unpacked_and_kept(hub_server, averaging_backbon
     assert list((tmp_path / "models" / "tfhub").rglob("saved_model.pb"))
 
 
+@pytest.mark.tensorflow
 @pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")  # tensorflow-hub leaves its response open
 @pytest.mark.parametrize("answer", ["refused", "missing", "no archive"])
 def test_an_unreachable_hub_names_both_alternatives(hub_server, tmp_path: Path, answer: str) -> None:
@@ -259,6 +263,7 @@ def test_the_input_size_in_a_name(source: str, size: int | None) -> None:
     assert saved_models._size_in_name(source) == size
 
 
+@pytest.mark.tensorflow
 def test_an_unknown_input_size_must_be_set(tmp_path: Path) -> None:
     folder = save_backbone(tmp_path / "free", lambda tf, x: tf.reduce_mean(x, [1, 2]), (None, None, None, 3))
     with pytest.raises(BackboneError, match="input_size"):
@@ -267,6 +272,7 @@ def test_an_unknown_input_size_must_be_set(tmp_path: Path) -> None:
     assert (backbone.input_size, backbone.width) == ((40, 40), 3)
 
 
+@pytest.mark.tensorflow
 @pytest.mark.parametrize(
     ("function", "message"),
     [
@@ -294,6 +300,7 @@ def test_a_damaged_saved_model_is_one_line(averaging_backbone: Path, tmp_path: P
     assert len(str(error.value).splitlines()) == 1
 
 
+@pytest.mark.tensorflow
 def test_quantisation_that_spoils_the_features_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
     from audionet.backbones import conversion
 

@@ -35,6 +35,9 @@ from tests.support.sounds import write_tone
 DATASET = {"licence": "CC0", "url": "https://example.org", "label": "^(?P<label>[^/]+)/"}
 
 
+pytestmark = pytest.mark.tensorflow
+
+
 @pytest.fixture
 def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., PretrainConfig]]:
     """Return a function that makes settings for three speakers and two words, each a tone, and a small network."""

@@ -39,6 +39,7 @@ def test_the_better_setting_is_kept(monkeypatch, capsys) -> None:
     assert search(data, recordings, 3, [8], asked) == found
 
 
+@pytest.mark.tensorflow
 def test_what_was_asked_for_is_tried_too() -> None:
     data = clusters(100, 8, 3, 1)
     recordings = [(str(label), str(row // 4)) for row, label in enumerate(data.labels)]

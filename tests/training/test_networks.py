@@ -22,6 +22,7 @@ from audionet.training.trainer import train
 from audionet.utils.files import LOCK_NAME
 from tests.support.sounds import ROOT
 
+pytest.importorskip("tensorflow")
 tf = import_tensorflow()
 
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -8,6 +9,7 @@ from audionet.audio.image import VIRIDIS
 from audionet.backbones.tf_runtime import import_tensorflow
 from audionet.training.spec_augment import mask, mixup
 
+pytest.importorskip("tensorflow")
 tf = import_tensorflow()
 
 

@@ -24,6 +24,8 @@ from audionet.utils.array_files import pack_npz, read_npz
 from tests.support.features import clusters, examples, share_right
 from tests.support.sounds import ROOT
 
+pytestmark = pytest.mark.tensorflow
+
 QUICK = StepConfig(how_many_training_steps=60, train_batch_size=20, eval_step_interval=5, label_smoothing=0)
 
 
