@@ -12,6 +12,7 @@ from tests.support.features import clusters, examples, share_right
 QUICK = StepConfig(how_many_training_steps=100, train_batch_size=20, label_smoothing=0)
 
 
+@pytest.mark.tensorflow
 def test_learns_separable_clusters() -> None:
     head, fitted = train_head(clusters(300, 12, 4, 1), clusters(60, 12, 4, 2), 4, [12], QUICK)
     assert share_right(head, clusters(500, 12, 4, 3)) > 0.97
@@ -19,12 +20,14 @@ def test_learns_separable_clusters() -> None:
     assert fitted.validation_accuracy > 0.95
 
 
+@pytest.mark.tensorflow
 def test_learns_nothing_from_noise() -> None:
     generator = np.random.default_rng(0)
     noise = [examples(generator.standard_normal((200, 8)).astype(np.float32), np.arange(200) % 2) for _ in range(3)]
     assert 0.3 < share_right(train_head(noise[0], noise[1], 2, [8], QUICK)[0], noise[2]) < 0.7
 
 
+@pytest.mark.tensorflow
 def test_keeps_the_weights_of_the_best_validation() -> None:
     """Validation agrees with training at first and contradicts it in the end: the early weights win."""
     x = np.array([[1.0, 0.0], [0.0, 1.0]], np.float32)
@@ -34,6 +37,7 @@ def test_keeps_the_weights_of_the_best_validation() -> None:
     assert fitted.best_step == QUICK.eval_step_interval
 
 
+@pytest.mark.tensorflow
 def test_without_validation_the_last_weights_are_kept() -> None:
     nothing = examples(np.zeros((0, 12), np.float32), np.zeros(0, np.int64))
     _, fitted = train_head(clusters(100, 12, 3, 1), nothing, 3, [12], QUICK)
@@ -41,6 +45,7 @@ def test_without_validation_the_last_weights_are_kept() -> None:
     assert fitted.validation_accuracy is None
 
 
+@pytest.mark.tensorflow
 def test_the_same_seed_gives_the_same_weights() -> None:
     one, other, third = (
         train_head(
@@ -52,6 +57,7 @@ def test_the_same_seed_gives_the_same_weights() -> None:
     assert not np.array_equal(one.last.weights, third.last.weights)
 
 
+@pytest.mark.tensorflow
 def test_probabilities_are_a_softmax() -> None:
     head, _ = train_head(clusters(90, 6, 3, 1), clusters(30, 6, 3, 2), 3, [6], QUICK)
     features = clusters(10, 6, 3, 4).all()
@@ -80,6 +86,7 @@ def test_a_constant_feature_does_not_explode_later() -> None:
     assert np.isfinite(standardisation([np.zeros((5, 3), np.float32)], [3])[1]).all()
 
 
+@pytest.mark.tensorflow
 def test_tensorboard_gets_both_curves(tmp_path) -> None:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -92,6 +99,7 @@ def test_tensorboard_gets_both_curves(tmp_path) -> None:
         assert [event.step for event in events.Scalars("accuracy")] == list(range(10, 101, 10))
 
 
+@pytest.mark.tensorflow
 def test_examples_are_predicted_in_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     from audionet.training import datasets as module
 
