@@ -227,7 +227,7 @@ def test_a_model_stays_whole_while_the_next_one_is_written(
     monkeypatch.setattr(publishing, "_difference", compare)
     monkeypatch.setattr(os, "replace", rename)
     publish(dataclasses.replace(trained, head=trained.head.with_temperature(1.1)), config)
-    names = ["model.tflite", "model.pb", "model_model.npz", "model_model.json", "retrained_labels.txt"]
+    names = ["model.pb", "model.tflite", "model_model.npz", "model_model.json", "retrained_labels.txt"]
     assert moments == ["written", "written", "model_enrolled.json", *names]
     assert load_model_files(config.output_graph).network != earlier
     assert not Predictor(config.output_graph).enrolled

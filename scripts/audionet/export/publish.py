@@ -38,7 +38,7 @@ from audionet.training.config import LEARNING_RATES, RetrainConfig
 from audionet.training.results import CrossValidation, Trained
 from audionet.training.tensorboard_log import add_image, add_projector, finish_run, log_curves
 from audionet.utils.arrays import FloatArray, evenly
-from audionet.utils.files import atomic_path, content_hash, exclusive_lock, sha256, write_bytes, write_json
+from audionet.utils.files import WriteBatch, atomic_path, content_hash, exclusive_lock, pack_json, sha256, write_bytes
 from audionet.utils.plots import confusion_plot, curves_plot, learning_curve_plot
 
 log = logging.getLogger(__name__)
@@ -82,27 +82,15 @@ def _publish(trained: Trained, config: RetrainConfig) -> None:
     exports: dict[str, dict[str, Any]] = {}
     labels = "".join(f"{label}\n" for label in trained.data.labels).encode("utf-8", "surrogateescape")
     arrays, stored = pack_arrays(_model_arrays(trained)), _pack_out_of_fold(trained)
-    # All files are written before the first takes its place, so that who reads a model meanwhile finds it whole.
-    with contextlib.ExitStack() as files:
-
-        def write(path: Path, content: bytes) -> Path:
-            temporary = files.enter_context(atomic_path(path))
-            temporary.write_bytes(content)
-            return temporary
-
-        write(config.output_labels, labels)
-        card_file = files.enter_context(atomic_path(config.output_model))
-        write(arrays_path(graph), arrays)
-        if stored is not None:
-            write(out_of_fold_path(graph), stored)
+    # All files are on the disk before the first takes its place, so that who reads a model meanwhile finds it whole.
+    with WriteBatch() as files, contextlib.ExitStack() as other_format:
         if suffix != ".tflite":
-            other = files.enter_context(atomic_path(graph))
+            other = other_format.enter_context(atomic_path(graph))
             write_model(other, suffix, trained.backbone, trained.head, name)
             probabilities = predict(other, suffix, name, jpgs, images, trained.backbone)
             apart = _difference(probabilities, expected, temperature, _FLOAT_TOLERANCE)
             exports[graph.name] = {"sha256": content_hash(other), "difference": apart}
         network = join_head(trained.backbone, trained.head, name, _output_layer(trained))
-        write(lite_path(graph), network)
         probabilities = predict_litert(network, images, trained.backbone.statistics)
         exact = trained.data.bottlenecks.engine == "LiteRT"
         difference = _difference(probabilities, expected, temperature, _TOLERANCE if exact else _FLOAT_TOLERANCE)
@@ -111,7 +99,12 @@ def _publish(trained: Trained, config: RetrainConfig) -> None:
         card = _card(trained, config, fingerprint, difference, exports) | {"arrays_sha256": _sha256(arrays)}
         if stored is not None:
             card["cross_validation"]["sha256"] = _sha256(stored)
-        write_json(card_file, card)
+        files.write(lite_path(graph), network)
+        if stored is not None:
+            files.write(out_of_fold_path(graph), stored)
+        files.write(arrays_path(graph), arrays)
+        files.write(config.output_model, pack_json(card))
+        files.write(config.output_labels, labels)
         if not is_same:
             _set_aside_enrolled(enrolled_path(graph))
         if stored is None:

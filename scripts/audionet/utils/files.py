@@ -149,7 +149,12 @@ class WriteBatch:
 
 def write_json(path: Path, content: Any) -> None:
     """Write readable JSON atomically. ASCII only: file names may hold bytes that are not UTF-8."""
-    write_bytes(path, (json.dumps(content, indent=2) + "\n").encode("ascii"))
+    write_bytes(path, pack_json(content))
+
+
+def pack_json(content: Any) -> bytes:
+    """Return the content of a readable JSON file, in ASCII."""
+    return (json.dumps(content, indent=2) + "\n").encode("ascii")
 
 
 def read_json(path: Path, error: type[AudioNetError], remedy: str) -> dict[str, Any]:
