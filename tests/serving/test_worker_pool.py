@@ -37,6 +37,14 @@ class Queue:
         self.go_on = asyncio.Event()
 
     async def ask(self, client: str) -> None:
+        """Ask as an upload does that takes no time: it is refused at its beginning."""
+        if self.pool.is_full(client):
+            self.refused.append(client)
+        else:
+            await self.ask_at_the_end(client)
+
+    async def ask_at_the_end(self, client: str) -> None:
+        """Ask as an upload does that began before the queue was full."""
         try:
             async with self.pool.acquire(60, client):
                 self.served.append(client)
@@ -72,6 +80,19 @@ def test_clients_take_turns() -> None:
 def test_a_client_alone_is_served_in_order_and_refused_at_the_end() -> None:
     queue = run(3, "aaaaa")
     assert (queue.served, queue.refused) == (list("aaa"), list("aa"))
+
+
+def test_uploads_that_were_let_in_are_served_up_to_twice_the_places() -> None:
+    async def ask() -> Queue:
+        queue = Queue(3)
+        tasks = [asyncio.ensure_future(queue.ask_at_the_end("a")) for _ in range(8)]
+        await asyncio.sleep(0)
+        queue.go_on.set()
+        await asyncio.gather(*tasks)
+        return queue
+
+    queue = asyncio.run(ask())
+    assert (queue.served, queue.refused) == (list("aaaaaa"), list("aa"))
 
 
 def test_a_client_with_fewer_places_takes_one_of_the_client_with_most() -> None:

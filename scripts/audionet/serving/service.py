@@ -164,15 +164,14 @@ class Service:
     async def _run_once(self, job: Job, client: str, network: Network | None) -> list[Frame]:
         limit = self.config.time_limit
         async with self.workers.acquire(limit, client) as worker:
-            began = worker.processor_seconds()
             try:
                 async with asyncio.timeout(limit):
                     if network is not None:
                         await worker.load(network)
                     return [frame async for frame in worker.frames(job)]
             except TimeoutError:
-                ended = worker.processor_seconds()
-                if began is not None and ended is not None and ended - began < _LEAST_SHARE * limit:
+                used = worker.processor_seconds()
+                if used is not None and used < _LEAST_SHARE * limit:
                     raise BusyError("the worker process was held up; try again later") from None
                 raise LimitError(f"takes longer than {limit:g} s to classify; send it in parts") from None
 

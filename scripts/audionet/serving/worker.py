@@ -14,6 +14,7 @@ import json
 import os
 import signal
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -104,7 +105,7 @@ Frame = tuple[dict[str, Any], bytes]
 class Pipeline:
     """Runs the network on the chunks of a clip, in a thread of its own, while further ones are decoded.
 
-    Chunks that are decoded during one forward pass form the next batch.
+    Chunks that are decoded during one forward pass form the next batch; the last needs no thread.
 
     Parameters
     ----------
@@ -125,21 +126,22 @@ class Pipeline:
 
     def add(self, chunk: ClipChunk) -> list[Frame]:
         """Add the next chunk; return the frames that are finished, in order."""
+        done: list[Frame] = []
+        if self._waiting and (self._running is None or self._running.done() or len(self._waiting) >= self._batch):
+            done = self._result()
+            self._running = _network_thread().submit(self._predict, self._waiting)
+            self._waiting = []
         height, width = self._size
         self._waiting.append((chunk, None if chunk.jpg is None else image_features(chunk.jpg, (height, width))))
-        is_idle = self._running is None or self._running.done()
-        return self._advance() if is_idle or len(self._waiting) >= self._batch else []
+        return done
 
     def finish(self) -> list[Frame]:
         """Return the remaining frames."""
-        return self._advance() + self._advance()
+        return self._result() + self._predict(self._waiting)
 
-    def _advance(self) -> list[Frame]:
-        """Wait for the batch in progress, start the next, and return the frames of the former."""
-        done = [] if self._running is None else self._running.result()
-        self._running = _network_thread().submit(self._predict, self._waiting) if self._waiting else None
-        self._waiting = []
-        return done
+    def _result(self) -> list[Frame]:
+        """Return the frames of the batch in progress."""
+        return [] if self._running is None else self._running.result()
 
     def _predict(self, batch: Sequence[tuple[ClipChunk, ImageFeatures | None]]) -> list[Frame]:
         inputs = [model_inputs(features, self._statistics) for _, features in batch if features is not None]
@@ -260,7 +262,7 @@ def run_jobs(jobs: BinaryIO, results: BinaryIO) -> None:
             else:
                 for header, content in frames(Job.from_line(line), network):
                     send_frame(results, header, content)
-            send_frame(results, {"end": True})
+            send_frame(results, {"end": True, "processor_seconds": time.process_time()})
         except RecordingError as error:
             send_frame(results, {"error": type(error).__name__, "words": str(error)})
         except ModelError as error:

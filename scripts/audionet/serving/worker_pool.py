@@ -27,6 +27,7 @@ _ERRORS: dict[str, type[AudioNetError]] = {
 }
 FULL = "too many requests are waiting; try again in a moment"
 
+_MOST_OVERBOOKED = 2
 _START_SECONDS = 30.0
 _RETRY_SECONDS = 1.0
 
@@ -48,6 +49,7 @@ class Worker:
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         self._process = process
         self._network_id: str | None = None
+        self._processor_seconds = 0.0  # until the end of the last job
         self.busy = False
 
     @property
@@ -138,6 +140,7 @@ class Worker:
                 raise _ERRORS.get(header["error"], RecordingError)(str(header["words"]))
             if "end" in header:
                 self.busy = False
+                self._processor_seconds = header["processor_seconds"]
                 return
             yield header, content
 
@@ -152,12 +155,15 @@ class Worker:
             raise _crash() from None
 
     def processor_seconds(self) -> float | None:
-        """Return the processor time that the process has used so far, seconds; None where the platform does not say."""
+        """Return the processor time that the process has used for the job, seconds; None where the platform is silent.
+
+        After an error, the job before counts as well.
+        """
         try:
             fields = Path(f"/proc/{self._process.pid}/stat").read_text().rpartition(")")[2].split()
         except OSError:
             return None
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK") - self._processor_seconds
 
     async def kill(self) -> None:
         """Kill the process and its children."""
@@ -178,7 +184,8 @@ class WorkerPool:
 
     Each client's requests are served in order; of several clients, each gets a worker in turn, so that one with many
     requests does not delay the others. If the queue is full, a client with fewer places takes the place of the last
-    waiting request of the client with most.
+    waiting request of the client with most. Requests whose uploads began before it was full may overbook it, up to
+    twice its length: refused then, they would have come in vain.
 
     Parameters
     ----------
@@ -187,7 +194,7 @@ class WorkerPool:
     megabytes : int
         Memory that each process may map, MB.
     places : int
-        Maximum number of requests that wait or are at work.
+        Number of requests that wait or are at work from which on the queue is full.
     network : Network or None
         Loaded by every process when it starts.
     on_replaced : callable, optional
@@ -260,8 +267,10 @@ class WorkerPool:
         Raises
         ------
         BusyError
-            If the queue is full, or no worker is free within `timeout` seconds.
+            If the queue is overbooked, or no worker is free within `timeout` seconds.
         """
+        if self.is_full(client) and len(self) >= _MOST_OVERBOOKED * self._places:
+            raise _full()
         if len(self) >= self._places:
             self._displace(client)
         self._taken[client] += 1
@@ -274,6 +283,7 @@ class WorkerPool:
                     self._discard(worker)
                 else:
                     self._put(worker)
+                    await asyncio.sleep(0)  # the next job goes to the worker before the answer is made of this one
         finally:
             self._taken[client] -= 1
             if not self._taken[client]:
@@ -282,7 +292,7 @@ class WorkerPool:
     def _displace(self, client: str) -> None:
         greediest = self._greediest(client)
         if greediest is None:
-            raise _full()
+            return
         futures = self._waiting[greediest]
         futures.pop().set_exception(_full())
         if not futures:
