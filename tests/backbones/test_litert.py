@@ -106,6 +106,13 @@ def test_a_network_that_fails_while_it_runs_is_one_line(backbone: Backbone, tmp_
         runner(np.zeros((1, 64, 48, 3), np.uint8))
 
 
+def test_a_network_of_the_largest_input_size_is_taken(backbone: Backbone, tmp_path: Path) -> None:
+    path = edit_network(backbone.path, tmp_path / "large.tflite", shape_input(1, 4096, 8, 3))
+    assert Runner(path).input_shapes == [(1, 4096, 8, 3)]
+    with pytest.raises(ModelError, match="not one image"):
+        Runner(edit_network(backbone.path, tmp_path / "larger.tflite", shape_input(1, 4097, 8, 3)))
+
+
 def test_a_network_that_is_only_copied_is_run(backbone: Backbone, tmp_path: Path) -> None:
     path = edit_network(backbone.path, tmp_path / "plain.tflite", lambda model, graph: None)
     pixels = np.full((1, 64, 48, 3), 100, np.uint8)

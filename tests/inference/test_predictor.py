@@ -372,6 +372,8 @@ def test_the_command_line(graph: Path, tmp_path: Path) -> None:
         {"labels": []},
         {"exports": []},
         {"exports": {"x.pb": "0"}},
+        {"exports": {"../x.pb": {"sha256": "0"}}},
+        {"exports": {"": {"sha256": "0"}}},
         {"cross_validation": {}},
         {"graph_sha256": 5},
     ],

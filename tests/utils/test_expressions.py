@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import pickle
+import re
 
 import pytest
 
@@ -20,3 +21,19 @@ def test_an_expression_finds_what_it_names() -> None:
     found = expression.search("ab/12-x.wav", "label", DatasetError)
     assert found["label"] == "12"
     assert expression.search("ab/12-y.wav", "label", DatasetError) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "name", "found"),
+    [
+        ("x{d}", "ax{d}", "x{d}"),
+        ("sp{e<=1}", "spx", None),
+        ("speaker{id}", "speaker{id}", "speaker{id}"),
+        ("a{2,3}b{,1}c{2}d{1,}{}", "aabccdd{}", "aabccdd{}"),
+        (r"\{[{}]{2}[]{]", "{}{]", "{}{]"),
+    ],
+)
+def test_braces_mean_what_they_mean_to_python(text: str, name: str, found: str | None) -> None:
+    assert (match := re.search(text, name)) == found or (match is not None and match[0] == found)
+    match = Expression(text).search(name, "label", DatasetError)
+    assert (match if match is None else match[0]) == found

@@ -1,10 +1,11 @@
 from __future__ import annotations
 
+import contextlib
 import errno
 import hashlib
 import os
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -16,8 +17,11 @@ from audionet.utils.files import (
     WriteBatch,
     atomic_path,
     exclusive_lock,
+    file_sizes,
     make_folder,
     make_writable_folder,
+    owner_name,
+    owner_runs,
     read_json,
     sha256,
     temporary_path,
@@ -190,3 +194,45 @@ def test_printable(name: str, shown: str) -> None:
 def test_first_line() -> None:
     assert first_line(ValueError("one\ntwo")) == "one"
     assert first_line(ValueError()) == "ValueError"
+
+
+def test_a_batch_holds_no_file_that_could_not_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def half(path: Path, data: bytes) -> int:
+        with path.open("wb") as stream:
+            stream.write(data[: len(data) // 2])
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with WriteBatch() as batch:
+        batch.write(tmp_path / "a", b"old")
+        batch.write(tmp_path / "a", b"new")
+        with monkeypatch.context() as patch:
+            patch.setattr(Path, "write_bytes", half)
+            with pytest.raises(OSError, match="No space left"):
+                batch.write(tmp_path / "b", b"torn")
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {"a": b"new"}
+
+
+def test_a_file_that_vanishes_hides_no_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Vanished:
+        name = "a.jpg"
+
+        def stat(self, follow_symlinks: bool) -> None:
+            raise FileNotFoundError
+
+    (tmp_path / "b.jpg").write_bytes(b"x")
+    scandir = os.scandir
+
+    @contextlib.contextmanager
+    def with_vanished(folder: Path) -> Iterator[list[object]]:
+        with scandir(folder) as entries:
+            yield [Vanished(), *entries]
+
+    monkeypatch.setattr(os, "scandir", with_vanished)
+    assert file_sizes(tmp_path, ".jpg") == {"b.jpg": 1}
+    assert file_sizes(tmp_path, ".png") == {}
+
+
+def test_no_process_has_an_absurd_number() -> None:
+    host = owner_name().rpartition("-")[0].rpartition("-")[0]
+    assert owner_runs(f"{host}-99999999999999999999-1") is False
+    assert owner_runs("another-1-1") is None

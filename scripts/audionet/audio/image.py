@@ -66,7 +66,7 @@ def decode(jpg: bytes) -> Image.Image:
             image.load()
             return image if image.mode == "RGB" else image.convert("RGB")
     except (OSError, SyntaxError, ValueError):
-        raise DatasetError("is not an image that can be read: data_maker.py --force makes it again") from None
+        raise DatasetError("is not a JPG image that can be read: data_maker.py --force makes it again") from None
 
 
 # Luma increases monotonically along viridis (but for rounding), so a pixel's luma determines its level.

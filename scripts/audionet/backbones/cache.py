@@ -280,7 +280,7 @@ class Cache:
             if not damaged.any():
                 return ~found
             log.warning(
-                f"{self.folder}: {pluralise(int(damaged.sum()), 'bottleneck')} of the cache are damaged; computed again"
+                f"{self.folder}: damaged in the cache, and computed again: {pluralise(int(damaged.sum()), 'bottleneck')}"
             )
             dropped = wanted[damaged]
             self._keys, self._part, self._row = (

@@ -9,7 +9,7 @@ import numpy as np
 
 from audionet.errors import ModelError
 
-_LARGEST_SIDE = 1024  # pixels
+_LARGEST_SIDE = 4096  # pixels; --input_size takes no more
 _LARGEST_WIDTH = 2**16
 _LARGEST_TENSOR = 2**28  # elements, so 1 GiB of float32; VGG-16's first layer of 4096 units has 1e8 weights
 _LARGEST_SUM = 2**31  # elements of all tensors, weights too; NASNet-large at 331 pixels has 2.8e8
@@ -25,7 +25,7 @@ def check_form(interpreter: Any) -> None:
         control flow, or computes the sizes of its tensors while it runs; the message says which.
     """
     if interpreter.num_subgraphs() != 1:
-        raise ModelError("has control flow")
+        raise ModelError("has control flow, whose time cannot be bounded")
     if not 1 <= len(inputs := interpreter.get_input_details()) <= 2:
         raise ModelError(f"has {len(inputs)} inputs")
     if not _is_image(inputs[0]):
@@ -38,7 +38,7 @@ def check_form(interpreter: Any) -> None:
     # Sizes that are computed are of these types, and so is what has a size that depends on the image. Without
     # them, all sizes are known when the tensors are allocated.
     if any({np.int32, np.int64} & set(item["result_types"]) for item in interpreter._get_ops_details()):
-        raise ModelError("computes the sizes of its tensors")
+        raise ModelError("computes the sizes of its tensors, which cannot be bounded then")
 
 
 def check_size(interpreter: Any) -> None:

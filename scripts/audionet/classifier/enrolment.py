@@ -113,7 +113,9 @@ def _from_json(entry: dict[str, Any], dimensions: int) -> Enrolled:
     vectors = [_vector(row) for row in [field(entry, "centroid", list), *field(entry, "prototypes", list)]]
     if len(vectors) < 2 or any(vector.shape != (dimensions,) for vector in vectors):
         raise DamagedError("a voice is of another model")
-    if any(abs(float(np.linalg.norm(vector)) - 1) > _ROUNDING for vector in vectors):
+    with np.errstate(over="ignore"):
+        lengths = [float(np.linalg.norm(vector)) for vector in vectors]
+    if any(abs(length - 1) > _ROUNDING for length in lengths):
         raise DamagedError("a voice is not of unit length")
     centroid, *prototypes = (vector.astype(np.float32) for vector in vectors)
     norm = real(entry, "reach", _LEAST_NORM, 1 + _ROUNDING)

@@ -69,7 +69,9 @@ def parse_written(card: dict[str, Any]) -> Written:
         If one is missing or of another type.
     """
     exports = objects(card, "exports")
-    for export in exports.values():
+    for name, export in exports.items():
+        if name in ("", ".", "..") or "/" in name or "\\" in name or "\0" in name:
+            raise DamagedError("'exports' names a file outside of its folder")
         field(export, "sha256", str)
     return Written(field(card, "graph_sha256", str), field(card, "arrays_sha256", str), exports)
 

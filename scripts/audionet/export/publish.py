@@ -38,6 +38,7 @@ from audionet.training.config import LEARNING_RATES, RetrainConfig
 from audionet.training.results import CrossValidation, Trained
 from audionet.training.tensorboard_log import add_image, add_projector, finish_run, log_curves
 from audionet.utils.arrays import FloatArray, evenly
+from audionet.utils.disk import sync_tree
 from audionet.utils.files import WriteBatch, atomic_path, content_hash, exclusive_lock, pack_json, sha256, write_bytes
 from audionet.utils.plots import confusion_plot, curves_plot, learning_curve_plot
 
@@ -87,6 +88,7 @@ def _publish(trained: Trained, config: RetrainConfig) -> None:
         if suffix != ".tflite":
             other = other_format.enter_context(atomic_path(graph))
             write_model(other, suffix, trained.backbone, trained.head, name)
+            sync_tree(other)
             probabilities = predict(other, suffix, name, jpgs, images, trained.backbone)
             apart = _difference(probabilities, expected, temperature, _FLOAT_TOLERANCE)
             exports[graph.name] = {"sha256": content_hash(other), "difference": apart}
@@ -105,10 +107,11 @@ def _publish(trained: Trained, config: RetrainConfig) -> None:
         files.write(arrays_path(graph), arrays)
         files.write(config.output_model, pack_json(card))
         files.write(config.output_labels, labels)
+        files.sync()
         if not is_same:
             _set_aside_enrolled(enrolled_path(graph))
-        if stored is None:
-            out_of_fold_path(graph).unlink(missing_ok=True)
+    if stored is None:
+        out_of_fold_path(graph).unlink(missing_ok=True)
 
 
 def _sha256(content: bytes) -> str:

@@ -65,7 +65,8 @@ def finish_run(folder: Path) -> None:
 
 def _remove_killed_runs(parent: Path) -> None:
     for mark in parent.glob(f"*/{_MARK_PREFIX}*"):
-        if mark not in _unfinished and not _is_running(mark):
+        is_own = mark.name in {own.name for own in _unfinished}
+        if not is_own and not _is_running(mark) and mark.exists():  # it may have finished in this moment
             shutil.rmtree(mark.parent, ignore_errors=True)
 
 
@@ -73,7 +74,10 @@ def _is_running(mark: Path) -> bool:
     """Return whether a training runs: on another machine, where that cannot be seen, if it logged lately."""
     running = owner_runs(mark.name.removeprefix(_MARK_PREFIX))
     if running is None:
-        ages = (time.time() - os.lstat(path).st_mtime for path in (mark, *mark.parent.rglob("*")))
+        try:
+            ages = [time.time() - os.lstat(path).st_mtime for path in (mark, *mark.parent.rglob("*"))]
+        except FileNotFoundError:
+            return True  # its files change
         return min(ages) < _LONGEST_PAUSE_SECONDS
     return running
 

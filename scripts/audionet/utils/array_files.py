@@ -99,7 +99,7 @@ def read_header(stream: BinaryIO) -> Header:
         if not _HEADER.fullmatch(text.decode("ascii")):
             raise DamagedError("its .npy header is damaged")
         shape, fortran_order, dtype = np.lib.format.read_array_header_1_0(io.BytesIO(length + text))
-    except DamagedError:
+    except (DamagedError, MemoryError):
         raise
     except Exception as why:  # the errors of NumPy's and Python's parsers share no base class
         raise DamagedError(first_line(why)) from None
@@ -149,7 +149,7 @@ def read_npz(source: bytes | BinaryIO, schema: Schema | None = None, **lengths: 
             members = {member.filename.removesuffix(".npy"): member for member in archive.infolist()}
             wanted = members if schema is None else [name for name in schema if name in members]
             arrays = {name: read_npy(_content(archive, members[name])) for name in wanted}
-    except DamagedError:
+    except (DamagedError, MemoryError):
         raise
     except Exception as why:  # zipfile raises nine kinds of exceptions for damaged archives
         raise DamagedError(first_line(why)) from None

@@ -1,6 +1,7 @@
 """Waits for the disk: what `sync` and `sync_files` have returned for survives a loss of power.
 
-On Windows, where a folder cannot be synced, nothing waits; nor does it on a file system that offers no sync.
+On Windows, where a folder cannot be synced, nothing waits; nor does it on a file system that offers no sync. The disks
+of macOS may keep what they report as written in a cache of their own.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from collections.abc import Callable, Iterable
 from functools import cache
 from pathlib import Path
 
-_UNSUPPORTED = (errno.EINVAL, errno.ENOTSUP, errno.ENOSYS, errno.EACCES)
+_UNSUPPORTED = (errno.EINVAL, errno.EBADF, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EACCES)
 
 
 def sync(path: Path) -> None:

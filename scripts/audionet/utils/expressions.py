@@ -13,6 +13,12 @@ from typing import Any
 from audionet.errors import AudioNetError
 from audionet.utils.text import escape
 
+_BRACE = re.compile(
+    r"(\\.|\[\^?\]?(?:\\.|[^\]\\])*\])"  # an escape or a set, to be left alone; else
+    r"|\{(?!\d+(?:,\d*)?\}|,\d*\})",  # a brace that opens no repetition: to regex, it would allow for misspelling
+    re.DOTALL,
+)
+
 SEARCH_SECONDS = 1.0
 """Processor time for one search, a hundred thousand times what one usually takes."""
 
@@ -63,6 +69,6 @@ def _compiled(text: str) -> Any:
 
     try:
         re.compile(text)  # regex has more syntax, which nobody else could read
-        return regex.compile(text)
+        return regex.compile(_BRACE.sub(lambda found: found[1] or r"\{", text))
     except (re.error, regex.error, RecursionError, OverflowError) as why:
         raise ValueError(str(why)) from None

@@ -35,6 +35,8 @@ READ_ONLY = (errno.EROFS, errno.EACCES, errno.EPERM)
 """Errors of writing to a disk that is mounted read-only, or to another user's folder."""
 
 _HOST = re.sub(r"[^A-Za-z0-9.]", "_", platform.node())[:60]
+with contextlib.suppress(OSError):  # containers of one host's name have process numbers of their own
+    _HOST += f".{Path('/proc/self/ns/pid').stat().st_ino}"
 _LONGEST_WRITE_SECONDS = 3600
 _BATCH_FILES = 256
 _serial = itertools.count()
@@ -114,11 +116,23 @@ class WriteBatch:
         OSError
             If writing fails; it carries the target's name.
         """
-        self._waiting[path] = temporary = temporary_path(path.parent)
-        with _naming(path, temporary):
-            temporary.write_bytes(data)
+        temporary = temporary_path(path.parent)
+        try:
+            with _naming(path, temporary):
+                temporary.write_bytes(data)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                temporary.unlink(missing_ok=True)
+            raise
+        if path in self._waiting:
+            self._waiting.pop(path).unlink(missing_ok=True)
+        self._waiting[path] = temporary
         if len(self._waiting) >= _BATCH_FILES:
             self._flush()
+
+    def sync(self) -> None:
+        """Wait until all files are on the disk, so that the end of the block need not."""
+        sync_files(self._waiting.values())
 
     def remove(self, path: Path) -> None:
         """Remove a file that this or an earlier batch wrote."""
@@ -208,11 +222,11 @@ def _is_being_written(entry: os.DirEntry[str]) -> bool:
 def owner_runs(name: str) -> bool | None:
     """Return whether the process that gave an `owner_name` runs, and is not this one; None if on another machine."""
     host, _, number = name.rpartition("-")[0].rpartition("-")
-    if host and host != _HOST:
+    if (host and host != _HOST) or os.name != "posix":  # Windows interrupts a process that is sent signal 0
         return None
     try:
         os.kill(int(number), 0)
-    except (ValueError, ProcessLookupError):
+    except (ValueError, OverflowError, ProcessLookupError):
         return False
     except OSError:  # a process of another user
         return True
@@ -287,12 +301,13 @@ def content_hash(path: Path) -> str:
 
 def file_sizes(folder: Path, suffix: str) -> dict[str, int]:
     """Return the names and sizes in bytes of a folder's files of one ending; none if there is no such folder."""
-    try:
-        with os.scandir(folder) as entries:
-            found = [entry for entry in entries if entry.name.endswith(suffix)]
-            return {entry.name: entry.stat(follow_symlinks=False).st_size for entry in found}
-    except (FileNotFoundError, NotADirectoryError):
-        return {}
+    sizes: dict[str, int] = {}
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError), os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.name.endswith(suffix):
+                with contextlib.suppress(FileNotFoundError):  # removed meanwhile
+                    sizes[entry.name] = entry.stat(follow_symlinks=False).st_size
+    return sizes
 
 
 def walk(folder: Path, inside: str = "", above: frozenset[str] = frozenset()) -> Iterator[tuple[str, Path]]:
