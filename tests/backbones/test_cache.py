@@ -123,7 +123,7 @@ def test_a_damaged_row_is_computed_again_alone(tmp_path: Path, capsys: pytest.Ca
     again = Cache(tmp_path, 3)
     missing = again.missing(keys(list(range(40))))
     assert np.flatnonzero(missing).tolist() == [7, 9, 11]
-    assert capsys.readouterr().err.endswith("damaged in the cache, and computed again: 2 bottlenecks\n")
+    assert capsys.readouterr().err.endswith("damaged and computed again: 2 bottlenecks of the cache\n")
     assert again.missing(keys([7, 8])).tolist() == [True, False]
     again.add(rows(range(7, 12)))
     assert not again.missing(keys(list(range(40)))).any()

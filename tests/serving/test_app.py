@@ -120,6 +120,7 @@ def full(server: Serving, clip: bytes, number: int = 2) -> Iterator[list[socket.
         for connection in connections:
             send(server, connection, clip)
         yield connections
+    server.wait_for_gauge(IN_HOUSE, 0)
 
 
 def send(server: Serving, connection: socket.socket, clip: bytes) -> None:
@@ -485,6 +486,24 @@ def test_no_way_of_writing_a_path_gets_round_the_queue(narrow: Serving, clip: by
     with full(narrow, clip):
         assert narrow.post(path, clip).status in (404, 503)
     narrow.wait_for_gauge(IN_HOUSE, 0)
+
+
+def test_refused_uploads_in_a_row_are_answered_in_that_order(narrow: Serving, clip: bytes) -> None:
+    with full(narrow, clip), narrow.raw() as connection:
+        one = narrow.head("POST", "/v1/classify", {"Content-Length": "3", "Connection": "keep-alive"}) + b"abc"
+        connection.sendall(one * 20 + narrow.head("GET", "/healthz") + one)
+        for _ in range(20):
+            assert read_reply(connection).status == 503
+        assert read_reply(connection).json == {"status": "ok"}
+        assert read_reply(connection).status == 503
+
+
+@pytest.mark.parametrize("second", ["0, 0", "+5", "5", "1234567890123456"])
+def test_no_length_is_smuggled_in_where_uploads_are_refused(narrow: Serving, clip: bytes, second: str) -> None:
+    with full(narrow, clip), narrow.raw() as connection:
+        head = narrow.head("POST", "/v1/classify", {"Content-Length": "5", "content-length": second})
+        connection.sendall(head + b"hello")
+        assert read_reply(connection).status in ((503,) if second == "5" else (400, 413))
 
 
 def test_uploads_that_are_only_announced_hold_no_place(narrow: Serving, clip: bytes) -> None:

@@ -38,7 +38,7 @@ def outcomes(to: Spool, *uploads: tuple[str, Sequence[int], float]) -> list[obje
             await asyncio.sleep(0.02)
         found = await asyncio.gather(*tasks, return_exceptions=True)
         assert len(to) == 0
-        assert to._bytes == 0
+        assert not to._sizes
         return [str(one) if isinstance(one, ProblemError) else one for one in found]
 
     return run_without_waiting(all_of_them())
@@ -81,6 +81,26 @@ def test_the_largest_makes_room_where_all_are_too_large() -> None:
     )
     assert "too many uploads" in str(large)
     assert (small, third) == (1000, 3000)
+
+
+def test_one_byte_too_many_displaces_one_alone() -> None:
+    to = Spool(99, 10_000, 60.0)
+    large, *others = outcomes(to, ("a", [9000, 1], 1.0), *[("a", [550, 1], 1.0)] * 10)
+    assert "too many uploads" in str(large)
+    assert others == [551] * 10
+
+
+def test_an_upload_whose_time_is_over_in_the_moment_of_being_displaced_harms_no_other() -> None:
+    async def ask() -> list[object]:
+        to = Spool(1, 10**6, 5.0)
+        first = asyncio.ensure_future(upload(to, "a", [0] * 9, 1.0))
+        await asyncio.sleep(5.0)
+        second = await upload(to, "a", [7], 1.0)
+        return [*await asyncio.gather(first, return_exceptions=True), second]
+
+    over, second = run_without_waiting(ask())
+    assert isinstance(over, ProblemError)
+    assert second == 7
 
 
 def test_what_has_arrived_counts_until_it_is_gone() -> None:

@@ -6,7 +6,10 @@ import asyncio
 import dataclasses
 import os
 import signal
+import sys
+import time
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import pytest
@@ -19,6 +22,7 @@ from audionet.inference.clip import Clip
 from audionet.inference.predictor import Predictor
 from audionet.serving.worker import Frame, Job, Limits, frames
 from audionet.serving.worker_pool import Network, Worker, WorkerPool
+from audionet.utils.arrays import FloatArray, UInt8Array
 from tests.support.sounds import tone, write_tone
 
 SPECTROGRAM = SpectrogramConfig(chunk_seconds=0.5)
@@ -63,6 +67,29 @@ def test_outputs_of_every_chunk_then_the_length(tone_model: Path, clip: Path, ba
         np.testing.assert_array_equal(found.probabilities[0], output.probabilities)
         np.testing.assert_array_equal(found.embeddings[0], output.embedding)
         assert (header["level"], header["activity"]) == (chunk.level, output.features.activity)
+
+
+def test_a_job_that_is_abandoned_leaves_the_network_to_the_next(clip: Path) -> None:
+    at_work: list[int] = []
+    together: list[int] = []
+
+    class Slow:
+        input_shapes = ((1, 64, 48, 3),)
+
+        def run_all(self, pixels: UInt8Array) -> list[FloatArray]:
+            at_work.append(1)
+            time.sleep(0.1)
+            together.append(len(at_work))
+            at_work.pop()
+            return [np.zeros((len(pixels), 2), np.float32)] * 2
+
+    network = cast("Runner", Slow())
+    found = frames(job(clip), network)
+    next(found)
+    found.close()
+    short = write_tone(clip.with_name("short.wav"), seconds=0.5)
+    assert len(list(frames(job(short), network))) == 2
+    assert set(together) == {1}
 
 
 def test_one_chunk_is_the_very_image(clip: Path) -> None:
@@ -198,6 +225,22 @@ def test_a_process_that_died_while_nobody_looked_costs_nobody_an_answer(clip: Pa
             await workers.close()
 
     asyncio.run(ask())
+
+
+def test_a_process_that_says_too_much_is_killed_all_the_same() -> None:
+    async def ask() -> float:
+        code = "import sys, time; sys.stdout.write('x' * (1 << 20)); sys.stdout.flush(); time.sleep(60)"
+        pipe = asyncio.subprocess.PIPE
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-c", code, stdin=pipe, stdout=pipe, limit=1 << 10, start_new_session=True
+        )
+        await asyncio.sleep(0.5)  # until its pipe is full
+        began = time.monotonic()
+        await Worker(process).kill()
+        assert process.returncode is not None
+        return time.monotonic() - began
+
+    assert asyncio.run(ask()) < 4
 
 
 def test_who_leaves_in_the_middle_leaves_no_process_behind(clip: Path) -> None:

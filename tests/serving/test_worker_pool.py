@@ -141,6 +141,21 @@ def test_who_leaves_at_the_moment_of_the_turn_passes_it_on() -> None:
     asyncio.run(ask())
 
 
+def test_who_leaves_at_the_moment_of_being_displaced_costs_no_worker() -> None:
+    async def ask() -> None:
+        queue = Queue(3)
+        tasks = [asyncio.ensure_future(queue.ask("a")) for _ in range(3)]
+        await asyncio.sleep(0)
+        tasks.append(asyncio.ensure_future(queue.ask("b")))
+        tasks[2].cancel()  # it takes note of that only after b has asked
+        queue.go_on.set()
+        await asyncio.wait(tasks)
+        assert queue.served == ["a", "a", "b"]
+        assert len(queue.pool._free) == 1
+
+    asyncio.run(ask())
+
+
 @given(st.integers(1, 6), st.lists(st.sampled_from("abc"), min_size=1, max_size=20))
 def test_no_request_is_lost_and_places_are_shared(places: int, clients: list[str]) -> None:
     queue = run(places, clients)

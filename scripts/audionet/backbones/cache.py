@@ -280,7 +280,7 @@ class Cache:
             if not damaged.any():
                 return ~found
             log.warning(
-                f"{self.folder}: damaged in the cache, and computed again: {pluralise(int(damaged.sum()), 'bottleneck')}"
+                f"{self.folder}: damaged and computed again: {pluralise(int(damaged.sum()), 'bottleneck')} of the cache"
             )
             dropped = wanted[damaged]
             self._keys, self._part, self._row = (

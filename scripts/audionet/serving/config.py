@@ -35,7 +35,9 @@ class ServeConfig:
     max_rate: int = setting(384_000, "maximum sample rate of a recording, Hz")
     time_limit: float = setting(60.0, "time limit in seconds for an upload, and again for its answer")
     queue: int = setting(
-        64, "number of recordings that wait or are at work from which on uploads get 503 with Retry-After"
+        64,
+        "maximum number of recordings that wait or are at work; further uploads get 503 with Retry-After, but those "
+        "already arriving may exceed it, up to twice",
     )
     uploads: int = setting(256, "maximum number of uploads that arrive at a time; the slowest make room for others")
     spool_megabytes: float | None = setting(

@@ -30,7 +30,7 @@ class Metrics:
     in_flight : Gauge
         Uploads in progress or waiting.
     refused : Counter
-        Requests refused with 503 because the service was full.
+        Uploads refused with 503: the service was full, out of files or stopping, or a worker was held up.
     answers : Counter
         Classified clips by ``decision``: ``known`` or ``unknown``.
     images : Counter
@@ -57,7 +57,7 @@ class Metrics:
         )
         self.refused = Counter(
             "audionet_requests_refused",
-            "Number of requests refused with 503 because the service was full.",
+            "Number of uploads refused with 503.",
             registry=registry,
         )
         self.answers = Counter("audionet_answers", "Number of classified clips.", ["decision"], registry=registry)

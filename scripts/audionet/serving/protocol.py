@@ -25,6 +25,7 @@ HEADER_SECONDS = 10.0
 
 MAX_HEADER_BYTES = 1 << 16
 
+_REFUSED_AT_A_TIME = 8  # pipelined ones beyond take the long way, so that they do not block other requests
 _OWN_FILES = 64  # of the process, besides those of connections
 _FEWEST_CONNECTIONS = 8
 _PART_BYTES = 1 << 15  # parsed at a time
@@ -43,7 +44,9 @@ _UPLOAD = re.compile(
     % b"|".join(map(re.escape, map(str.encode, sorted(UPLOAD_PATHS))))
 )
 _LENGTH = re.compile(rb"^content-length:[ \t]*([0-9]{1,15})[ \t]*\r$", re.MULTILINE)
-_SPECIAL_FIELDS = (b"\ntransfer-encoding:", b"\nexpect:", b"\nconnection:", b"\norigin:")
+_SPECIAL_FIELD = re.compile(
+    rb"\n(?:transfer-encoding:|expect:|origin:|x-forwarded-for:|connection:(?![ \t]*keep-alive[ \t]*\r))"
+)
 
 
 class Protocol(H11Protocol):
@@ -56,7 +59,8 @@ class Protocol(H11Protocol):
     def __init__(self, *args: Any, service: Service, **options: Any) -> None:
         super().__init__(*args, **options)
         self._service = service
-        self._unread = 0
+        self._unread = 0  # bytes of a refused upload that are still to come
+        self._probe_timer: asyncio.TimerHandle | None = None
         self._is_half_closed = False
         self._timer: asyncio.TimerHandle | None = None
         self._write_timer: asyncio.TimerHandle | None = None
@@ -70,26 +74,29 @@ class Protocol(H11Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_timer()
+        if self._probe_timer is not None:
+            self._probe_timer.cancel()
         self.resume_writing()
         super().connection_lost(exc)
 
     def eof_received(self) -> bool:  # type: ignore[override]
         """Keep the connection if a whole request is unanswered: the client may have closed its own side only."""
         self._is_half_closed = self._has_request() and not self.cycle.more_body
-        if self._is_half_closed:
-            self.loop.call_later(PROBE_SECONDS, self._probe)
+        if self._is_half_closed and self._probe_timer is None:  # at a pause in reading, the end is read again
+            self._probe_timer = self.loop.call_later(PROBE_SECONDS, self._probe)
         return self._is_half_closed
 
     def _probe(self) -> None:
         """Send an interim response, which every client has to ignore: one that has left resets the connection."""
+        if self.transport.is_closing():
+            return
         if self._has_request() and not self.cycle.response_started and self.scope["http_version"] != "1.0":
             self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-        if not self.transport.is_closing():
-            self.loop.call_later(PROBE_SECONDS, self._probe)
+        self._probe_timer = self.loop.call_later(PROBE_SECONDS, self._probe)
 
     def on_response_complete(self) -> None:
         super().on_response_complete()
-        if self._is_half_closed and not self._has_request():
+        if self._is_half_closed and (not self._has_request() or self.cycle.more_body):
             self.transport.close()
 
     def data_received(self, data: bytes) -> None:
@@ -99,13 +106,11 @@ class Protocol(H11Protocol):
             self._parse(data)
 
     def _without_refused(self, data: bytes) -> bytes:
-        """Refuse uploads for which there is no place, without parsing them; return what follows them."""
-        while data:
-            part = min(self._unread, len(data))
-            self._unread -= part
-            data = data[part:]
+        """Refuse a few uploads for which there is no place, without parsing them; return what follows them."""
+        for _ in range(_REFUSED_AT_A_TIME):
+            data = self._skip(data)
             if not (upload := self._refusable(data)):
-                break
+                return data
             length, path, head = upload
             self._unset_keepalive_if_required()
             self._stop_timer()
@@ -114,7 +119,13 @@ class Protocol(H11Protocol):
             self._service.metrics.requests.labels(path, 503).inc()
             self._service.metrics.refused.inc()
             data, self._unread = data[head:], length
-        return data
+        return self._skip(data)
+
+    def _skip(self, data: bytes) -> bytes:
+        """Pass over the body of a refused upload; return what follows it."""
+        part = min(self._unread, len(data))
+        self._unread -= part
+        return data[part:]
 
     def _refusable(self, data: bytes) -> tuple[int, str, int] | None:
         """Return an upload's length, path and length of head, if it is to be refused and in the plainest form."""
@@ -128,7 +139,7 @@ class Protocol(H11Protocol):
             return None
         fields = b"\n" + found[2].lower()
         lengths = _LENGTH.findall(fields)
-        if len(lengths) != 1 or any(special in fields for special in _SPECIAL_FIELDS):
+        if len(lengths) != 1 or fields.count(b"\ncontent-length:") != 1 or _SPECIAL_FIELD.search(fields):
             return None
         return int(lengths[0]), found[1].decode(), found.end()
 

@@ -226,7 +226,8 @@ class Service:
                 log.error("reload failed, the old model stays in service: %s", error)
                 if isinstance(error, AudioNetError):
                     raise
-                raise ModelError(f"{type(error).__name__} while the model was loaded") from error
+                reason = str(error) if isinstance(error, OSError) else type(error).__name__
+                raise ModelError(f"the model cannot be served: {reason}") from error
             self.model = model
             self.metrics.reloads.labels("taken").inc()
             log.info("serving model %s, %d labels", model.id[:8], len(model.predictor.labels))

@@ -52,7 +52,8 @@ class Body:
     def displace(self) -> None:
         """End its arrival, to make room for others."""
         self._is_displaced = True
-        self._deadline.reschedule(0.0)
+        if not self._deadline.expired():
+            self._deadline.reschedule(0.0)
 
     @contextlib.asynccontextmanager
     async def arriving(self) -> AsyncIterator[None]:
@@ -86,9 +87,9 @@ class Body:
             message = await receive()
             size = len(message.get("body", b""))
             self.size += size
-            if not self._is_displaced:
+            self._spool.add(self, size)
+            if not (self._is_displaced or self._deadline.expired()):
                 self._deadline.reschedule(self._due())
-            self._spool.add(size)
             return message
 
         return receive_counted
@@ -97,8 +98,9 @@ class Body:
 class Spool:
     """All bodies that are arriving or stored.
 
-    If there are too many, one of the client with most of them makes room: the one that is furthest behind the least
-    rate. If they are too large, the largest of that client does.
+    If too many are arriving, one of the client with most of them makes room: the one that is furthest behind the least
+    rate. If all that are arriving or stored are too large, the largest one that is arriving makes room, of the client
+    whose bodies are largest together.
 
     Parameters
     ----------
@@ -114,7 +116,7 @@ class Spool:
         self._places = places
         self._max_bytes = max_bytes
         self._seconds = seconds
-        self._bytes = 0
+        self._sizes: Counter[str] = Counter()  # bytes that are held, by client
         self._arriving: set[Body] = set()
 
     def __len__(self) -> int:
@@ -128,31 +130,32 @@ class Spool:
         try:
             yield body
         finally:
-            self._bytes -= body.size
+            self._remove(body)
 
     def enter(self, body: Body) -> None:
         """Let a body arrive; another one makes room for it if there are too many."""
         if len(self._arriving) >= self._places:
-            now = asyncio.get_running_loop().time()
-            self._displace(max(self._candidates(), key=lambda body: body.behind(now)))
+            now, number = asyncio.get_running_loop().time(), Counter(other.client for other in self._arriving)
+            self._displace(max(self._arriving, key=lambda other: (number[other.client], other.behind(now))))
         self._arriving.add(body)
 
     def leave(self, body: Body) -> None:
         """Take note that a body is complete, or that its arrival has failed."""
         self._arriving.discard(body)
 
-    def add(self, size: int) -> None:
-        """Add the size of a part that has arrived."""
-        self._bytes += size
-        if self._bytes > self._max_bytes and self._arriving:
-            self._displace(max(self._candidates(), key=lambda body: body.size))
-
-    def _candidates(self) -> list[Body]:
-        """Return the arriving bodies of the clients with most of them."""
-        number = Counter(body.client for body in self._arriving)
-        most = max(number.values())
-        return [body for body in self._arriving if number[body.client] == most]
+    def add(self, body: Body, size: int) -> None:
+        """Add the size of a part of a body that has arrived."""
+        self._sizes[body.client] += size
+        if self._sizes.total() > self._max_bytes and self._arriving:
+            self._displace(max(self._arriving, key=lambda other: (self._sizes[other.client], other.size)))
 
     def _displace(self, body: Body) -> None:
         self._arriving.discard(body)
+        self._remove(body)
         body.displace()
+
+    def _remove(self, body: Body) -> None:
+        self._sizes[body.client] -= body.size
+        body.size = 0
+        if not self._sizes[body.client]:
+            del self._sizes[body.client]

@@ -86,17 +86,23 @@ async def _receive(request: Request, folder: Path, name: str) -> Upload:
             async for block in request.stream():
                 file.write(block)
         return Upload(path, name, client_of(request.client))
-    async with request.form(max_files=1, max_fields=_MAX_FIELDS, max_part_size=1024) as form:
-        sent = next((value for value in form.values() if isinstance(value, UploadFile)), None)
-        if sent is None:
-            raise ProblemError(400, "the form has no file; send one, as curl -F file=@clip.wav does")
-        name = display_name(sent.filename or "")
-        with _temporary_file(folder, _suffix(name, (sent.content_type or "").lower())) as (path, file):
-            if (sent.size or 0) > _INLINE_BYTES:
-                await asyncio.to_thread(shutil.copyfileobj, sent.file, file, _INLINE_BYTES)
-            else:
-                shutil.copyfileobj(sent.file, file, _INLINE_BYTES)
-    return Upload(path, name, client_of(request.client))
+    stored: Path | None = None
+    try:
+        async with request.form(max_files=1, max_fields=_MAX_FIELDS, max_part_size=1024) as form:
+            sent = next((value for value in form.values() if isinstance(value, UploadFile)), None)
+            if sent is None:
+                raise ProblemError(400, "the form has no file; send one, as curl -F file=@clip.wav does")
+            name = display_name(sent.filename or "")
+            with _temporary_file(folder, _suffix(name, (sent.content_type or "").lower())) as (stored, file):
+                if (sent.size or 0) > _INLINE_BYTES:
+                    await asyncio.to_thread(shutil.copyfileobj, sent.file, file, _INLINE_BYTES)
+                else:
+                    shutil.copyfileobj(sent.file, file, _INLINE_BYTES)
+    except BaseException:  # also while the form is closed
+        if stored is not None:
+            stored.unlink(missing_ok=True)
+        raise
+    return Upload(stored, name, client_of(request.client))
 
 
 def client_of(peer: tuple[str, int] | None) -> str:
@@ -104,7 +110,10 @@ def client_of(peer: tuple[str, int] | None) -> str:
     host = peer[0] if peer else ""
     if ":" not in host:
         return host
-    address = ipaddress.IPv6Address(host.partition("%")[0])
+    try:
+        address = ipaddress.IPv6Address(host.partition("%")[0])
+    except ValueError:  # a proxy may say anything
+        return host
     return str(address.ipv4_mapped or ipaddress.ip_network((address, 64), strict=False))
 
 
@@ -159,7 +168,8 @@ def _temporary_file(folder: Path, suffix: str) -> Iterator[tuple[Path, IO[bytes]
         with os.fdopen(descriptor, "wb") as file:
             yield Path(path), file
     except BaseException:
-        os.unlink(path)
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(path)
         raise
 
 

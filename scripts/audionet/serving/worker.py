@@ -3,7 +3,7 @@
 Started as ``python -m audionet.serving.worker MEGABYTES``. Reads networks from stdin, each a line with its size and
 then its bytes, and jobs, one line of JSON each; writes the results to stdout as frames: a line of JSON, followed by
 `size` bytes. The server never executes or unpickles a frame, so that a hostile file that takes over a worker gains
-this process, and not the server.
+this process, with the recordings that it is given later, and not the server.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import signal
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
@@ -139,6 +139,11 @@ class Pipeline:
         """Return the remaining frames."""
         return self._result() + self._predict(self._waiting)
 
+    def wait(self) -> None:
+        """Wait for the batch in progress: one thread at a time may call the network."""
+        if self._running is not None:
+            wait([self._running])
+
     def _result(self) -> list[Frame]:
         """Return the frames of the batch in progress."""
         return [] if self._running is None else self._running.result()
@@ -205,12 +210,13 @@ def frames(job: Job, network: Runner | None = None) -> Iterator[Frame]:
             elif pipeline is not None:
                 yield from pipeline.add(chunk)
             used = used or chunk.jpg is not None
-    except LimitError:
-        raise
     except RecordingError as error:
-        if not used:
+        if not used or isinstance(error, LimitError):
             raise
         damage = str(error)
+    finally:
+        if pipeline is not None:
+            pipeline.wait()
     if not used:
         raise RecordingError(SILENT)
     if clip_image is not None:
@@ -258,6 +264,7 @@ def run_jobs(jobs: BinaryIO, results: BinaryIO) -> None:
     while line := jobs.readline():
         try:
             if line.startswith(NETWORK):
+                network = None  # it and the next one may not fit into the memory limit together
                 network = _load_network(jobs.read(int(line[len(NETWORK) :])))
             else:
                 for header, content in frames(Job.from_line(line), network):

@@ -16,12 +16,14 @@ from typing import NamedTuple
 
 from audionet.errors import AudioNetError, BusyError, LimitError, ModelError, RecordingError, UnavailableError
 from audionet.serving.worker import NETWORK, Frame, Job
+from audionet.utils.text import escape
 
 log = logging.getLogger("audionet.serve")
 
 _POSIX = os.name == "posix"
 _MAX_HEADER_BYTES = 1 << 16
 _MAX_FRAME_BYTES = 1 << 28
+_MAX_JOB_BYTES = 1 << 28
 _ERRORS: dict[str, type[AudioNetError]] = {
     error.__name__: error for error in (RecordingError, LimitError, UnavailableError, ModelError)
 }
@@ -29,6 +31,7 @@ FULL = "too many requests are waiting; try again in a moment"
 
 _MOST_OVERBOOKED = 2
 _START_SECONDS = 30.0
+_KILL_SECONDS = 5.0
 _RETRY_SECONDS = 1.0
 
 
@@ -44,7 +47,7 @@ class CrashError(RecordingError):
 
 
 class Worker:
-    """One process of `worker`."""
+    """A worker process, seen from the server."""
 
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         self._process = process
@@ -99,15 +102,19 @@ class Worker:
         Raises
         ------
         ModelError, LimitError
-            If the process cannot load it.
+            If the process cannot load it; the process is of no use then.
         CrashError
             If the process died.
         """
         if network.id == self._network_id:
             return
         self._network_id = None
-        async for _ in self._frames(NETWORK + b"%d\n" % len(network.content) + network.content):
-            pass
+        try:
+            async for _ in self._frames(NETWORK + b"%d\n" % len(network.content) + network.content):
+                pass
+        except AudioNetError:
+            self.busy = True  # so that the pool replaces it
+            raise
         self._network_id = network.id
 
     async def frames(self, job: Job) -> AsyncIterator[Frame]:
@@ -131,17 +138,24 @@ class Worker:
             await self._process.stdin.drain()
         except ConnectionError:
             raise _crash() from None
+        size = 0
         while True:
             header, content = await self._read_frame()
             if "error" in header:
-                self.busy = False
                 if "cause" in header:
-                    log.warning("unexpected error in a worker: %s", header["cause"])
-                raise _ERRORS.get(header["error"], RecordingError)(str(header["words"]))
-            if "end" in header:
+                    log.warning("unexpected error in a worker: %s", escape(str(header["cause"])))
                 self.busy = False
-                self._processor_seconds = header["processor_seconds"]
+                raise _ERRORS.get(str(header["error"]), RecordingError)(escape(str(header.get("words"))))
+            if "end" in header:
+                try:
+                    self._processor_seconds = float(header["processor_seconds"])
+                except (KeyError, TypeError, ValueError):
+                    raise _crash() from None
+                self.busy = False
                 return
+            size += len(content)
+            if size > _MAX_JOB_BYTES:
+                raise _crash()
             yield header, content
 
     async def _read_frame(self) -> Frame:
@@ -167,12 +181,17 @@ class Worker:
 
     async def kill(self) -> None:
         """Kill the process and its children."""
+        assert self._process.stdout is not None
         with contextlib.suppress(ProcessLookupError, PermissionError):
             if _POSIX:
                 os.killpg(self._process.pid, signal.SIGKILL)
             else:
                 self._process.kill()
-        await self._process.wait()
+        with contextlib.suppress(TimeoutError, ConnectionError, RuntimeError):
+            async with asyncio.timeout(_KILL_SECONDS):  # a process that has left the group may keep the pipe open
+                while await self._process.stdout.read(1 << 20):  # wait() waits for the pipe's end, behind what it holds
+                    pass
+                await self._process.wait()
 
 
 def _crash() -> CrashError:
@@ -248,8 +267,8 @@ class WorkerPool:
             If a process, started for a trial, cannot load it.
         """
         trial = await Worker.start(self._megabytes, network)
-        await trial.kill()
         self._network = network
+        await trial.kill()
 
     def is_full(self, client: str) -> bool:
         """Return whether a further request of a client would be refused now."""
@@ -293,10 +312,12 @@ class WorkerPool:
         greediest = self._greediest(client)
         if greediest is None:
             return
-        futures = self._waiting[greediest]
-        futures.pop().set_exception(_full())
-        if not futures:
+        turns = self._waiting[greediest]
+        turn = turns.pop()
+        if not turns:
             del self._waiting[greediest]
+        if not turn.done():  # else its client has disconnected in this moment, and makes room so
+            turn.set_exception(_full())
 
     async def _next_free(self, timeout: float, client: str) -> Worker:
         try:
@@ -348,7 +369,7 @@ class WorkerPool:
         while not self._is_closing:
             try:
                 await self._start()
-            except OSError as error:
+            except Exception as error:  # as many as there are ways in which a process does not start
                 log.error("%s; trying again", error)
                 await asyncio.sleep(_RETRY_SECONDS)
             else:
