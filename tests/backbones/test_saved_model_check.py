@@ -12,6 +12,8 @@ from audionet.backbones.tf_runtime import import_tensorflow
 from audionet.errors import BackboneError
 from tests.support.models import save_backbone
 
+pytestmark = pytest.mark.tensorflow
+
 
 def means(tf: Any, x: Any) -> Any:
     return tf.reduce_mean(x, [1, 2])

@@ -72,8 +72,9 @@ def pack_npz(arrays: Mapping[str, ArrayLike], compressed: bool = False) -> bytes
 
 
 def write_npz(stream: BinaryIO, arrays: Mapping[str, ArrayLike], compressed: bool = False) -> None:
-    """Write the content of an .npz file to a stream."""
-    (np.savez_compressed if compressed else np.savez)(stream, allow_pickle=False, **arrays)
+    """Write the content of an .npz file to a stream. The arrays must be of plain types, or they could not be read."""
+    # Without allow_pickle=False, which NumPy 1 takes for one more array.
+    (np.savez_compressed if compressed else np.savez)(stream, **arrays)  # type: ignore[arg-type]
 
 
 def pack_npy(array: NDArray[Any]) -> bytes:
