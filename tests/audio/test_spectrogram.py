@@ -161,7 +161,7 @@ def test_rendering_is_the_same_every_time() -> None:
 
 @pytest.mark.parametrize("data", [b"", b"no image", render(int16(tone(440, 3)), CONFIG)[:2000]])
 def test_what_is_no_image_is_refused(data: bytes) -> None:
-    with pytest.raises(DatasetError, match="not an image that can be read"):
+    with pytest.raises(DatasetError, match="not a JPG image that can be read"):
         decode(data)
 
 
@@ -170,7 +170,7 @@ def test_other_formats_are_not_even_opened(kind: str, monkeypatch: pytest.Monkey
     buffer = io.BytesIO()
     Image.new("RGB", (64, 48)).save(buffer, kind)
     monkeypatch.setattr(subprocess, "Popen", None)  # with which Pillow starts Ghostscript
-    with pytest.raises(DatasetError, match="not an image that can be read"):
+    with pytest.raises(DatasetError, match="not a JPG image that can be read"):
         decode(buffer.getvalue())
 
 
