@@ -141,7 +141,7 @@ def test_an_unreadable_image_is_logged_and_skipped(image_folder, compute, capsys
     found = compute(folder)
     assert len(found.images) == len(found.records) == 45
     errors = capsys.readouterr().err
-    assert "low/bad.jpg: is not an image" in errors
+    assert "low/bad.jpg: is not a JPG image" in errors
     assert "low/gone.jpg: cannot be read" in errors
 
 

@@ -435,7 +435,7 @@ def test_a_jpg_that_is_none_is_named_and_left_out(image_folder, retrain_config, 
     changes = {"architecture": architecture} if architecture else {}
     trained = train(retrain_config(folder, how_many_training_steps=3, **changes))
     assert len(trained.data.bottlenecks.images) == 45
-    assert "7.wav_nohash_0000.jpg: is not an image" in capsys.readouterr().err
+    assert "7.wav_nohash_0000.jpg: is not a JPG image" in capsys.readouterr().err
 
 
 def test_a_label_that_appears_between_runs_is_learned(image_folder, retrain_config) -> None:
