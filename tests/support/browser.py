@@ -108,7 +108,9 @@ class Page:
         return self.text("#decision")
 
     def wait_for_answer(self) -> None:
-        self.wait("document.body.dataset.phase === 'answered' && !document.querySelector('#image-box[aria-busy]')")
+        self.wait(
+            "document.body.dataset.phase === 'answered' && !document.querySelector('#spectrogram-box[aria-busy]')"
+        )
 
     def colour(self, canvas: str, share: float) -> list[int]:
         """Red, green, blue and opacity half-way up a canvas, at a share of its width."""
