@@ -407,7 +407,7 @@ class _Training:
 
 
 class _Resumed(NamedTuple):
-    """What a pretraining resumes from."""
+    """State that a pretraining resumes from."""
 
     step: int
     arrays: list[NDArray[Any]]

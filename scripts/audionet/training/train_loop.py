@@ -240,7 +240,7 @@ class _Loop:
 
 
 class _Progress(NamedTuple):
-    """What a training resumes from, beside the variables."""
+    """State that a training resumes from, beside the variables."""
 
     state: State
     score: tuple[float, float] | None
