@@ -56,7 +56,9 @@ async def receive_upload(request: Request, spool: Spool, folder: Path, name: str
     Raises
     ------
     ProblemError
-        If there is no recording, or it does not arrive in time.
+        If there is no recording, or it does not arrive in time or cannot be stored.
+    OSError
+        If no more files can be opened at the moment.
     """
     async with spool.body(client_of(request.client)) as body:
         try:
@@ -65,17 +67,13 @@ async def receive_upload(request: Request, spool: Spool, folder: Path, name: str
         except (UnicodeError, LookupError):  # a form may name any of Python's codecs
             raise ProblemError(400, "the form cannot be read: unknown character set") from None
         except OSError as error:
-            raise _storage_problem(error) from None
+            if error.errno in OUT_OF_FILES:
+                raise
+            raise ProblemError(507, f"the upload cannot be stored ({error.strerror or 'no space'})") from None
         try:
             yield upload
         finally:
             upload.path.unlink(missing_ok=True)
-
-
-def _storage_problem(error: OSError) -> ProblemError:
-    if error.errno in OUT_OF_FILES:
-        return ProblemError.busy("the service has too many open files; try again in a moment")
-    return ProblemError(507, f"the upload cannot be stored ({error.strerror or 'no space'})")
 
 
 async def _receive(request: Request, folder: Path, name: str) -> Upload:

@@ -288,10 +288,8 @@ class WorkerPool:
         BusyError
             If the queue is overbooked, or no worker is free within `timeout` seconds.
         """
-        if self.is_full(client) and len(self) >= _MOST_OVERBOOKED * self._places:
-            raise _full()
         if len(self) >= self._places:
-            self._displace(client)
+            self._make_room(client)
         self._taken[client] += 1
         try:
             worker = await self._next_free(timeout, client)
@@ -308,9 +306,12 @@ class WorkerPool:
             if not self._taken[client]:
                 del self._taken[client]
 
-    def _displace(self, client: str) -> None:
+    def _make_room(self, client: str) -> None:
+        """Displace a request of the client with most places, or overbook the queue."""
         greediest = self._greediest(client)
         if greediest is None:
+            if len(self) >= _MOST_OVERBOOKED * self._places:
+                raise _full()
             return
         turns = self._waiting[greediest]
         turn = turns.pop()
@@ -338,7 +339,7 @@ class WorkerPool:
             return await turn
         except BaseException:
             if turn.done() and not turn.cancelled() and turn.exception() is None:
-                self._put(turn.result())  # the client disconnected at the moment of its turn
+                self._put(turn.result())  # the client disconnected just as it was handed over
             elif turn in turns:
                 turns.remove(turn)
                 if not turns:
