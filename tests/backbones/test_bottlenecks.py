@@ -11,7 +11,7 @@ import pytest
 from audionet.audio.network_input import image_features
 from audionet.backbones.bottlenecks import compute_bottlenecks
 from audionet.backbones.cache import CACHE_FORMAT, Bottleneck, Cache, content_key
-from audionet.backbones.conversion import convert
+from audionet.backbones.conversion import SourceNetwork, convert
 from audionet.backbones.litert import Runner
 from audionet.backbones.registry import Backbone
 from audionet.data.dataset import find_images
@@ -59,7 +59,7 @@ def test_a_network_of_fixed_batch_size_one(tmp_path: Path) -> None:
         return tf.reshape(tf.reduce_mean(x, [1, 2]), [1, 3])
 
     samples = np.random.default_rng(0).integers(0, 256, (5, 8, 8, 3)).astype(np.uint8)
-    (tmp_path / "x.tflite").write_bytes(convert(flat, (8, 8), samples, "flat")[0])
+    (tmp_path / "x.tflite").write_bytes(convert(SourceNetwork(flat, (8, 8), None), samples, "flat").network)
     features = Runner(tmp_path / "x.tflite").features(samples, 4)
     np.testing.assert_allclose(features, samples.mean(axis=(1, 2)), rtol=1e-5)
 

@@ -18,7 +18,7 @@ import pytest
 
 from audionet.backbones import registry as backbones
 from audionet.backbones import saved_model as saved_models
-from audionet.backbones.conversion import convert, mean_cosine
+from audionet.backbones.conversion import SourceNetwork, convert, mean_cosine
 from audionet.backbones.inception import FeatureLayer, inception_v3, set_weights
 from audionet.backbones.litert import Runner
 from audionet.backbones.registry import BUNDLED, prepare
@@ -308,8 +308,23 @@ def test_quantisation_that_spoils_the_features_is_not_used(monkeypatch: pytest.M
     monkeypatch.setattr(conversion, "_agreement", lambda *_: next(measured))
     import tensorflow as tf
 
-    _, arithmetic, cosine = convert(lambda x: tf.reduce_mean(x, [1, 2]), (16, 16), random_images((16, 16)), "x")
-    assert (arithmetic, cosine) == ("float32", 1.0)
+    mean = SourceNetwork(lambda x: tf.reduce_mean(x, [1, 2]), (16, 16), None)
+    found = convert(mean, random_images((16, 16)), "x")
+    assert (found.arithmetic, found.cosine) == ("float32", 1.0)
+
+
+@pytest.mark.tensorflow
+def test_the_cosine_of_two_outputs_is_that_of_the_worse_one() -> None:
+    import tensorflow as tf
+
+    from audionet.backbones.conversion import _agreement
+
+    samples = random_images((16, 16))
+    both = SourceNetwork(lambda x: tf.concat([100 * tf.reduce_mean(x, [1, 2]), x[:, 0, 0]], 1), (16, 16), None)
+    found = convert(both, samples, "x", quantise=False)
+    reference = np.concatenate([100 * samples.mean(axis=(1, 2)), -samples[:, 0, 0].astype(np.float32)], axis=1)
+    assert _agreement(found.network, samples, reference, 0) > 0.99
+    assert _agreement(found.network, samples, reference, 3) == pytest.approx(-1)
 
 
 def test_the_card_names_a_file_that_is_there() -> None:

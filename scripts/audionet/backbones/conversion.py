@@ -36,103 +36,15 @@ class SourceNetwork:
         Object that holds the weights; it must live as long as the function.
     model : keras.Model or None
         The same network as a Keras model, if it is one.
+    voice_width : int
+        Number of its last features that are a voice embedding.
     """
 
     function: FeatureFunction
     input_size: tuple[int, int]
     owner: Any
     model: Any = None
-
-
-MINIMUM_COSINE = 0.99
-"""Smallest mean cosine between a quantised backbone's features and the original's."""
-
-
-def convert(
-    function: FeatureFunction, input_size: tuple[int, int], samples: UInt8Array, name: str, quantise: bool = True
-) -> tuple[bytes, str, float]:
-    """Convert a feature function to LiteRT, with int8 weights if they preserve its features, otherwise float32.
-
-    Parameters
-    ----------
-    function : callable
-        Maps a float32 tensor of integers 0 to 255, shape (1, height, width, 3), to features, shape (1, width).
-    input_size : (int, int)
-        Height and width.
-    samples : ndarray of uint8, shape (n, height, width, 3)
-        Images on which the converted network must agree with `function`.
-    name : str
-        For error messages.
-    quantise : bool
-        Whether to try int8.
-
-    Returns
-    -------
-    model : bytes
-        A .tflite file that takes uint8 RGB.
-    arithmetic : str
-        ``int8`` or ``float32``.
-    cosine : float
-        Mean cosine between the model's features and the function's, at least MINIMUM_COSINE.
-
-    Raises
-    ------
-    BackboneError
-        If the function does not accept such images, returns no feature vector, or cannot be converted.
-    """
-    tf = import_tensorflow()
-    from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
-
-    spec = tf.TensorSpec([1, *input_size, 3], tf.uint8)
-    traced = tf.function(lambda pixels: function(tf.cast(pixels, tf.float32)), autograph=False)
-    try:
-        with native_stderr_muted():
-            concrete = traced.get_concrete_function(spec)
-    except UsageError:
-        raise
-    except Exception as error:  # a network given an image of the wrong size may raise any error
-        raise BackboneError(
-            f"{name} does not accept an image of {input_size[0]} x {input_size[1]} ({first_line(error)})"
-        ) from None
-    shapes = [output.shape for output in tf.nest.flatten(concrete.structured_outputs)]
-    if len(shapes) != 1 or shapes[0].rank != 2 or shapes[0][1] is None:
-        returned = ", ".join(map(str, shapes))
-        raise BackboneError(f"{name} is no feature-vector backbone: it returns {returned}, not one (images, width)")
-    reference = np.concatenate([tf.nest.flatten(concrete(tf.constant(sample[None])))[0].numpy() for sample in samples])
-    frozen = convert_variables_to_constants_v2(concrete)
-    best: tuple[bytes, str, float] | None = None
-    for arithmetic in ("int8", "float32") if quantise else ("float32",):
-        converter = tf.lite.TFLiteConverter.from_concrete_functions([frozen])
-        if arithmetic == "int8":
-            converter.optimizations = [tf.lite.Optimize.DEFAULT]
-        try:
-            with native_stderr_muted():
-                model = converter.convert()
-        except Exception as error:  # the converter's errors share no base class
-            raise BackboneError(f"{name} cannot be converted to LiteRT ({first_line(error)})") from None
-        try:
-            best = model, arithmetic, _agreement(model, samples, reference)
-        except ModelError as error:
-            raise BackboneError(f"{name} cannot be used once it is converted ({first_line(error)})") from None
-        if best[2] >= MINIMUM_COSINE:
-            return best
-    cosine = best[2] if best else 0
-    raise BackboneError(f"{name}: its LiteRT features differ too much from the original's (cosine {cosine:.3f})")
-
-
-def _agreement(model: bytes, samples: UInt8Array, reference: FloatArray) -> float:
-    """Compute the mean cosine between a converted network's features and the original's."""
-    runner = Runner(model, name="the converted network", remedy="name another backbone")
-    features = np.stack([runner(sample[None]) for sample in samples])
-    return mean_cosine(features, reference)
-
-
-def mean_cosine(one: FloatArray, other: FloatArray) -> float:
-    """Compute the mean cosine between matching rows; the cosine of two all-zero rows counts as 1."""
-    norms = np.linalg.norm(one, axis=1) * np.linalg.norm(other, axis=1)
-    cosines = np.einsum("ij,ij->i", one, other) / np.maximum(norms, 1e-12)
-    both_zero = ~one.any(axis=1) & ~other.any(axis=1)
-    return float(np.mean(np.where(both_zero, 1, cosines)))
+    voice_width: int = 0
 
 
 class Converted(NamedTuple):
@@ -146,6 +58,89 @@ class Converted(NamedTuple):
     def sha256(self) -> str:
         """SHA-256 of the network."""
         return hashlib.sha256(self.network).hexdigest()
+
+
+MINIMUM_COSINE = 0.99
+"""Smallest mean cosine between a quantised backbone's features and the original's."""
+
+
+def convert(original: SourceNetwork, samples: UInt8Array, name: str, quantise: bool = True) -> Converted:
+    """Convert a network to LiteRT, with int8 weights if they preserve its features, otherwise float32.
+
+    Parameters
+    ----------
+    original : SourceNetwork
+    samples : ndarray of uint8, shape (n, height, width, 3)
+        Images on which the converted network must agree with the original: its bottleneck, and its voice embedding.
+    name : str
+        For error messages.
+    quantise : bool
+        Whether to try int8.
+
+    Returns
+    -------
+    Converted
+        Takes uint8 RGB; its cosine is at least MINIMUM_COSINE.
+
+    Raises
+    ------
+    BackboneError
+        If the network does not accept such images, returns no feature vector, or cannot be converted.
+    """
+    tf = import_tensorflow()
+    from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
+
+    height, width = original.input_size
+    spec = tf.TensorSpec([1, height, width, 3], tf.uint8)
+    traced = tf.function(lambda pixels: original.function(tf.cast(pixels, tf.float32)), autograph=False)
+    try:
+        with native_stderr_muted():
+            concrete = traced.get_concrete_function(spec)
+    except UsageError:
+        raise
+    except Exception as error:  # a network given an image of the wrong size may raise any error
+        raise BackboneError(f"{name} does not accept an image of {height} x {width} ({first_line(error)})") from None
+    shapes = [output.shape for output in tf.nest.flatten(concrete.structured_outputs)]
+    if len(shapes) != 1 or shapes[0].rank != 2 or shapes[0][1] is None:
+        returned = ", ".join(map(str, shapes))
+        raise BackboneError(f"{name} is no feature-vector backbone: it returns {returned}, not one (images, width)")
+    reference = np.concatenate([tf.nest.flatten(concrete(tf.constant(sample[None])))[0].numpy() for sample in samples])
+    frozen = convert_variables_to_constants_v2(concrete)
+    best: Converted | None = None
+    for arithmetic in ("int8", "float32") if quantise else ("float32",):
+        converter = tf.lite.TFLiteConverter.from_concrete_functions([frozen])
+        if arithmetic == "int8":
+            converter.optimizations = [tf.lite.Optimize.DEFAULT]
+        try:
+            with native_stderr_muted():
+                model = converter.convert()
+        except Exception as error:  # the converter's errors share no base class
+            raise BackboneError(f"{name} cannot be converted to LiteRT ({first_line(error)})") from None
+        try:
+            best = Converted(model, arithmetic, _agreement(model, samples, reference, original.voice_width))
+        except ModelError as error:
+            raise BackboneError(f"{name} cannot be used once it is converted ({first_line(error)})") from None
+        if best.cosine >= MINIMUM_COSINE:
+            return best
+    cosine = best.cosine if best else 0
+    raise BackboneError(f"{name}: its LiteRT features differ too much from the original's (cosine {cosine:.3f})")
+
+
+def _agreement(model: bytes, samples: UInt8Array, reference: FloatArray, voice_width: int) -> float:
+    """Compute the mean cosine between a converted network's features and the original's; the lower of its parts'."""
+    runner = Runner(model, name="the converted network", remedy="name another backbone")
+    features = np.stack([runner(sample[None]) for sample in samples])
+    edges = [reference.shape[1] - voice_width] if voice_width else []
+    parts = zip(np.split(features, edges, axis=1), np.split(reference, edges, axis=1), strict=True)
+    return min(mean_cosine(*part) for part in parts)
+
+
+def mean_cosine(one: FloatArray, other: FloatArray) -> float:
+    """Compute the mean cosine between matching rows; the cosine of two all-zero rows counts as 1."""
+    norms = np.linalg.norm(one, axis=1) * np.linalg.norm(other, axis=1)
+    cosines = np.einsum("ij,ij->i", one, other) / np.maximum(norms, 1e-12)
+    both_zero = ~one.any(axis=1) & ~other.any(axis=1)
+    return float(np.mean(np.where(both_zero, 1, cosines)))
 
 
 def read_converted(path: Path) -> Converted | None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from audionet.audio.network_input import STATISTICS_WIDTHS
-from audionet.backbones.inception import FeatureLayer, feature_layer_from_card
+from audionet.backbones.inception import FeatureLayer, VoiceLayer, feature_layer_from_card, voice_layer_from_card
 from audionet.errors import BackboneError, DamagedError
 from audionet.utils.json_files import checked_whole, field, file_name, nullable_field, optional_field
 from audionet.utils.text import escape
@@ -31,6 +31,7 @@ class Description(NamedTuple):
     statistics : str or None
         Image statistics that the bottleneck appends to the network's features.
     layer : FeatureLayer
+    voice : VoiceLayer or None
     voice_space : (Path, str) or None
         File of the voice space, and its SHA-256.
     """
@@ -41,6 +42,7 @@ class Description(NamedTuple):
     input_size: tuple[int, int]
     statistics: str | None
     layer: FeatureLayer
+    voice: VoiceLayer | None
     voice_space: tuple[Path, str] | None
 
 
@@ -63,6 +65,7 @@ def parse_description(card: dict[str, Any], folder: Path) -> Description:
         (height, width),
         statistics,
         feature_layer_from_card(card),
+        voice_layer_from_card(card),
         None if voices is None else (folder / file_name(voices, "file"), field(voices, "sha256", str)),
     )
 

@@ -10,13 +10,15 @@ import numpy as np
 from audionet.errors import UsageError
 from audionet.utils.array_files import Expected, read_npz
 from audionet.utils.arrays import FloatArray
-from audionet.utils.json_files import optional_field, whole
+from audionet.utils.json_files import checked_whole, field, optional_field, whole
 
 ATTENTIVE = "attentive"
 """Pooling with its own weights, which must be trained with the network."""
 
 _MIN_VARIANCE = 1e-5
 _ATTENTION_UNITS = 128
+_WIDEST_VOICE = 10_000
+_VOICE = "voice_embedding"
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,22 @@ class FeatureLayer:
     endpoint: str = "mixed10"
     pooling: str = "average"
     embedding: int = 0
+
+
+@dataclass(frozen=True)
+class VoiceLayer:
+    """Second output of a network: an embedding of unit length in which voices are compared.
+
+    Attributes
+    ----------
+    endpoint : str
+        Name of the layer whose maps it is computed from, by attentive statistics pooling and a linear layer.
+    width : int
+        Dimensions.
+    """
+
+    endpoint: str
+    width: int
 
 
 def endpoints(model: Any) -> list[str]:
@@ -102,7 +120,7 @@ def attentive_statistics(maps: Any) -> Any:
     return ops.concatenate([mean, ops.sqrt(variance + _MIN_VARIANCE)], axis=-1)
 
 
-def inception_v3(input_size: tuple[int, int], layer: FeatureLayer) -> Any:
+def inception_v3(input_size: tuple[int, int], layer: FeatureLayer, voice: VoiceLayer | None = None) -> Any:
     """Build Keras's Inception-v3 with random weights, from pixels of 0 to 255 to a feature layer's vector.
 
     Parameters
@@ -110,6 +128,8 @@ def inception_v3(input_size: tuple[int, int], layer: FeatureLayer) -> Any:
     input_size : (int, int)
         Height and width, pixels; at least 75 each.
     layer : FeatureLayer
+    voice : VoiceLayer, optional
+        Second output.
 
     Raises
     ------
@@ -121,11 +141,13 @@ def inception_v3(input_size: tuple[int, int], layer: FeatureLayer) -> Any:
     pixels = keras.Input((*input_size, 3), name="pixels")
     scaled = keras.layers.Rescaling(1 / 127.5, -1, name="scale")(pixels)
     whole = keras.applications.InceptionV3(weights=None, include_top=False, input_tensor=scaled)
-    return with_feature_layer(whole, layer)
+    return with_feature_layer(whole, layer, voice)
 
 
-def with_feature_layer(model: Any, layer: FeatureLayer) -> Any:
-    """Build a Keras model from another model's input to a feature layer's vector.
+def with_feature_layer(model: Any, layer: FeatureLayer, voice: VoiceLayer | None = None) -> Any:
+    """Build a Keras model from another model's input to a feature layer's vector and, if asked for, a voice embedding.
+
+    A voice layer that the other model has already is used again, with its weights.
 
     Raises
     ------
@@ -137,8 +159,9 @@ def with_feature_layer(model: Any, layer: FeatureLayer) -> Any:
     known = (*POOLINGS, ATTENTIVE) if layer.embedding else POOLINGS
     if layer.pooling not in known:
         raise UsageError(f"--pooling is {layer.pooling}: it must be one of {', '.join(known)}")
-    if layer.endpoint not in endpoints(model):
-        raise UsageError(f"there is no endpoint '{layer.endpoint}': there are {', '.join(endpoints(model))}")
+    for endpoint in (layer.endpoint, *((voice.endpoint,) if voice else ())):
+        if endpoint not in endpoints(model):
+            raise UsageError(f"there is no endpoint '{endpoint}': there are {', '.join(endpoints(model))}")
     maps = model.get_layer(layer.endpoint).output
     vector = attentive_statistics(maps) if layer.pooling == ATTENTIVE else pool_maps(maps, layer.pooling)
     if layer.embedding:
@@ -146,7 +169,29 @@ def with_feature_layer(model: Any, layer: FeatureLayer) -> Any:
         vector = keras.layers.BatchNormalization(name="statistics", dtype="float32")(vector)
         vector = keras.layers.Dense(layer.embedding, use_bias=False, name="embedding", dtype="float32")(vector)
         vector = keras.layers.BatchNormalization(name="bottleneck", center=False, scale=False, dtype="float32")(vector)
-    return keras.Model(model.inputs[0], vector)
+    if voice is None:
+        return keras.Model(model.inputs[0], vector)
+    if any(item.name == _VOICE for item in model.layers):
+        return keras.Model(model.inputs[0], [vector, model.get_layer(_VOICE).output])
+    return keras.Model(model.inputs[0], [vector, _voice_embedding(model.get_layer(voice.endpoint).output, voice.width)])
+
+
+def as_one_vector(model: Any) -> Any:
+    """Join a Keras model's two outputs, bottleneck and voice embedding, to one vector."""
+    import keras
+
+    joined = keras.layers.Concatenate(name="bottleneck_and_voice", dtype="float32")(model.outputs)
+    return keras.Model(model.inputs[0], joined)
+
+
+def _voice_embedding(maps: Any, width: int) -> Any:
+    """Compute a speaker embedding of unit length, shape (n, width), as in ECAPA-TDNN (Desplanques et al., 2020)."""
+    import keras
+
+    vector = attentive_statistics(maps)
+    vector = keras.layers.BatchNormalization(name="voice_statistics", dtype="float32")(vector)
+    vector = keras.layers.Dense(width, use_bias=False, name="voice_direction", dtype="float32")(vector)
+    return keras.layers.UnitNormalization(name=_VOICE, dtype="float32")(vector)
 
 
 def set_weights(model: Any, content: bytes) -> None:
@@ -167,6 +212,20 @@ def packed_weights(model: Any) -> dict[str, FloatArray]:
         f"w{i:03d}": weight.astype(np.float16 if weight.ndim > 1 else np.float32)
         for i, weight in enumerate(model.get_weights())
     }
+
+
+def voice_layer_from_card(card: dict[str, Any]) -> VoiceLayer | None:
+    """Read the voice layer from a backbone's card; None if it has none.
+
+    Raises
+    ------
+    DamagedError
+        If its parts are missing or of another type.
+    """
+    voice = optional_field(card, "voice", dict)
+    if voice is None:
+        return None
+    return VoiceLayer(field(voice, "endpoint", str), checked_whole(voice.get("width"), "width", 1, _WIDEST_VOICE))
 
 
 def feature_layer_from_card(card: dict[str, Any]) -> FeatureLayer:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import logging
 import re
 from collections.abc import Callable
@@ -16,6 +15,7 @@ from audionet.backbones.description import REMEDY, parse_description, read_weigh
 from audionet.backbones.inception import (
     POOLINGS,
     FeatureLayer,
+    as_one_vector,
     inception_v3,
     set_weights,
     with_feature_layer,
@@ -60,7 +60,7 @@ class Backbone:
     input_size : (int, int)
         Height and width, pixels.
     width : int
-        Width of the network's features.
+        Width of the network's features, the bottleneck and the voice embedding behind it.
     statistics : str or None
         Image statistics, "bands" or "mfcc", that the bottleneck appends to the network's features.
     arithmetic : str
@@ -71,6 +71,8 @@ class Backbone:
         Loads the original network.
     endpoint, pooling : str or None
         Feature layer and its pooling; None: the network's own output, unpooled.
+    voice_width : int
+        Width of the voice embedding; 0: none.
     voice_space : VoiceSpace or None
         Space in which these features are compared as voices, if it was learned.
     """
@@ -88,6 +90,7 @@ class Backbone:
     load: Callable[[], SourceNetwork] = dataclasses.field(compare=False, repr=False)
     endpoint: str | None = None
     pooling: str | None = None
+    voice_width: int = 0
     voice_space: VoiceSpace | None = dataclasses.field(default=None, compare=False, repr=False)
 
 
@@ -105,6 +108,7 @@ class _Origin:
     pooling: str | None = None
     shipped: Path | None = None
     """Path of the bundled conversion, which may be missing; None if the backbone never has one."""
+    voice_width: int = 0
     voice_space: VoiceSpace | None = None
 
 
@@ -158,7 +162,7 @@ def prepare(
         log.info(f"Converting {origin.name} to LiteRT (once) ...")
         original = origin.load()
         pixels = samples(original.input_size)
-        converted = Converted(*convert(original.function, original.input_size, pixels, origin.name, quantise))
+        converted = convert(original, pixels, origin.name, quantise)
         write_converted(path, converted)
         log.info(
             f"Saved {escape(path)}: {converted.arithmetic}, cosine to the original's features {converted.cosine:.5f}"
@@ -179,8 +183,27 @@ def prepare(
         load=origin.load,
         endpoint=endpoint or origin.endpoint,
         pooling=pooling or origin.pooling,
+        voice_width=origin.voice_width,
         voice_space=origin.voice_space,
     )
+
+
+def load_finished_model(architecture: str) -> Any:
+    """Load a backbone that `pretrain.py` made as a Keras model, by the bundled one's name or its folder.
+
+    Raises
+    ------
+    UsageError
+        If there is no such backbone.
+    BackboneError
+        If its files are missing or damaged.
+    """
+    folder = BUNDLED / architecture if (BUNDLED / architecture).is_dir() else Path(architecture)
+    if not (folder / "backbone.json").is_file():
+        raise UsageError(
+            f"no finished backbone '{escape(architecture)}': name the bundled one, or a folder of pretrain.py"
+        )
+    return _bundled(folder / "backbone.json", None, None).load().model
 
 
 def convert_trained(model: Any, name: str, statistics: str | None, samples: UInt8Array, folder: Path) -> Backbone:
@@ -204,21 +227,20 @@ def convert_trained(model: Any, name: str, statistics: str | None, samples: UInt
         If it cannot be converted.
     """
     original = SourceNetwork(lambda pixels: model(pixels, training=False), samples.shape[1:3], model, model)
-    content, arithmetic, cosine = convert(original.function, original.input_size, samples, name)
-    fingerprint = hashlib.sha256(content).hexdigest()
-    path = folder / f"{name}-{fingerprint[:12]}.tflite"
-    write_bytes(path, content)
+    converted = convert(original, samples, name)
+    path = folder / f"{name}-{converted.sha256[:12]}.tflite"
+    write_bytes(path, converted.network)
     return Backbone(
         name=name,
         source=name,
-        source_hash=fingerprint,
+        source_hash=converted.sha256,
         path=path,
-        identity=fingerprint,
+        identity=converted.sha256,
         input_size=original.input_size,
-        width=Runner(content, name=escape(path), remedy=CONVERT_AGAIN).output_width,
+        width=Runner(converted.network, name=escape(path), remedy=CONVERT_AGAIN).output_width,
         statistics=statistics,
-        arithmetic=arithmetic,
-        cosine=cosine,
+        arithmetic=converted.arithmetic,
+        cosine=converted.cosine,
         load=lambda: original,
     )
 
@@ -286,16 +308,19 @@ def _bundled(card_path: Path, endpoint: str | None, pooling: str | None) -> _Ori
 
     def load_bundled() -> SourceNetwork:
         import_tensorflow()
-        model = inception_v3(card.input_size, layer)
+        model = inception_v3(card.input_size, layer, card.voice)
         with damage_as(BackboneError, card.weights, REMEDY):
             set_weights(model, read_weights(card))
         if endpoint or pooling:
             default = layer.pooling if layer.pooling in POOLINGS else "statistics"
-            model = with_feature_layer(model, FeatureLayer(endpoint or layer.endpoint, pooling or default))
-        return SourceNetwork(lambda pixels: model(pixels, training=False), card.input_size, model, model)
+            model = with_feature_layer(model, FeatureLayer(endpoint or layer.endpoint, pooling or default), card.voice)
+        if card.voice:
+            model = as_one_vector(model)
+        width = card.voice.width if card.voice else 0
+        return SourceNetwork(lambda pixels: model(pixels, training=False), card.input_size, model, model, width)
 
     # It was learned for the backbone's own feature layer.
-    has_voices = card.voice_space and endpoint in (None, layer.endpoint) and pooling in (None, layer.pooling)
+    is_own = endpoint in (None, layer.endpoint) and pooling in (None, layer.pooling)
     return _Origin(
         name=card.name,
         source=card.name,
@@ -306,5 +331,6 @@ def _bundled(card_path: Path, endpoint: str | None, pooling: str | None) -> _Ori
         endpoint=layer.endpoint,
         pooling=layer.pooling,
         shipped=card.weights.with_suffix(".tflite"),
-        voice_space=read_voice_space(*card.voice_space) if card.voice_space and has_voices else None,
+        voice_width=card.voice.width if card.voice else 0,
+        voice_space=read_voice_space(*card.voice_space) if card.voice_space and is_own else None,
     )

@@ -17,8 +17,10 @@ def head_fields(backbone: Backbone) -> list[str]:
 
 
 def head_widths(backbone: Backbone) -> list[int]:
-    """Return the widths of these parts."""
-    return [backbone.width] + ([] if backbone.statistics is None else [STATISTICS_WIDTHS[backbone.statistics]])
+    """Return the widths of a head's parts: bottleneck, voice embedding and statistics, as far as there are."""
+    statistics = 0 if backbone.statistics is None else STATISTICS_WIDTHS[backbone.statistics]
+    parts = [backbone.width - backbone.voice_width, backbone.voice_width, statistics]
+    return [width for width in parts if width]
 
 
 def with_statistics(backbone: Backbone, kind: str) -> Backbone:
