@@ -57,6 +57,26 @@ def test_labels_come_from_paths_and_the_last_recordings_are_reserved(data_dir: P
         assert label.rpartition("/")[2] in utterance.path.as_posix()
 
 
+def test_a_dataset_without_labels_and_weights(data_dir: Path, tmp_path: Path) -> None:
+    voices = {name: WORDS[name] for name in ("licence", "url")} | {"name": "v", "folder": "words", "weight": 0.5}
+    datasets = read_manifest(write_manifest(tmp_path, SPEAKERS, voices | {"task": "unlabelled"}))
+    assert [dataset.weight for dataset in datasets] == [1, 0.5]
+    corpus = find_utterances(datasets, data_dir)
+    assert corpus.labels.keys() == {"speaker"}
+    unlabelled = [utterance for utterance in corpus.training + corpus.held_out if utterance.dataset == 1]
+    assert len(unlabelled) == 80
+    assert {utterance.label for utterance in unlabelled} == {0}
+
+
+def test_a_single_recording_of_each_speaker_is_said(
+    data_dir: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    single = SPEAKERS | {"label": r"(?P<label>\d+-\d+)", "leave_out_last": 0}
+    with caplog.at_level("INFO"):
+        find_utterances(read_manifest(write_manifest(tmp_path, single)), data_dir)
+    assert "readers: one recording of each speaker, so no pairs of one voice come from it" in caplog.text
+
+
 def test_held_out_recordings_do_not_depend_on_other_datasets(data_dir: Path, tmp_path: Path) -> None:
     alone = find_utterances(read_manifest(write_manifest(tmp_path, WORDS)), data_dir)
     beside = find_utterances(read_manifest(write_manifest(tmp_path, SPEAKERS, WORDS)), data_dir)
@@ -89,13 +109,15 @@ def test_a_corpus_without_recordings_is_an_error(tmp_path: Path) -> None:
     [
         (7, "is not a dataset"),
         (WORDS | {"licence": ""}, "'licence' is missing"),
-        (WORDS | {"task": "mood"}, "'mood' must be one of speaker, word, sound"),
+        (WORDS | {"task": "mood"}, "'mood' must be one of speaker, word, sound, unlabelled"),
         (WORDS | {"label": "("}, "is not a regular expression"),
         (WORDS | {"label": "x"}, "has no group"),
         (WORDS | {"leave_out_last": -1}, "leave_out_last is -1"),
         (WORDS | {"pitches": 1.2}, r"pitches is 1\.2: it must be a list"),
         (WORDS | {"pitches": [0.9, 1]}, "pitches is .*other than 1"),
         (WORDS | {"pitches": [0.9, "high"]}, "pitches is .*high"),
+        (WORDS | {"weight": 0}, "weight is 0: it must be above 0"),
+        (WORDS | {"weight": "much"}, "weight is 'much'"),
     ],
 )
 def test_an_invalid_manifest_is_refused(tmp_path: Path, entry: Any, complaint: str) -> None:
@@ -114,8 +136,8 @@ def test_the_error_for_a_damaged_manifest_names_the_file(tmp_path: Path, content
 
 def test_the_bundled_manifest_is_valid() -> None:
     datasets = read_manifest(ROOT / "tf_files" / "pretraining.json")
-    assert {dataset.task for dataset in datasets} == {"speaker", "word"}
-    assert datasets[0].leave_out_last == 51
+    assert {dataset.task for dataset in datasets} == {"speaker", "word", "sound", "unlabelled"}
+    assert [dataset.leave_out_last for dataset in datasets] == [51, 500, 0, 0, 0]
 
 
 def test_an_expression_without_end_is_stopped(tmp_path: Path) -> None:

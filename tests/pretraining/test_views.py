@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from audionet.audio.spectrogram import level
 from audionet.pretraining import views
+from audionet.pretraining.sounds import SPECTROGRAM, PreparedSound, prepare_sounds
 from audionet.pretraining.views import (
     AUXILIARY_WIDTH,
-    SPECTROGRAM,
     ViewTask,
+    add_background,
     augment_levels,
     auxiliary_targets,
     crop_views,
@@ -24,11 +27,6 @@ from audionet.pretraining.views import (
 from tests.support.sounds import tone, write_tone
 
 SIZE = (80, 76)
-
-
-def spectrum_peak(samples: np.ndarray) -> float:
-    power = np.abs(np.fft.rfft(samples.astype(np.float64) * np.hanning(len(samples))))
-    return float(power.argmax() * 16_000 / len(samples))
 
 
 def sound(seconds: float = 3.3) -> np.ndarray:
@@ -43,7 +41,7 @@ def levels_of(seconds: float = 3.3) -> np.ndarray:
 def test_all_segments_have_the_same_length() -> None:
     generator = np.random.default_rng(0)
     lengths = {
-        len(draw_segment(sound(seconds), speed, generator)) for seconds in (0.3, 9) for speed in views.SPEED_FACTORS
+        len(draw_segment(sound(seconds), speed, generator)) for seconds in (0.3, 9) for speed in views.VOICE_SPEEDS
     }
     assert lengths == {52_800}
     assert not draw_segment(sound(0.3), 1.0, generator)[5000:].any()
@@ -92,9 +90,13 @@ def test_auxiliary_targets_describe_mean_and_course() -> None:
     assert down[40] == pytest.approx(-first, rel=1e-3)
 
 
+def prepared(folder: Path, *paths: Path) -> list[PreparedSound]:
+    return prepare_sounds(paths, folder / "prepared", 1)
+
+
 def test_views_are_the_same_for_the_same_seeds(tmp_path: Path) -> None:
-    paths = [write_tone(tmp_path / "a.wav", 300, 4), write_tone(tmp_path / "b.mp3", 2000, 0.6)]
-    task = ViewTask(paths, [0, 4], [1, 2], 3, SIZE)
+    sounds = prepared(tmp_path, write_tone(tmp_path / "a.wav", 300, 4), write_tone(tmp_path / "b.mp3", 2000, 0.6))
+    task = ViewTask(sounds, [None, sounds[0]], [0, 2], [1, 2], 3, SIZE, [7, 8])
     rendered = make_views(task)
     assert rendered.pixels.shape == (6, *SIZE, 3)
     assert rendered.auxiliary.shape == (6, AUXILIARY_WIDTH)
@@ -106,16 +108,34 @@ def test_views_are_the_same_for_the_same_seeds(tmp_path: Path) -> None:
     assert (rendered.pixels != other.pixels).any()
 
 
-def test_undecodable_recordings_have_no_views(tmp_path: Path) -> None:
+def test_recordings_without_sound_have_no_views(tmp_path: Path) -> None:
     damaged = tmp_path / "damaged.flac"
     damaged.write_bytes(b"fLaC" + bytes(100))
-    whole = write_tone(tmp_path / "whole.wav", 300, 3)
-    rendered = make_views(ViewTask([damaged, whole], [0, 0], [1, 2], 2, SIZE))
+    silent = tmp_path / "silent.wav"
+    soundfile.write(silent, np.zeros(16_000), 16_000)
+    sounds = prepared(tmp_path, damaged, write_tone(tmp_path / "whole.wav", 300, 3), silent)
+    rendered = make_views(ViewTask(sounds, [None] * 3, [0, 0, 0], [1, 2, 3], 2, SIZE, [0, 1, 2]))
     assert rendered.segment.tolist() == [1, 1]
-    assert make_views(ViewTask([damaged], [0], [1], 2, SIZE)).pixels.shape == (0, *SIZE, 3)
+    assert make_views(ViewTask(sounds[:1], [None], [0], [1], 2, SIZE, [0])).pixels.shape == (0, *SIZE, 3)
 
 
-def test_a_recording_at_another_rate_is_resampled(tmp_path: Path) -> None:
-    samples = views.samples_of(write_tone(tmp_path / "high.wav", 1000, 2, rate=44_100))
-    assert len(samples) == pytest.approx(32_000, abs=2)
-    assert spectrum_peak(samples) == pytest.approx(1000, abs=2)
+def test_a_voice_keeps_its_identity_within_half_a_step_of_the_speeds() -> None:
+    """No speed within SAME_VOICE of one voice speed is within SAME_VOICE of another."""
+    for slower, faster in itertools.pairwise(views.VOICE_SPEEDS):
+        assert slower * views.SAME_VOICE < faster / views.SAME_VOICE
+
+
+@given(seed=st.integers(0, 2**32 - 1))
+@settings(max_examples=30, deadline=None)
+def test_a_background_is_as_far_below_the_sound_as_was_drawn(seed: int) -> None:
+    generator = np.random.default_rng(0)
+    segment = (generator.standard_normal(52_800) * 2000).astype(np.int16)
+    background = (generator.standard_normal(20_000) * 300).astype(np.int16)  # shorter: repeated
+    mixed = add_background(segment, background, np.random.default_rng(seed)).astype(np.float64)
+    decibels = 10 * np.log10(np.square(segment.astype(np.float64)).mean() / np.square(mixed - segment).mean())
+    assert -0.1 < decibels < 20.1
+
+
+def test_a_silent_background_changes_nothing() -> None:
+    generator = np.random.default_rng(0)
+    np.testing.assert_array_equal(add_background(sound(), np.zeros(100, np.int16), generator), sound())

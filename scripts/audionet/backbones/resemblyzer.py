@@ -11,7 +11,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from audionet.audio.samples import to_float
-from audionet.errors import UsageError
 from audionet.utils.arrays import FloatArray, Int16Array
 from audionet.utils.extras import is_installed, missing_extra
 
@@ -45,7 +44,6 @@ def voice_encoder() -> Any:
             import torch
             from resemblyzer import VoiceEncoder
     except ImportError as error:
-        missing = missing_extra(error.name or "resemblyzer", "pretrain")
-        raise UsageError(f"{missing}, or train without a teacher (--teacher none)") from None
+        raise missing_extra(error.name or "resemblyzer", "pretrain") from None
     torch.set_num_threads(1)
     return VoiceEncoder("cpu", verbose=False)

@@ -17,10 +17,10 @@ from audionet.backbones.voice_space import VoiceSpace, write_voice_space
 from audionet.errors import BackboneError
 from audionet.pretraining.config import PretrainConfig
 from audionet.pretraining.manifest import Corpus, ManifestDataset
-from audionet.pretraining.network import LOSS_WEIGHTS
+from audionet.pretraining.network import LOSS_WEIGHTS, feature_layer, plain_features, voice_layer
 from audionet.pretraining.teachers import TEACHERS
 from audionet.pretraining.trainer import Pretrained, format_metrics
-from audionet.pretraining.views import SPEED_FACTORS
+from audionet.pretraining.views import SAME_VOICE, VOICE_SPEEDS
 from audionet.pretraining.voice_space import VoiceSpaceScores
 from audionet.utils.array_files import pack_npz
 from audionet.utils.arrays import UInt8Array
@@ -41,6 +41,10 @@ _APPENDED = {
     "bands": " The image's band statistics (256 values) are appended.",
     "mfcc": " The image's MFCC statistics (40 values) are appended.",
 }
+_VOICE = (
+    "The second output is a voice embedding of unit length, {voice_width} numbers: the maps of `{voice_endpoint}`, "
+    "attentive statistics pooling and a linear layer."
+)
 _TEMPLATE = Path(__file__).with_name("templates") / "backbone.md"
 _VOICES_TEMPLATE = _TEMPLATE.with_name("voice_space.md")
 
@@ -55,9 +59,12 @@ def write_backbone(trained: Pretrained, config: PretrainConfig) -> Path:
     """
     folder, name = config.output_dir, config.output_dir.name
     make_folder(folder)
-    layer = bottleneck_layer(config)
-    features = trained.student.features
-    content = weights_file(features if layer.embedding else with_feature_layer(features, layer), trained.check_images)
+    layer, voice = bottleneck_layer(config), voice_layer(config)
+    features = plain_features(config)
+    features.set_weights(trained.student.features.get_weights())
+    content = weights_file(
+        features if layer.embedding else with_feature_layer(features, layer, voice), trained.check_images
+    )
     if len(content) > MOST_BYTES:
         raise BackboneError(
             f"the weights take {len(content) / 1e6:.0f} MB, and a bundled backbone may take at most "
@@ -73,6 +80,7 @@ def write_backbone(trained: Pretrained, config: PretrainConfig) -> Path:
         "network": "InceptionV3",
         "input_size": [config.input_height, config.input_width],
         **asdict(layer),
+        "voice": None if voice is None else asdict(voice),
         "statistics": None if config.statistics == "none" else config.statistics,
     }
     card = _card(trained, config, description, len(content))
@@ -114,7 +122,7 @@ def add_voice_space(folder: Path, space: VoiceSpace, scores: VoiceSpaceScores, c
 def bottleneck_layer(config: PretrainConfig) -> FeatureLayer:
     """Return the finished backbone's feature layer: that of training, or its maps without the linear layer."""
     if config.bottleneck == "embedding":
-        return FeatureLayer(config.endpoint, config.pooling, config.embedding)
+        return feature_layer(config)
     return FeatureLayer(config.endpoint, config.bottleneck)
 
 
@@ -127,7 +135,9 @@ def weights_file(features: Any, check_images: UInt8Array) -> bytes:
     outputs = features(check_images.astype(np.float32), training=False)
     import keras
 
-    arrays["check_features"] = np.asarray(keras.ops.convert_to_numpy(outputs), np.float32)
+    parts = outputs if isinstance(outputs, list | tuple) else [outputs]
+    for name, part in zip(("check_features", "check_voices"), parts, strict=False):
+        arrays[name] = np.asarray(keras.ops.convert_to_numpy(part), np.float32)
     return pack_npz(arrays, compressed=True)
 
 
@@ -149,7 +159,10 @@ def _card(trained: Pretrained, config: PretrainConfig, description: dict[str, An
         "steps": f"{trained.steps:,}",
         "hours": f"{trained.hours:.1f}",
         "hardware": _hardware(),
-        "speeds": ", ".join(f"{speed:g}" for speed in SPEED_FACTORS),
+        "speeds": ", ".join(f"{speed:g}" for speed in VOICE_SPEEDS),
+        "same_voice": f"{SAME_VOICE:g}",
+        "start": "random weights" if config.initial is None else f"the weights of {config.initial}",
+        "voice": _VOICE.format(**asdict(config)) if config.voice_width else "It has no voice embedding.",
         "losses": ", ".join(f"{name} {weight:g}" for name, weight in LOSS_WEIGHTS.items()),
         "held_out": format_metrics(trained.held_out),
     }

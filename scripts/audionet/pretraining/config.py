@@ -30,8 +30,11 @@ class PretrainConfig:
         "folder for checkpoints, from which interrupted training resumes, and for cached teacher embeddings",
     )
     summaries_dir: Path = setting(TF_FILES / "training_summaries" / "pretraining", "folder for TensorBoard logs")
-    teacher: Literal["resemblyzer", "none"] = setting(
-        "resemblyzer", "published network whose embeddings are distilled; needs audionet[pretrain]"
+    teacher: Literal["campplus", "none"] = setting(
+        "campplus", "published network whose speaker embeddings are distilled; needs audionet[pretrain]"
+    )
+    initial: str | None = setting(
+        None, "finished backbone to start from, a folder or the bundled one's name; default: random weights"
     )
     voice_space: str | None = setting(
         None,
@@ -40,7 +43,7 @@ class PretrainConfig:
     )
     steps: int = setting(20_000, "maximum number of training steps")
     hours: float | None = setting(None, "stop after this many hours, even if steps remain")
-    batch_size: int = setting(64, "images per training step")
+    batch_size: int = setting(128, "images per training step")
     learning_rate: float = setting(1.5e-3, "peak learning rate; linear warm-up over the first steps, then cosine decay")
     weight_decay: float = setting(0.02, "weight decay of AdamW")
     ema_decay: float = setting(
@@ -50,11 +53,17 @@ class PretrainConfig:
     )
     input_height: int = setting(128, "height of the network's input in pixels")
     input_width: int = setting(96, "width of the network's input in pixels")
-    endpoint: str = setting("mixed4", "last block of Inception-v3 to keep; an earlier one is smaller and faster")
-    pooling: Literal["average", "time", "statistics", "attentive"] = setting(
-        "statistics", "pooling of that block's feature maps in training"
+    endpoint: str = setting(
+        "mixed2", "block of Inception-v3 that bottlenecks are taken from; an earlier one is smaller and faster"
     )
-    embedding: int = setting(512, "dimensions of the linear layer after the pooling, the input of all training heads")
+    voice_endpoint: str = setting("mixed4", "block that the voice embedding is computed from")
+    voice_width: int = setting(192, "dimensions of the voice embedding, the network's second output; 0: none")
+    pooling: Literal["average", "time", "statistics", "attentive"] = setting(
+        "time", "pooling of the bottleneck block's feature maps in training"
+    )
+    embedding: int = setting(
+        512, "dimensions of the linear layer after the pooling, the input of all training heads but the voice's"
+    )
     bottleneck: Literal["embedding", "average", "time", "statistics"] = setting(
         "time", "output of the finished backbone: that linear layer, or the feature maps before it with this pooling"
     )
@@ -68,7 +77,7 @@ class PretrainConfig:
         "maximum augmentation strength of sound and images, 0 to 1; lower it for a short training",
         alias="disturbance",
     )
-    views: int = setting(6, "augmented views of each segment of sound", alias="glimpses")
+    views: int = setting(4, "augmented views of each segment of sound", alias="glimpses")
     shuffle_buffer: int = setting(
         4096,
         "images in the shuffle buffer, which spreads the views of a segment over many batches",
@@ -85,6 +94,7 @@ class PretrainConfig:
             require(getattr(self, flag) >= 1, flag, getattr(self, flag), "1 or more")
         for flag in ("input_height", "input_width"):
             require(75 <= getattr(self, flag) <= 1024, flag, getattr(self, flag), "75 to 1024, as Inception-v3 takes")
+        require(0 <= self.voice_width <= 1024, "voice_width", self.voice_width, "0 to 1024")
         hours = self.hours
         require(hours is None or 0 < hours <= 10_000, "hours", hours, "above 0, to 10000")
         require(0 < self.learning_rate < 1, "learning_rate", self.learning_rate, "above 0 and below 1")

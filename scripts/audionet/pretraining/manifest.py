@@ -19,6 +19,9 @@ log = logging.getLogger(__name__)
 TASKS = ("speaker", "word", "sound")
 """Classification tasks; each has its own head of the network."""
 
+UNLABELLED = "unlabelled"
+"""Task of a dataset without labels, which the teacher alone labels."""
+
 _HELD_OUT_SHARE = 0.05
 _REMEDY = "see README.md for the format of a manifest"
 
@@ -34,23 +37,27 @@ class ManifestDataset:
     folder : str
         Its folder, relative to the data folder.
     task : str
-        One of TASKS.
-    label : Expression
-        Regular expression whose group ``label`` is the label in a recording's path, relative to the folder.
+        One of TASKS, or UNLABELLED.
+    label : Expression or None
+        Regular expression whose group ``label`` is the label in a recording's path, relative to the folder; None for
+        UNLABELLED.
     leave_out_last : int
         Number of recordings, the last in order of their paths, that are reserved for probing.
     pitches : tuple of float
         Pitch factors (0.5 to 2) of pitch-shifted copies to train on as well.
+    weight : float
+        How often a recording is drawn from it, relative to the other datasets.
     """
 
     name: str
     folder: str
     task: str
-    label: Expression
+    label: Expression | None
     licence: str
     url: str
     leave_out_last: int = 0
     pitches: tuple[float, ...] = ()
+    weight: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -63,7 +70,7 @@ class Utterance:
     dataset : int
         Index of its dataset in the corpus.
     label : int
-        Index of its label among those of its task.
+        Index of its label among those of its task; 0 if it has none.
     """
 
     path: Path
@@ -109,25 +116,36 @@ def _parse_dataset(path: Path, entry: Any) -> ManifestDataset:
     where = f"{escape(path)}: {str(entry)[:80]}"
     if not isinstance(entry, dict):
         raise DatasetError(f"{where} is not a dataset: {_REMEDY}")
-    for name in ("name", "folder", "task", "label", "licence", "url"):
+    has_labels = entry.get("task") != UNLABELLED
+    for name in ("name", "folder", "task", *(("label",) if has_labels else ()), "licence", "url"):
         if not isinstance(entry.get(name), str) or not entry[name]:
             raise DatasetError(f"{where}: '{name}' is missing: {_REMEDY}")
-    if entry["task"] not in TASKS:
-        raise DatasetError(f"{where}: task '{entry['task']}' must be one of {', '.join(TASKS)}")
-    try:
-        label = Expression(entry["label"])
-    except ValueError as error:
-        raise DatasetError(f"{where}: label '{entry['label']}' is not a regular expression ({error})") from None
-    if "label" not in label.names:
-        raise DatasetError(f"{where}: label '{entry['label']}' has no group (?P<label>...)")
+    if entry["task"] not in (*TASKS, UNLABELLED):
+        raise DatasetError(f"{where}: task '{entry['task']}' must be one of {', '.join((*TASKS, UNLABELLED))}")
+    label = _parse_label(where, entry["label"]) if has_labels else None
     reserved = entry.get("leave_out_last", 0)
     if not isinstance(reserved, int) or reserved < 0:
         raise DatasetError(f"{where}: leave_out_last is {reserved!r}: it must be 0 or more")
     pitches = entry.get("pitches", [])
     if not isinstance(pitches, list) or not all(_is_pitch(pitch) for pitch in pitches):
         raise DatasetError(f"{where}: pitches is {pitches!r}: it must be a list of numbers from 0.5 to 2, other than 1")
+    weight = entry.get("weight", 1)
+    if not isinstance(weight, int | float) or not 0 < weight <= 100:
+        raise DatasetError(f"{where}: weight is {weight!r}: it must be above 0, to 100")
     texts = {name: entry[name] for name in ("name", "folder", "task", "licence", "url")}
-    return ManifestDataset(**texts, label=label, leave_out_last=reserved, pitches=tuple(map(float, pitches)))
+    return ManifestDataset(
+        **texts, label=label, leave_out_last=reserved, pitches=tuple(map(float, pitches)), weight=float(weight)
+    )
+
+
+def _parse_label(where: str, text: str) -> Expression:
+    try:
+        label = Expression(text)
+    except ValueError as error:
+        raise DatasetError(f"{where}: label '{text}' is not a regular expression ({error})") from None
+    if "label" not in label.names:
+        raise DatasetError(f"{where}: label '{text}' has no group (?P<label>...)")
+    return label
 
 
 def _is_pitch(pitch: Any) -> bool:
@@ -162,10 +180,14 @@ def find_utterances(datasets: list[ManifestDataset], data_dir: Path) -> Corpus:
             labels[task] = names
         elif names:
             log.warning(f"the task '{task}' has only {pluralise(len(names), 'label')}; left out")
-    found = [(dataset, recordings) for dataset, recordings in found if dataset.task in labels]
+    found = [(dataset, recordings) for dataset, recordings in found if dataset.task in {*labels, UNLABELLED}]
     if not found:
         raise DatasetError(f"{escape(data_dir)} has no recordings that the manifest lists: set --data_dir")
+    for dataset, recordings in found:
+        if dataset.task == "speaker" and len({label for _, label in recordings}) == len(recordings):
+            log.info(f"{dataset.name}: one recording of each speaker, so no pairs of one voice come from it")
     indices = {task: {name: index for index, name in enumerate(names)} for task, names in labels.items()}
+    indices[UNLABELLED] = {"": 0}
     training: list[Utterance] = []
     held_out: list[Utterance] = []
     for number, (dataset, recordings) in enumerate(found):
@@ -188,6 +210,8 @@ def _list_recordings(dataset: ManifestDataset, folder: Path) -> list[tuple[Path,
     paths = sorted((name, path) for name, path in walk(folder) if path.suffix.lower() in AUDIO_SUFFIXES)
     if dataset.leave_out_last:
         paths = paths[: -dataset.leave_out_last]
+    if dataset.label is None:
+        return [(path, "") for _, path in paths]
     setting = f"the manifest's dataset '{dataset.name}': label"
     matched = [(path, dataset.label.search(name, setting, DatasetError)) for name, path in paths]
     return [(path, match["label"]) for path, match in matched if match is not None]

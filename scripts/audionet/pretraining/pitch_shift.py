@@ -20,7 +20,7 @@ import soundfile
 
 from audionet.errors import RecordingError
 from audionet.pretraining.manifest import Corpus, Utterance
-from audionet.pretraining.views import SPECTROGRAM, samples_of
+from audionet.pretraining.sounds import SPECTROGRAM, decode
 from audionet.utils.arrays import Int16Array
 from audionet.utils.files import atomic_path, make_folder
 from audionet.utils.parallel import WorkerDied, local_processes, map_unordered
@@ -132,7 +132,7 @@ def _render(tasks: list[_Task], workers: int) -> set[Path]:
 
 def _render_one(task: _Task) -> str | None:
     try:
-        samples = shift_pitch(samples_of(task.path), SPECTROGRAM.sample_rate, task.pitch)
+        samples = shift_pitch(decode(task.path), SPECTROGRAM.sample_rate, task.pitch)
     except RecordingError as error:
         return str(error)
     with atomic_path(task.shifted) as temporary:

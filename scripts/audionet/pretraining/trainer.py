@@ -8,7 +8,7 @@ import hashlib
 import logging
 import math
 import time
-from collections.abc import Generator, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -16,24 +16,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from audionet.backbones.tf_runtime import import_keras
-from audionet.errors import DatasetError, ModelError
+from audionet.errors import ModelError
+from audionet.metrics.detection import detection
+from audionet.pretraining.batches import Batch, BatchSource, Material, prepare_material
 from audionet.pretraining.config import PretrainConfig
 from audionet.pretraining.manifest import Corpus, find_utterances, read_manifest
 from audionet.pretraining.network import Student, build
 from audionet.pretraining.pitch_shift import add_pitch_shifted_speakers
-from audionet.pretraining.teachers import TEACHERS, teacher_embeddings
-from audionet.pretraining.views import SPEED_FACTORS, ViewTask, make_views
+from audionet.pretraining.views import VOICE_SPEEDS
 from audionet.training.checkpoint import Checkpoint, State
 from audionet.training.tensorboard_log import Scalars
-from audionet.utils.arrays import FloatArray, UInt8Array
+from audionet.utils.arrays import FloatArray, IntArray, UInt8Array
 from audionet.utils.json_files import real
-from audionet.utils.parallel import WorkerDied, local_processes, map_unordered
+from audionet.utils.parallel import local_processes
 from audionet.utils.progress import progress
 from audionet.utils.text import os_error_reason, pluralise
 
 log = logging.getLogger(__name__)
 
-_SEGMENTS_PER_TASK = 4
 _WARM_UP_SHARE = 0.05
 _VALIDATION_IMAGES = 600
 _STATISTICS_IMAGES = 600  # for the mean and deviation of the auxiliary targets
@@ -52,26 +52,6 @@ _IDENTITY_EXCLUDES = (
     "bottleneck",
     "statistics",
 )
-
-
-class Batch(NamedTuple):
-    """Images with the values that their targets are computed from.
-
-    Attributes
-    ----------
-    pixels : ndarray of uint8, shape (n, height, width, 3)
-    auxiliary : ndarray of float32, shape (n, AUXILIARY_WIDTH)
-        Auxiliary targets, not normalised.
-    utterance : ndarray of int64, shape (n,)
-        Index of the recording of each image.
-    speed : ndarray of int64, shape (n,)
-        Index of its speed factor in SPEED_FACTORS.
-    """
-
-    pixels: UInt8Array
-    auxiliary: FloatArray
-    utterance: NDArray[np.int64]
-    speed: NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -118,38 +98,24 @@ def pretrain(config: PretrainConfig) -> Pretrained:
     log.info(f"{pluralise(len(corpus.training), 'recording')} to train on, {len(corpus.held_out)} held out")
     if not corpus.held_out:
         log.warning("too few recordings to hold any out: validation metrics are computed on the training recordings")
-    embeddings = None
-    if config.teacher != "none":
-        embeddings = centre_embeddings(_embed_corpus(corpus, config))
+    material = prepare_material(corpus, config)
     keras = import_keras()
     keras.utils.set_random_seed(config.seed)
     classes = {
-        task: len(labels) * (len(SPEED_FACTORS) if task == "speaker" else 1) for task, labels in corpus.labels.items()
+        task: len(labels) * (len(VOICE_SPEEDS) if task == "speaker" else 1) for task, labels in corpus.labels.items()
     }
-    student = build(config, classes, TEACHERS[config.teacher].width if embeddings is not None else 0)
-    return _Training(config, corpus, embeddings, student).run()
-
-
-def _embed_corpus(corpus: Corpus, config: PretrainConfig) -> FloatArray:
-    """Compute the teacher's embeddings, cached per dataset, so that the cache of one outlives changes to another."""
-    utterances = corpus.training + corpus.held_out
-    embeddings = np.zeros((len(utterances), len(SPEED_FACTORS), TEACHERS[config.teacher].width), np.float32)
-    for number in range(len(corpus.datasets)):
-        rows = [row for row, utterance in enumerate(utterances) if utterance.dataset == number]
-        paths = [utterances[row].path for row in rows]
-        embeddings[rows] = teacher_embeddings(config.teacher, paths, config.checkpoint_dir, config.workers)
-    return embeddings
+    student = build(config, classes, 0 if material.embeddings is None else material.embeddings.shape[-1])
+    return _Training(config, material, student).run()
 
 
 class _Training:
     """One pretraining run: network, data, and state on disk."""
 
-    def __init__(self, config: PretrainConfig, corpus: Corpus, embeddings: FloatArray | None, student: Student) -> None:
-        self.config, self.corpus, self.student = config, corpus, student
-        self.utterances = corpus.training + corpus.held_out
-        self.embeddings = embeddings
-        self.datasets = np.array([utterance.dataset for utterance in self.utterances])
-        self.labels = np.array([utterance.label for utterance in self.utterances])
+    def __init__(self, config: PretrainConfig, material: Material, student: Student) -> None:
+        self.config, self.material, self.student = config, material, student
+        self.corpus = material.corpus
+        self.datasets = np.array([utterance.dataset for utterance in material.utterances])
+        self.labels = np.array([utterance.label for utterance in material.utterances])
         self.variables = [*student.model.variables, *student.model.optimizer.variables]
         self.checkpoint = Checkpoint(config.checkpoint_dir, "pretraining", self._identity(), config.eval_interval)
         self.rate_factor = 1.0
@@ -157,19 +123,18 @@ class _Training:
         self.seconds, self.started = 0.0, time.monotonic()
 
     def run(self) -> Pretrained:
-        config, training = self.config, range(len(self.corpus.training))
+        config, training = self.config, self.material.training
         self._resume()
         with contextlib.ExitStack() as stack:
             pool = stack.enter_context(local_processes(config.workers))
+            source = BatchSource(self.material, config, pool)
             # The same images at every validation, and from run to run.
-            auxiliary = self._fixed_batch(pool, training, _STATISTICS_IMAGES).auxiliary
+            auxiliary = source.fixed(training, _STATISTICS_IMAGES).auxiliary
             self.auxiliary_mean = auxiliary.mean(axis=0)
             self.auxiliary_deviation = auxiliary.std(axis=0) + _LEAST_DEVIATION
-            validation = self._fixed_batch(
-                pool, range(len(training), len(self.utterances)) or training, _VALIDATION_IMAGES
-            )
+            validation = source.fixed(self.material.held_out or training, _VALIDATION_IMAGES)
             scalars = stack.enter_context(contextlib.closing(Scalars(config.summaries_dir)))
-            batches = stack.enter_context(contextlib.closing(self._batches(pool, training)))
+            batches = stack.enter_context(contextlib.closing(source.endless(training, self.step)))
             advance = stack.enter_context(progress("Pretraining", "steps", config.steps))
             advance(self.step)
             recent: list[dict[str, float]] = []
@@ -193,7 +158,7 @@ class _Training:
             if config.ema_decay:
                 self.student.model.optimizer.finalize_variable_values(self.student.model.trainable_variables)
                 number = min(_BATCH_NORM_BATCHES, self.step)
-                pixels = self._fixed_batch(pool, training, number * config.batch_size).pixels
+                pixels = source.fixed(training, number * config.batch_size).pixels
                 recompute_batch_norm(self.student.features, np.array_split(pixels, number))
         metrics = self._validate(validation)
         log.info(f"Held out, with the moving average of the weights: {format_metrics(metrics)}")
@@ -220,7 +185,7 @@ class _Training:
 
     def _identity(self) -> dict[str, Any]:
         digest = hashlib.sha256()
-        for utterance in self.utterances:
+        for utterance in self.material.utterances:
             digest.update(
                 f"{utterance.path.name} {utterance.dataset} {utterance.label}\n".encode("utf-8", "surrogateescape")
             )
@@ -302,21 +267,29 @@ class _Training:
         ones = np.ones(len(batch.utterance), np.float32)
         targets: dict[str, Any] = {"content": (batch.auxiliary - self.auxiliary_mean) / self.auxiliary_deviation}
         weights = {"content": ones}
-        if self.embeddings is not None:
-            targets["teacher"] = self.embeddings[batch.utterance, batch.speed]
-            weights["teacher"] = ones
+        if self.material.embeddings is not None:
+            embeddings = self.material.embeddings[batch.utterance, batch.speed]
+            is_known: FloatArray = np.abs(embeddings).max(axis=1).astype(np.float32) > 0
+            for name in self._taught:
+                targets[name], weights[name] = embeddings, np.where(is_known, ones, 0)
         datasets, labels = self.datasets[batch.utterance], self.labels[batch.utterance]
         for task in self.corpus.labels:
             has_label = np.array([dataset.task == task for dataset in self.corpus.datasets])[datasets]
-            classes = labels * len(SPEED_FACTORS) + batch.speed if task == "speaker" else labels
+            classes = labels * len(VOICE_SPEEDS) + batch.speed if task == "speaker" else labels
             targets[task] = np.where(has_label, classes, 0)
             weights[task] = has_label.astype(np.float32)
         return targets, weights
 
+    @property
+    def _taught(self) -> list[str]:
+        """Names of the outputs that the teacher's embeddings are the targets of."""
+        return [name for name in ("teacher", "voice") if name in self.student.model.output]
+
     def _validate(self, validation: Batch) -> dict[str, float]:
         """Compute the metrics on a validation batch.
 
-        Explained variance of the auxiliary targets, mean cosine similarity to the teacher, accuracy of the other tasks.
+        Explained variance of the auxiliary targets; mean cosine similarity to the teacher; equal error rate of the
+        voice embeddings, over all pairs of images of different recordings; accuracy of words.
         """
         blocks = [
             self.student.model.predict_on_batch(validation.pixels[i : i + 64].astype(np.float32))
@@ -326,84 +299,17 @@ class _Training:
         targets, weights = self._targets(validation)
         errors = np.square(outputs["content"] - targets["content"]).mean()
         metrics = {"content": float(1 - errors / np.square(targets["content"]).mean())}
-        if self.embeddings is not None:
-            metrics["teacher"] = float((outputs["teacher"] * targets["teacher"]).sum(axis=1).mean())
-        for task in self.corpus.labels:
-            labelled = weights[task] > 0
-            if task != "speaker" and labelled.any():  # no accuracy of speakers, whose classes serve training alone
-                metrics[task] = float((outputs[task][labelled].argmax(axis=1) == targets[task][labelled]).mean())
+        for name in self._taught:
+            cosines = (outputs[name] * targets[name]).sum(axis=1)
+            metrics[name] = float(cosines.sum() / max(weights[name].sum(), 1))
+        if "voice" in outputs and "speaker" in weights:
+            metrics["equal error rate"] = voice_error_rate(
+                outputs["voice"], np.where(weights["speaker"] > 0, targets["speaker"], -1), validation.utterance
+            )
+        # Accuracy of words alone: speakers' and sounds' classes serve training, and may be single recordings.
+        if "word" in weights and (labelled := weights["word"] > 0).any():
+            metrics["word"] = float((outputs["word"][labelled].argmax(axis=1) == targets["word"][labelled]).mean())
         return metrics
-
-    def _fixed_batch(self, pool: Any, indices: range, wanted: int) -> Batch:
-        """Return `wanted` images or a few more, the same ones for the same indices and seed.
-
-        Raises
-        ------
-        DatasetError
-            If none of the recordings can be decoded.
-        """
-        generator = np.random.default_rng([self.config.seed, indices.start])
-        segments = -(-wanted // self.config.views)
-        chosen = generator.choice(indices, segments)
-        tasks = list(self._view_tasks(chosen, generator))
-        rendered = {task.seeds[0]: batch for task, batch in self._render(pool, tasks)}
-        batches = [rendered[task.seeds[0]] for task in tasks if task.seeds[0] in rendered]
-        if not any(len(batch.utterance) for batch in batches):
-            raise DatasetError("none of the recordings that were tried can be decoded; check --data_dir")
-        return Batch(*(np.concatenate(parts) for parts in zip(*batches, strict=True)))
-
-    def _view_tasks(self, utterances: Any, generator: np.random.Generator) -> Iterator[ViewTask]:
-        """Draw one segment of each recording, at a random speed."""
-        size = (self.config.input_height, self.config.input_width)
-        for i in range(0, len(utterances), _SEGMENTS_PER_TASK):
-            part = utterances[i : i + _SEGMENTS_PER_TASK]
-            speeds = generator.integers(len(SPEED_FACTORS), size=len(part)).tolist()
-            seeds = generator.integers(2**62, size=len(part)).tolist()
-            paths = [self.utterances[k].path for k in part]
-            yield ViewTask(paths, speeds, seeds, self.config.views, size, self.config.augmentation_strength)
-
-    def _render(self, pool: Any, tasks: Any) -> Iterator[tuple[ViewTask, Batch]]:
-        index = {utterance.path: number for number, utterance in enumerate(self.utterances)}
-        for task, views in map_unordered(pool, make_views, tasks, lambda task: [task]):
-            if isinstance(views, WorkerDied):
-                log.warning("a worker process crashed twice on the same recordings; skipped")
-                continue
-            utterances = np.array([index[path] for path in task.paths])[views.segment]
-            yield task, Batch(views.pixels, views.auxiliary, utterances, np.array(task.speeds)[views.segment])
-
-    def _batches(self, pool: Any, indices: range) -> Generator[Batch, None, None]:
-        """Yield batches without end, shuffled, with every dataset sampled equally often."""
-        config = self.config
-        generator = np.random.default_rng([config.seed, 1, self.step])
-        by_dataset = [
-            np.array([i for i in indices if self.utterances[i].dataset == number])
-            for number in range(len(self.corpus.datasets))
-        ]
-        by_dataset = [members for members in by_dataset if len(members)]
-
-        def endless() -> Iterator[ViewTask]:
-            while True:
-                drawn = generator.integers(len(by_dataset), size=_SEGMENTS_PER_TASK)
-                chosen = [generator.choice(by_dataset[dataset]) for dataset in drawn]
-                yield from self._view_tasks(chosen, generator)
-
-        buffer: list[NDArray[Any]] | None = None
-        size = max(config.shuffle_buffer, 2 * config.batch_size)
-        pending: list[Batch] = []
-        for _, batch in self._render(pool, endless()):
-            pending.append(batch)
-            needed = config.batch_size if buffer is not None else size
-            if sum(len(batch.utterance) for batch in pending) < needed:
-                continue
-            fresh = [np.concatenate(parts) for parts in zip(*pending, strict=True)]
-            pending = [Batch(*(part[needed:] for part in fresh))]
-            if buffer is None:
-                buffer = [part[:needed].copy() for part in fresh]
-                continue
-            drawn = generator.choice(size, config.batch_size, replace=False)
-            yield Batch(*(part[drawn] for part in buffer))
-            for part, new in zip(buffer, fresh, strict=True):
-                part[drawn] = new[:needed]
 
 
 class _Resumed(NamedTuple):
@@ -420,18 +326,22 @@ def _parse_state(state: State) -> _Resumed:
     return _Resumed(state.step, state.arrays, rate_factor, seconds)
 
 
-def centre_embeddings(embeddings: FloatArray) -> FloatArray:
-    """Subtract the mean of a teacher's embeddings and scale them to unit length.
+def voice_error_rate(voices: FloatArray, speakers: IntArray, recordings: IntArray) -> float:
+    """Compute the equal error rate over all pairs of embeddings of different recordings; NaN without both kinds.
 
-    The mean is the largest part of each embedding and carries no information. Zero embeddings, of recordings that
-    cannot be decoded, stay zero.
+    Parameters
+    ----------
+    voices : ndarray of float32, shape (n, width)
+    speakers : ndarray of int64, shape (n,)
+        -1: unknown, left out.
+    recordings : ndarray of int64, shape (n,)
     """
-    is_known = np.linalg.norm(embeddings, axis=-1) > 0
-    centred = np.where(is_known[..., None], embeddings - embeddings[is_known].mean(axis=0), 0)
-    result: FloatArray = (centred / np.maximum(np.linalg.norm(centred, axis=-1, keepdims=True), 1e-6)).astype(
-        np.float32
-    )
-    return result
+    first, second = np.triu_indices(len(voices), 1)
+    known = (speakers[first] >= 0) & (speakers[second] >= 0) & (recordings[first] != recordings[second])
+    first, second = first[known], second[known]
+    scores = (voices[first] * voices[second]).sum(axis=1)
+    found = detection(scores, speakers[first] == speakers[second])
+    return float("nan") if found is None else found.equal_error_rate
 
 
 def recompute_batch_norm(model: Any, batches: Iterable[UInt8Array]) -> None:

@@ -1,44 +1,44 @@
 """Augmented views, the training images of a backbone: random segments of recordings as spectrogram images.
 
-A segment is resampled to another speed, which makes another speaker of it, and augmented with rooms, noise, telephone
-lines and codecs. Several views are cut from its spectrogram, as wide as a chunk or narrower, with random frequency
-responses, vocal tract length perturbation and SpecAugment masks. The auxiliary targets of a view are computed from the
-same segment before augmentation.
+A segment is played at one of a few speeds that make another voice of it, and up to a tenth faster or slower than that,
+which does not; it is then augmented with another sound behind it, a room, noise, a telephone line or a codec. Several
+views are cut from its spectrogram, as wide as a chunk or narrower, with random frequency responses, vocal tract length
+perturbation and SpecAugment masks. The auxiliary targets of a view are computed from the same segment before
+augmentation.
 """
 
 from __future__ import annotations
 
-import functools
 from dataclasses import dataclass
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from audionet.audio.config import SpectrogramConfig
-from audionet.audio.decoding import open_sound
 from audionet.audio.image import colour
 from audionet.audio.network_input import COEFFICIENTS, cosine_transform
-from audionet.audio.resampling import perturb_speed, resampled
-from audionet.audio.samples import to_int16
+from audionet.audio.resampling import perturb_speed
+from audionet.audio.samples import to_float, to_int16
 from audionet.audio.spectrogram import level
 from audionet.augment.waveform import Recipe, augment_chunk
-from audionet.errors import RecordingError
+from audionet.pretraining.sounds import SPECTROGRAM, PreparedSound
 from audionet.utils.arrays import FloatArray, Int16Array, UInt8Array
 
-SPEED_FACTORS = (0.85, 0.92, 1.0, 1.08, 1.15)
-"""Speed perturbation factors; pitch and formants scale with them."""
+VOICE_SPEEDS = (0.77, 1.0, 1.3)
+"""Speed perturbation factors that make another voice of a recording: pitch and formants scale with them."""
 
-SPECTROGRAM = SpectrogramConfig()
+SAME_VOICE = 1.1
+"""Largest factor by which a voice may be faster or slower and remain the same: less than half a step between
+VOICE_SPEEDS. With every factor a voice of its own, the network learned to tell speeds apart, an error to its users."""
 
 _SEGMENT_SECONDS = 3.3
 _SHORTEST_SECONDS = 2.0  # of a view without padding
 _SHORT_SHARE, _SHORTEST_WORD_SECONDS = 0.25, 0.4  # short clips are padded with silence
+_BACKGROUND_DECIBELS = (0, 20)  # speech above another sound
 _CODEC_SHARE = 0.15  # encoding takes as long as all other augmentation together
 _ROLLED_SHARE = 0.2
-_WARP = 0.03  # less than the step between SPEED_FACTORS, which makes another speaker
+_WARP = 0.03  # with SAME_VOICE, less than the step between VOICE_SPEEDS
 _TILT = 0.15  # of the level's range, 80 dB, from the lowest band to the highest
 _RIPPLE = 0.05
 _MASKS, _WIDEST_MASK = 2, 0.15
@@ -52,24 +52,30 @@ class ViewTask(NamedTuple):
 
     Attributes
     ----------
-    paths : list of Path
+    sounds : list of PreparedSound
+    backgrounds : list of PreparedSound or None
+        Another sound behind each segment.
     speeds : list of int
-        Indices of SPEED_FACTORS.
+        Indices of VOICE_SPEEDS.
     seeds : list of int
         Seeds of all other random choices, one for each segment.
     views : int
         Number of views of each segment.
     size : (int, int)
         Height and width of the network's input in pixels.
+    rows : list of int
+        Numbers of the recordings, for the caller.
     max_strength : float
         Maximum augmentation strength, 0 to 1.
     """
 
-    paths: list[Path]
+    sounds: list[PreparedSound]
+    backgrounds: list[PreparedSound | None]
     speeds: list[int]
     seeds: list[int]
     views: int
     size: tuple[int, int]
+    rows: list[int]
     max_strength: float = 0.7
 
 
@@ -83,7 +89,7 @@ class Views:
     auxiliary : ndarray of float32, shape (n, AUXILIARY_WIDTH)
         `auxiliary_targets` of each view before augmentation.
     segment : ndarray of int64, shape (n,)
-        Index of its segment in the task; segments that cannot be decoded have no views.
+        Index of its segment in the task; segments without sound have no views.
     """
 
     pixels: UInt8Array
@@ -93,44 +99,47 @@ class Views:
 
 def make_views(task: ViewTask) -> Views:
     """Render the views of each segment of a task."""
-    pixels, auxiliary, segments = [], [], []
-    for index, (path, speed, seed) in enumerate(zip(task.paths, task.speeds, task.seeds, strict=True)):
-        generator = np.random.default_rng(seed)
-        try:
-            recording = samples_of(path)
-        except RecordingError:
-            continue
-        clean = draw_segment(recording, SPEED_FACTORS[speed], generator)
-        # Mixed strengths: with strong augmentation alone, the loss of a network takes long to begin to fall.
-        strength = generator.uniform(0, task.max_strength)
-        augmented = augment_segment(clean, generator) if generator.random() < strength else clean
-        levels = level(clean, SPECTROGRAM), level(augmented, SPECTROGRAM)
-        for _ in range(task.views):
-            clean_view, augmented_view = crop_views(*levels, generator)
-            auxiliary.append(auxiliary_targets(clean_view))
-            pixels.append(render_view(augment_levels(augmented_view, strength, generator), task.size))
-            segments.append(index)
     height, width = task.size
-    return Views(
-        np.array(pixels, np.uint8).reshape(-1, height, width, 3),
-        np.array(auxiliary, np.float32).reshape(-1, AUXILIARY_WIDTH),
-        np.array(segments, np.int64),
-    )
+    pixels, auxiliary = [np.zeros((0, height, width, 3), np.uint8)], [np.zeros((0, AUXILIARY_WIDTH), np.float32)]
+    segments: list[int] = []
+    for index, (sound, background, speed, seed) in enumerate(
+        zip(task.sounds, task.backgrounds, task.speeds, task.seeds, strict=True)
+    ):
+        samples = sound.samples()
+        if not samples.any():
+            continue
+        generator = np.random.default_rng(seed)
+        behind = None if background is None else background.samples()
+        found = segment_views(samples, behind, VOICE_SPEEDS[speed], task.views, task.size, task.max_strength, generator)
+        pixels.append(found[0])
+        auxiliary.append(found[1])
+        segments += [index] * task.views
+    return Views(np.concatenate(pixels), np.concatenate(auxiliary), np.array(segments, np.int64))
 
 
-@functools.lru_cache(maxsize=4096)
-def samples_of(path: Path) -> Int16Array:
-    """Return a whole recording, mono, at the spectrogram's sample rate.
-
-    Recordings stay in memory: datasets for pretraining are hours long, not days.
-
-    Raises
-    ------
-    RecordingError
-        If it cannot be decoded.
-    """
-    with open_sound(path) as sound:
-        return to_int16(np.concatenate(list(resampled(sound, SPECTROGRAM.sample_rate))))
+def segment_views(
+    recording: Int16Array,
+    background: Int16Array | None,
+    speed: float,
+    views: int,
+    size: tuple[int, int],
+    max_strength: float,
+    generator: np.random.Generator,
+) -> tuple[UInt8Array, FloatArray]:
+    """Draw a segment of a recording and render views of it; return their pixels and auxiliary targets."""
+    same_voice = SAME_VOICE ** generator.uniform(-1, 1)
+    clean = draw_segment(recording, speed * same_voice, generator)
+    # Mixed strengths: with strong augmentation alone, the loss of a network takes long to begin to fall.
+    strength = generator.uniform(0, max_strength)
+    behind = clean if background is None else add_background(clean, background, generator)
+    augmented = augment_segment(behind, generator) if generator.random() < strength else behind
+    levels = level(clean, SPECTROGRAM), level(augmented, SPECTROGRAM)
+    pixels, auxiliary = [], []
+    for _ in range(views):
+        clean_view, augmented_view = crop_views(*levels, generator)
+        auxiliary.append(auxiliary_targets(clean_view))
+        pixels.append(render_view(augment_levels(augmented_view, strength, generator), size))
+    return np.stack(pixels), np.stack(auxiliary)
 
 
 def draw_segment(recording: Int16Array, speed: float, generator: np.random.Generator) -> Int16Array:
@@ -140,6 +149,19 @@ def draw_segment(recording: Int16Array, speed: float, generator: np.random.Gener
     start = int(generator.integers(max(1, len(recording) - source_length + 1)))
     perturbed = perturb_speed(recording[start : start + source_length], speed)[:length]
     return np.pad(perturbed, (0, length - len(perturbed)))
+
+
+def add_background(segment: Int16Array, background: Int16Array, generator: np.random.Generator) -> Int16Array:
+    """Add a part of another sound to a segment, repeated if it is shorter, 0 to 20 dB below its mean power."""
+    start = int(generator.integers(max(1, len(background) - len(segment) + 1)))
+    other = np.resize(to_float(background[start : start + len(segment)]), len(segment))
+    sound = to_float(segment)
+    powers = [float(np.square(part).mean()) for part in (sound, other)]
+    if not all(powers):
+        return segment
+    decibels = generator.uniform(*_BACKGROUND_DECIBELS)
+    mixed: FloatArray = sound + np.float32(np.sqrt(powers[0] / powers[1]) * 10 ** (-decibels / 20)) * other
+    return to_int16(np.clip(mixed, -1, 1))
 
 
 def augment_segment(samples: Int16Array, generator: np.random.Generator) -> Int16Array:

