@@ -82,7 +82,7 @@ def test_backbones_and_baselines_answer_for_the_same_recordings(
         assert all(len(row.right[condition]) == 18 for row in result.rows)
     for row in result.rows:
         assert row.right["clean"].mean() > 0.9
-    content = json.loads(json.dumps(probe_json(run, [result], [1.0])))
+    content = json.loads(json.dumps(probe_json(run, [result], [], [1.0])))
     assert content["tasks"][0]["rows"][0]["less_mfcc_statistics"] == {"difference": 0, "low": 0, "high": 0}
     assert content["tasks"][0]["rows"][-1]["conditions"]["clean"]["total"] == 18
     assert content["backbones"][0]["bytes"] > 0
@@ -210,7 +210,7 @@ def test_results_say_their_conditions(tmp_path: Path, probe_config: Callable[...
     results = list(probe(run))
     assert isinstance(results[0], TaskResult)
     assert results[0].changed == []
-    assert probe_json(run, results, [1.0])["tasks"][0]["rows"][0]["less_mfcc_statistics"]["low"] is None
+    assert probe_json(run, results, [], [1.0])["tasks"][0]["rows"][0]["less_mfcc_statistics"]["low"] is None
     assert dataclasses.asdict(run.config)["conditions"] == "none"
 
 
@@ -308,7 +308,7 @@ def test_results_go_into_a_card_in_place_of_those_before(
     voices(tmp_path / "voices", 5)
     run = prepare_probing(probe_config(conditions="noise"))
     results = list(probe(run))
-    section = to_markdown(run, results, [100.0])
+    section = to_markdown(run, results, [], [100.0])
     row = results[0].rows[0]
     shares = f"{row.right['clean'].mean():.3f}, {row.right['noise'].mean():.3f}"
     assert f"| MFCC statistics | 40 | {shares} |" in section

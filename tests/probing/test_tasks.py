@@ -36,7 +36,32 @@ def test_digits_have_their_official_split_and_two_questions(tmp_path: Path) -> N
         assert excerpt.use == ("testing" if int(excerpt.recording.split("_")[2]) < 5 else "training")
         assert speaker in excerpt.recording
     assert len(material.excerpts) == 28
-    assert [note.split(" holds no ")[1] for note in notes] == ["libri251", "wakewords"]
+    assert [note.split(" holds no ")[1] for note in notes] == ["libri251", "wakewords", "speechocean", "esc10"]
+
+
+def test_sounds_are_held_out_by_the_folds_in_their_names(tmp_path: Path) -> None:
+    touch(
+        *(
+            tmp_path / "esc10" / label / f"{fold}-{i}-A.opus"
+            for label in ("dog", "rain")
+            for fold in (1, 2, 5)
+            for i in range(4)
+        )
+    )
+    (material,), _ = find_materials(ProbeConfig(data_dir=tmp_path))
+    (task,) = material.tasks
+    assert [f"{fold}-" for fold in task.folds] == [excerpt.path.name[:2] for excerpt in material.excerpts]
+    assert material.split == "the dataset's own folds: 1, 2, 5"
+
+
+def test_the_last_accented_speakers_are_probed(tmp_path: Path) -> None:
+    labelled(tmp_path / "speechocean", **{f"s{number:02}": 3 for number in range(30)})
+    (material,), _ = find_materials(ProbeConfig(data_dir=tmp_path))
+    (task,) = material.tasks
+    assert set(task.labels) == {f"s{number:02}" for number in range(5, 30)}
+    assert len(material.excerpts) == len(task.labels) == len(task.folds) == 75
+    for excerpt, label in zip(material.excerpts, task.labels, strict=True):
+        assert excerpt.recording.startswith(label)
 
 
 def test_of_readers_the_last_51_are_taken_and_cut_in_time_with_a_gap(tmp_path: Path) -> None:

@@ -1,7 +1,8 @@
 """Linear probes of a backbone's frozen features on real recordings, compared with baselines without a network.
 
 --data_dir holds the Free Spoken Digit Dataset (fsdd/recordings), utterances of LibriSpeech (libri251), wake words
-(wakewords), or one folder of recordings for each label. All probes are trained on clean recordings and tested on
+(wakewords), accented speakers (speechocean), environmental sounds (esc10), or one folder of recordings for each label.
+Speakers are also verified, over pairs of recordings. All probes are trained on clean recordings and tested on
 clean ones, with noise, over a telephone line and at a different speed.
 """
 
@@ -15,8 +16,17 @@ from audionet.cli.console import Parser
 from audionet.errors import UsageError
 from audionet.metrics.accuracy import Accuracy
 from audionet.probing.config import ProbeConfig
-from audionet.probing.probe import images_a_second, prepare_probing, probe
-from audionet.probing.results import ProbeRun, TaskResult, insert_into_card, probe_json, to_markdown
+from audionet.probing.probe import images_a_second, prepare_probing, probe, verify_speakers
+from audionet.probing.results import (
+    ProbeRun,
+    TaskResult,
+    format_error_rate,
+    format_few_shot,
+    insert_into_card,
+    probe_json,
+    to_markdown,
+)
+from audionet.probing.verification import VerificationResult
 from audionet.utils.extras import require_modules
 from audionet.utils.files import make_writable_folder, write_json
 from audionet.utils.settings import add_flags, from_flags
@@ -45,12 +55,16 @@ def main(argv: Sequence[str] | None = None) -> None:
         print_result(result, config.seed)
         print(end="", flush=True)  # the next task takes minutes
         results.append(result)
+    verified = []
+    for found in verify_speakers(probing):
+        print_verification(found)
+        verified.append(found)
     print_backbones(probing, speeds)
     if config.report is not None:
-        write_json(config.report, probe_json(probing, results, speeds))
+        write_json(config.report, probe_json(probing, results, verified, speeds))
         print(f"Report: {escape(config.report)}")
     if config.card is not None:
-        insert_into_card(config.card, to_markdown(probing, results, speeds))
+        insert_into_card(config.card, to_markdown(probing, results, verified, speeds))
         print(f"Card: {escape(config.card)}")
 
 
@@ -75,12 +89,25 @@ def print_result(result: TaskResult, seed: int) -> None:
         print(
             format_table([f"mean of the {len(result.changed)} not clean", "right", "more than MFCC statistics"], means)
         )
+    if result.few_shot:
+        shots = [[row.features, format_few_shot(row)] for row in result.few_shot]
+        print(format_table(["8 recordings a label, ten draws", "right, then the mean of the not clean"], shots))
     for row in result.rows:
         if row.unconverged or row.at_edge:
             print(
                 f"{escape(row.features)}: of {pluralise(len(row.cs), 'fit')} {row.unconverged} did not converge, "
                 f"{row.at_edge} ended with the lowest or highest regularisation that was tried"
             )
+
+
+def print_verification(result: VerificationResult) -> None:
+    """Print the error rates of a verification material."""
+    print(
+        f"\n{result.title}, verification: {result.split}, {result.targets:,} of one speaker and "
+        f"{result.nontargets:,} of two, of {pluralise(result.speakers, 'speaker')}"
+    )
+    rows = [[row.features, row.comparison, format_error_rate(row), f"{row.min_dcf:.3f}"] for row in result.rows]
+    print(format_table(["features", "compared by", "equal error rate (95 % interval)", "minDCF"], rows), flush=True)
 
 
 def format_accuracy(found: Accuracy) -> str:

@@ -72,7 +72,7 @@ class Detection:
         return float(costs.min() / min(miss_weight, false_alarm_weight))
 
 
-def detection(scores: AnyFloatArray, target: BoolArray) -> Detection | None:
+def detection(scores: AnyFloatArray, target: BoolArray, weights: IntArray | None = None) -> Detection | None:
     """Compute the operating points of scores; None without targets or without nontargets.
 
     Parameters
@@ -80,6 +80,8 @@ def detection(scores: AnyFloatArray, target: BoolArray) -> Detection | None:
     scores : ndarray of float, shape (n,)
         Higher for targets.
     target : ndarray of bool, shape (n,)
+    weights : ndarray of int64, shape (n,), optional
+        How often each trial counts, at least 1; default: once.
 
     Raises
     ------
@@ -91,7 +93,7 @@ def detection(scores: AnyFloatArray, target: BoolArray) -> Detection | None:
     targets = int(target.sum())
     if targets in (0, len(target)):
         return None
-    false_alarms, hits, thresholds = roc_curve(target, scores)
+    false_alarms, hits, thresholds = roc_curve(target, scores, sample_weight=weights)
     return Detection(targets, len(target) - targets, thresholds, false_alarms, 1 - hits)
 
 

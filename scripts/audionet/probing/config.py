@@ -17,7 +17,8 @@ class ProbeConfig:
 
     data_dir: Path = setting(
         TF_FILES / "data_audio",
-        "folder of the recordings: one sub-folder per label, or fsdd/recordings, libri251 and wakewords",
+        "folder of the recordings: one sub-folder per label, or fsdd/recordings, libri251, wakewords, speechocean and "
+        "esc10",
     )
     backbone: tuple[str, ...] = setting(
         (),
@@ -33,6 +34,11 @@ class ProbeConfig:
     )
     conditions: str = setting(
         ",".join(PROBE_CONDITIONS), "distortions under which recordings are also tested, separated by commas; or none"
+    )
+    pairs: Path | None = setting(
+        None,
+        "text file of pairs of recordings to verify speakers on, a line each: 1 (same speaker) or 0, and two paths "
+        "inside the folder; default: all pairs of the last readers' halves and of the last speakers of speechocean",
     )
     max_recordings: int = setting(
         100, "maximum number of recordings per label, if folders are labels", alias="most_recordings"

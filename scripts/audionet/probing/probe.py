@@ -35,8 +35,17 @@ from audionet.probing.features import (
     extract_clips,
     stack_pixels,
 )
+from audionet.probing.few_shot import few_shot
 from audionet.probing.results import FeatureSet, ProbeResult, ProbeRun, TaskResult
-from audionet.probing.tasks import Excerpt, ProbeMaterial, ProbeTask, find_materials, read_excerpt
+from audionet.probing.tasks import (
+    Excerpt,
+    ProbeMaterial,
+    ProbeTask,
+    find_materials,
+    find_verification,
+    read_excerpt,
+)
+from audionet.probing.verification import VerificationResult, verify
 from audionet.utils.arrays import FloatArray, UInt8Array, evenly
 from audionet.utils.files import make_folder
 from audionet.utils.parallel import Pool, local_processes
@@ -86,9 +95,10 @@ def prepare_probing(config: ProbeConfig) -> ProbeRun:
             )
             for quantise in ((True, False) if config.float32 else (True,))
         ]
+    verification = find_verification(config)
     if not has_resemblyzer():
         notes.append("left out: Resemblyzer is not installed; pip install resemblyzer brings it")
-    return ProbeRun(config, materials, notes, backbones, samples)
+    return ProbeRun(config, materials, notes, backbones, samples, verification)
 
 
 def sample_images(materials: Sequence[ProbeMaterial], config: ProbeConfig) -> list[bytes]:
@@ -164,7 +174,25 @@ def probe(run: ProbeRun) -> Iterator[TaskResult]:
             seconds = time.perf_counter() - started
             for task in material.tasks:
                 result = probe_task(material, task, clips, [*sets, *own], run.config.seed)
-                yield dataclasses.replace(result, feature_seconds=seconds)
+                shots = few_shot(material, task, clips, [*sets, *own], run.config.seed)
+                yield dataclasses.replace(result, feature_seconds=seconds, few_shot=shots)
+
+
+def verify_speakers(run: ProbeRun) -> Iterator[VerificationResult]:
+    """Yield the results of each verification material, clean."""
+    names, resemblyzer = _display_names(run.backbones), has_resemblyzer()
+    networks = tuple(
+        Network(name, b.path.absolute(), b.input_size) for name, b in zip(names, run.backbones, strict=True)
+    )
+    config = dataclasses.replace(run.config, conditions="none")
+    with local_processes(config.workers) as pool:
+        for material in run.verification:
+            recordings = ProbeMaterial(material.excerpts, [], material.split, material.clip_seconds)
+            clips = _extract(pool, recordings, networks, resemblyzer, config)
+            spaces = [backbone.voice_space for backbone in run.backbones]
+            result = verify(material, clips, names, spaces, config.seed) if clips else None
+            if result is not None:
+                yield result
 
 
 def _parse_backbone(text: str) -> tuple[str, str | None, str | None]:
@@ -253,7 +281,7 @@ def probe_task(
         for condition, places in answers.items()
     }
     training_clips = len({int(i) for training, _ in folds for i in training})
-    return TaskResult(task.title, material.split, material.unit, labels, training_clips, recordings, 0.0, rows)
+    return TaskResult(task.title, material.split, material.unit, labels, training_clips, recordings, 0.0, rows, [])
 
 
 def folds_of(

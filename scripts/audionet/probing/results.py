@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import platform
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from audionet.augment.distortion import CLEAN
 from audionet.backbones.registry import Backbone, describe
@@ -17,7 +18,8 @@ from audionet.metrics.accuracy import Accuracy
 from audionet.metrics.bootstrap import grouped_accuracy, paired_difference
 from audionet.probing.config import ProbeConfig
 from audionet.probing.features import MFCC
-from audionet.probing.tasks import ProbeMaterial
+from audionet.probing.tasks import ProbeMaterial, VerificationMaterial
+from audionet.probing.verification import VerificationResult, VerificationRow
 from audionet.utils.arrays import BoolArray
 from audionet.utils.files import write_bytes
 from audionet.utils.text import escape
@@ -25,8 +27,10 @@ from audionet.utils.text import escape
 HEADING = "## Probes"
 
 
-def to_markdown(run: ProbeRun, results: Sequence[TaskResult], speeds: Sequence[float]) -> str:
-    """Format the accuracies of all tasks, clean and distorted, and the networks' size and speed as Markdown tables."""
+def to_markdown(
+    run: ProbeRun, results: Sequence[TaskResult], verified: Sequence[VerificationResult], speeds: Sequence[float]
+) -> str:
+    """Format accuracies, clean and distorted, error rates of verification, and networks' speeds as Markdown tables."""
     features = [row.features for row in results[0].rows]
     titles = [f"{result.title} ({len(result.recordings[CLEAN])} {result.unit}s)" for result in results]
     shares = [
@@ -47,9 +51,43 @@ def to_markdown(run: ProbeRun, results: Sequence[TaskResult], speeds: Sequence[f
         HEADING,
         f"By `scripts/probe.py`: a linear layer on frozen features, share of right answers on clean sound{described}.",
         markdown_table(["features", "width", *titles], shares),
+        *_few_shot_tables(results),
+        *_verification_tables(verified),
         markdown_table(["network", "endpoint", "pooling", "width", "arithmetic", "MB", "images/s, one thread"], costs),
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def _few_shot_tables(results: Sequence[TaskResult]) -> list[str]:
+    shown = [result for result in results if result.few_shot]
+    if not shown:
+        return []
+    header = ["features", *(f"{result.title}, 8 recordings a label, ten draws" for result in shown)]
+    rows = [
+        [row.features, *(format_few_shot(result.few_shot[place]) for result in shown)]
+        for place, row in enumerate(shown[0].few_shot)
+    ]
+    return [markdown_table(header, rows)]
+
+
+def format_few_shot(row: FewShotRow) -> str:
+    """Format a row's accuracy on clean sound, its deviation over draws, and the mean of the other conditions."""
+    clean = f"{row.clean:.3f} ± {row.deviation:.3f}"
+    return clean if math.isnan(row.changed) else f"{clean}, {row.changed:.3f}"
+
+
+def _verification_tables(verified: Sequence[VerificationResult]) -> list[str]:
+    tables = []
+    for result in verified:
+        rows = [[row.features, row.comparison, format_error_rate(row), f"{row.min_dcf:.3f}"] for row in result.rows]
+        header = ["features", "compared by", f"EER, {result.title} ({result.targets:,} of one speaker)", "minDCF"]
+        tables.append(markdown_table(header, rows))
+    return tables
+
+
+def format_error_rate(row: VerificationRow) -> str:
+    """Format an equal error rate and its interval, such as ``5.0 % (3.1-7.2)``."""
+    return f"{row.equal_error_rate:.1%} ({row.low:.1%}-{row.high:.1%})"
 
 
 def format_shares(result: TaskResult, row: ProbeResult) -> str:
@@ -115,6 +153,16 @@ class ProbeResult:
     seconds: float
 
 
+class FewShotRow(NamedTuple):
+    """Accuracy of one set of features: mean over the draws, and their standard deviation; 0 to 1."""
+
+    features: str
+    clean: float
+    deviation: float
+    changed: float
+    """Mean over the conditions other than clean; NaN without any."""
+
+
 @dataclass(frozen=True)
 class TaskResult:
     """Results of a task.
@@ -131,6 +179,8 @@ class TaskResult:
     feature_seconds : float
         Duration of the feature extraction, which the material's tasks share.
     rows : list of ProbeResult
+    few_shot : list of FewShotRow
+        With eight recordings a label, if there are enough.
     """
 
     title: str
@@ -141,6 +191,7 @@ class TaskResult:
     recordings: dict[str, list[str]]
     feature_seconds: float
     rows: list[ProbeResult]
+    few_shot: list[FewShotRow]
 
     def accuracy(self, row: ProbeResult, condition: str) -> Accuracy:
         """Compute the accuracy, with Wilson's interval, or one that resamples recordings with several predictions."""
@@ -164,16 +215,31 @@ class TaskResult:
 
 @dataclass(frozen=True)
 class ProbeRun:
-    """Inputs of a probing run: settings, recordings, notes on omitted data, backbones and sample images."""
+    """Inputs of a probing run.
+
+    Attributes
+    ----------
+    config : ProbeConfig
+    materials : list of ProbeMaterial
+    notes : list of str
+        On omitted data.
+    backbones : list of Backbone
+    samples : list of bytes
+        Sample images.
+    verification : list of VerificationMaterial
+    """
 
     config: ProbeConfig
     materials: list[ProbeMaterial]
     notes: list[str]
     backbones: list[Backbone]
     samples: list[bytes]
+    verification: list[VerificationMaterial]
 
 
-def probe_json(run: ProbeRun, results: Sequence[TaskResult], speeds: Sequence[float]) -> dict[str, Any]:
+def probe_json(
+    run: ProbeRun, results: Sequence[TaskResult], verified: Sequence[VerificationResult], speeds: Sequence[float]
+) -> dict[str, Any]:
     """Convert a run and its results to JSON."""
     packages = ("numpy", "scipy", "scikit-learn", "ai-edge-litert")
     settings = {
@@ -189,6 +255,7 @@ def probe_json(run: ProbeRun, results: Sequence[TaskResult], speeds: Sequence[fl
             for backbone, speed in zip(run.backbones, speeds, strict=True)
         ],
         "tasks": [_task_as_json(result, run.config.seed) for result in results],
+        "verification": [dataclasses.asdict(result) for result in verified],
     }
 
 
@@ -220,4 +287,5 @@ def _task_as_json(result: TaskResult, seed: int) -> dict[str, Any]:
             name: {"answers": len(found), "recordings": len(set(found))} for name, found in result.recordings.items()
         },
         "rows": rows,
+        "few_shot": [row._asdict() for row in result.few_shot],
     }

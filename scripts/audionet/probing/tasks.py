@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import math
 import re
@@ -16,7 +17,7 @@ from audionet.audio.decoding import AUDIO_SUFFIXES, open_sound
 from audionet.audio.resampling import resampled
 from audionet.audio.samples import to_int16
 from audionet.data.naming import joined_folders
-from audionet.errors import DatasetError
+from audionet.errors import DatasetError, UsageError
 from audionet.probing.config import ProbeConfig
 from audionet.utils.arrays import FloatArray, Int16Array
 from audionet.utils.files import walk
@@ -24,8 +25,11 @@ from audionet.utils.text import escape, pluralise
 
 FOLDS = 5
 READERS = 51
+ACCENTED = 25
+"""Number of speakers of speechocean, the last ones, that no training of the bundled backbone heard."""
 
 _DIGIT_NAME = re.compile(r"(?P<digit>\d)_(?P<speaker>[^_]+)_(?P<index>\d+)")
+_SOUND_NAME = re.compile(r"(?P<fold>[1-5])-")
 _DIGIT_TEST = range(5)  # the dataset's own split
 _READER_TRAINING_END, _READER_TEST_START = 0.6, 0.7  # shares of a file; the gap keeps the parts apart
 
@@ -100,11 +104,35 @@ class ProbeMaterial:
     unit: Literal["recording", "clip"] = "recording"
 
 
+@dataclass(frozen=True)
+class VerificationMaterial:
+    """Recordings to verify speakers on.
+
+    Attributes
+    ----------
+    title, split : str
+    excerpts : list of Excerpt
+    speakers : tuple of str
+        Speaker of each excerpt; of listed pairs, as far as the list tells who is whom.
+    pairs : list of (int, int, bool) or None
+        Numbers of two excerpts, and whether they are of one speaker; None: all pairs.
+    clip_seconds : float
+    """
+
+    title: str
+    split: str
+    excerpts: list[Excerpt]
+    speakers: tuple[str, ...]
+    pairs: list[tuple[int, int, bool]] | None = None
+    clip_seconds: float = 3.0
+
+
 def find_materials(config: ProbeConfig) -> tuple[list[ProbeMaterial], list[str]]:
     """Find the recordings to probe with in a folder; also returns notes on omitted data.
 
-    These are the Free Spoken Digit Dataset (``fsdd/recordings``), utterances of LibriSpeech (``libri251``) and wake
-    words (``wakewords``), those that exist; if none does, the sub-folders are the labels.
+    These are the Free Spoken Digit Dataset (``fsdd/recordings``), utterances of LibriSpeech (``libri251``), wake words
+    (``wakewords``), accented speakers (``speechocean``) and environmental sounds (``esc10``), those that exist; if none
+    does, the sub-folders are the labels.
 
     Raises
     ------
@@ -112,7 +140,13 @@ def find_materials(config: ProbeConfig) -> tuple[list[ProbeMaterial], list[str]]
         If there are no recordings to probe with.
     """
     folder = config.data_dir
-    parts = {"fsdd/recordings": _digits, "libri251": _readers, "wakewords": _folder_of_labels}
+    parts = {
+        "fsdd/recordings": _digits,
+        "libri251": _readers,
+        "wakewords": _folder_of_labels,
+        "speechocean": _accented_speakers,
+        "esc10": _sounds,
+    }
     present = [name for name in parts if (folder / name).is_dir()]
     found: list[ProbeMaterial] = []
     notes = [f"left out: {escape(folder)} holds no {name}" for name in parts if present and name not in present]
@@ -200,6 +234,96 @@ def _folder_of_labels(folder: Path, config: ProbeConfig) -> ProbeMaterial:
     )
     task = ProbeTask(escape(folder.name), labels, folds)
     return ProbeMaterial([excerpt for of_label in drawn.values() for excerpt in of_label], [task], split)
+
+
+def _accented_speakers(folder: Path, config: ProbeConfig) -> ProbeMaterial:
+    every = _folder_of_labels(folder, config)
+    (task,) = every.tasks
+    kept = set(sorted(set(task.labels))[-ACCENTED:])
+    places = [place for place, label in enumerate(task.labels) if label in kept]
+    return dataclasses.replace(
+        every,
+        excerpts=[every.excerpts[place] for place in places],
+        tasks=[
+            ProbeTask(
+                f"speechocean, the last {len(kept)} speakers",
+                tuple(task.labels[place] for place in places),
+                tuple(task.folds[place] for place in places),
+            )
+        ],
+    )
+
+
+def _sounds(folder: Path, config: ProbeConfig) -> ProbeMaterial:
+    """Environmental sounds, held out by the folds that their names begin with."""
+    found = _folder_of_labels(folder, config)
+    named = [_SOUND_NAME.match(excerpt.path.name) for excerpt in found.excerpts]
+    if not all(named):
+        return found
+    folds = tuple(int(match["fold"]) for match in named if match)
+    split = f"the dataset's own folds: {', '.join(map(str, sorted(set(folds))))}"
+    return dataclasses.replace(found, tasks=[dataclasses.replace(found.tasks[0], folds=folds)], split=split)
+
+
+def find_verification(config: ProbeConfig) -> list[VerificationMaterial]:
+    """Find the recordings to verify speakers on: listed pairs, or the last readers and speakers, those that exist.
+
+    Raises
+    ------
+    UsageError
+        If the list of pairs cannot be read; the message names the line.
+    """
+    if config.pairs is not None:
+        return [_listed_pairs(config.pairs, config.data_dir)]
+    found = []
+    if readers := sorted((config.data_dir / "libri251").glob("*.flac"))[-READERS:]:
+        excerpts = [
+            Excerpt(path, f"{path.stem} {half}", "testing", start, stop)
+            for path in readers
+            for half, start, stop in (("first", 0, 0.5), ("second", 0.5, 1))
+        ]
+        speakers = tuple(path.stem.partition("-")[0] for path in readers for _ in range(2))
+        title = f"LibriSpeech, the last {len(readers)} readers' halves"
+        found.append(VerificationMaterial(title, "all pairs of halves", excerpts, speakers, clip_seconds=2.56))
+    if (folder := config.data_dir / "speechocean").is_dir():
+        named = [
+            (name, path)
+            for name in sorted(path.name for path in folder.iterdir() if path.is_dir())[-ACCENTED:]
+            for path in sorted(path for _, path in walk(folder / name) if path.suffix.lower() in AUDIO_SUFFIXES)
+        ]
+        excerpts = [Excerpt(path, f"{name}/{path.name}", "testing") for name, path in named]
+        title = f"speechocean, the last {len({name for name, _ in named})} speakers"
+        found.append(VerificationMaterial(title, "all pairs of recordings", excerpts, tuple(name for name, _ in named)))
+    return [material for material in found if len(set(material.speakers)) > 1]
+
+
+def _listed_pairs(path: Path, folder: Path) -> VerificationMaterial:
+    try:
+        lines = path.read_text("utf-8").splitlines()
+    except (OSError, ValueError) as error:
+        raise UsageError(f"--pairs: {escape(path)} cannot be read ({error})") from None
+    numbers: dict[str, int] = {}
+    pairs = []
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        same, *names = line.split()
+        if same not in ("0", "1") or len(names) != 2:
+            raise UsageError(f"--pairs: {escape(path)}, line {number}: expected 0 or 1 and two paths")
+        for name in names:
+            if not (folder / name).is_file():
+                raise UsageError(f"--pairs: {escape(path)}, line {number}: {escape(folder / name)} does not exist")
+        one, other = (numbers.setdefault(name, len(numbers)) for name in names)
+        pairs.append((one, other, same == "1"))
+    speaker = list(range(len(numbers)))  # the recordings that pairs say are of one speaker, joined
+    for one, other, is_same in pairs:
+        if is_same:
+            kept, joined = speaker[one], speaker[other]
+            speaker = [kept if owner == joined else owner for owner in speaker]
+    if len({is_same for *_, is_same in pairs}) < 2:
+        raise UsageError(f"--pairs: {escape(path)} must list pairs of one speaker and pairs of two")
+    excerpts = [Excerpt(folder / name, name, "testing") for name in numbers]
+    return VerificationMaterial(path.name, "listed pairs", excerpts, tuple(map(str, speaker)), pairs)
 
 
 def _order(seed: int, label: str, inside: str) -> bytes:

@@ -1,0 +1,217 @@
+"""Speaker verification on a probe's recordings: error rates over pairs, for each kind of features.
+
+Features are compared by their cosine, as they are or after standardisation over the recordings under test; a backbone
+with a voice space, also in it, and there with and without cohort normalisation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from audionet.backbones.voice_space import VoiceSpace
+from audionet.classifier.prototypes import unit_length
+from audionet.metrics.accuracy import Groups
+from audionet.metrics.detection import detection
+from audionet.probing.features import BANDS, MFCC, RESEMBLYZER, ClipFeatures
+from audionet.probing.tasks import VerificationMaterial
+from audionet.utils.arrays import AnyFloatArray, BoolArray, FloatArray, IntArray
+
+COHORT_NEAREST = 100
+"""Number of cohort speakers that a recording's scores are normalised by: its most similar ones."""
+
+_RESAMPLES = 200
+_AS_THEY_ARE = (RESEMBLYZER,)  # made for cosines
+
+
+class Pairs(NamedTuple):
+    """Pairs of recordings to compare.
+
+    Attributes
+    ----------
+    first, second : ndarray of int64, shape (n,)
+        Numbers of recordings.
+    target : ndarray of bool, shape (n,)
+        True where both are of one speaker.
+    """
+
+    first: IntArray
+    second: IntArray
+    target: BoolArray
+
+
+@dataclass(frozen=True)
+class VerificationRow:
+    """Result of one way of comparing recordings.
+
+    Attributes
+    ----------
+    features, comparison : str
+    equal_error_rate, low, high : float
+        With its 95 % interval, by resampling speakers.
+    min_dcf : float
+        Minimum normalised detection cost at a target prior of 0.01.
+    """
+
+    features: str
+    comparison: str
+    equal_error_rate: float
+    low: float
+    high: float
+    min_dcf: float
+
+
+@dataclass(frozen=True)
+class VerificationResult:
+    """Results of a verification material.
+
+    Attributes
+    ----------
+    title, split : str
+    speakers, recordings, targets, nontargets : int
+    rows : list of VerificationRow
+    """
+
+    title: str
+    split: str
+    speakers: int
+    recordings: int
+    targets: int
+    nontargets: int
+    rows: list[VerificationRow]
+
+
+def verify(
+    material: VerificationMaterial,
+    clips: Sequence[ClipFeatures],
+    names: Sequence[str],
+    voice_spaces: Sequence[VoiceSpace | None],
+    seed: int,
+) -> VerificationResult | None:
+    """Compare a material's recordings by each kind of features; None if no pairs of both kinds are left.
+
+    Parameters
+    ----------
+    material : VerificationMaterial
+    clips : sequence of ClipFeatures
+        Of its excerpts; an excerpt's features are the mean over its clips.
+    names : sequence of str
+        Names of the backbones' features.
+    voice_spaces : sequence of VoiceSpace or None
+        Of each backbone.
+    seed : int
+        Of the resampling.
+    """
+    groups = Groups(clip.excerpt for clip in clips)
+    speakers = np.unique([material.speakers[number] for number in groups.names], return_inverse=True)[1]
+    pairs = find_pairs(material, groups.names, speakers)
+    if pairs.target.all() or not pairs.target.any():
+        return None
+    rows = []
+    kinds = [name for name in (MFCC, BANDS, RESEMBLYZER) if name in clips[0].features]
+    for name, space in [*((kind, None) for kind in kinds), *zip(names, voice_spaces, strict=True)]:
+        features = np.stack([clip.features[name] for clip in clips])
+        for comparison, scores in _comparisons(name, features, groups, space, pairs):
+            found = detection(scores, pairs.target)
+            assert found is not None
+            low, high = error_rate_interval(scores, pairs, speakers, seed)
+            rows.append(VerificationRow(name, comparison, found.equal_error_rate, low, high, found.min_dcf()))
+    targets = int(pairs.target.sum())
+    return VerificationResult(
+        material.title,
+        material.split,
+        int(speakers.max()) + 1,
+        len(groups.names),
+        targets,
+        len(pairs.target) - targets,
+        rows,
+    )
+
+
+def find_pairs(material: VerificationMaterial, excerpts: Sequence[int], speakers: IntArray) -> Pairs:
+    """Return the pairs that a material lists, as far as both recordings could be used, or else all pairs.
+
+    Parameters
+    ----------
+    material : VerificationMaterial
+    excerpts : sequence of int
+        Number of each usable excerpt.
+    speakers : ndarray of int64, shape (len(excerpts),)
+    """
+    if material.pairs is None:
+        first, second = np.triu_indices(len(excerpts), 1)
+        return Pairs(first, second, speakers[first] == speakers[second])
+    place = {number: i for i, number in enumerate(excerpts)}
+    listed = [(place[a], place[b], same) for a, b, same in material.pairs if a in place and b in place]
+    numbers = np.array([(a, b) for a, b, _ in listed], np.int64).reshape(-1, 2)
+    return Pairs(numbers[:, 0], numbers[:, 1], np.array([same for *_, same in listed], bool))
+
+
+def _comparisons(
+    name: str, features: FloatArray, groups: Groups[int], space: VoiceSpace | None, pairs: Pairs
+) -> Iterator[tuple[str, FloatArray]]:
+    """Yield the ways of comparing features, with the scores of the pairs."""
+    if name in _AS_THEY_ARE:
+        yield "cosine", cosines(unit_length(groups.mean(features)), pairs)
+        return
+    means = groups.mean(features)
+    standardised = (means - means.mean(axis=0)) / np.maximum(means.std(axis=0), 1e-6)
+    yield "standardised cosine", cosines(unit_length(standardised), pairs)
+    if space is not None:
+        voices = unit_length(groups.mean(space.directions(features)))
+        scores = cosines(voices, pairs)
+        yield "voice space", scores
+        yield "voice space, cohort", normalise_by_cohort(scores, voices @ space.cohort.T, pairs)
+
+
+def cosines(vectors: FloatArray, pairs: Pairs) -> FloatArray:
+    """Return the cosine of each pair of unit vectors, shape (pairs,), from vectors of shape (recordings, width)."""
+    every: FloatArray = vectors @ vectors.T
+    return every[pairs.first, pairs.second]
+
+
+def normalise_by_cohort(scores: FloatArray, against_cohort: FloatArray, pairs: Pairs) -> FloatArray:
+    """Normalise scores by those of each side against its nearest cohort speakers (AS-norm: Matejka et al., 2017).
+
+    Parameters
+    ----------
+    scores : ndarray of float32, shape (pairs,)
+    against_cohort : ndarray of float32, shape (recordings, cohort)
+        Scores of each recording against each cohort speaker.
+    pairs : Pairs
+
+    Returns
+    -------
+    ndarray of float32, shape (pairs,)
+        Mean over both sides of the deviation from the cohort's mean, in its standard deviations.
+    """
+    nearest = np.sort(against_cohort, axis=1)[:, -COHORT_NEAREST:]
+    mean, deviation = nearest.mean(axis=1), np.maximum(nearest.std(axis=1), 1e-6)
+    sides = [(scores - mean[side]) / deviation[side] for side in (pairs.first, pairs.second)]
+    normalised: FloatArray = (sides[0] + sides[1]) / 2
+    return normalised
+
+
+def error_rate_interval(scores: AnyFloatArray, pairs: Pairs, speakers: IntArray, seed: int) -> tuple[float, float]:
+    """Compute the 95 % interval of the equal error rate by resampling speakers (percentile bootstrap).
+
+    A pair of two speakers counts as often as the product of how often they were drawn, a pair of one speaker as often
+    as that speaker: pairs that share a speaker are not independent.
+    """
+    generator, count = np.random.default_rng(seed), int(speakers.max()) + 1
+    one, other = speakers[pairs.first], speakers[pairs.second]
+    rates = []
+    for _ in range(_RESAMPLES):
+        drawn = generator.multinomial(count, np.full(count, 1 / count))
+        weights = np.where(pairs.target, drawn[one], drawn[one] * drawn[other])
+        kept = weights > 0
+        found = detection(scores[kept], pairs.target[kept], weights[kept])
+        if found is not None:
+            rates.append(found.equal_error_rate)
+    if not rates:
+        return float("nan"), float("nan")
+    low, high = np.quantile(rates, [0.025, 0.975])
+    return float(low), float(high)

@@ -1,0 +1,155 @@
+"""Verification in probes: pairs, cosines, cohort normalisation and intervals by speaker."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from audionet.errors import UsageError
+from audionet.metrics.detection import detection
+from audionet.probing.config import ProbeConfig
+from audionet.probing.features import ClipFeatures
+from audionet.probing.tasks import ACCENTED, Excerpt, VerificationMaterial, find_verification
+from audionet.probing.verification import (
+    Pairs,
+    error_rate_interval,
+    find_pairs,
+    normalise_by_cohort,
+    verify,
+)
+from tests.support.features import WIDTH, speakers, voice_space
+
+
+def material(of: list[str], pairs: list[tuple[int, int, bool]] | None = None) -> VerificationMaterial:
+    excerpts = [Excerpt(Path(f"{i}.wav"), str(i), "testing") for i in range(len(of))]
+    return VerificationMaterial("voices", "all pairs", excerpts, tuple(of), pairs)
+
+
+def clips_of(vectors: np.ndarray) -> list[ClipFeatures]:
+    return [ClipFeatures(i, "clean", 0.0, 3.0, {"network": row}) for i, row in enumerate(vectors)]
+
+
+def test_all_pairs_are_compared_and_equal_voices_have_no_errors() -> None:
+    vectors = np.repeat(np.eye(4, 6, dtype=np.float32), 3, axis=0)
+    found = verify(material([str(i // 3) for i in range(12)]), clips_of(vectors), ["network"], [None], 0)
+    assert found is not None
+    assert (found.speakers, found.recordings, found.targets, found.nontargets) == (4, 12, 12, 54)
+    (row,) = found.rows
+    assert (row.comparison, row.equal_error_rate, row.low, row.high, row.min_dcf) == ("standardised cosine", 0, 0, 0, 0)
+
+
+def test_a_voice_space_tells_voices_apart_that_the_features_hide() -> None:
+    """Features differ between speakers in ten dimensions, and vary three times as much in the next ten."""
+    sample = speakers(12, 6, seed=3, first=500)
+    assert sample.features.shape[1] == WIDTH
+    found = verify(material(list(map(str, sample.labels))), clips_of(sample.features), ["network"], [voice_space()], 0)
+    assert found is not None
+    rates = {row.comparison: row.equal_error_rate for row in found.rows}
+    assert rates["voice space"] < 0.5 * rates["standardised cosine"]
+    assert rates["voice space, cohort"] < 0.5 * rates["standardised cosine"]
+    for row in found.rows:
+        assert row.low <= row.equal_error_rate <= row.high
+
+
+def test_listed_pairs_alone_are_compared_and_unusable_recordings_left_out() -> None:
+    listed = [(0, 1, True), (1, 2, False), (2, 3, True)]
+    pairs = find_pairs(material(["a", "a", "b", "b"], listed), [0, 1, 2], np.array([0, 0, 1]))
+    assert (pairs.first.tolist(), pairs.second.tolist(), pairs.target.tolist()) == ([0, 1], [1, 2], [True, False])
+    nothing = find_pairs(material(["a", "b"], listed), [3], np.array([0]))
+    assert len(nothing.target) == 0
+    assert verify(material(["a", "a"]), clips_of(np.eye(2, 3, dtype=np.float32)), ["network"], [None], 0) is None
+
+
+def test_cohort_normalisation_takes_out_a_side_s_mean_and_spread() -> None:
+    generator = np.random.default_rng(0)
+    against = generator.normal(0, 1, (4, 80)).astype(np.float32)
+    pairs = Pairs(np.array([0, 1]), np.array([2, 3]), np.array([True, False]))
+    scores = np.array([0.5, 0.2], np.float32)
+    expected = normalise_by_cohort(scores, against, pairs)
+    shifted, slope = scores * 3 + 2, against * 3 + 2
+    np.testing.assert_allclose(normalise_by_cohort(shifted, slope, pairs), expected, rtol=1e-4)
+    mean, deviation = against.mean(axis=1), against.std(axis=1)
+    by_hand = [(0.5 - mean[i]) / deviation[i] for i in (0, 2)]
+    assert expected[0] == pytest.approx(np.mean(by_hand), rel=1e-5)
+
+
+@given(seed=st.integers(0, 2**32 - 1))
+@settings(max_examples=10, deadline=None)
+def test_weights_count_as_repetitions(seed: int) -> None:
+    generator = np.random.default_rng(seed)
+    scores, target = generator.normal(size=30), np.arange(30) < 10
+    weights = generator.integers(1, 4, 30)
+    one = detection(scores, target, weights)
+    other = detection(np.repeat(scores, weights), np.repeat(target, weights))
+    assert one is not None
+    assert other is not None
+    assert one.equal_error_rate == pytest.approx(other.equal_error_rate, abs=1e-9)
+
+
+def test_the_interval_widens_with_fewer_speakers() -> None:
+    widths = []
+    for count in (8, 64):
+        of = np.repeat(np.arange(count), 4)
+        generator = np.random.default_rng(1)
+        first, second = np.triu_indices(len(of), 1)
+        target = of[first] == of[second]
+        hard = generator.normal(0, 1, count)  # some speakers are harder than others
+        scores = generator.normal(0, 1, len(first)) + np.where(target, 1.5 + hard[of[first]], 0)
+        low, high = error_rate_interval(scores, Pairs(first, second, target), of, 0)
+        widths.append(high - low)
+    assert widths[1] < 0.6 * widths[0]
+
+
+def test_the_last_readers_halves_and_the_last_speakers_are_found(tmp_path: Path) -> None:
+    for number in range(100, 160):
+        (tmp_path / "libri251").mkdir(exist_ok=True)
+        (tmp_path / "libri251" / f"{number}-1-0000.flac").touch()
+    for number in range(30):
+        for utterance in range(2):
+            path = tmp_path / "speechocean" / f"s{number:02}" / f"{utterance}.opus"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.touch()
+    readers, accented = find_verification(ProbeConfig(data_dir=tmp_path))
+    assert len(readers.excerpts) == 2 * 51
+    assert {(excerpt.start, excerpt.stop) for excerpt in readers.excerpts} == {(0, 0.5), (0.5, 1)}
+    assert set(accented.speakers) == {f"s{number:02}" for number in range(30 - ACCENTED, 30)}
+    assert len(accented.excerpts) == 2 * ACCENTED
+
+
+def test_listed_pairs_are_read_from_a_file(tmp_path: Path) -> None:
+    for name in ("a", "b", "c"):
+        soundfile.write(tmp_path / f"{name}.wav", np.zeros(100), 16_000)
+    listed = tmp_path / "pairs.txt"
+    listed.write_text("1 a.wav b.wav\n\n0 b.wav c.wav\n")
+    (found,) = find_verification(ProbeConfig(data_dir=tmp_path, pairs=listed))
+    assert found.pairs == [(0, 1, True), (1, 2, False)]
+    assert found.speakers[0] == found.speakers[1] != found.speakers[2]
+
+
+@pytest.mark.parametrize(
+    ("content", "complaint"),
+    [
+        ("1 a.wav\n", "line 1: expected 0 or 1 and two paths"),
+        ("1 a.wav b.wav\nyes a.wav b.wav\n", "line 2: expected"),
+        ("0 a.wav nowhere.wav\n", r"line 1: .*nowhere\.wav does not exist"),
+        ("1 a.wav b.wav\n", "must list pairs of one speaker and pairs of two"),
+        ("", "must list pairs"),
+    ],
+)
+def test_a_wrong_list_of_pairs_names_the_line(tmp_path: Path, content: str, complaint: str) -> None:
+    for name in ("a", "b"):
+        soundfile.write(tmp_path / f"{name}.wav", np.zeros(100), 16_000)
+    listed = tmp_path / "pairs.txt"
+    listed.write_text(content)
+    config: Callable[[], ProbeConfig] = lambda: ProbeConfig(data_dir=tmp_path, pairs=listed)  # noqa: E731
+    with pytest.raises(UsageError, match=complaint) as error:
+        find_verification(config())
+    assert len(str(error.value).splitlines()) == 1
+    with pytest.raises(UsageError, match="cannot be read"):
+        find_verification(ProbeConfig(data_dir=tmp_path, pairs=tmp_path / "missing.txt"))
