@@ -18,7 +18,7 @@ import pytest
 
 from audionet.backbones import registry as backbones
 from audionet.backbones import saved_model as saved_models
-from audionet.backbones.conversion import SourceNetwork, convert, mean_cosine
+from audionet.backbones.conversion import Converted, SourceNetwork, convert, mean_cosine
 from audionet.backbones.inception import FeatureLayer, inception_v3, set_weights
 from audionet.backbones.litert import Runner
 from audionet.backbones.registry import BUNDLED, prepare
@@ -96,7 +96,9 @@ def test_a_damaged_bundled_conversion_is_made_again(
         shipped.write_bytes(shipped.read_bytes()[:-1] + b"x")
     else:
         (shipped if damage == "missing" else shipped.with_suffix(".json")).unlink()
-    monkeypatch.setattr(backbones, "convert", lambda *_: (WEIGHTS.with_suffix(".tflite").read_bytes(), "int8", 0.996))
+    monkeypatch.setattr(
+        backbones, "convert", lambda *_: Converted(WEIGHTS.with_suffix(".tflite").read_bytes(), "int8", 0.996)
+    )
     monkeypatch.setattr(backbones, "inception_v3", lambda *_: None)
     monkeypatch.setattr(backbones, "set_weights", lambda *_: None)
     assert prepare(WEIGHTS.stem, tmp_path / "models", None, random_images).cosine == 0.996
