@@ -22,8 +22,10 @@ from audionet.backbones.conversion import Converted, SourceNetwork, convert, mea
 from audionet.backbones.inception import FeatureLayer, inception_v3, set_weights
 from audionet.backbones.litert import Runner
 from audionet.backbones.registry import BUNDLED, prepare
+from audionet.backbones.voice_space import write_voice_space
 from audionet.errors import BackboneError, UsageError
 from audionet.utils.files import sha256
+from tests.support.features import voice_space
 from tests.support.models import save_backbone
 from tests.support.sounds import ROOT
 
@@ -332,3 +334,16 @@ def test_the_cosine_of_two_outputs_is_that_of_the_worse_one() -> None:
 def test_the_card_names_a_file_that_is_there() -> None:
     card = json.loads((BUNDLED / "inception_v3_speech" / "backbone.json").read_text())
     assert card["weights"] == WEIGHTS.name
+
+
+def test_a_voice_space_of_another_backbone_is_refused(tmp_path: Path) -> None:
+    folder = tmp_path / "mine"
+    shutil.copytree(BUNDLED / "inception_v3_speech", folder)
+    space = voice_space()
+    write_voice_space(folder / "voice_space.npz", space)
+    card = json.loads((folder / "backbone.json").read_text())
+    card["voice_space"]["sha256"] = hashlib.sha256((folder / "voice_space.npz").read_bytes()).hexdigest()
+    (folder / "backbone.json").write_text(json.dumps(card))
+    with pytest.raises(BackboneError, match="its voice space is another backbone's") as error:
+        prepare(str(folder), tmp_path / "models", None, random_images)
+    assert len(str(error.value).splitlines()) == 1

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from audionet.backbones.conversion import mean_cosine
+from audionet.backbones.conversion import mean_cosine, read_converted
 from audionet.backbones.registry import prepare
 from audionet.errors import BackboneError, DatasetError, ModelError, UsageError
 from audionet.pretraining import network, teachers, trainer
@@ -332,12 +332,13 @@ def test_as_a_user_runs_it(config, tmp_path: Path) -> None:
     done = run_script("pretrain.py", *flags)
     assert (done.returncode, done.stderr.count("Traceback")) == (0, 0), done.stderr
     assert "Use it:   python scripts/retrain.py --architecture" in done.stdout
+    assert "No voice space: the manifest's datasets of speakers and of other sounds would bring it" in done.stdout
     card = (settings.output_dir / "README.md").read_text()
     assert "readers (CC0, https://example.org): 24 recordings, 1 minutes, speakers" in card
     assert "$" not in card
     with np.load(settings.output_dir / "heard.npz") as arrays:
         images, expected, voices = (arrays[name] for name in ("check_picture", "check_features", "check_voices"))
-    backbone = prepare(str(settings.output_dir), tmp_path / "models", None, lambda size: images)
+    backbone = prepare(str(settings.output_dir), tmp_path / "models", None, lambda size: pytest.fail("is converted"))
     assert (backbone.input_size, backbone.endpoint, backbone.pooling) == ((75, 75), "mixed1", "time")
     assert (backbone.width, backbone.voice_width) == (7 * 288 + 24, 24)  # frequency rows and channels, and a voice
     original = np.asarray(backbone.load().function(images.astype(np.float32)))
@@ -362,6 +363,11 @@ def test_the_description_of_a_finished_backbone(
     assert description["name"] == "heard"
     assert (description["pooling"], description["embedding"], description["statistics"]) == (pooling, embedding, None)
     assert f"SHA-256 `{description['sha256']}`" in (settings.output_dir / "README.md").read_text()
+    network = (settings.output_dir / "heard.tflite").read_bytes()
+    assert read_converted(settings.output_dir / "heard.tflite").network == network
+    (settings.output_dir / "heard.tflite").write_bytes(b"of earlier weights")
+    write_backbone(found, settings)
+    assert (settings.output_dir / "heard.tflite").read_bytes()[4:8] == network[4:8] == b"TFL3"
     with np.load(settings.output_dir / description["weights"]) as arrays:
         assert arrays["check_features"].shape[1] == width
         # The layer that only training needs is not kept.

@@ -169,6 +169,12 @@ def prepare(
         )
     runner = Runner(converted.network, name=escape(path), remedy=CONVERT_AGAIN)
     _, height, width, _ = runner.input_shapes[0]
+    space = origin.voice_space
+    if space is not None and len(space.projection) != runner.output_width:
+        raise BackboneError(
+            f"{escape(architecture)}: its voice space is another backbone's ({len(space.projection)} features, not "
+            f"{runner.output_width}): learn it again with pretrain.py --voice_space"
+        )
     return Backbone(
         name=origin.name,
         source=origin.source,
@@ -184,7 +190,7 @@ def prepare(
         endpoint=endpoint or origin.endpoint,
         pooling=pooling or origin.pooling,
         voice_width=origin.voice_width,
-        voice_space=origin.voice_space,
+        voice_space=space,
     )
 
 

@@ -1,7 +1,7 @@
 """Pretrain a backbone on public recordings: Inception-v3 on spectrograms.
 
-Reads the datasets that a manifest names, and writes weights, their description and a model card to a folder for
-retrain.py --architecture. An interrupted training resumes from its last checkpoint.
+Reads the datasets that a manifest names, and writes weights, their description, a model card and the backbone's voice
+space to a folder for retrain.py --architecture. An interrupted training resumes from its last checkpoint.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from audionet.pretraining.card import add_voice_space, write_backbone
 from audionet.pretraining.config import PretrainConfig
 from audionet.pretraining.manifest import find_utterances, read_manifest
 from audionet.pretraining.trainer import pretrain
-from audionet.pretraining.voice_space import learn_voice_space, load_finished
+from audionet.pretraining.voice_space import holds_voices_and_sounds, learn_voice_space, load_finished
 from audionet.utils.extras import require_modules
 from audionet.utils.settings import add_flags, from_flags
 from audionet.utils.text import escape
@@ -35,6 +35,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     found = pretrain(config)
     folder = write_backbone(found, config)
     print(f"Backbone: {escape(folder)}/ (after {found.hours:.2f} hours of training)")
+    if holds_voices_and_sounds(found.corpus):
+        add_voices(str(folder), config)
+    else:
+        print("No voice space: the manifest's datasets of speakers and of other sounds would bring it")
     print(f"Probe it: python scripts/probe.py --backbone {escape(folder)} --data_dir RECORDINGS")
     print(f"Use it:   python scripts/retrain.py --architecture {escape(folder)}")
 

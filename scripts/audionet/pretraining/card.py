@@ -1,4 +1,4 @@
-"""Files of a finished backbone: weights (.npz), description (backbone.json) and model card (README.md)."""
+"""Files of a finished backbone: weights (.npz), LiteRT network, description (backbone.json), model card (README.md)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 
 from audionet.audio.decoding import header
-from audionet.backbones.inception import FeatureLayer, packed_weights, with_feature_layer
+from audionet.backbones.conversion import SourceNetwork, convert, write_converted
+from audionet.backbones.inception import FeatureLayer, as_one_vector, packed_weights, with_feature_layer
 from audionet.backbones.voice_space import VoiceSpace, write_voice_space
 from audionet.errors import BackboneError
 from audionet.pretraining.config import PretrainConfig
@@ -45,12 +46,15 @@ _VOICE = (
     "The second output is a voice embedding of unit length, {voice_width} numbers: the maps of `{voice_endpoint}`, "
     "attentive statistics pooling and a linear layer."
 )
+_CHECK_IMAGES = 4  # stored with the weights
 _TEMPLATE = Path(__file__).with_name("templates") / "backbone.md"
 _VOICES_TEMPLATE = _TEMPLATE.with_name("voice_space.md")
 
 
 def write_backbone(trained: Pretrained, config: PretrainConfig) -> Path:
-    """Write a backbone's weights, description and model card, each file atomically, and return the folder.
+    """Write a backbone's weights, network, description and model card, each file atomically, and return the folder.
+
+    The LiteRT network is left out where Keras runs on another backend than TensorFlow, which converts it.
 
     Raises
     ------
@@ -62,16 +66,27 @@ def write_backbone(trained: Pretrained, config: PretrainConfig) -> Path:
     layer, voice = bottleneck_layer(config), voice_layer(config)
     features = plain_features(config)
     features.set_weights(trained.student.features.get_weights())
-    content = weights_file(
-        features if layer.embedding else with_feature_layer(features, layer, voice), trained.check_images
-    )
+    finished = features if layer.embedding else with_feature_layer(features, layer, voice)
+    content = weights_file(finished, trained.sample_images[:_CHECK_IMAGES])
     if len(content) > MOST_BYTES:
         raise BackboneError(
             f"the weights take {len(content) / 1e6:.0f} MB, and a bundled backbone may take at most "
             f"{MOST_BYTES / 1e6:.0f}; choose a smaller --embedding or an earlier --endpoint"
         )
     weights = folder / f"{name}.npz"
+    network = weights.with_suffix(".tflite")
+    network.unlink(missing_ok=True)  # of earlier weights
     write_bytes(weights, content)
+    if is_tensorflow():
+        joined = as_one_vector(finished) if voice else finished
+        original = SourceNetwork(
+            lambda pixels: joined(pixels, training=False),
+            trained.sample_images.shape[1:3],
+            joined,
+            joined,
+            config.voice_width,
+        )
+        write_converted(network, convert(original, trained.sample_images, name))
     description: dict[str, Any] = {
         "name": name,
         "version": config.version,
@@ -98,8 +113,11 @@ def add_voice_space(folder: Path, space: VoiceSpace, scores: VoiceSpaceScores, c
         _describe_dataset(dataset, [utterance.path for utterance in utterances if utterance.dataset == number])
         for number, dataset in enumerate(corpus.datasets)
     ]
+    description = folder / "backbone.json"
+    content = read_json(description, BackboneError, "make the backbone again with pretrain.py")
     filled = {
         "file": path.name,
+        "projected": "voice embedding" if content.get("voice") else "bottleneck",
         "megabytes": f"{path.stat().st_size / 1e6:.1f}",
         "dimensions": len(space.offset),
         "cohort": len(space.cohort),
@@ -114,8 +132,6 @@ def add_voice_space(folder: Path, space: VoiceSpace, scores: VoiceSpaceScores, c
     card = folder / "README.md"
     kept = card.read_text("utf-8").partition(section.partition("\n")[0])[0] if card.exists() else ""
     write_bytes(card, f"{kept.rstrip()}\n\n{section}".lstrip().encode())
-    description = folder / "backbone.json"
-    content = read_json(description, BackboneError, "make the backbone again with pretrain.py")
     write_json(description, content | {"voice_space": {"file": path.name, "sha256": sha256(path)}})
 
 
@@ -124,6 +140,13 @@ def bottleneck_layer(config: PretrainConfig) -> FeatureLayer:
     if config.bottleneck == "embedding":
         return feature_layer(config)
     return FeatureLayer(config.endpoint, config.bottleneck)
+
+
+def is_tensorflow() -> bool:
+    """Return whether Keras runs on TensorFlow."""
+    import keras
+
+    return bool(keras.backend.backend() == "tensorflow")
 
 
 def weights_file(features: Any, check_images: UInt8Array) -> bytes:

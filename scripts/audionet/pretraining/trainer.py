@@ -39,7 +39,7 @@ _VALIDATION_IMAGES = 600
 _STATISTICS_IMAGES = 600  # for the mean and deviation of the auxiliary targets
 _LEAST_DEVIATION = 1e-3
 _BATCH_NORM_BATCHES = 100
-_CHECK_IMAGES = 4  # stored with the weights
+_SAMPLE_IMAGES = 32
 _IDENTITY_EXCLUDES = (
     "data_dir",
     "output_dir",
@@ -67,8 +67,8 @@ class Pretrained:
     steps : int
     hours : float
         Training time, including that of interrupted runs.
-    check_images : ndarray of uint8, shape (n, height, width, 3)
-        Images to compare a loaded copy's output on.
+    sample_images : ndarray of uint8, shape (n, height, width, 3)
+        Images to compare a converted or loaded copy's output on.
     """
 
     student: Student
@@ -76,7 +76,7 @@ class Pretrained:
     held_out: dict[str, float]
     steps: int
     hours: float
-    check_images: UInt8Array
+    sample_images: UInt8Array
 
 
 def pretrain(config: PretrainConfig) -> Pretrained:
@@ -162,7 +162,7 @@ class _Training:
                 recompute_batch_norm(self.student.features, np.array_split(pixels, number))
         metrics = self._validate(validation)
         log.info(f"Held out, with the moving average of the weights: {format_metrics(metrics)}")
-        pixels = validation.pixels[:: max(1, len(validation.pixels) // _CHECK_IMAGES)][:_CHECK_IMAGES]
+        pixels = validation.pixels[:: max(1, len(validation.pixels) // _SAMPLE_IMAGES)][:_SAMPLE_IMAGES]
         return Pretrained(self.student, self.corpus, metrics, self.step, self._elapsed() / 3600, pixels)
 
     def _log_and_save(self, recent: list[dict[str, float]], validation: Batch, scalars: Scalars) -> None:

@@ -122,6 +122,11 @@ def load_finished(architecture: str) -> tuple[Path, Backbone]:
     return folder, dataclasses.replace(found, path=kept)
 
 
+def holds_voices_and_sounds(corpus: Corpus) -> bool:
+    """Return whether a corpus has what a voice space is learned from."""
+    return "speaker" in corpus.labels and any(dataset.task == "sound" for dataset in corpus.datasets)
+
+
 def learn_voice_space(corpus: Corpus, backbone: Backbone, workers: int) -> tuple[VoiceSpace, VoiceSpaceScores]:
     """Learn the voice space of a backbone from a corpus of speakers, words and other sounds.
 
@@ -133,7 +138,7 @@ def learn_voice_space(corpus: Corpus, backbone: Backbone, workers: int) -> tuple
     DatasetError
         If the corpus has fewer than two speakers, or no other sounds.
     """
-    if "speaker" not in corpus.labels or not any(dataset.task == "sound" for dataset in corpus.datasets):
+    if not holds_voices_and_sounds(corpus):
         raise DatasetError("a voice space needs datasets of speakers and of other sounds: see README.md")
     training, held_out = (_of_utterances(part, backbone, workers) for part in (corpus.training, corpus.held_out))
     tasks = [
