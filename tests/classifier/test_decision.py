@@ -42,6 +42,12 @@ def test_decisions_are_those_of_the_whole_matrix(drawn: tuple[Costs, np.ndarray]
         assert row[answer] == row[tied].max()
 
 
+def test_rounding_does_not_decide_between_labels_that_cost_nothing() -> None:
+    """1 - 2/3 - 1/3 is not 0 in floating point."""
+    costs = Costs(3, (Cost(0, 1, 0.0), Cost(0, 2, 0.0), Cost(2, 1, 0.0)))
+    assert Rule(costs, 0.0).decide(np.array([[1 / 3, 0, 2 / 3]])).tolist() == [2]
+
+
 @given(costs_and_probabilities(), st.integers(1, 20))
 def test_rows_are_decided_alike_in_blocks(drawn: tuple[Costs, np.ndarray], at_once: int) -> None:
     costs, probabilities = drawn

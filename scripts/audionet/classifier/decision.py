@@ -15,6 +15,9 @@ from audionet.utils.text import escape
 
 _REMEDY = "run retrain.py again"
 LARGEST_COST = 1e12  # above it, sums of squares lose small terms, and in the end overflow
+_CANCELLED = 1e-14
+"""Share of the total below which a difference of probabilities is rounding error."""
+
 ROUNDING = 1e-12
 _BLOCK_VALUES = 1 << 20
 
@@ -134,7 +137,9 @@ class Rule:
             expected[:, predicted] = excepted @ weights
             if len(true) < self.costs.labels - 1:
                 others = total - probabilities[:, predicted] - excepted.sum(axis=1)
-                expected[:, predicted] += self._default_weight * np.maximum(others, 0)
+                # What rounding leaves of nothing must not decide between labels that cost nothing.
+                others[others < _CANCELLED * total] = 0
+                expected[:, predicted] += self._default_weight * others
         return expected
 
     @functools.cached_property
