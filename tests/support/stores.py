@@ -31,7 +31,8 @@ from audionet.data.naming import DATASET_JSON
 from audionet.data.render import _read_dataset_json
 from audionet.errors import BackboneError, DamagedError, DatasetError, ModelError
 from audionet.pretraining.manifest import read_manifest
-from audionet.pretraining.teachers import _load_cache
+from audionet.pretraining.sounds import _read_bounds
+from audionet.pretraining.teachers import _read_cache
 from audionet.training.checkpoint import Checkpoint, State
 from audionet.training.train_loop import _parse_progress
 from audionet.utils.array_files import Expected, pack_npy, pack_npz, read_npy, read_npz
@@ -188,7 +189,10 @@ def stores(folder: Path) -> dict[str, Store]:
     add("weights", folder / "w.npz", read_network, weights, (DamagedError,), True)
 
     teacher = pack_npy(np.ones((1, 2, 3), np.float16))
-    add("teacher embeddings", folder / "t.npy", lambda _: _load_cache(folder / "t.npy", (1, 2, 3)), teacher)
+    add("teacher embeddings", folder / "t.npy", lambda _: _read_cache(folder / "t.npy", (1, 2, 3)), teacher)
+    (folder / "s.int16").write_bytes(bytes(40))
+    bounds = pack_npy(np.array([[0, 5], [5, 20]], np.int64))
+    add("bounds of sounds", folder / "s.npy", lambda _: _read_bounds(folder / "s.int16", folder / "s.npy", 2), bounds)
 
     enrol(folder / "x_enrolled.json", "hash", "ann", np.eye(2, 3, dtype=np.float32), 9.0)
     read_voices = lambda _: read_enrolled(folder / "x_enrolled.json", "hash", 3)  # noqa: E731
@@ -234,7 +238,15 @@ def stores(folder: Path) -> dict[str, Store]:
 
 KINDS = (
     *("npy", "npz", "bottlenecks", "checkpoint", "model JSON", "model arrays", "out-of-fold answers", "voice space"),
-    *("weights", "teacher embeddings", "enrolled speakers", "journal", "dataset JSON", "card of a conversion"),
+    *(
+        "weights",
+        "teacher embeddings",
+        "bounds of sounds",
+        "enrolled speakers",
+        "journal",
+        "dataset JSON",
+        "card of a conversion",
+    ),
     *("description of a backbone", "manifest", "JSON"),
 )
 
