@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from audionet.errors import UsageError
 from audionet.metrics.detection import detection
 from audionet.probing.config import ProbeConfig
-from audionet.probing.features import ClipFeatures
+from audionet.probing.features import ClipFeatures, Network
 from audionet.probing.tasks import ACCENTED, Excerpt, VerificationMaterial, find_verification
 from audionet.probing.verification import (
     Pairs,
@@ -24,6 +24,8 @@ from audionet.probing.verification import (
     verify,
 )
 from tests.support.features import WIDTH, speakers, voice_space
+
+NETWORK = Network("network", Path(), (8, 8))
 
 
 def material(of: list[str], pairs: list[tuple[int, int, bool]] | None = None) -> VerificationMaterial:
@@ -37,7 +39,7 @@ def clips_of(vectors: np.ndarray) -> list[ClipFeatures]:
 
 def test_all_pairs_are_compared_and_equal_voices_have_no_errors() -> None:
     vectors = np.repeat(np.eye(4, 6, dtype=np.float32), 3, axis=0)
-    found = verify(material([str(i // 3) for i in range(12)]), clips_of(vectors), ["network"], [None], 0)
+    found = verify(material([str(i // 3) for i in range(12)]), clips_of(vectors), [NETWORK], [None], 0)
     assert found is not None
     assert (found.speakers, found.recordings, found.targets, found.nontargets) == (4, 12, 12, 54)
     (row,) = found.rows
@@ -48,7 +50,7 @@ def test_a_voice_space_tells_voices_apart_that_the_features_hide() -> None:
     """Features differ between speakers in ten dimensions, and vary three times as much in the next ten."""
     sample = speakers(12, 6, seed=3, first=500)
     assert sample.features.shape[1] == WIDTH
-    found = verify(material(list(map(str, sample.labels))), clips_of(sample.features), ["network"], [voice_space()], 0)
+    found = verify(material(list(map(str, sample.labels))), clips_of(sample.features), [NETWORK], [voice_space()], 0)
     assert found is not None
     rates = {row.comparison: row.equal_error_rate for row in found.rows}
     assert rates["voice space"] < 0.5 * rates["standardised cosine"]
@@ -57,13 +59,29 @@ def test_a_voice_space_tells_voices_apart_that_the_features_hide() -> None:
         assert row.low <= row.equal_error_rate <= row.high
 
 
+def test_a_voice_embedding_is_compared_as_it_is_too() -> None:
+    network = NETWORK._replace(voice_width=3)
+    voices = np.repeat(np.eye(3, dtype=np.float32), 4, axis=0)
+    clips = [
+        ClipFeatures(i, "clean", 0.0, 3.0, {"network, bottleneck": np.float32([i % 4, 1]), "network, voice": voice})
+        for i, voice in enumerate(voices)
+    ]
+    found = verify(material([str(i // 4) for i in range(12)]), clips, [network], [None], 0)
+    assert found is not None
+    assert [(row.features, row.comparison) for row in found.rows] == [
+        ("network", "standardised cosine"),
+        ("network, voice", "cosine"),
+    ]
+    assert found.rows[1].equal_error_rate == 0
+
+
 def test_listed_pairs_alone_are_compared_and_unusable_recordings_left_out() -> None:
     listed = [(0, 1, True), (1, 2, False), (2, 3, True)]
     pairs = find_pairs(material(["a", "a", "b", "b"], listed), [0, 1, 2], np.array([0, 0, 1]))
     assert (pairs.first.tolist(), pairs.second.tolist(), pairs.target.tolist()) == ([0, 1], [1, 2], [True, False])
     nothing = find_pairs(material(["a", "b"], listed), [3], np.array([0]))
     assert len(nothing.target) == 0
-    assert verify(material(["a", "a"]), clips_of(np.eye(2, 3, dtype=np.float32)), ["network"], [None], 0) is None
+    assert verify(material(["a", "a"]), clips_of(np.eye(2, 3, dtype=np.float32)), [NETWORK], [None], 0) is None
 
 
 def test_cohort_normalisation_takes_out_a_side_s_mean_and_spread() -> None:

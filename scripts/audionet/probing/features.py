@@ -34,11 +34,28 @@ _EXCERPTS_PER_BATCH = 16
 
 
 class Network(NamedTuple):
-    """Backbone for worker processes: its LiteRT file, and height and width of its input in pixels."""
+    """Backbone for worker processes.
+
+    Attributes
+    ----------
+    name : str
+    path : Path
+        Its LiteRT file.
+    input_size : (int, int)
+        Height and width of its input in pixels.
+    voice_width : int
+        Number of its last features that are a voice embedding.
+    """
 
     name: str
     path: Path
     input_size: tuple[int, int]
+    voice_width: int = 0
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """Names of the parts of its features: bottleneck and voice embedding, or the whole."""
+        return (f"{self.name}, bottleneck", f"{self.name}, voice") if self.voice_width else (self.name,)
 
 
 class Extraction(NamedTuple):
@@ -110,8 +127,10 @@ def extract_batch(work: Extraction) -> list[list[ClipFeatures] | str]:
     for network in work.networks:
         pixels = stack_pixels([jpg for _, jpg in rendered], network.input_size)
         features = thread_runner(network.path).features(pixels, AT_A_TIME)
-        for (clip, _), row in zip(rendered, features, strict=True):
-            clip.features[network.name] = row
+        edges = [features.shape[1] - network.voice_width] if network.voice_width else []
+        for name, values in zip(network.parts, np.split(features, edges, axis=1), strict=True):
+            for (clip, _), row in zip(rendered, values, strict=True):
+                clip.features[name] = row
     return [each if isinstance(each, str) else [clip for clip, _ in each] for each in found]
 
 

@@ -154,14 +154,12 @@ def probe(run: ProbeRun) -> Iterator[TaskResult]:
     DatasetError
         If too few recordings can be decoded to probe with.
     """
-    names = _display_names(run.backbones)
-    networks = tuple(
-        Network(name, b.path.absolute(), b.input_size) for name, b in zip(names, run.backbones, strict=True)
-    )
-    own = [FeatureSet(name, (name,)) for name in names]
+    networks = _networks(run.backbones)
+    own = [FeatureSet(network.name, network.parts) for network in networks]
+    own += [FeatureSet(part, (part,)) for network in networks if network.voice_width for part in network.parts]
     own += [
-        FeatureSet(f"{name} and {JOINED[backbone.statistics]}", (name, JOINED[backbone.statistics]))
-        for name, backbone in zip(names, run.backbones, strict=True)
+        FeatureSet(f"{network.name} and {JOINED[backbone.statistics]}", (*network.parts, JOINED[backbone.statistics]))
+        for network, backbone in zip(networks, run.backbones, strict=True)
         if backbone.statistics is not None
     ]
     resemblyzer = has_resemblyzer()
@@ -180,17 +178,14 @@ def probe(run: ProbeRun) -> Iterator[TaskResult]:
 
 def verify_speakers(run: ProbeRun) -> Iterator[VerificationResult]:
     """Yield the results of each verification material, clean."""
-    names, resemblyzer = _display_names(run.backbones), has_resemblyzer()
-    networks = tuple(
-        Network(name, b.path.absolute(), b.input_size) for name, b in zip(names, run.backbones, strict=True)
-    )
+    networks, resemblyzer = _networks(run.backbones), has_resemblyzer()
     config = dataclasses.replace(run.config, conditions="none")
     with local_processes(config.workers) as pool:
         for material in run.verification:
             recordings = ProbeMaterial(material.excerpts, [], material.split, material.clip_seconds)
             clips = _extract(pool, recordings, networks, resemblyzer, config)
             spaces = [backbone.voice_space for backbone in run.backbones]
-            result = verify(material, clips, names, spaces, config.seed) if clips else None
+            result = verify(material, clips, networks, spaces, config.seed) if clips else None
             if result is not None:
                 yield result
 
@@ -199,6 +194,13 @@ def _parse_backbone(text: str) -> tuple[str, str | None, str | None]:
     """Split ``name#endpoint#pooling`` into a backbone's name, its feature layer and pooling."""
     name, endpoint, pooling = [*text.split("#"), "", ""][:3]
     return name, endpoint or None, pooling or None
+
+
+def _networks(backbones: Sequence[Backbone]) -> tuple[Network, ...]:
+    return tuple(
+        Network(name, backbone.path.absolute(), backbone.input_size, backbone.voice_width)
+        for name, backbone in zip(_display_names(backbones), backbones, strict=True)
+    )
 
 
 def _display_names(backbones: Sequence[Backbone]) -> list[str]:

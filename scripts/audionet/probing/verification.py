@@ -16,7 +16,7 @@ from audionet.backbones.voice_space import VoiceSpace
 from audionet.classifier.prototypes import unit_length
 from audionet.metrics.accuracy import Groups
 from audionet.metrics.detection import detection
-from audionet.probing.features import BANDS, MFCC, RESEMBLYZER, ClipFeatures
+from audionet.probing.features import BANDS, MFCC, RESEMBLYZER, ClipFeatures, Network
 from audionet.probing.tasks import VerificationMaterial
 from audionet.utils.arrays import AnyFloatArray, BoolArray, FloatArray, IntArray
 
@@ -24,7 +24,7 @@ COHORT_NEAREST = 100
 """Number of cohort speakers that a recording's scores are normalised by: its most similar ones."""
 
 _RESAMPLES = 200
-_AS_THEY_ARE = (RESEMBLYZER,)  # made for cosines
+_AS_THEY_ARE = (RESEMBLYZER, ", voice")  # made for cosines
 
 
 class Pairs(NamedTuple):
@@ -87,7 +87,7 @@ class VerificationResult:
 def verify(
     material: VerificationMaterial,
     clips: Sequence[ClipFeatures],
-    names: Sequence[str],
+    networks: Sequence[Network],
     voice_spaces: Sequence[VoiceSpace | None],
     seed: int,
 ) -> VerificationResult | None:
@@ -98,8 +98,7 @@ def verify(
     material : VerificationMaterial
     clips : sequence of ClipFeatures
         Of its excerpts; an excerpt's features are the mean over its clips.
-    names : sequence of str
-        Names of the backbones' features.
+    networks : sequence of Network
     voice_spaces : sequence of VoiceSpace or None
         Of each backbone.
     seed : int
@@ -111,9 +110,11 @@ def verify(
     if pairs.target.all() or not pairs.target.any():
         return None
     rows = []
-    kinds = [name for name in (MFCC, BANDS, RESEMBLYZER) if name in clips[0].features]
-    for name, space in [*((kind, None) for kind in kinds), *zip(names, voice_spaces, strict=True)]:
-        features = np.stack([clip.features[name] for clip in clips])
+    kinds = [(name, (name,), None) for name in (MFCC, BANDS, RESEMBLYZER) if name in clips[0].features]
+    own = [(network.name, network.parts, space) for network, space in zip(networks, voice_spaces, strict=True)]
+    own += [(network.parts[1], network.parts[1:], None) for network in networks if network.voice_width]
+    for name, parts, space in [*kinds, *own]:
+        features = np.stack([np.concatenate([clip.features[part] for part in parts]) for clip in clips])
         for comparison, scores in _comparisons(name, features, groups, space, pairs):
             found = detection(scores, pairs.target)
             assert found is not None
@@ -154,7 +155,7 @@ def _comparisons(
     name: str, features: FloatArray, groups: Groups[int], space: VoiceSpace | None, pairs: Pairs
 ) -> Iterator[tuple[str, FloatArray]]:
     """Yield the ways of comparing features, with the scores of the pairs."""
-    if name in _AS_THEY_ARE:
+    if name.endswith(_AS_THEY_ARE):
         yield "cosine", cosines(unit_length(groups.mean(features)), pairs)
         return
     means = groups.mean(features)
