@@ -33,11 +33,11 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         config = PretrainConfig(teacher="none", checkpoint_dir=Path(folder), shuffle_buffer=512)
         material = prepare_material(find_utterances([voices], SAMPLE_AUDIO), config)
-        classes = {"speaker": 3 * len(material.corpus.labels["speaker"])}
+        classes = {"speaker": len(material.corpus.labels["speaker"])}
         size = (config.input_height, config.input_width)
 
         sounds = material.sounds[:16]
-        task = ViewTask(sounds, [None] * 16, [1] * 16, list(range(16)), config.views, size, list(range(16)))
+        task = ViewTask(sounds, [None] * 16, [1.0] * 16, list(range(16)), config.views, size, [(0, 0)] * 16)
         (view_seconds,) = in_turn(options.rounds, lambda: make_views(task))
         views = 16 * config.views / statistics.median(view_seconds)
 

@@ -30,7 +30,7 @@ from audionet.pretraining.trainer import (
     recompute_batch_norm,
     voice_error_rate,
 )
-from audionet.pretraining.views import VOICE_SPEEDS
+from audionet.pretraining.views import VOICES
 from tests.support.scripts import run_script
 from tests.support.sounds import write_tone
 
@@ -254,7 +254,7 @@ def test_the_error_rate_of_voices_is_that_of_pairs_of_different_recordings() -> 
 
 def constant_teacher() -> teachers.Teacher:
     def load() -> Callable[[Any], Any]:
-        return lambda samples: np.array([np.sqrt(0.5), np.sqrt(0.5)], np.float32)
+        return lambda batch: np.full((len(batch), 2), np.sqrt(0.5), np.float32)
 
     return teachers.Teacher("two numbers", "CC0", "https://example.org", 2, load)
 
@@ -277,7 +277,7 @@ def test_teacher_embeddings_are_computed_once_and_cached(
     sounds = prepare_sounds(paths, tmp_path / "cache", 1)
     assert "damaged.wav: cannot be decoded" in capsys.readouterr().err
     first = teachers.teacher_embeddings("campplus", sounds, tmp_path / "cache", 1)
-    assert first.shape == (6, len(VOICE_SPEEDS), 2)
+    assert first.shape == (6, VOICES, 2)
     assert not first[5].any()
     np.testing.assert_allclose(first[:5], np.sqrt(0.5), atol=1e-3)
     # What is read from the cache is what the first run was given, to the last bit.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from pathlib import Path
 
 import numpy as np
@@ -40,9 +39,7 @@ def levels_of(seconds: float = 3.3) -> np.ndarray:
 
 def test_all_segments_have_the_same_length() -> None:
     generator = np.random.default_rng(0)
-    lengths = {
-        len(draw_segment(sound(seconds), speed, generator)) for seconds in (0.3, 9) for speed in views.VOICE_SPEEDS
-    }
+    lengths = {len(draw_segment(sound(seconds), speed, generator)) for seconds in (0.3, 9) for speed in (0.7, 1.0, 1.4)}
     assert lengths == {52_800}
     assert not draw_segment(sound(0.3), 1.0, generator)[5000:].any()
 
@@ -96,7 +93,7 @@ def prepared(folder: Path, *paths: Path) -> list[PreparedSound]:
 
 def test_views_are_the_same_for_the_same_seeds(tmp_path: Path) -> None:
     sounds = prepared(tmp_path, write_tone(tmp_path / "a.wav", 300, 4), write_tone(tmp_path / "b.mp3", 2000, 0.6))
-    task = ViewTask(sounds, [None, sounds[0]], [0, 2], [1, 2], 3, SIZE, [7, 8])
+    task = ViewTask(sounds, [None, sounds[0]], [1.0, 1.3], [1, 2], 3, SIZE, [(7, 0), (8, 2)])
     rendered = make_views(task)
     assert rendered.pixels.shape == (6, *SIZE, 3)
     assert rendered.auxiliary.shape == (6, AUXILIARY_WIDTH)
@@ -114,15 +111,21 @@ def test_recordings_without_sound_have_no_views(tmp_path: Path) -> None:
     silent = tmp_path / "silent.wav"
     soundfile.write(silent, np.zeros(16_000), 16_000)
     sounds = prepared(tmp_path, damaged, write_tone(tmp_path / "whole.wav", 300, 3), silent)
-    rendered = make_views(ViewTask(sounds, [None] * 3, [0, 0, 0], [1, 2, 3], 2, SIZE, [0, 1, 2]))
+    rendered = make_views(ViewTask(sounds, [None] * 3, [1.0] * 3, [1, 2, 3], 2, SIZE, [(0, 0)] * 3))
     assert rendered.segment.tolist() == [1, 1]
-    assert make_views(ViewTask(sounds[:1], [None], [0], [1], 2, SIZE, [0])).pixels.shape == (0, *SIZE, 3)
+    assert make_views(ViewTask(sounds[:1], [None], [1.0], [1], 2, SIZE, [(0, 0)])).pixels.shape == (0, *SIZE, 3)
 
 
-def test_a_voice_keeps_its_identity_within_half_a_step_of_the_speeds() -> None:
-    """No speed within SAME_VOICE of one voice speed is within SAME_VOICE of another."""
-    for slower, faster in itertools.pairwise(views.VOICE_SPEEDS):
-        assert slower * views.SAME_VOICE < faster / views.SAME_VOICE
+@given(start=st.integers(0, 10**9), length=st.integers(0, 10**6))
+@settings(deadline=None)
+def test_the_voices_of_a_recording_do_not_overlap(start: int, length: int) -> None:
+    """No speed within SAME_VOICE of one voice is within SAME_VOICE of another."""
+    sound = PreparedSound(Path("x"), start, start + length)
+    own, slower, faster = views.voice_speeds(sound)
+    assert own == 1
+    assert slower * views.SAME_VOICE < own / views.SAME_VOICE
+    assert own * views.SAME_VOICE < faster / views.SAME_VOICE
+    assert views.voice_speeds(sound) == (own, slower, faster)
 
 
 @given(seed=st.integers(0, 2**32 - 1))

@@ -15,14 +15,14 @@ from audionet.pretraining.config import PretrainConfig
 from audionet.pretraining.manifest import Corpus, Utterance
 from audionet.pretraining.sounds import PreparedSound, prepare_sounds
 from audionet.pretraining.teachers import TEACHERS, teacher_embeddings
-from audionet.pretraining.views import VOICE_SPEEDS, ViewTask, make_views
+from audionet.pretraining.views import VOICES, ViewTask, make_views, voice_speeds
 from audionet.utils.arrays import FloatArray, IntArray, UInt8Array
 from audionet.utils.parallel import Pool, WorkerDied, map_unordered
 
 log = logging.getLogger(__name__)
 
 _SEGMENTS_PER_TASK = 4
-_NATURAL_SHARE = 0.6  # of the segments, at the speed of the recording
+_OWN_VOICE_SHARE = 0.6  # of the segments
 _BACKGROUND_SHARE = 0.3  # of the segments of speech, with another sound behind them
 
 
@@ -36,14 +36,14 @@ class Batch(NamedTuple):
         Auxiliary targets, not normalised.
     utterance : ndarray of int64, shape (n,)
         Index of the recording of each image.
-    speed : ndarray of int64, shape (n,)
-        Index of its speed in VOICE_SPEEDS.
+    voice : ndarray of int64, shape (n,)
+        Number of the recording's voice: 0 is its own.
     """
 
     pixels: UInt8Array
     auxiliary: FloatArray
     utterance: NDArray[np.int64]
-    speed: NDArray[np.int64]
+    voice: NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class Material:
         Those to train on, then those held out.
     sounds : list of PreparedSound
         One of each utterance.
-    embeddings : ndarray of float32, shape (utterances, len(VOICE_SPEEDS), width), or None
+    embeddings : ndarray of float32, shape (utterances, VOICES, width), or None
         The teacher's, centred; zeros where it has none.
     """
 
@@ -89,7 +89,7 @@ def prepare_material(corpus: Corpus, config: PretrainConfig) -> Material:
     """
     utterances = corpus.training + corpus.held_out
     width = TEACHERS[config.teacher].width if config.teacher != "none" else 0
-    embeddings = np.zeros((len(utterances), len(VOICE_SPEEDS), width), np.float32)
+    embeddings = np.zeros((len(utterances), VOICES, width), np.float32)
     sounds: dict[int, PreparedSound] = {}
     for number, dataset in enumerate(corpus.datasets):
         rows = [row for row, utterance in enumerate(utterances) if utterance.dataset == number]
@@ -188,20 +188,21 @@ class BatchSource:
                 part[chosen] = new[:needed]
 
     def _view_tasks(self, utterances: Sequence[int] | IntArray, generator: np.random.Generator) -> Iterator[ViewTask]:
-        """Draw one segment of each recording, at a random speed, some with another sound behind them."""
+        """Draw one segment of each recording, in one of its voices, some with another sound behind them."""
         size = (self._config.input_height, self._config.input_width)
-        others = (1 - _NATURAL_SHARE) / (len(VOICE_SPEEDS) - 1)
-        shares = [_NATURAL_SHARE if speed == 1 else others for speed in VOICE_SPEEDS]
+        shares = [_OWN_VOICE_SHARE, *[(1 - _OWN_VOICE_SHARE) / (VOICES - 1)] * (VOICES - 1)]
         for i in range(0, len(utterances), _SEGMENTS_PER_TASK):
             part = [int(row) for row in utterances[i : i + _SEGMENTS_PER_TASK]]
+            sounds = [self._material.sounds[row] for row in part]
+            voices = generator.choice(VOICES, len(part), p=shares).tolist()
             yield ViewTask(
-                [self._material.sounds[row] for row in part],
+                sounds,
                 [self._draw_background(row, generator) for row in part],
-                generator.choice(len(VOICE_SPEEDS), len(part), p=shares).tolist(),
+                [voice_speeds(sound)[voice] for sound, voice in zip(sounds, voices, strict=True)],
                 generator.integers(2**62, size=len(part)).tolist(),
                 self._config.views,
                 size,
-                part,
+                list(zip(part, voices, strict=True)),
                 self._config.augmentation_strength,
             )
 
@@ -215,5 +216,5 @@ class BatchSource:
             if isinstance(views, WorkerDied):
                 log.warning("a worker process crashed twice on the same recordings; skipped")
                 continue
-            rows, speeds = np.array(task.rows)[views.segment], np.array(task.speeds)[views.segment]
-            yield task, Batch(views.pixels, views.auxiliary, rows, speeds)
+            rows, voices = np.array(task.keys, np.int64).reshape(-1, 2)[views.segment].T
+            yield task, Batch(views.pixels, views.auxiliary, rows, voices)

@@ -21,7 +21,7 @@ from audionet.pretraining.manifest import Corpus, ManifestDataset
 from audionet.pretraining.network import LOSS_WEIGHTS, feature_layer, plain_features, voice_layer
 from audionet.pretraining.teachers import TEACHERS
 from audionet.pretraining.trainer import Pretrained, format_metrics
-from audionet.pretraining.views import SAME_VOICE, VOICE_SPEEDS
+from audionet.pretraining.views import OTHER_VOICES, SAME_VOICE
 from audionet.pretraining.voice_space import VoiceSpaceScores
 from audionet.utils.array_files import pack_npz
 from audionet.utils.arrays import UInt8Array
@@ -182,7 +182,7 @@ def _card(trained: Pretrained, config: PretrainConfig, description: dict[str, An
         "steps": f"{trained.steps:,}",
         "hours": f"{trained.hours:.1f}",
         "hardware": _hardware(),
-        "speeds": ", ".join(f"{speed:g}" for speed in VOICE_SPEEDS),
+        "speeds": " or ".join(f"{low:g} to {high:g}" for low, high in OTHER_VOICES),
         "same_voice": f"{SAME_VOICE:g}",
         "start": "random weights" if config.initial is None else f"the weights of {config.initial}",
         "voice": _VOICE.format(**asdict(config)) if config.voice_width else "It has no voice embedding.",

@@ -17,9 +17,10 @@ import numpy as np
 
 from audionet.audio.resampling import perturb_speed
 from audionet.audio.samples import to_float
+from audionet.classifier.prototypes import unit_length
 from audionet.errors import DamagedError, UsageError
 from audionet.pretraining.sounds import SPECTROGRAM, PreparedSound
-from audionet.pretraining.views import VOICE_SPEEDS
+from audionet.pretraining.views import OTHER_VOICES, VOICES, voice_speeds
 from audionet.utils.array_files import Expected, pack_npy, read_npy
 from audionet.utils.arrays import FloatArray
 from audionet.utils.extras import missing_extra
@@ -27,8 +28,7 @@ from audionet.utils.files import make_folder, write_bytes
 from audionet.utils.parallel import WorkerDied, local_processes, map_unordered
 from audionet.utils.progress import progress
 
-_LONGEST_SECONDS = 8
-_SHORTEST_SECONDS = 0.4
+_SECONDS = 5.0  # of a recording that an embedding is computed from; shorter ones are repeated
 _RECORDINGS_PER_TASK = 8
 
 
@@ -43,7 +43,8 @@ class Teacher:
     width : int
         Dimensions of its embedding, which has unit length.
     load : callable
-        Returns the function that maps samples at 16 kHz, -1 to 1, to the embedding. Called once in each worker process.
+        Returns the function that maps samples at 16 kHz, -1 to 1, shape (n, samples), to embeddings, shape (n, width).
+        Called once in each worker process.
     """
 
     name: str
@@ -73,17 +74,21 @@ def _campplus() -> Callable[[FloatArray], FloatArray]:
     options.frame_opts.samp_freq = SPECTROGRAM.sample_rate
     options.mel_opts.num_bins = 80
 
-    def embedding(samples: FloatArray) -> FloatArray:
+    def filter_bank(samples: FloatArray) -> FloatArray:
         bank = kaldi_native_fbank.OnlineFbank(options)
         bank.accept_waveform(SPECTROGRAM.sample_rate, samples.tolist())
         bank.input_finished()
         frames = np.stack([bank.get_frame(i) for i in range(bank.num_frames_ready)])
-        with torch.inference_mode():
-            vector = network(torch.from_numpy(frames - frames.mean(axis=0))[None])[0].numpy()
-        result: FloatArray = vector / max(float(np.linalg.norm(vector)), 1e-6)
-        return result
+        centred: FloatArray = frames - frames.mean(axis=0)
+        return centred
 
-    return embedding
+    def embeddings(batch: FloatArray) -> FloatArray:
+        frames = torch.from_numpy(np.stack([filter_bank(samples) for samples in batch]))
+        with torch.inference_mode():
+            vectors: FloatArray = network(frames).numpy()
+        return unit_length(vectors)
+
+    return embeddings
 
 
 TEACHERS = {
@@ -104,7 +109,7 @@ class _Task(NamedTuple):
 
 
 def teacher_embeddings(teacher: str, sounds: Sequence[PreparedSound], folder: Path, workers: int) -> FloatArray:
-    """Compute a teacher's embeddings of a dataset's recordings at each voice speed, or load them from the cache.
+    """Compute a teacher's embeddings of each voice of a dataset's recordings, or load them from the cache.
 
     Parameters
     ----------
@@ -118,7 +123,7 @@ def teacher_embeddings(teacher: str, sounds: Sequence[PreparedSound], folder: Pa
 
     Returns
     -------
-    ndarray of float32, shape (len(sounds), len(VOICE_SPEEDS), width)
+    ndarray of float32, shape (len(sounds), VOICES, width)
         Zeros for a recording without sound.
 
     Raises
@@ -126,12 +131,11 @@ def teacher_embeddings(teacher: str, sounds: Sequence[PreparedSound], folder: Pa
     UsageError
         If the teacher is not installed.
     """
-    request = "\n".join(
-        [teacher, *map(str, VOICE_SPEEDS), *(f"{item.file.name} {item.start} {item.stop}" for item in sounds)]
-    )
+    places = (f"{item.file.name} {item.start} {item.stop} {voice_speeds(item)}" for item in sounds)
+    request = "\n".join([teacher, str(_SECONDS), *places])
     make_folder(folder)
     cache = folder / f"{teacher}-{hashlib.sha256(request.encode()).hexdigest()[:16]}.npy"
-    shape = (len(sounds), len(VOICE_SPEEDS), TEACHERS[teacher].width)
+    shape = (len(sounds), VOICES, TEACHERS[teacher].width)
     found = _read_cache(cache, shape)
     if found is None:
         write_bytes(cache, pack_npy(_compute(teacher, sounds, shape, workers).astype(np.float16)))
@@ -165,7 +169,7 @@ def _split_task(task: _Task) -> list[_Task]:
 
 
 def _embed_task(task: _Task) -> FloatArray:
-    """Return each recording's embeddings, (recordings, speeds, width)."""
+    """Return each recording's embeddings, (recordings, VOICES, width)."""
     return np.stack(
         [_embed(sound, _loaded_teacher(task.teacher), TEACHERS[task.teacher].width) for sound in task.sounds]
     )
@@ -177,7 +181,10 @@ def _loaded_teacher(teacher: str) -> Callable[[FloatArray], FloatArray]:
 
 
 def _embed(sound: PreparedSound, embed: Callable[[FloatArray], FloatArray], width: int) -> FloatArray:
-    samples = sound.samples()[: _LONGEST_SECONDS * SPECTROGRAM.sample_rate]
-    if len(samples) < _SHORTEST_SECONDS * SPECTROGRAM.sample_rate or not samples.any():
-        return np.zeros((len(VOICE_SPEEDS), width), np.float32)
-    return np.stack([embed(to_float(perturb_speed(samples, speed))) for speed in VOICE_SPEEDS])
+    samples = sound.samples()
+    if not samples.any():
+        return np.zeros((VOICES, width), np.float32)
+    length = round(_SECONDS * SPECTROGRAM.sample_rate)
+    longest = samples[: round(length * max(limit for limits in OTHER_VOICES for limit in limits))]
+    voices = [to_float(perturb_speed(longest, speed)) for speed in voice_speeds(sound)]
+    return embed(np.stack([np.resize(voice, length) for voice in voices]))

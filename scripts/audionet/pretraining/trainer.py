@@ -23,7 +23,6 @@ from audionet.pretraining.config import PretrainConfig
 from audionet.pretraining.manifest import Corpus, find_utterances, read_manifest
 from audionet.pretraining.network import Student, build
 from audionet.pretraining.pitch_shift import add_pitch_shifted_speakers
-from audionet.pretraining.views import VOICE_SPEEDS
 from audionet.training.checkpoint import Checkpoint, State
 from audionet.training.tensorboard_log import Scalars
 from audionet.utils.arrays import FloatArray, IntArray, UInt8Array
@@ -101,9 +100,7 @@ def pretrain(config: PretrainConfig) -> Pretrained:
     material = prepare_material(corpus, config)
     keras = import_keras()
     keras.utils.set_random_seed(config.seed)
-    classes = {
-        task: len(labels) * (len(VOICE_SPEEDS) if task == "speaker" else 1) for task, labels in corpus.labels.items()
-    }
+    classes = {task: len(labels) for task, labels in corpus.labels.items()}
     student = build(config, classes, 0 if material.embeddings is None else material.embeddings.shape[-1])
     return _Training(config, material, student).run()
 
@@ -268,15 +265,16 @@ class _Training:
         targets: dict[str, Any] = {"content": (batch.auxiliary - self.auxiliary_mean) / self.auxiliary_deviation}
         weights = {"content": ones}
         if self.material.embeddings is not None:
-            embeddings = self.material.embeddings[batch.utterance, batch.speed]
+            embeddings = self.material.embeddings[batch.utterance, batch.voice]
             is_known: FloatArray = np.abs(embeddings).max(axis=1).astype(np.float32) > 0
             for name in self._taught:
                 targets[name], weights[name] = embeddings, np.where(is_known, ones, 0)
         datasets, labels = self.datasets[batch.utterance], self.labels[batch.utterance]
         for task in self.corpus.labels:
             has_label = np.array([dataset.task == task for dataset in self.corpus.datasets])[datasets]
-            classes = labels * len(VOICE_SPEEDS) + batch.speed if task == "speaker" else labels
-            targets[task] = np.where(has_label, classes, 0)
+            if task == "speaker":
+                has_label &= batch.voice == 0  # recordings of one speaker have different other voices
+            targets[task] = np.where(has_label, labels, 0)
             weights[task] = has_label.astype(np.float32)
         return targets, weights
 

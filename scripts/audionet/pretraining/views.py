@@ -1,9 +1,9 @@
 """Augmented views, the training images of a backbone: random segments of recordings as spectrogram images.
 
-A segment is played at one of a few speeds that make another voice of it, and up to a tenth faster or slower than that,
-which does not; it is then augmented with another sound behind it, a room, noise, a telephone line or a codec. Several
-views are cut from its spectrogram, as wide as a chunk or narrower, with random frequency responses, vocal tract length
-perturbation and SpecAugment masks. The auxiliary targets of a view are computed from the same segment before
+A segment is played at its own speed or at one that makes another voice of it, and up to a tenth faster or slower than
+that, which does not; it is then augmented with another sound behind it, a room, noise, a telephone line or a codec.
+Several views are cut from its spectrogram, as wide as a chunk or narrower, with random frequency responses, vocal tract
+length perturbation and SpecAugment masks. The auxiliary targets of a view are computed from the same segment before
 augmentation.
 """
 
@@ -25,12 +25,15 @@ from audionet.augment.waveform import Recipe, augment_chunk
 from audionet.pretraining.sounds import SPECTROGRAM, PreparedSound
 from audionet.utils.arrays import FloatArray, Int16Array, UInt8Array
 
-VOICE_SPEEDS = (0.77, 1.0, 1.3)
-"""Speed perturbation factors that make another voice of a recording: pitch and formants scale with them."""
-
 SAME_VOICE = 1.1
-"""Largest factor by which a voice may be faster or slower and remain the same: less than half a step between
-VOICE_SPEEDS. With every factor a voice of its own, the network learned to tell speeds apart, an error to its users."""
+"""Largest factor by which a voice may be faster or slower and remain the same. With every factor a voice of its own, a
+network learns to tell speeds apart, which its users call errors."""
+
+OTHER_VOICES = ((0.69, 0.82), (1.22, 1.45))
+"""Ranges of speed perturbation factors that make another voice of a recording: pitch and formants scale with them."""
+
+VOICES = 1 + len(OTHER_VOICES)
+"""Number of voices of a recording: its own, and one of each range."""
 
 _SEGMENT_SECONDS = 3.3
 _SHORTEST_SECONDS = 2.0  # of a view without padding
@@ -38,7 +41,7 @@ _SHORT_SHARE, _SHORTEST_WORD_SECONDS = 0.25, 0.4  # short clips are padded with 
 _BACKGROUND_DECIBELS = (0, 20)  # speech above another sound
 _CODEC_SHARE = 0.15  # encoding takes as long as all other augmentation together
 _ROLLED_SHARE = 0.2
-_WARP = 0.03  # with SAME_VOICE, less than the step between VOICE_SPEEDS
+_WARP = 0.03  # with SAME_VOICE, less than the step to OTHER_VOICES
 _TILT = 0.15  # of the level's range, 80 dB, from the lowest band to the highest
 _RIPPLE = 0.05
 _MASKS, _WIDEST_MASK = 2, 0.15
@@ -55,27 +58,27 @@ class ViewTask(NamedTuple):
     sounds : list of PreparedSound
     backgrounds : list of PreparedSound or None
         Another sound behind each segment.
-    speeds : list of int
-        Indices of VOICE_SPEEDS.
+    speeds : list of float
+        Speed perturbation factor of each segment's voice.
     seeds : list of int
         Seeds of all other random choices, one for each segment.
     views : int
         Number of views of each segment.
     size : (int, int)
         Height and width of the network's input in pixels.
-    rows : list of int
-        Numbers of the recordings, for the caller.
+    keys : list of (int, int)
+        Numbers of the recordings and of their voices, for the caller.
     max_strength : float
         Maximum augmentation strength, 0 to 1.
     """
 
     sounds: list[PreparedSound]
     backgrounds: list[PreparedSound | None]
-    speeds: list[int]
+    speeds: list[float]
     seeds: list[int]
     views: int
     size: tuple[int, int]
-    rows: list[int]
+    keys: list[tuple[int, int]]
     max_strength: float = 0.7
 
 
@@ -110,11 +113,21 @@ def make_views(task: ViewTask) -> Views:
             continue
         generator = np.random.default_rng(seed)
         behind = None if background is None else background.samples()
-        found = segment_views(samples, behind, VOICE_SPEEDS[speed], task.views, task.size, task.max_strength, generator)
+        found = segment_views(samples, behind, speed, task.views, task.size, task.max_strength, generator)
         pixels.append(found[0])
         auxiliary.append(found[1])
         segments += [index] * task.views
     return Views(np.concatenate(pixels), np.concatenate(auxiliary), np.array(segments, np.int64))
+
+
+def voice_speeds(sound: PreparedSound) -> tuple[float, ...]:
+    """Return the speed perturbation factors of a recording's voices, shape (VOICES,): 1, and one of each range.
+
+    They follow from the recording's place: every recording has others, which together fill the ranges.
+    """
+    generator = np.random.default_rng([sound.start, sound.stop])
+    others = [float(np.exp(generator.uniform(*np.log(limits)))) for limits in OTHER_VOICES]
+    return (1.0, *others)
 
 
 def segment_views(

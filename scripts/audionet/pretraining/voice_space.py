@@ -31,7 +31,7 @@ from audionet.metrics.accuracy import Accuracy, Groups, accuracy
 from audionet.metrics.detection import detection
 from audionet.pretraining.manifest import Corpus, Utterance
 from audionet.pretraining.sounds import decode
-from audionet.pretraining.views import VOICE_SPEEDS, segment_views
+from audionet.pretraining.views import segment_views
 from audionet.utils.arrays import AnyFloatArray, BoolArray, FloatArray, Int16Array, IntArray, UInt8Array
 from audionet.utils.files import write_bytes
 from audionet.utils.parallel import WorkerDied, local_processes, map_unordered
@@ -325,8 +325,7 @@ def compute_windows(task: WindowTask) -> Windows:
         short = render(short_part(chunks, generator), SPECTROGRAM)
         view = short_pixels = image_features(short, size).pixels
         with contextlib.suppress(RecordingError):
-            speed = float(generator.choice(VOICE_SPEEDS))
-            view, _ = segment_views(decode(path), None, speed, 1, size, _VIEW_STRENGTH, generator)
+            view, _ = segment_views(decode(path), None, 1.0, 1, size, _VIEW_STRENGTH, generator)
         varied += [short_pixels, view]
         pauses.append(render(pause_of(chunks), SPECTROGRAM))
     whole, quiet = (_features(some, task.network) for some in (images, pauses))
