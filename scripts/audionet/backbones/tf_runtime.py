@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import re
 import sys
 import warnings
 from collections.abc import Iterator
@@ -15,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from audionet.utils.process import native_stderr_muted
+from audionet.utils.process import multiplies_bfloat16, native_stderr_muted
 
 _GPU_DEVICES = ("/dev/nvidiactl", "/dev/nvidia0", "/dev/kfd", "/dev/dxg")  # NVIDIA, AMD, WSL
 
@@ -110,10 +109,7 @@ def _fast_precision() -> str:
         if all(version and version >= (8, 0) for version in capabilities):
             return "mixed_bfloat16"
         return "mixed_float16" if all(version and version >= (7, 0) for version in capabilities) else "float32"
-    with contextlib.suppress(OSError):
-        if re.search(r"\bamx_bf16\b", Path("/proc/cpuinfo").read_text()):
-            return "mixed_bfloat16"
-    return "float32"
+    return "mixed_bfloat16" if multiplies_bfloat16() else "float32"
 
 
 def import_tensorflow_hub(cache: Path) -> Any:

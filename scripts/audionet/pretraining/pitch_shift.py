@@ -74,7 +74,9 @@ def add_pitch_shifted_speakers(corpus: Corpus, folder: Path, workers: int) -> Co
                 shifted = folder / f"{utterance.path.stem}-{_digest(utterance.path)}-{pitch:g}.flac"
                 utterances.append(Utterance(shifted, len(datasets), index[name]))
                 tasks.append(_Task(utterance.path, pitch, shifted))
-        datasets.append(dataclasses.replace(dataset, name=f"{dataset.name}, at other pitches", pitches=()))
+        # Made voices count half as much as real ones.
+        name, weight = f"{dataset.name}, at other pitches", dataset.weight / 2
+        datasets.append(dataclasses.replace(dataset, name=name, pitches=(), weight=weight))
     failed = _render(tasks, workers)
     return Corpus(
         datasets,

@@ -26,9 +26,10 @@ from audionet.utils.arrays import FloatArray
 from audionet.utils.extras import missing_extra
 from audionet.utils.files import make_folder, write_bytes
 from audionet.utils.parallel import WorkerDied, local_processes, map_unordered
+from audionet.utils.process import multiplies_bfloat16
 from audionet.utils.progress import progress
 
-_SECONDS = 5.0  # of a recording that an embedding is computed from; shorter ones are repeated
+_SECONDS = 4.0  # of a recording that an embedding is computed from; shorter ones are repeated
 _RECORDINGS_PER_TASK = 8
 
 
@@ -84,8 +85,8 @@ def _campplus() -> Callable[[FloatArray], FloatArray]:
 
     def embeddings(batch: FloatArray) -> FloatArray:
         frames = torch.from_numpy(np.stack([filter_bank(samples) for samples in batch]))
-        with torch.inference_mode():
-            vectors: FloatArray = network(frames).numpy()
+        with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=multiplies_bfloat16()):
+            vectors: FloatArray = network(frames).float().numpy()
         return unit_length(vectors)
 
     return embeddings

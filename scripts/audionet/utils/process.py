@@ -1,13 +1,15 @@
-"""Process-wide settings: speed, and muting the stderr of C libraries."""
+"""Process-wide settings and the processor: speed, cores, and muting the stderr of C libraries."""
 
 from __future__ import annotations
 
 import contextlib
 import ctypes
 import os
+import re
 import sys
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 
 _M_TOP_PAD = -2
 
@@ -61,3 +63,10 @@ def native_stderr_muted() -> Iterator[None]:
             if _mute_depth == 0:
                 os.dup2(_mute_saved, 2)
                 os.close(_mute_saved)
+
+
+def multiplies_bfloat16() -> bool:
+    """Return whether the processor has instructions for matrices of bfloat16 (AMX), as far as Linux tells."""
+    with contextlib.suppress(OSError):
+        return re.search(r"\bamx_bf16\b", Path("/proc/cpuinfo").read_text()) is not None
+    return False
