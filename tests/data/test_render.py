@@ -454,13 +454,15 @@ def test_workers_do_not_outlive_their_parent(tmp_path: Path, how: signal.Signals
     for number in range(40):
         write_tone(tmp_path / "audio" / "ann" / f"{number}.wav", seconds=60)
     flags = [f"--{name}_dir={tmp_path / name}" for name in ("audio", "wav", "image")]
+    # A shell starts its background jobs with SIGINT ignored: SIGTERM has to end them nevertheless.
+    on_interrupt = signal.default_int_handler if how == signal.SIGINT else signal.SIG_IGN
     process = subprocess.Popen(
         [sys.executable, str(ROOT / "scripts" / "data_maker.py"), *flags, "--workers=2"],
         start_new_session=True,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+        preexec_fn=lambda: signal.signal(signal.SIGINT, on_interrupt),
     )
     until = time.monotonic() + 60
     while not list((tmp_path / "image").rglob("*.jpg")) and time.monotonic() < until:

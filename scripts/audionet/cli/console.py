@@ -34,7 +34,7 @@ def run(main: Callable[[], None]) -> NoReturn:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a terminal that cannot show a name still shows the rest
-    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    signal.signal(signal.SIGTERM, _interrupt)
     show_flags_in_messages()
     logger = logging.getLogger("audionet")
     logger.addHandler(ConsoleHandler())
@@ -55,6 +55,11 @@ def run(main: Callable[[], None]) -> NoReturn:
     except KeyboardInterrupt:
         _fail(script, "interrupted; run it again to go on, finished work is kept", 130)
     raise SystemExit(0)
+
+
+def _interrupt(*_: object) -> NoReturn:
+    """Stop as Ctrl-C does; raising SIGINT would not stop a background job, whose shell has it ignored."""
+    raise KeyboardInterrupt
 
 
 def _open_closed_streams() -> None:
