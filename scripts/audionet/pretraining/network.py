@@ -15,7 +15,7 @@ from audionet.pretraining.views import AUXILIARY_WIDTH
 COSINE_SCALE = 30.0
 """Scale of the cosines before the softmax."""
 
-LOSS_WEIGHTS = {"voice": 4.0, "teacher": 1.0, "content": 1.0, "speaker": 0.2, "word": 0.2, "sound": 0.2}
+LOSS_WEIGHTS = {"voice": 4.0, "teacher": 1.0, "content": 1.0, "speaker": 0.2, "word": 0.2, "sound": 0.5}
 
 
 @dataclass(frozen=True)
