@@ -282,7 +282,33 @@ def test_teacher_embeddings_are_computed_once_and_cached(
     np.testing.assert_allclose(first[:5], np.sqrt(0.5), atol=1e-3)
     # What is read from the cache is what the first run was given, to the last bit.
     np.testing.assert_array_equal(teachers.teacher_embeddings("campplus", sounds, tmp_path / "cache", 1), first)
-    assert len(requested) == 6
+    assert len(requested) == 5  # not the damaged one, which has no sound
+
+
+def test_an_interrupted_teacher_goes_on_where_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sounds = prepare_sounds([write_tone(tmp_path / f"{n}.wav") for n in range(6)], tmp_path, 1)
+    monkeypatch.setitem(teachers.TEACHERS, "campplus", constant_teacher())
+    monkeypatch.setattr(teachers, "_SAVE_SECONDS", 0.0)
+    monkeypatch.setattr(teachers, "_RECORDINGS_PER_TASK", 2)
+    embed, embedded = teachers._embed_task, []
+
+    def until(stop: int) -> Callable[..., Iterator[Any]]:
+        def run(pool: Any, f: Any, tasks: Any, split: Any) -> Iterator[Any]:
+            for task in tasks:
+                if len(embedded) >= stop:
+                    raise KeyboardInterrupt
+                embedded.extend(task.rows)
+                yield task, embed(task)
+
+        return run
+
+    monkeypatch.setattr(teachers, "map_unordered", until(4))
+    with pytest.raises(KeyboardInterrupt):
+        teachers.teacher_embeddings("campplus", sounds, tmp_path, 1)
+    monkeypatch.setattr(teachers, "map_unordered", until(100))
+    found = teachers.teacher_embeddings("campplus", sounds, tmp_path, 1)
+    assert sorted(embedded) == list(range(6))
+    assert found.all()
 
 
 def test_a_missing_teacher_names_the_extra_to_install(config, monkeypatch: pytest.MonkeyPatch) -> None:

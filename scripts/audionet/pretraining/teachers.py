@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import functools
 import hashlib
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -31,6 +32,7 @@ from audionet.utils.progress import progress
 
 _SECONDS = 4.0  # of a recording that an embedding is computed from; shorter ones are repeated
 _RECORDINGS_PER_TASK = 8
+_SAVE_SECONDS = 30.0  # a killed run loses at most this much work
 
 
 @dataclass(frozen=True)
@@ -106,11 +108,11 @@ TEACHERS = {
 class _Task(NamedTuple):
     teacher: str
     sounds: list[PreparedSound]
-    first: int
+    rows: list[int]
 
 
 def teacher_embeddings(teacher: str, sounds: Sequence[PreparedSound], folder: Path, workers: int) -> FloatArray:
-    """Compute a teacher's embeddings of each voice of a dataset's recordings, or load them from the cache.
+    """Compute a teacher's embeddings of each voice of a dataset's recordings, as far as the cache lacks them.
 
     Parameters
     ----------
@@ -139,23 +141,31 @@ def teacher_embeddings(teacher: str, sounds: Sequence[PreparedSound], folder: Pa
     shape = (len(sounds), VOICES, TEACHERS[teacher].width)
     found = _read_cache(cache, shape)
     if found is None:
-        write_bytes(cache, pack_npy(_compute(teacher, sounds, shape, workers).astype(np.float16)))
-        found = _read_cache(cache, shape)  # rounded as it will be by the next run
-    assert found is not None
+        found = np.zeros(shape, np.float32)
+    missing = [row for row, sound in enumerate(sounds) if not found[row].any() and sound.samples().any()]
+    if missing:
+        TEACHERS[teacher].load()  # report a missing package here, not in a worker
+        saved_at = time.monotonic()
+        for rows, embeddings in _compute(teacher, sounds, missing, workers):
+            found[rows] = embeddings.astype(np.float16)  # as they are cached: every run gets the same
+            if time.monotonic() - saved_at > _SAVE_SECONDS:
+                write_bytes(cache, pack_npy(found.astype(np.float16)))
+                saved_at = time.monotonic()
+        write_bytes(cache, pack_npy(found.astype(np.float16)))
     return found
 
 
-def _compute(teacher: str, sounds: Sequence[PreparedSound], shape: tuple[int, ...], workers: int) -> FloatArray:
-    TEACHERS[teacher].load()  # report a missing package here, not in a worker
-    embeddings = np.zeros(shape, np.float32)
-    starts = range(0, len(sounds), _RECORDINGS_PER_TASK)
-    tasks = [_Task(teacher, list(sounds[i : i + _RECORDINGS_PER_TASK]), i) for i in starts]
-    with local_processes(workers) as pool, progress(teacher, "recordings", len(sounds)) as advance:
+def _compute(
+    teacher: str, sounds: Sequence[PreparedSound], missing: list[int], workers: int
+) -> Iterator[tuple[list[int], FloatArray]]:
+    """Yield rows and their embeddings, (rows, VOICES, width)."""
+    parts = [missing[i : i + _RECORDINGS_PER_TASK] for i in range(0, len(missing), _RECORDINGS_PER_TASK)]
+    tasks = [_Task(teacher, [sounds[row] for row in rows], rows) for rows in parts]
+    with local_processes(workers) as pool, progress(teacher, "recordings", len(missing)) as advance:
         for task, found in map_unordered(pool, _embed_task, tasks, _split_task):
             if not isinstance(found, WorkerDied):
-                embeddings[task.first : task.first + len(found)] = found
-            advance(len(task.sounds))
-    return embeddings
+                yield task.rows, found
+            advance(len(task.rows))
 
 
 def _read_cache(path: Path, shape: tuple[int, ...]) -> FloatArray | None:
@@ -166,7 +176,7 @@ def _read_cache(path: Path, shape: tuple[int, ...]) -> FloatArray | None:
 
 
 def _split_task(task: _Task) -> list[_Task]:
-    return [_Task(task.teacher, [sound], task.first + i) for i, sound in enumerate(task.sounds)]
+    return [_Task(task.teacher, [sound], [row]) for sound, row in zip(task.sounds, task.rows, strict=True)]
 
 
 def _embed_task(task: _Task) -> FloatArray:
