@@ -73,6 +73,7 @@ def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable
             "eval_interval": 3,
             "input_width": 80,
             "voice_width": 0,
+            "synthetic_sounds": 0,
             "embedding": 8,
             "workers": 1,
         }
@@ -354,7 +355,14 @@ def test_as_a_user_runs_it(config, tmp_path: Path) -> None:
     flags = [f"--{name}={getattr(settings, name)}" for name in ("data_dir", "manifest", "output_dir", "teacher")]
     flags += [f"--{name}={getattr(settings, name)}" for name in ("checkpoint_dir", "summaries_dir", "batch_size")]
     flags += ["--steps=2", "--shuffle=16", "--look_every=2", "--endpoint=mixed1", "--input_height=75", "--workers=1"]
-    flags += ["--input_width=75", "--embedding=16", "--glimpses=2", "--voice_endpoint=mixed3", "--voice_width=24"]
+    flags += [
+        "--synthetic_sounds=3",
+        "--input_width=75",
+        "--embedding=16",
+        "--glimpses=2",
+        "--voice_endpoint=mixed3",
+        "--voice_width=24",
+    ]
     done = run_script("pretrain.py", *flags)
     assert (done.returncode, done.stderr.count("Traceback")) == (0, 0), done.stderr
     assert "Use it:   python scripts/retrain.py --architecture" in done.stdout

@@ -35,7 +35,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     found = pretrain(config)
     folder = write_backbone(found, config)
     print(f"Backbone: {escape(folder)}/ (after {found.hours:.2f} hours of training)")
-    if holds_voices_and_sounds(found.corpus):
+    if holds_voices_and_sounds(find_utterances(read_manifest(config.manifest), config.data_dir)):
         add_voices(str(folder), config)
     else:
         print("No voice space: the manifest's datasets of speakers and of other sounds would bring it")

@@ -132,7 +132,11 @@ class BatchSource:
         is_sound = np.array([dataset.task == "sound" for dataset in material.corpus.datasets])
         self._is_speech = ~is_sound[datasets]
         self._by_dataset = [np.flatnonzero(datasets == number) for number in range(len(material.corpus.datasets))]
-        self._backgrounds = np.flatnonzero(~self._is_speech[: len(material.training)])
+        self._backgrounds = [
+            rows[np.isin(rows, material.training)]
+            for rows, sound in zip(self._by_dataset, is_sound, strict=True)
+            if sound and np.isin(rows, material.training).any()
+        ]
 
     def fixed(self, indices: range, wanted: int) -> Batch:
         """Return `wanted` images or a few more, the same ones for the same indices and seed.
@@ -209,7 +213,8 @@ class BatchSource:
     def _draw_background(self, row: int, generator: np.random.Generator) -> PreparedSound | None:
         if not (self._is_speech[row] and len(self._backgrounds) and generator.random() < _BACKGROUND_SHARE):
             return None
-        return self._material.sounds[int(generator.choice(self._backgrounds))]
+        of_dataset = self._backgrounds[int(generator.integers(len(self._backgrounds)))]
+        return self._material.sounds[int(generator.choice(of_dataset))]
 
     def _render(self, tasks: Iterable[ViewTask]) -> Iterator[tuple[ViewTask, Batch]]:
         for task, views in map_unordered(self._pool, make_views, tasks, lambda task: [task]):

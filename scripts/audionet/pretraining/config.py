@@ -36,6 +36,9 @@ class PretrainConfig:
     initial: str | None = setting(
         None, "finished backbone to start from, a folder or the bundled one's name; default: random weights"
     )
+    synthetic_sounds: int = setting(
+        2000, "number of sounds of a synthesizer with random settings to train on as well; 0: none"
+    )
     voice_space: str | None = setting(
         None,
         "learn no backbone, but the voice space of this finished one, a folder or the bundled one's name, from the "
@@ -94,6 +97,7 @@ class PretrainConfig:
             require(getattr(self, flag) >= 1, flag, getattr(self, flag), "1 or more")
         for flag in ("input_height", "input_width"):
             require(75 <= getattr(self, flag) <= 1024, flag, getattr(self, flag), "75 to 1024, as Inception-v3 takes")
+        require(0 <= self.synthetic_sounds <= 1_000_000, "synthetic_sounds", self.synthetic_sounds, "0 to 1000000")
         require(0 <= self.voice_width <= 1024, "voice_width", self.voice_width, "0 to 1024")
         hours = self.hours
         require(hours is None or 0 < hours <= 10_000, "hours", hours, "above 0, to 10000")

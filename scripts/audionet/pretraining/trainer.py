@@ -23,6 +23,7 @@ from audionet.pretraining.config import PretrainConfig
 from audionet.pretraining.manifest import Corpus, find_utterances, read_manifest
 from audionet.pretraining.network import Student, build
 from audionet.pretraining.pitch_shift import add_pitch_shifted_speakers
+from audionet.pretraining.synthetic_sounds import add_synthetic_sounds
 from audionet.training.checkpoint import Checkpoint, State
 from audionet.training.tensorboard_log import Scalars
 from audionet.utils.arrays import FloatArray, IntArray, UInt8Array
@@ -92,6 +93,8 @@ def pretrain(config: PretrainConfig) -> Pretrained:
     """
     corpus = find_utterances(read_manifest(config.manifest), config.data_dir)
     corpus = add_pitch_shifted_speakers(corpus, config.checkpoint_dir / "other pitches", config.workers)
+    folder = config.checkpoint_dir / "synthetic sounds"
+    corpus = add_synthetic_sounds(corpus, folder, config.synthetic_sounds, config.workers)
     for dataset in corpus.datasets:
         log.info(f"{dataset.name}: {dataset.task}s, {dataset.licence}")
     log.info(f"{pluralise(len(corpus.training), 'recording')} to train on, {len(corpus.held_out)} held out")
