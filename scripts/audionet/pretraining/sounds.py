@@ -38,7 +38,7 @@ _RECORDINGS_PER_TASK = 8
 
 
 class PreparedSound(NamedTuple):
-    """Where a prepared recording lies.
+    """Place of a prepared recording.
 
     Attributes
     ----------

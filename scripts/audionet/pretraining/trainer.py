@@ -269,9 +269,9 @@ class _Training:
         weights = {"content": ones}
         if self.material.embeddings is not None:
             embeddings = self.material.embeddings[batch.utterance, batch.voice]
-            is_known: FloatArray = np.abs(embeddings).max(axis=1).astype(np.float32) > 0
+            is_known: FloatArray = np.where(embeddings.any(axis=1), ones, 0)
             for name in self._taught:
-                targets[name], weights[name] = embeddings, np.where(is_known, ones, 0)
+                targets[name], weights[name] = embeddings, is_known
         datasets, labels = self.datasets[batch.utterance], self.labels[batch.utterance]
         for task in self.corpus.labels:
             has_label = np.array([dataset.task == task for dataset in self.corpus.datasets])[datasets]

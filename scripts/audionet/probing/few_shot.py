@@ -47,7 +47,7 @@ def few_shot(
             testing = np.flatnonzero(~np.isin(of_clip, chosen)).tolist()
             examples = ProbeExamples(
                 labels[of_clip[training]],
-                np.array(recordings.member)[of_clip[training]],
+                recordings.member[of_clip[training]],
                 np.array([clips[i].start for i in training]),
                 np.array([clips[i].stop for i in training]),
             )

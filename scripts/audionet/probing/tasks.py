@@ -315,15 +315,16 @@ def _listed_pairs(path: Path, folder: Path) -> VerificationMaterial:
                 raise UsageError(f"--pairs: {escape(path)}, line {number}: {escape(folder / name)} does not exist")
         one, other = (numbers.setdefault(name, len(numbers)) for name in names)
         pairs.append((one, other, same == "1"))
-    speaker = list(range(len(numbers)))  # the recordings that pairs say are of one speaker, joined
-    for one, other, is_same in pairs:
-        if is_same:
-            kept, joined = speaker[one], speaker[other]
-            speaker = [kept if owner == joined else owner for owner in speaker]
     if len({is_same for *_, is_same in pairs}) < 2:
         raise UsageError(f"--pairs: {escape(path)} must list pairs of one speaker and pairs of two")
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    first, second = np.array([(one, other) for one, other, is_same in pairs if is_same], np.int64).T
+    joined = coo_array((np.ones(len(first)), (first, second)), shape=(len(numbers), len(numbers)))
+    _, speaker = connected_components(joined, directed=False)
     excerpts = [Excerpt(folder / name, name, "testing") for name in numbers]
-    return VerificationMaterial(path.name, "listed pairs", excerpts, tuple(map(str, speaker)), pairs)
+    return VerificationMaterial(path.name, "listed pairs", excerpts, tuple(map(str, speaker.tolist())), pairs)
 
 
 def _order(seed: int, label: str, inside: str) -> bytes:

@@ -24,7 +24,6 @@ COHORT_NEAREST = 100
 """Number of cohort speakers that a recording's scores are normalised by: its most similar ones."""
 
 _RESAMPLES = 200
-_AS_THEY_ARE = (RESEMBLYZER, ", voice")  # made for cosines
 
 
 class Pairs(NamedTuple):
@@ -112,10 +111,11 @@ def verify(
     rows = []
     kinds = [(name, (name,), None) for name in (MFCC, BANDS, RESEMBLYZER) if name in clips[0].features]
     own = [(network.name, network.parts, space) for network, space in zip(networks, voice_spaces, strict=True)]
-    own += [(network.parts[1], network.parts[1:], None) for network in networks if network.voice_width]
+    voices = [network.parts[1] for network in networks if network.voice_width]
+    own += [(name, (name,), None) for name in voices]
     for name, parts, space in [*kinds, *own]:
         features = np.stack([np.concatenate([clip.features[part] for part in parts]) for clip in clips])
-        for comparison, scores in _comparisons(name, features, groups, space, pairs):
+        for comparison, scores in _comparisons(features, groups, name in (RESEMBLYZER, *voices), space, pairs):
             found = detection(scores, pairs.target)
             assert found is not None
             low, high = error_rate_interval(scores, pairs, speakers, seed)
@@ -152,10 +152,10 @@ def find_pairs(material: VerificationMaterial, excerpts: Sequence[int], speakers
 
 
 def _comparisons(
-    name: str, features: FloatArray, groups: Groups[int], space: VoiceSpace | None, pairs: Pairs
+    features: FloatArray, groups: Groups[int], for_cosines: bool, space: VoiceSpace | None, pairs: Pairs
 ) -> Iterator[tuple[str, FloatArray]]:
-    """Yield the ways of comparing features, with the scores of the pairs."""
-    if name.endswith(_AS_THEY_ARE):
+    """Yield the ways of comparing features, with the scores of the pairs; those made for cosines as they are."""
+    if for_cosines:
         yield "cosine", cosines(unit_length(groups.mean(features)), pairs)
         return
     means = groups.mean(features)
