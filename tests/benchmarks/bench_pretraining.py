@@ -55,7 +55,7 @@ def main() -> None:
         )
 
         with local_processes(config.workers) as pool:
-            batches = BatchSource(material, config, pool).endless(material.training, 0)
+            batches = BatchSource(material, config, pool).endless(0)
             for _ in range(3):
                 students[0].model.train_on_batch(next(batches).pixels.astype(np.float32), targets)
             start = time.perf_counter()

@@ -131,11 +131,10 @@ class BatchSource:
         datasets = np.array([utterance.dataset for utterance in material.utterances])
         is_sound = np.array([dataset.task == "sound" for dataset in material.corpus.datasets])
         self._is_speech = ~is_sound[datasets]
-        self._by_dataset = [np.flatnonzero(datasets == number) for number in range(len(material.corpus.datasets))]
+        training = datasets[: len(material.training)]
+        self._by_dataset = [np.flatnonzero(training == number) for number in range(len(is_sound))]
         self._backgrounds = [
-            rows[np.isin(rows, material.training)]
-            for rows, sound in zip(self._by_dataset, is_sound, strict=True)
-            if sound and np.isin(rows, material.training).any()
+            rows for rows, sound in zip(self._by_dataset, is_sound, strict=True) if sound and len(rows)
         ]
 
     def fixed(self, indices: range, wanted: int) -> Batch:
@@ -156,22 +155,23 @@ class BatchSource:
             raise DatasetError("none of the recordings that were tried can be decoded; check --data_dir")
         return Batch(*(np.concatenate(parts) for parts in zip(*batches, strict=True)))
 
-    def endless(self, indices: range, step: int) -> Generator[Batch, None, None]:
-        """Yield batches without end, shuffled, with each dataset drawn as often as its weight says.
+    def endless(self, step: int) -> Generator[Batch, None, None]:
+        """Yield batches of the recordings to train on, without end, shuffled, each dataset as often as its weight says.
 
         A buffer of many batches lies between: the views of a segment, which share a room and a channel, go into
         different ones, and the views of a voice in one batch come from different recordings.
         """
         config = self._config
         generator = np.random.default_rng([config.seed, 1, step])
-        members = [of_dataset[np.isin(of_dataset, indices)] for of_dataset in self._by_dataset]
-        drawable = [number for number, of_dataset in enumerate(members) if len(of_dataset)]
+        drawable = [number for number, rows in enumerate(self._by_dataset) if len(rows)]
         weights = np.array([self._material.corpus.datasets[number].weight for number in drawable])
 
         def tasks() -> Iterator[ViewTask]:
             while True:
                 drawn = generator.choice(drawable, _SEGMENTS_PER_TASK, p=weights / weights.sum())
-                yield from self._view_tasks([int(generator.choice(members[number])) for number in drawn], generator)
+                yield from self._view_tasks(
+                    [int(generator.choice(self._by_dataset[number])) for number in drawn], generator
+                )
 
         buffer: list[NDArray[Any]] | None = None
         size = max(config.shuffle_buffer, 2 * config.batch_size)

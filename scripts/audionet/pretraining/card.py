@@ -18,7 +18,7 @@ from audionet.backbones.voice_space import VoiceSpace, write_voice_space
 from audionet.errors import BackboneError
 from audionet.pretraining.config import PretrainConfig
 from audionet.pretraining.manifest import Corpus, ManifestDataset
-from audionet.pretraining.network import LOSS_WEIGHTS, feature_layer, plain_features, voice_layer
+from audionet.pretraining.network import LOSS_WEIGHTS, feature_layer, is_tensorflow, plain_features, voice_layer
 from audionet.pretraining.teachers import TEACHERS
 from audionet.pretraining.trainer import Pretrained, format_metrics
 from audionet.pretraining.views import OTHER_VOICES, SAME_VOICE
@@ -140,13 +140,6 @@ def bottleneck_layer(config: PretrainConfig) -> FeatureLayer:
     if config.bottleneck == "embedding":
         return feature_layer(config)
     return FeatureLayer(config.endpoint, config.bottleneck)
-
-
-def is_tensorflow() -> bool:
-    """Return whether Keras runs on TensorFlow."""
-    import keras
-
-    return bool(keras.backend.backend() == "tensorflow")
 
 
 def weights_file(features: Any, check_images: UInt8Array) -> bytes:

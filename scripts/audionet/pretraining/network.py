@@ -64,7 +64,7 @@ def build(config: PretrainConfig, classes: Mapping[str, int], teacher_width: int
     import keras
 
     features = plain_features(config)
-    if keras.backend.backend() == "tensorflow":
+    if is_tensorflow():
         features = with_fused_batch_norm(features)
     if config.initial is not None:
         copy_weights(load_finished_model(config.initial), features)
@@ -100,10 +100,17 @@ def build(config: PretrainConfig, classes: Mapping[str, int], teacher_width: int
         loss=losses,
         loss_weights={name: LOSS_WEIGHTS[name] for name in losses},
         # XLA's convolutions are slower on a CPU than oneDNN's.
-        jit_compile=False if keras.backend.backend() == "tensorflow" else "auto",
+        jit_compile=False if is_tensorflow() else "auto",
     )
     optimizer.build(model.trainable_variables)
     return Student(features, model)
+
+
+def is_tensorflow() -> bool:
+    """Return whether Keras runs on TensorFlow."""
+    import keras
+
+    return bool(keras.backend.backend() == "tensorflow")
 
 
 def plain_features(config: PretrainConfig) -> Any:

@@ -134,7 +134,7 @@ class _Training:
             self.auxiliary_deviation = auxiliary.std(axis=0) + _LEAST_DEVIATION
             validation = source.fixed(self.material.held_out or training, _VALIDATION_IMAGES)
             scalars = stack.enter_context(contextlib.closing(Scalars(config.summaries_dir)))
-            batches = stack.enter_context(contextlib.closing(source.endless(training, self.step)))
+            batches = stack.enter_context(contextlib.closing(source.endless(self.step)))
             advance = stack.enter_context(progress("Pretraining", "steps", config.steps))
             advance(self.step)
             recent: list[dict[str, float]] = []
