@@ -10,27 +10,18 @@ import dataclasses
 import hashlib
 import json
 import os
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from audionet.audio.config import SpectrogramConfig
-from audionet.audio.decoding import AUDIO_SUFFIXES, choose_channels
 from audionet.audio.recording import SILENT
-from audionet.data.naming import (
-    chunk_name,
-    label_problem,
-    parse_channel_name,
-    parse_chunk_name,
-    recording_name,
-    recording_names,
-)
-from audionet.errors import DamagedError, RecordingError, UnavailableError
-from audionet.utils.files import file_sizes, make_folder, walk, write_bytes
+from audionet.data.naming import chunk_name, parse_chunk_name, recording_name
+from audionet.data.recording_files import Found, RecordingFile
+from audionet.errors import DamagedError
+from audionet.utils.files import file_sizes, make_folder, write_bytes
 from audionet.utils.json_files import checked_whole, field, nullable_field, parse_json, real, whole
-from audionet.utils.text import composed, pluralise
 
 JOURNAL_NAME = ".recordings.jsonl"
 _FORMAT = 2  # part of the fingerprint: a new number renders everything again
@@ -39,33 +30,6 @@ _STORED_FIELDS = 6  # of an outcome: those before `final`
 
 DECODING = 2
 """Version of the decoding of recordings; where it changed what is read of one, the next run renders it again."""
-
-
-class RecordingFile(NamedTuple):
-    """Recording on disk: name, size and modification time."""
-
-    file: str  # path inside the label's folder; of one channel, with its number (see `channel_name`)
-    size: int
-    mtime_ns: int
-
-    @property
-    def path(self) -> str:
-        """Path inside the label's folder."""
-        return parse_channel_name(self.file)[0]
-
-    @property
-    def channel(self) -> int | None:
-        """Number of the channel; None if the file is not split into channels."""
-        return parse_channel_name(self.file)[1]
-
-
-def path_of(audio_dir: Path, label: str, source: RecordingFile) -> Path:
-    """Return where a recording lies: in its label's folder, or in one whose name only encodes accents differently."""
-    path = audio_dir / label / source.path
-    folder = source.path.partition("/")[0]
-    if folder != label and composed(folder) == composed(label) and not path.exists():
-        return audio_dir / source.path
-    return path
 
 
 class Outcome(NamedTuple):
@@ -167,17 +131,14 @@ class Journal:
     Parameters
     ----------
     label : str
-    audio_dir : Path
+    found : Found
+        Its recordings.
     outputs : dict of Path to str
         Output folders, each with the suffix of its files; the journal lies in the last one.
     settings : str
         Fingerprint of the settings.
     force : bool
         Whether to treat every recording as not rendered.
-    split : bool
-        Whether each channel is a recording of its own.
-    folders : sequence of str, optional
-        Folders of the label's recordings: several where their names differ only in the encoding of accents.
 
     Attributes
     ----------
@@ -193,18 +154,16 @@ class Journal:
     def __init__(
         self,
         label: str,
-        audio_dir: Path,
+        found: Found,
         outputs: dict[Path, str],
         settings: str,
         force: bool,
-        split: bool = False,
-        folders: Sequence[str] | None = None,
     ) -> None:
         self.label = label
         self.folders = {folder / label: suffix for folder, suffix in outputs.items()}
         self._settings = settings
         self._path = list(self.folders)[-1] / JOURNAL_NAME
-        self.sources, self._skipped = find_recordings(audio_dir, label, split, folders)
+        self.sources, self._skipped = found
         entries, self._begun = read_journal(self._path)
         for folder in self.folders:
             if folder.is_dir():
@@ -217,9 +176,9 @@ class Journal:
         self._pending: set[str] = set()
         for source in self.sources:
             entry = entries.get(source.file)
-            usable = entry is not None and entry.settings == settings and entry.source.size == source.size
+            usable = entry is not None and entry.settings == self._settings and entry.source.size == source.size
             if entry is not None and usable and not force and self._complete(source.file, entry.outcome):
-                if entry.source == source and entry.outcome.decoding == DECODING:
+                if entry.source.mtime_ns == source.mtime_ns and entry.outcome.decoding == DECODING:
                     self.outcomes[source.file] = entry.outcome
                     continue
                 self.known[source.file] = entry.outcome
@@ -358,7 +317,8 @@ class Journal:
         lines = []
         for source in self.sources:
             outcome = self.outcomes.get(source.file)
-            lines.append(_line(source, self._settings, outcome if outcome and outcome.final else None))
+            settings = self._settings
+            lines.append(_line(source, settings, outcome if outcome and outcome.final else None))
         lines += [json.dumps({"file": file}) + "\n" for file in sorted(gone)]
         content = "".join(lines).encode("ascii")
         if not self._path.exists() or self._path.read_bytes() != content:
@@ -375,7 +335,12 @@ class Entry(NamedTuple):
 
 def _line(source: RecordingFile, settings: str, outcome: Outcome | None) -> str:
     """Format a journal line: an outcome or, without one, that the recording's chunks are about to be written."""
-    content: dict[str, Any] = {**source._asdict(), "settings": settings}
+    content: dict[str, Any] = {
+        "file": source.file,
+        "size": source.size,
+        "mtime_ns": source.mtime_ns,
+        "settings": settings,
+    }
     if outcome is not None:
         content |= {name: getattr(outcome, name) for name in Outcome._fields[:_STORED_FIELDS]}
     return json.dumps(content) + "\n"
@@ -420,56 +385,3 @@ def _parse_entry(file: str, content: dict[str, Any]) -> Entry:
     )
     source = RecordingFile(file, whole(content, "size"), whole(content, "mtime_ns", -(2**63)))
     return Entry(source, field(content, "settings", str), outcome)
-
-
-def find_recordings(
-    audio_dir: Path, label: str, split: bool = False, folders: Sequence[str] | None = None
-) -> tuple[list[RecordingFile], list[tuple[str, str]]]:
-    """List a label's recordings, or with `split` their channels, and the skipped files with their reasons.
-
-    Recordings in a folder of another spelling than the label's are named with that folder.
-    """
-    if problem := label_problem(label):
-        return [], [("", problem)]
-    sources: list[RecordingFile] = []
-    skipped: list[tuple[str, str]] = []
-    others: Counter[str] = Counter()
-    found = (
-        (inside if folder == label or not inside else f"{folder}/{inside}", path)
-        for folder in ([label] if folders is None else folders)
-        for inside, path in walk(audio_dir / folder)
-    )
-    for file, path in found:
-        try:
-            state = path.stat()
-            if path.is_dir():
-                os.scandir(path).close()  # raises the reason why a folder cannot be listed
-        except OSError as error:
-            if file or path.exists():  # unless the label's whole folder was deleted and only its images remain
-                skipped.append((file, f"cannot be read: {error.strerror}"))
-            continue
-        if path.suffix.lower() in AUDIO_SUFFIXES:
-            try:
-                names = _names(file, path, split)
-            except UnavailableError as error:
-                skipped.append((file, str(error)))
-                continue
-            sources += [RecordingFile(name, state.st_size, state.st_mtime_ns) for name in names]
-        else:
-            others[path.suffix or "no ending"] += 1
-    if others:
-        kinds = ", ".join(f"{count} {kind}" for kind, count in others.most_common())
-        number = pluralise(others.total(), "file")
-        skipped.append(("", f"{number} of other kinds than recordings ({kinds}): convert any that hold sound to WAV"))
-    return sources, skipped
-
-
-def _names(file: str, path: Path, split: bool) -> list[str]:
-    """Return the names of the recordings in a file: one, or one for each channel."""
-    try:
-        count = len(choose_channels(path, "split")) if split else 1
-    except UnavailableError:
-        raise
-    except RecordingError:
-        return [file]  # rendering it will report why
-    return recording_names(file, count)

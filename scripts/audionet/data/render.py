@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 from audionet.audio.config import SpectrogramConfig, parse_channel
-from audionet.audio.decoding import AUDIO_SUFFIXES
 from audionet.audio.sound import ChannelChoice
 from audionet.audio.spectrogram import check_bands
 from audionet.augment.config import AugmentConfig
@@ -33,12 +32,12 @@ from audionet.data.journal import (
     JOURNAL_NAME,
     Journal,
     Outcome,
-    RecordingFile,
     Summary,
     fingerprint,
     join_pieces,
 )
-from audionet.data.naming import DATASET_JSON, ChunkName, chunk_name, joined_folders, label_folders
+from audionet.data.naming import DATASET_JSON, ChunkName, chunk_name, label_folders
+from audionet.data.recording_files import LabelFolders, RecordingFile, RecordingSource
 from audionet.data.render_tasks import (
     LARGE_BYTES,
     Piece,
@@ -51,7 +50,7 @@ from audionet.data.render_tasks import (
     split_pieces,
 )
 from audionet.errors import DamagedError, DatasetError, UsageError
-from audionet.utils.files import PathLike, exclusive_lock, make_folder, walk, write_json
+from audionet.utils.files import PathLike, exclusive_lock, make_folder, write_json
 from audionet.utils.json_files import parse_json
 from audionet.utils.parallel import Pool, WorkerDied, map_unordered, worker_pool
 from audionet.utils.progress import ProgressCallback, calling, progress
@@ -106,7 +105,8 @@ def render_folder(data: DataConfig, config: SpectrogramConfig, augment: AugmentC
     check_bands(config)
     data = dataclasses.replace(data, **{flag: getattr(data, flag).absolute() for flag in _FOLDERS})
     _check_folders(data)
-    survey = _survey(data.audio_dir)
+    source = LabelFolders(data.audio_dir, parse_channel(data.channel) == "split")
+    survey = _survey(source)
     recipe = recipe_of(augment, config, survey.largest)
     if not survey.recordings:
         raise DatasetError(
@@ -117,7 +117,7 @@ def render_folder(data: DataConfig, config: SpectrogramConfig, augment: AugmentC
         for folder in _outputs(data):
             make_folder(folder)
             locks.enter_context(exclusive_lock(folder))
-        run = _RenderRun(data, config, survey)
+        run = _RenderRun(data, config, source, survey)
         reads = [data.audio_dir] if augment.noise_dir is None else [data.audio_dir, augment.noise_dir]
         with worker_pool(data.workers, data.scheduler, reads, list(run.outputs)) as pool:
             run.render(pool)
@@ -177,7 +177,7 @@ def render(
 
 @dataclass
 class _Survey:
-    """Contents of the folder of recordings.
+    """Sizes of the recordings.
 
     Attributes
     ----------
@@ -187,46 +187,41 @@ class _Survey:
         Bytes in all.
     largest : dict of str to int
         Bytes of each label's largest recording.
-    folders : dict of str to list of str
-        Folders of each label.
     """
 
     recordings: int = 0
     size: int = 0
     largest: dict[str, int] = dataclasses.field(default_factory=dict)
-    folders: dict[str, list[str]] = dataclasses.field(default_factory=dict)
 
 
-def _survey(audio_dir: Path) -> _Survey:
+def _survey(source: RecordingSource) -> _Survey:
     survey = _Survey()
-    for path in sorted(audio_dir.iterdir()) if audio_dir.is_dir() else []:
-        if path.is_file() and path.suffix.lower() in AUDIO_SUFFIXES and not path.name.startswith("."):
-            log.warning(f"{path}: is in no label's folder; skipped: move it into one")
-    survey.folders = joined_folders(audio_dir)
-    for label, folders in survey.folders.items():
+    for label in source.labels:
         survey.largest[label] = 0
-        for _, path in (item for folder in folders for item in walk(audio_dir / folder)):
-            if path.suffix.lower() in AUDIO_SUFFIXES:
-                with contextlib.suppress(OSError):
-                    size = path.stat().st_size
-                    survey.size += size
-                    survey.largest[label] = max(survey.largest[label], size)
-                survey.recordings += 1
+        for size in source.sizes(label):
+            survey.recordings += 1
+            survey.size += size
+            survey.largest[label] = max(survey.largest[label], size)
     return survey
 
 
 class _RenderRun:
     """State of one run over all labels."""
 
-    def __init__(self, data: DataConfig, config: SpectrogramConfig, survey: _Survey) -> None:
+    def __init__(
+        self,
+        data: DataConfig,
+        config: SpectrogramConfig,
+        source: RecordingSource,
+        survey: _Survey,
+    ) -> None:
         self.data = data
         self.config = config
         self.outputs = _outputs(data)
         self.settings = fingerprint(config, data.channel)
         channel = parse_channel(data.channel)
-        self.split = channel == "split"
         self.channel: ChannelChoice = "auto" if channel == "split" else channel
-        self.survey = survey
+        self.source, self.survey = source, survey
         self.summaries: dict[str, Summary] = {}
         self.rendered = self.unchanged = self.removed = self.varied = 0
         self._journals: dict[str, Journal] = {}
@@ -336,11 +331,10 @@ class _RenderRun:
             self._close_if_finished(label)
 
     def _task(self, label: str, pieces: list[Piece]) -> PieceTask:
-        return PieceTask(label, pieces, self.data.audio_dir, self.outputs, self.config, self.channel)
+        return PieceTask(label, pieces, self.source.folder(label), self.outputs, self.config, self.channel)
 
     def _open_journal(self, label: str, force: bool) -> Journal:
-        folders = self.survey.folders.get(label, [])
-        return Journal(label, self.data.audio_dir, self.outputs, self.settings, force, self.split, folders)
+        return Journal(label, self.source.find(label), self.outputs, self.settings, force)
 
     def _journal_of(self, label: str) -> Journal:
         """Return a label's journal, opened on first use: memory grows with one label, not with all."""
@@ -359,7 +353,7 @@ class _RenderRun:
 
     def _pieces_of(self, journal: Journal, source: RecordingFile, pool: Pool) -> list[Piece]:
         label, known = journal.label, journal.known.get(source.file)
-        sound = source_of(self.data.audio_dir, label, source, self.channel)
+        sound = source_of(self.source.folder(label), source, self.channel)
         pieces, seconds = pieces_of(source, sound, self.config, known, pool)
         self._piece_counts[label, source.file] = len(pieces)
         if seconds is not None:

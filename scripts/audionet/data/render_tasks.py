@@ -19,8 +19,9 @@ from audionet.audio.resampling import SECTION_SECONDS
 from audionet.audio.samples import PAUSE_DB, SILENCE_PEAK, is_silent, peak_level, wav_bytes
 from audionet.audio.sndfile_reader import SndfileReader
 from audionet.audio.sound import ChannelChoice
-from audionet.data.journal import DECODING, Outcome, RecordingFile, join_notes, path_of
+from audionet.data.journal import DECODING, Outcome, join_notes
 from audionet.data.naming import chunk_name, recording_name
+from audionet.data.recording_files import RecordingFile, path_of
 from audionet.errors import RecordingError, UnavailableError
 from audionet.utils.files import WriteBatch
 from audionet.utils.parallel import Pool, process_died
@@ -46,11 +47,11 @@ class Piece(NamedTuple):
 
 
 class PieceTask(NamedTuple):
-    """Pieces of recordings of one label, for one worker to render."""
+    """Pieces of recordings of one label, which lie in a folder, for one worker to render."""
 
     label: str
     pieces: list[Piece]
-    audio_dir: Path
+    folder: Path
     outputs: dict[Path, str]
     config: SpectrogramConfig
     channel: ChannelChoice = "auto"
@@ -92,9 +93,9 @@ class PieceProgress:
         return self.done - before
 
 
-def source_of(audio_dir: Path, label: str, recording: RecordingFile, channel: ChannelChoice) -> FileSource:
+def source_of(folder: Path, recording: RecordingFile, channel: ChannelChoice) -> FileSource:
     """Return what a recording is read as: its file, or one channel of it."""
-    path, chosen = path_of(audio_dir, label, recording), recording.channel or channel
+    path, chosen = path_of(folder, recording), recording.channel or channel
     return path if chosen == "auto" else FileChannel(path, chosen)
 
 
@@ -160,7 +161,7 @@ def render_pieces(task: PieceTask) -> list[Outcome]:
 
 
 def _render_piece(piece: Piece, task: PieceTask, batch: WriteBatch) -> Outcome:
-    source = source_of(task.audio_dir, task.label, piece.source, task.channel)
+    source = source_of(task.folder, piece.source, task.channel)
     path = source if isinstance(source, Path) else source.path
     recording = Recording(source, task.config, piece.span)
     name = recording_name(piece.source.file)
