@@ -23,6 +23,7 @@ SILENT = "is silent from beginning to end"
 LEVELS_A_SECOND = 25
 
 _LEAST_PAUSE = 0.1  # of a chunk, for which it is aligned
+_TOLERATED_END = 0.5  # seconds by which labels may exceed a recording: other programs count its length otherwise
 
 
 @dataclass(frozen=True)
@@ -133,43 +134,133 @@ class Recording:
         Chunks do not depend on the range they are read in; without a seekable file, what precedes it is decoded too.
         """
         config = self.config
-        rate, length, step = config.sample_rate, config.chunk_length, config.step_length
         span = self._span or span_of([measure(self.source, config)] if needs_levels(config) else [], config)
-        begin = span.start + first * step
-        section = begin // (SECTION_SECONDS * rate) if first else 0
-        position = section * SECTION_SECONDS * rate
-        held = np.zeros(0, np.float32)
+        cutter = _Cutter(config, span, first, self._aligned)
+        section = cutter.begin // (SECTION_SECONDS * config.sample_rate) if first else 0
         damage: RecordingError | None = None
         index = first
-        with open_sound(self.source) as sound:
-            self.remarks = sound.remarks
-            try:
-                for block in resampled(sound, rate, section):
-                    self.start = sound.start
-                    lacking = max(0, begin + len(held) - position)
-                    wanted = block[lacking : None if span.stop is None else max(0, span.stop - position)]
-                    position += len(block)
-                    self.seconds = self.start + position / rate
-                    held = np.concatenate([held, wanted])
-                    while len(held) >= length:
-                        pause = active_part(to_int16(held[:length]), rate)[0] if self._aligned else 0
-                        if pause > _LEAST_PAUSE * length:
-                            held, begin = held[pause:], begin + pause
-                            continue
-                        yield Chunk(index, self.start + begin / rate, to_int16(held[:length], span.gain))
-                        held, begin, index = held[step:], begin + step, index + 1
-                        if index == stop:
-                            return
-            except RecordingError as error:
-                damage = error
-        # The rest of a damaged recording is a fragment, not a short recording: do not pad a nearly empty chunk.
-        is_short_recording = index == 0 and len(held) > 0 and damage is None
-        new, enough = (len(held) - (length - step), step) if index else (len(held), length)
-        if is_short_recording or 2 * new >= enough:
-            padded = np.concatenate([held, np.zeros(length - len(held), np.float32)])
-            yield Chunk(index, self.start + begin / rate, to_int16(padded, span.gain))
+        try:
+            for block, position in self._blocks(section):
+                for begin, samples in cutter.feed(block, position):
+                    yield self._chunk(index, begin, samples)
+                    index += 1
+                    if index == stop:
+                        return
+        except RecordingError as error:
+            damage = error
+        for begin, samples in cutter.rest(damage is None):
+            yield self._chunk(index, begin, samples)
         if damage is not None:
             raise damage
+
+    def chunks_of(self, parts: Sequence[tuple[float, float]]) -> Iterator[Chunk]:
+        """Yield the chunks of parts of the recording, numbered on from part to part.
+
+        Each part is cut as a recording of its own is: untrimmed, and with the gain of the whole recording. What follows
+        the last part is not decoded.
+
+        Parameters
+        ----------
+        parts : sequence of (float, float)
+            Start and end of each on the recording's clock, seconds; one or more, ascending, without overlaps. The last
+            may end at infinity.
+        """
+        rate = self.config.sample_rate
+        config = dataclasses.replace(self.config, trim_silence=None)
+        gain = span_of([measure(self.source, config)] if needs_levels(config) else [], config).gain
+        waiting = list(reversed(parts))
+        cutter: _Cutter | None = None
+        damage: RecordingError | None = None
+        index = 0
+        try:
+            for block, position in self._blocks():
+                while cutter or waiting:
+                    if cutter is None:
+                        start, end = (time - self.start for time in waiting.pop())
+                        span = Span(max(0, round(start * rate)), None if end == math.inf else round(end * rate), gain)
+                        cutter = _Cutter(config, span)
+                    for begin, samples in cutter.feed(block, position):
+                        yield self._chunk(index, begin, samples)
+                        index += 1
+                    if not cutter.has_ended(position + len(block)):
+                        break
+                    for begin, samples in cutter.rest():
+                        yield self._chunk(index, begin, samples)
+                        index += 1
+                    cutter = None
+                if cutter is None:
+                    return
+        except RecordingError as error:
+            damage = error
+        for begin, samples in cutter.rest(damage is None) if cutter else ():
+            yield self._chunk(index, begin, samples)
+        if damage is not None:
+            raise damage
+        last = max((end for _, end in parts if end < math.inf), default=0.0)
+        if last > self.seconds + _TOLERATED_END:
+            self.remarks.append(f"is labelled up to {last:.1f} s, and ends at {self.seconds:.1f} s")
+
+    def _chunk(self, index: int, begin: int, samples: Int16Array) -> Chunk:
+        return Chunk(index, self.start + begin / self.config.sample_rate, samples)
+
+    def _blocks(self, section: int = 0) -> Iterator[tuple[FloatArray, int]]:
+        """Yield blocks of samples at the image's rate from a section on, with the position of each."""
+        rate = self.config.sample_rate
+        position = section * SECTION_SECONDS * rate
+        with open_sound(self.source) as sound:
+            self.remarks = sound.remarks
+            for block in resampled(sound, rate, section):
+                self.start = sound.start
+                self.seconds = self.start + (position + len(block)) / rate
+                yield block, position
+                position += len(block)
+
+
+class _Cutter:
+    """Cuts a span of the samples that it is fed with into chunks, from chunk number `first` on.
+
+    Attributes
+    ----------
+    begin : int
+        Sample at which the next chunk begins.
+    """
+
+    def __init__(self, config: SpectrogramConfig, span: Span, first: int = 0, aligned: bool = False) -> None:
+        self._config, self._span, self._aligned = config, span, aligned
+        self.begin = span.start + first * config.step_length
+        self._held = np.zeros(0, np.float32)
+        self._is_first = first == 0
+
+    def feed(self, block: FloatArray, position: int) -> Iterator[tuple[int, Int16Array]]:
+        """Yield the chunks that a block completes, each with its begin; the block is at `position`."""
+        rate, length, step = self._config.sample_rate, self._config.chunk_length, self._config.step_length
+        lacking = max(0, self.begin + len(self._held) - position)
+        stop = None if self._span.stop is None else max(0, self._span.stop - position)
+        self._held = np.concatenate([self._held, block[lacking:stop]])
+        while len(self._held) >= length:
+            pause = active_part(to_int16(self._held[:length]), rate)[0] if self._aligned else 0
+            if pause > _LEAST_PAUSE * length:
+                self._held, self.begin = self._held[pause:], self.begin + pause
+                continue
+            chunk = self.begin, to_int16(self._held[:length], self._span.gain)
+            self._held, self.begin, self._is_first = self._held[step:], self.begin + step, False
+            yield chunk
+
+    def has_ended(self, position: int) -> bool:
+        """Return whether the span ends at `position` or before."""
+        return self._span.stop is not None and self._span.stop <= position
+
+    def rest(self, is_whole: bool = True) -> Iterator[tuple[int, Int16Array]]:
+        """Yield what is left as a padded chunk, if it is enough for one.
+
+        The rest of a damaged recording is a fragment, not a short recording: a nearly empty chunk is not padded.
+        """
+        length, step, left = self._config.chunk_length, self._config.step_length, len(self._held)
+        is_short_recording = self._is_first and left > 0 and is_whole
+        new, enough = (left, length) if self._is_first else (left - (length - step), step)
+        if is_short_recording or 2 * new >= enough:
+            padded = np.concatenate([self._held, np.zeros(length - left, np.float32)])
+            yield self.begin, to_int16(padded, self._span.gain)
 
 
 def needs_levels(config: SpectrogramConfig) -> bool:
