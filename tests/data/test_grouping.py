@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from audionet.data.dataset import ChunkImage
+from audionet.data.dataset import Assigned, ChunkImage
 from audionet.data.grouping import group_recordings, join_copies
 from audionet.data.naming import recording_name
 from audionet.errors import UsageError
@@ -66,3 +66,10 @@ def test_an_expression_without_end_is_stopped() -> None:
     name = "a" * 60 + ".wav"
     with pytest.raises(UsageError, match=rf"group \(a\|aa\)\+\$: its search in {name} takes for ever: simplify"):
         group_recordings(images_of(f"ann/{name}"), "(a|aa)+$")
+
+
+def test_a_recording_with_several_labels_is_one_group() -> None:
+    images = images_of("ann/call.wav", "bob/call.wav", "ann/other.wav", "bob/third.wav")
+    found = group_recordings(images, None, Assigned({"other.wav": "monday", "third.wav": "monday"}, {})).groups
+    one, same, other, third = (found[image.label, image.recording] for image in images)
+    assert one == same != other == third

@@ -25,6 +25,7 @@ from audionet.audio.config import SpectrogramConfig
 from audionet.augment.config import AugmentConfig
 from audionet.data import render as rendering
 from audionet.data.config import DataConfig
+from audionet.data.dataset import Assigned, read_assigned
 from audionet.data.journal import JOURNAL_NAME, read_journal
 from audionet.data.naming import DATASET_JSON
 from audionet.data.render import Result, render_folder
@@ -701,3 +702,50 @@ def test_two_thousand_damaged_recordings(
         assert "ended the worker process" not in reason
     lines = [line for line in capsys.readouterr().err.replace("\r", "\n").splitlines() if "voice" in line]
     assert len(lines) == len(reasons)
+
+
+def test_labelled_parts_become_chunks_of_their_labels(data: DataConfig, tmp_path: Path) -> None:
+    write_tone(data.audio_dir / "call.wav", 500, seconds=6.0)
+    write_tone(data.audio_dir / "other.wav", 900, seconds=2.0)
+    table = tmp_path / "labels.csv"
+    table.write_text("file,start,end,label\ncall.wav,0.5,2.5,ann\ncall.wav,3,4.6,bob\nother.wav,,,bob\n")
+    data = dataclasses.replace(data, labels=table)
+    assert chunks_of(render_folder(data, SECOND)) == {"ann": (1, 2), "bob": (2, 4)}
+    samples, _ = soundfile.read(data.wav_dir / "ann" / "call.wav_nohash_0000.wav", dtype="int16")
+    whole, _ = soundfile.read(data.audio_dir / "call.wav", dtype="int16")
+    assert np.array_equal(samples, whole[8_000:24_000])
+    assert render_folder(data, SECOND).unchanged == 3
+    table.write_text("file,start,end,label\ncall.wav,0.5,2.5,ann\ncall.wav,3,4,bob\nother.wav,,,bob\n")
+    again = render_folder(data, SECOND)
+    assert (again.rendered, again.unchanged, again.removed) == (1, 2, 2)
+
+
+def test_what_no_row_labels_can_be_background(data: DataConfig, tmp_path: Path) -> None:
+    write_tone(data.audio_dir / "call.wav", seconds=5.0)
+    table = tmp_path / "labels.csv"
+    table.write_text("file,start,end,label\ncall.wav,1,3,ann\n")
+    data = dataclasses.replace(data, labels=table, background=True)
+    assert chunks_of(render_folder(data, SECOND)) == {"_background_": (1, 3), "ann": (1, 2)}
+
+
+def test_labels_beyond_a_recording_are_said(data: DataConfig, tmp_path: Path) -> None:
+    write_tone(data.audio_dir / "call.wav", seconds=2.0)
+    table = tmp_path / "labels.csv"
+    table.write_text("file,start,end,label\ncall.wav,1,9,ann\ncall.wav,20,21,bob\ncall.wav,0,1,cy\n")
+    result = render_folder(dataclasses.replace(data, labels=table), SECOND)
+    assert chunks_of(result) == {"ann": (1, 1), "bob": (0, 0), "cy": (1, 1)}
+    assert result.labels["ann"].remarks == [
+        {"file": "call.wav", "reason": "is labelled up to 9.0 s, and ends at 2.0 s"}
+    ]
+    assert [item["file"] for item in result.labels["bob"].skipped] == ["call.wav"]
+
+
+def test_groups_and_sets_of_a_table_are_written_down(data: DataConfig, tmp_path: Path) -> None:
+    write_tone(data.audio_dir / "day 1" / "call.wav", seconds=2.0)
+    table = tmp_path / "labels.csv"
+    table.write_text("file,start,end,label,session,split\ncall.wav,0,1,ann,s1,test\ncall.wav,1,2,bob,,\n")
+    render_folder(dataclasses.replace(data, labels=table), SECOND)
+    assert read_assigned(data.image_dir) == Assigned({"day 1%2Fcall.wav": "s1"}, {"day 1%2Fcall.wav": "test"})
+    shutil.move(data.audio_dir / "day 1", data.audio_dir / "ann")
+    render_folder(data, SECOND)
+    assert read_assigned(data.image_dir) is None

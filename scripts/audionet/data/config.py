@@ -7,8 +7,14 @@ from pathlib import Path
 
 from audionet._paths import TF_FILES
 from audionet.audio.config import CHANNEL_HELP, parse_channel
+from audionet.data.label_formats import COLUMNS
+from audionet.errors import UsageError
 from audionet.utils.process import available_cores
 from audionet.utils.settings import require, setting
+from audionet.utils.text import escape
+
+BACKGROUND = "_background_"
+"""Label of what no row of a label table labels, where it is wanted."""
 
 
 @dataclass(frozen=True)
@@ -18,6 +24,16 @@ class DataConfig:
     audio_dir: Path = setting(TF_FILES / "data_audio", "folder of recordings, one folder per label; never changed")
     wav_dir: Path = setting(TF_FILES / "data_wav", "output folder for the WAV chunks")
     image_dir: Path = setting(TF_FILES / "data_image", "output folder for the spectrogram images and dataset.json")
+    labels: Path | None = setting(
+        None,
+        "label file, or folder of label files named after their recordings, instead of one folder per label: CSV, TSV "
+        "or JSON lines with columns for file, start, end, label, group and split; RTTM; Audacity label tracks; Raven "
+        "selection tables; ELAN's tab-delimited export",
+    )
+    label_columns: str | None = setting(
+        None, "names of its columns where they are not found by their usual ones, such as label=who,file=sound"
+    )
+    background: bool = setting(False, f"whether what no row labels becomes images of a label {BACKGROUND}")
     channel: str = setting("auto", CHANNEL_HELP, alias="channels")
     workers: int = setting(available_cores(), "number of rendering processes")
     scheduler: str | None = setting(None, "address of a Dask cluster to render on instead, such as tcp://host:8786")
@@ -27,4 +43,28 @@ class DataConfig:
 
     def __post_init__(self) -> None:
         parse_channel(self.channel)
+        parse_columns(self.label_columns)
+        for name in ("label_columns", "background"):
+            require(
+                self.labels is not None or not getattr(self, name), name, getattr(self, name), "given with --labels"
+            )
+        require(self.labels is None or self.channel != "split", "channel", self.channel, "another one with --labels")
         require(1 <= self.workers <= 1024, "workers", self.workers, "1 to 1024")
+
+
+def parse_columns(text: str | None) -> dict[str, str]:
+    """Parse ``label=who,file=sound``: a label table's columns, by their usual names.
+
+    Raises
+    ------
+    UsageError
+        If it is in another form, or names a column that label tables do not have.
+    """
+    pairs = [part.partition("=") for part in text.split(",")] if text else []
+    for name, equals, column in pairs:
+        if name.strip() not in COLUMNS or not equals or not column.strip():
+            raise UsageError(
+                f"--label_columns is {escape(text or '')}: it must be NAME=COLUMN, separated by commas, with a NAME of "
+                f"{', '.join(COLUMNS)}"
+            )
+    return {name.strip(): column.strip() for name, _, column in pairs}

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from audionet.audio.config import SpectrogramConfig, spectrogram_config_from
 from audionet.augment.config import AUGMENT_KINDS
@@ -21,7 +21,7 @@ from audionet.data.naming import (
 )
 from audionet.errors import DamagedError, DatasetError
 from audionet.utils.files import read_json
-from audionet.utils.json_files import damage_as, optional_field, texts, whole
+from audionet.utils.json_files import damage_as, field, optional_field, texts, whole
 from audionet.utils.text import escape
 
 
@@ -77,17 +77,30 @@ def find_images(image_dir: Path, least_labels: int = 2) -> list[ChunkImage]:
     return sorted(images, key=lambda p: (p.label, p.recording, p.index, p.copy, p.name))
 
 
+class Assigned(NamedTuple):
+    """Groups and sets of recordings, by their names, from the label table that their images were made by."""
+
+    groups: dict[str, str]
+    sets: dict[str, str]
+
+
 def dataset_json(
-    spectrogram: SpectrogramConfig, labels: dict[str, Any], augmentation: dict[str, Any] | None, complete: bool
+    spectrogram: SpectrogramConfig,
+    labels: dict[str, Any],
+    augmentation: dict[str, Any] | None,
+    complete: bool,
+    assigned: Assigned | None = None,
 ) -> dict[str, Any]:
-    """Build the content of dataset.json: rendering settings, augmentation recipe and label summaries."""
+    """Build the content of dataset.json: rendering settings, augmentation recipe, label summaries, groups and sets."""
     settings = dataclasses.asdict(spectrogram)
+    table = {} if assigned is None else {"table": assigned._asdict()}
     return {
         "format": 2,
         "complete": complete,
         "picture": settings,
         "augmentation": augmentation,
         "labels": labels,
+        **table,
     }
 
 
@@ -128,6 +141,28 @@ def read_augmentation(image_dir: Path) -> dict[str, Any] | None:
             if not set(texts(recipe, "kinds")) <= set(AUGMENT_KINDS):
                 raise DamagedError("'kinds' are unknown")
     return recipe
+
+
+def read_assigned(image_dir: Path) -> Assigned | None:
+    """Read the groups and sets of a folder's recordings; None if its images were not made by a label table.
+
+    Raises
+    ------
+    DatasetError
+        If dataset.json is damaged.
+    """
+    path = image_dir / DATASET_JSON
+    if not path.exists():
+        return None
+    remedy = "run data_maker.py again"
+    with damage_as(DatasetError, path, remedy):
+        table = optional_field(read_json(path, DatasetError, remedy), "table", dict)
+        if table is None:
+            return None
+        values = [field(table, name, dict) for name in Assigned._fields]
+        if not all(isinstance(value, str) for found in values for value in found.values()):
+            raise DamagedError("its groups or sets are no text")
+    return Assigned(*values)
 
 
 def recordings_in(images: Iterable[ChunkImage]) -> int:

@@ -8,7 +8,7 @@ import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from audionet.data.dataset import ChunkImage
+from audionet.data.dataset import Assigned, ChunkImage
 from audionet.data.naming import parse_channel_name, recording_path
 from audionet.errors import UsageError
 from audionet.utils.expressions import Expression
@@ -39,7 +39,9 @@ class Grouping(NamedTuple):
     speakers: int
 
 
-def group_recordings(images: Sequence[ChunkImage], expression: str | None) -> Grouping:
+def group_recordings(
+    images: Sequence[ChunkImage], expression: str | None, assigned: Assigned | None = None
+) -> Grouping:
     """Group the recordings of images.
 
     Parameters
@@ -47,8 +49,10 @@ def group_recordings(images: Sequence[ChunkImage], expression: str | None) -> Gr
     images : sequence of ChunkImage
     expression : str or None
         `PARENT`, or a regular expression that is searched in each recording's path inside its label's folder; its
-        first group, or all of its match, names the group, also across labels. None: recordings with names as in
-        Speech Commands are grouped by speaker.
+        first group, or all of its match, names the group, also across labels. None: the groups of the label table, or
+        recordings with names as in Speech Commands are grouped by speaker.
+    assigned : Assigned, optional
+        From the label table, of which one recording may have several labels.
 
     Raises
     ------
@@ -61,6 +65,8 @@ def group_recordings(images: Sequence[ChunkImage], expression: str | None) -> Gr
         path, _ = parse_channel_name(recording_path(name))  # the channels of a call hear each other
         group = _group_of(path, expression)
         matched += group is not None
+        if assigned is not None and expression is None:
+            group = assigned.groups.get(parse_channel_name(name)[0], group or f"recording {path}")
         groups[label, name] = f"recording {label}\0{parse_channel_name(name)[0]}" if group is None else f"group {group}"
     if expression is not None and not matched:
         example = f", such as {escape(recording_path(images[0].recording))}" if images else ""

@@ -176,7 +176,9 @@ class Journal:
         self._pending: set[str] = set()
         for source in self.sources:
             entry = entries.get(source.file)
-            usable = entry is not None and entry.settings == self._settings and entry.source.size == source.size
+            usable = (
+                entry is not None and entry.settings == self._settings_of(source) and entry.source.size == source.size
+            )
             if entry is not None and usable and not force and self._complete(source.file, entry.outcome):
                 if entry.source.mtime_ns == source.mtime_ns and entry.outcome.decoding == DECODING:
                     self.outcomes[source.file] = entry.outcome
@@ -213,7 +215,7 @@ class Journal:
         self._pending.discard(source.file)
         if outcome.final:
             with self._path.open("a", encoding="ascii") as journal:
-                journal.write(_line(source, self._settings, outcome))
+                journal.write(_line(source, self._settings_of(source), outcome))
 
     def close(self) -> int:
         """Remove chunks of deleted recordings and earlier settings, and files of dead workers; return the number."""
@@ -266,6 +268,12 @@ class Journal:
         name, silent = recording_name(file), set(outcome.silent)
         return ((name, i) for i in range(outcome.chunks) if i not in silent)
 
+    def _settings_of(self, source: RecordingFile) -> str:
+        """Return the fingerprint of the settings and of the parts of the recording that are to be rendered."""
+        if not source.parts:
+            return self._settings
+        return hashlib.blake2b(f"{self._settings} {source.parts}".encode(), digest_size=8).hexdigest()
+
     def _complete(self, file: str, outcome: Outcome) -> bool:
         return all(
             self._present[folder].get(chunk_name(name, index, suffix))  # the file has bytes
@@ -317,7 +325,7 @@ class Journal:
         lines = []
         for source in self.sources:
             outcome = self.outcomes.get(source.file)
-            settings = self._settings
+            settings = self._settings_of(source)
             lines.append(_line(source, settings, outcome if outcome and outcome.final else None))
         lines += [json.dumps({"file": file}) + "\n" for file in sorted(gone)]
         content = "".join(lines).encode("ascii")

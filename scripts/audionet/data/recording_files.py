@@ -1,4 +1,4 @@
-"""Recordings of each label."""
+"""Recordings of each label: those in its folder, or the parts that a label table gives it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 
 
 class RecordingFile(NamedTuple):
-    """Recording on disk.
+    """Recording on disk, or the parts of it that have one label.
 
     Attributes
     ----------
@@ -30,11 +30,14 @@ class RecordingFile(NamedTuple):
         Bytes.
     mtime_ns : int
         Modification time, nanoseconds.
+    parts : tuple of (float, float)
+        Start and end of each part, seconds; none: the whole recording.
     """
 
     file: str
     size: int
     mtime_ns: int
+    parts: tuple[tuple[float, float], ...] = ()
 
     @property
     def path(self) -> str:

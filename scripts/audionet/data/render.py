@@ -26,8 +26,8 @@ from audionet.data.augmented_copies import (
     render_copies,
     split_copies,
 )
-from audionet.data.config import DataConfig
-from audionet.data.dataset import dataset_json
+from audionet.data.config import DataConfig, parse_columns
+from audionet.data.dataset import Assigned, dataset_json
 from audionet.data.journal import (
     JOURNAL_NAME,
     Journal,
@@ -36,7 +36,8 @@ from audionet.data.journal import (
     fingerprint,
     join_pieces,
 )
-from audionet.data.naming import DATASET_JSON, ChunkName, chunk_name, label_folders
+from audionet.data.label_table import LabelledParts, read_label_table
+from audionet.data.naming import DATASET_JSON, ChunkName, chunk_name, label_folders, recording_name
 from audionet.data.recording_files import LabelFolders, RecordingFile, RecordingSource
 from audionet.data.render_tasks import (
     LARGE_BYTES,
@@ -105,7 +106,7 @@ def render_folder(data: DataConfig, config: SpectrogramConfig, augment: AugmentC
     check_bands(config)
     data = dataclasses.replace(data, **{flag: getattr(data, flag).absolute() for flag in _FOLDERS})
     _check_folders(data)
-    source = LabelFolders(data.audio_dir, parse_channel(data.channel) == "split")
+    source, assigned = _source(data)
     survey = _survey(source)
     recipe = recipe_of(augment, config, survey.largest)
     if not survey.recordings:
@@ -117,7 +118,7 @@ def render_folder(data: DataConfig, config: SpectrogramConfig, augment: AugmentC
         for folder in _outputs(data):
             make_folder(folder)
             locks.enter_context(exclusive_lock(folder))
-        run = _RenderRun(data, config, source, survey)
+        run = _RenderRun(data, config, source, survey, assigned)
         reads = [data.audio_dir] if augment.noise_dir is None else [data.audio_dir, augment.noise_dir]
         with worker_pool(data.workers, data.scheduler, reads, list(run.outputs)) as pool:
             run.render(pool)
@@ -175,6 +176,21 @@ def render(
         return render_folder(*configs)
 
 
+def _source(data: DataConfig) -> tuple[RecordingSource, Assigned | None]:
+    """Return the recordings of each label, those in its folder or those of a label table, and what that assigns."""
+    if data.labels is None:
+        return LabelFolders(data.audio_dir, parse_channel(data.channel) == "split"), None
+    table = read_label_table(data.labels, data.audio_dir, parse_columns(data.label_columns), data.background)
+    files = {name for recordings in table.parts.values() for name in recordings}
+    lost = f", {table.overlapping:.1f} s with several labels are left out" if table.overlapping else ""
+    log.info(
+        f"{escape(data.labels)}: {pluralise(table.rows, 'row')} label {pluralise(len(files), 'recording')} with "
+        f"{pluralise(len(table.parts), 'label')}{lost}"
+    )
+    named = [{recording_name(file): value for file, value in found.items()} for found in (table.groups, table.splits)]
+    return LabelledParts(table, data.audio_dir), Assigned(*named)
+
+
 @dataclass
 class _Survey:
     """Sizes of the recordings.
@@ -214,6 +230,7 @@ class _RenderRun:
         config: SpectrogramConfig,
         source: RecordingSource,
         survey: _Survey,
+        assigned: Assigned | None,
     ) -> None:
         self.data = data
         self.config = config
@@ -221,7 +238,7 @@ class _RenderRun:
         self.settings = fingerprint(config, data.channel)
         channel = parse_channel(data.channel)
         self.channel: ChannelChoice = "auto" if channel == "split" else channel
-        self.source, self.survey = source, survey
+        self.source, self.survey, self.assigned = source, survey, assigned
         self.summaries: dict[str, Summary] = {}
         self.rendered = self.unchanged = self.removed = self.varied = 0
         self._journals: dict[str, Journal] = {}
@@ -275,14 +292,16 @@ class _RenderRun:
         """Write dataset.json, unless it is up to date, and return the run's result."""
         labels = dict(sorted(self.summaries.items()))
         summaries = {label: dataclasses.asdict(summary) for label, summary in labels.items()}
-        current = dataset_json(self.config, summaries, self._augmentation, complete=True)
+        current = dataset_json(self.config, summaries, self._augmentation, True, self.assigned)
         if self._marked_incomplete or self._previous != current:
             self._write_dataset_json(summaries, complete=True)
         return Result(labels, self.rendered, self.unchanged, self.removed, self.varied)
 
     def _write_dataset_json(self, labels: dict[str, Any], complete: bool) -> None:
         for folder in self.outputs:
-            write_json(folder / DATASET_JSON, dataset_json(self.config, labels, self._augmentation, complete))
+            write_json(
+                folder / DATASET_JSON, dataset_json(self.config, labels, self._augmentation, complete, self.assigned)
+            )
         self._marked_incomplete = not complete
 
     def _copy_tasks(self, totals: dict[str, int], recipe: Recipe) -> Iterator[CopyTask]:

@@ -104,6 +104,8 @@ def pieces_of(
 ) -> tuple[list[Piece], float | None]:
     """Divide a large recording into pieces; also return its length if it is long but has to be read from its start."""
     whole = [Piece(source, known=known)]
+    if source.parts:
+        return whole, None
     info = header(sound)
     if info is None or info.seconds < 2 * PIECE_SECONDS:
         return whole, None
@@ -174,7 +176,8 @@ def _render_piece(piece: Piece, task: PieceTask, batch: WriteBatch) -> Outcome:
             digest = _digest(path)
             if piece.known and piece.known.digest == digest and _is_read_as_before(source, piece.known):
                 return piece.known._replace(decoding=DECODING, kept=True)
-        for chunk in recording.chunks(piece.first, piece.stop):
+        parts = piece.source.parts
+        for chunk in recording.chunks_of(parts) if parts else recording.chunks(piece.first, piece.stop):
             chunks += 1
             if is_silent(chunk.samples):
                 silent.append(chunk.index)

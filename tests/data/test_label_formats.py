@@ -1,0 +1,140 @@
+from __future__ import annotations
+
+import contextlib
+import math
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from audionet.data.label_formats import BadRow, Row, parse_time, read_rows
+from audionet.errors import DatasetError
+
+
+def rows_of(tmp_path: Path, text: str | bytes, name: str = "labels.csv", **columns: str) -> list[Row | BadRow]:
+    path = tmp_path / name
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    return list(read_rows(path, columns))
+
+
+FORMATS = {
+    "comma": "file,start,end,label\na.wav,0.5,2,ann\n",
+    "no times": "filename,category\na.wav,ann\n",
+    "semicolon, decimal commas": "Datei;Onset;Offset;Label\r\n".replace("Datei", "File") + "a.wav;0,5;2,0;ann\r\n",
+    "duration": "start\tduration\tspeaker\taudio\n0.5\t1.5\tann\ta.wav\n",
+    "milliseconds": "file,start_ms,end_ms,label\na.wav,500,2000,ann\n",
+    "quoted": 'file,start,end,label\n"a.wav","0.5","2",ann\n',
+    "raven": (
+        "Selection\tView\tChannel\tBegin Time (s)\tEnd Time (s)\tLow Freq (Hz)\tBegin File\tSpecies\n"
+        "1\tSpectrogram 1\t1\t0.5\t2.0\t100\ta.wav\tann\n"
+    ),
+    "elan": (
+        "Tier\tBegin Time - hh:mm:ss.ms\tBegin Time - ss.msec\tEnd Time - ss.msec\tAnnotation\tFile Path\n"
+        "ann\t00:00:00.500\t0.5\t2.0\thello\ta.wav\n"
+    ),
+    "rttm": "SPKR-INFO a 1 <NA> <NA> <NA> unknown ann <NA>\nSPEAKER a.wav 1 0.5 1.5 <NA> <NA> ann <NA> <NA>\n",
+    "json lines": '{"file_name": "a.wav", "start": 0.5, "end": 2, "label": "ann"}\n',
+}
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+def test_every_format_gives_the_same_row(tmp_path: Path, kind: str) -> None:
+    (row,) = rows_of(tmp_path, FORMATS[kind])
+    assert isinstance(row, Row)
+    wanted = (0.0, math.inf) if kind == "no times" else (0.5, 2.0)
+    assert (row.file, row.start, row.end, row.label) == ("a.wav", *wanted, "ann")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "0.500000\t2.000000\tann\n\\\t100.0\t900.0\n",  # Audacity's spectral selections have a second line
+        "ann\t\t00:00:00.500\t00:00:02.000\t00:00:01.500\thello\n",  # ELAN without header
+    ],
+)
+def test_a_label_file_without_names_is_about_the_recording_of_its_own_name(tmp_path: Path, text: str) -> None:
+    assert rows_of(tmp_path, text, "a.txt") == [Row(1, None, 0.5, 2.0, "ann")]
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "cp1252"])
+def test_encodings_are_found(tmp_path: Path, encoding: str) -> None:
+    (row,) = rows_of(tmp_path, "file,label\nZoë.wav,André\n".encode(encoding))
+    assert isinstance(row, Row)
+    assert (row.file, row.label) == ("Zoë.wav", "André")
+
+
+def test_groups_and_sets_are_read(tmp_path: Path) -> None:
+    (row,) = rows_of(tmp_path, "filename,fold,category,src_file\n1-100032-A-0.wav,1,dog,100032\n")
+    assert isinstance(row, Row)
+    assert (row.group, row.split) == ("100032", "1")
+
+
+def test_columns_can_be_named(tmp_path: Path) -> None:
+    text = "clip,who,label\na.wav,ann,noise\n"
+    (row,) = rows_of(tmp_path, text, label="who")
+    assert isinstance(row, Row)
+    assert row.label == "ann"
+    with pytest.raises(DatasetError, match=r"has no column 'whom': label_columns takes one of clip, who, label"):
+        rows_of(tmp_path, text, label="whom")
+
+
+def test_the_times_of_urbansound_are_those_of_its_sources(tmp_path: Path) -> None:
+    (row,) = rows_of(tmp_path, "slice_file_name,fsID,start,end,fold,class\n1-2-0-0.wav,1,58.5,62.5,5,dog_bark\n")
+    assert isinstance(row, Row)
+    assert (row.start, row.end, row.label) == (0.0, math.inf, "dog_bark")
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        ("a.wav,3,2,ann", "ends at 2 s, before its start at 3 s"),
+        ("a.wav,2,2,ann", "has no length"),
+        ("a.wav,-1,2,ann", "starts before the recording"),
+        ("a.wav,x,2,ann", "has the start 'x', which is no time"),
+        ("a.wav,nan,2,ann", "which is no time"),
+        ("a.wav,1,2, ", "has no label"),
+        (",1,2,ann", "names no recording"),
+        ("a.wav,1", "has 2 columns, not 4"),
+    ],
+)
+def test_a_faulty_row_is_named_with_its_line_and_reason(tmp_path: Path, line: str, reason: str) -> None:
+    good = "a.wav,0,1,ann"
+    first, bad, last = rows_of(tmp_path, f"file,start,end,label\n{good}\n\n{line}\n{good}\n")
+    assert isinstance(first, Row)
+    assert isinstance(last, Row)
+    assert isinstance(bad, BadRow)
+    assert bad.line == 4
+    assert reason in bad.reason
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("a.wav,0,1,ann\n", "has no header"),
+        ("file,begin,finish\na.wav,0,1\n", "no column is named like a label"),
+        (b"\x00\x01\x02\x03\n", "is no text file"),
+    ],
+)
+def test_what_is_no_table_is_refused(tmp_path: Path, text: str | bytes, reason: str) -> None:
+    with pytest.raises(DatasetError, match=reason):
+        rows_of(tmp_path, text)
+
+
+@given(st.text(), st.sampled_from(["", "file,start,end,label\n", "SPEAKER a 1 0 1 x x ann\n", "0\t1\tann\n", "{}\n"]))
+def test_any_text_gives_rows_reasons_or_one_error(
+    tmp_path_factory: pytest.TempPathFactory, text: str, head: str
+) -> None:
+    path = tmp_path_factory.getbasetemp() / "any.csv"
+    path.write_bytes((head + text).encode("utf-8", "surrogatepass"))
+    with contextlib.suppress(DatasetError):
+        for row in read_rows(path):
+            assert isinstance(row, BadRow) or (0 <= row.start < row.end and row.label)
+
+
+@given(st.floats(0, 1e6))
+def test_a_time_is_read_as_it_is_written(seconds: float) -> None:
+    assert parse_time(f"{seconds:.6f}") == pytest.approx(seconds, abs=1e-6)
+    assert parse_time(f"{seconds:.6f}".replace(".", ",")) == pytest.approx(seconds, abs=1e-6)
+    whole, rest = divmod(seconds, 3600)
+    assert parse_time(f"{whole:.0f}:{rest // 60:02.0f}:{rest % 60:09.6f}") == pytest.approx(seconds, abs=1e-5)

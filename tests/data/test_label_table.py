@@ -1,0 +1,121 @@
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from audionet.data.config import BACKGROUND
+from audionet.data.label_table import (
+    LabelledParts,
+    LabelTable,
+    complement,
+    join_spans,
+    read_label_table,
+    without_overlaps,
+)
+from audionet.errors import DatasetError
+from tests.support.sounds import write_tone
+
+
+@pytest.fixture
+def audio(tmp_path: Path) -> Path:
+    for name in ("talk.wav", "day 1/call.flac", "day 2/call.flac", "day 2/Zoë.wav"):
+        write_tone(tmp_path / "audio" / name, seconds=0.2)
+    return tmp_path / "audio"
+
+
+def table_of(audio: Path, text: str, name: str = "labels.csv", **options: bool) -> LabelTable:
+    path = audio.parent / name
+    path.write_text(text, "utf-8")
+    return read_label_table(path, audio, **options)
+
+
+def test_recordings_are_found_by_path_name_and_stem(audio: Path, caplog: pytest.LogCaptureFixture) -> None:
+    inside = ("talk.wav", "./talk.wav", "somewhere/else/talk.wav", "talk", str(audio.absolute() / "talk.wav"))
+    more = ("day 1/call.flac", "day 1\\call.flac", "Zoe\u0308.wav")
+    table = table_of(audio, "file,label\n" + "".join(f"{name},ann\n" for name in (*inside, *more)))
+    assert table.rows == len(inside) + len(more)
+    assert set(table.parts["ann"]) == {"talk.wav", "day 1/call.flac", "day 2/Zoë.wav"}
+    assert not caplog.records
+    with pytest.raises(DatasetError, match="holds no usable row"):
+        table_of(audio, "file,label\ncall,ann\nnone.wav,ann\n")
+    ambiguous, missing = caplog.messages
+    assert "labels.csv:2: names call, which may be any of day 1/call.flac, day 2/call.flac: give the path" in ambiguous
+    assert "labels.csv:3: names none.wav, which is not in" in missing
+
+
+@pytest.mark.parametrize("name", ["talk.txt", "talk.Table.1.selections.txt"])
+def test_label_files_in_a_folder_are_about_the_recordings_of_their_names(audio: Path, name: str) -> None:
+    (audio / name).write_text("0.0\t0.1\tann\n0.1\t0.2\tbob\n")
+    table = read_label_table(audio, audio)
+    assert table.parts == {"ann": {"talk.wav": [(0.0, 0.1)]}, "bob": {"talk.wav": [(0.1, 0.2)]}}
+
+
+def test_other_text_in_a_folder_of_label_files_is_left_out(audio: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (audio / "talk.txt").write_text("0.0\t0.1\tann\n")
+    (audio / "README.txt").write_text("Recorded in May.\n")
+    assert list(read_label_table(audio, audio).parts) == ["ann"]
+    assert "README.txt: no column is named like a label" in caplog.text
+
+
+def test_several_labels_at_once_are_left_out_and_counted(audio: Path) -> None:
+    rows = "talk.wav,0,6,ann\ntalk.wav,4,8,bob\ntalk.wav,4,8,bob\ntalk.wav,5,9,ann\n"
+    table = table_of(audio, f"file,start,end,label\n{rows}", background=True)
+    assert table.parts["ann"]["talk.wav"] == [(0.0, 4.0), (8.0, 9.0)]
+    assert "bob" not in table.parts
+    assert table.overlapping == 4.0
+    assert table.parts[BACKGROUND]["talk.wav"] == [(9.0, math.inf)]
+
+
+@pytest.mark.parametrize("label", ["a/b", "..", ".hidden", "x" * 300, "dataset.json"])
+def test_a_label_that_cannot_be_a_folder_is_left_out(audio: Path, label: str, caplog: pytest.LogCaptureFixture) -> None:
+    table = table_of(audio, f"file,label\ntalk.wav,{label}\ntalk.wav,ann\n")
+    assert list(table.parts) == ["ann"]
+    assert "labels.csv:2:" in caplog.text
+
+
+def test_only_some_of_many_faulty_rows_are_shown(audio: Path, caplog: pytest.LogCaptureFixture) -> None:
+    table_of(audio, "file,label\ntalk.wav,ann\n" + "none.wav,ann\n" * 50)
+    assert len(caplog.records) == 6
+    assert "50 rows left out" in caplog.text
+
+
+def test_groups_and_sets_belong_to_recordings(audio: Path, caplog: pytest.LogCaptureFixture) -> None:
+    rows = "talk.wav,ann,monday,train\nZoë.wav,bob,,test\ntalk.wav,bob,monday,test\n"
+    table = table_of(audio, f"file,label,session,split\n{rows}")
+    assert table.groups == {"talk.wav": "monday"}
+    assert table.splits == {"talk.wav": "train", "day 2/Zoë.wav": "test"}
+    assert "gives talk.wav another split than before, test" in caplog.text
+
+
+def test_a_whole_recording_has_no_parts(audio: Path) -> None:
+    table = table_of(audio, "file,start,end,label\ntalk.wav,,,ann\nZoë.wav,0.1,,ann\n")
+    found = LabelledParts(table, audio).find("ann")
+    assert {source.file: source.parts for source in found.sources} == {
+        "talk.wav": (),
+        "day 2/Zoë.wav": ((0.1, math.inf),),
+    }
+
+
+SPANS = st.lists(st.tuples(st.integers(0, 30), st.integers(1, 8)), max_size=6)
+
+
+@given(st.dictionaries(st.sampled_from("abc"), SPANS, max_size=3))
+def test_every_moment_with_one_label_is_kept_and_no_other(given_spans: dict[str, list[tuple[int, int]]]) -> None:
+    labels = {
+        label: join_spans((float(start), float(start + length)) for start, length in spans)
+        for label, spans in given_spans.items()
+    }
+    alone, lost = without_overlaps(labels)
+    several = 0
+    for moment in range(40):
+        at = {label for label, spans in labels.items() if any(start <= moment < end for start, end in spans)}
+        kept = {label for label, spans in alone.items() if any(start <= moment < end for start, end in spans)}
+        assert kept == (at if len(at) == 1 else set())
+        several += len(at) > 1
+        free = any(start <= moment < end for start, end in complement([span for of in labels.values() for span in of]))
+        assert free == (not at)
+    assert lost == several
