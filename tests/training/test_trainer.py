@@ -19,14 +19,17 @@ from audionet.backbones.litert import Runner
 from audionet.backbones.registry import prepare
 from audionet.classifier.enrolment import enrol
 from audionet.classifier.head import Layer
-from audionet.data.dataset import dataset_json
+from audionet.data.dataset import Assigned, dataset_json
 from audionet.data.split import SETS
 from audionet.errors import DatasetError, ModelError, UsageError
+from audionet.evaluation.config import EvaluateConfig
+from audionet.evaluation.recordings import HeldOutRecording, held_out_recordings
 from audionet.export import publish as publishing
 from audionet.export.publish import publish, summarise
 from audionet.inference.predictor import Predictor
 from audionet.metrics.accuracy import accuracy
 from audionet.training import data_module
+from audionet.training.config import RetrainConfig
 from audionet.training.trainer import train
 from audionet.utils.files import write_json
 from tests.support.read_only import read_only
@@ -575,3 +578,50 @@ def test_a_split_by_chunk_claims_more_where_recordings_are_all_there_is_to_know(
     assert trained.test.leaky is not None
     assert trained.test.leaky.share > 0.8
     assert trained.test.network.chunks.share < 0.65
+
+
+def test_the_sets_that_recordings_come_with_are_obeyed(image_folder, retrain_config, capsys) -> None:
+    folder = image_folder(recordings=6)
+    sets = {f"{i}.wav": ("train", "train", "train", "dev", "test", "test")[i] for i in range(6)}
+    content = dataset_json(SpectrogramConfig(chunk_seconds=0.5), {}, None, True, Assigned({}, sets))
+    write_json(folder / "dataset.json", content)
+    config = retrain_config(folder, split="given", how_many_training_steps=None)
+    trained = train(config)
+    names = {name: {image.recording for image in found} for name, found in trained.data.split.sets.items()}
+    assert names == {"training": {"0.wav", "1.wav", "2.wav"}, "validation": {"3.wav"}, "testing": {"4.wav", "5.wav"}}
+    assert trained.test is not None
+    assert trained.test.network.recordings.total == 6
+    publish(trained, config)
+    found = held_out_of(config)
+    assert {recording.name for recording in found} == {"4.wav", "5.wav"}
+
+
+def test_the_folds_that_recordings_come_with_are_obeyed(image_folder, retrain_config) -> None:
+    folder = image_folder(recordings=6)
+    sets = {f"{i}.wav": f"fold{i % 2}" for i in range(6)}
+    content = dataset_json(SpectrogramConfig(chunk_seconds=0.5), {}, None, True, Assigned({}, sets))
+    write_json(folder / "dataset.json", content)
+    trained = train(retrain_config(folder, split="given", how_many_training_steps=None))
+    assert trained.data.folds is not None
+    found = {
+        frozenset(trained.data.bottlenecks.images[row].recording for row in rows) for rows in trained.data.folds.tests
+    }
+    assert found == {frozenset({"0.wav", "2.wav", "4.wav"}), frozenset({"1.wav", "3.wav", "5.wav"})}
+    with pytest.raises(UsageError, match="only a top layer that is fitted exactly"):
+        train(retrain_config(folder, split="given"))
+    with pytest.raises(UsageError, match="split is given: it must be auto where percentages are given"):
+        retrain_config(folder, split="given", testing_percentage=10)
+
+
+def test_evaluation_keeps_groups_together_as_training_did(image_folder, retrain_config) -> None:
+    folder = made_by_data_maker(image_folder(recordings=9))
+    config = retrain_config(folder, testing_percentage=34, validation_percentage=0, group=r"^([012])|^([345])|^[678]")
+    trained = train(config)
+    publish(trained, config)
+    tested = {(image.label, image.recording) for image in trained.data.split.sets["testing"]}
+    assert {(recording.label, recording.name) for recording in held_out_of(config)} == tested
+
+
+def held_out_of(config: RetrainConfig) -> list[HeldOutRecording]:
+    evaluate = EvaluateConfig(graph=config.output_graph, image_dir=config.image_dir)
+    return held_out_recordings(Predictor(config.output_graph), evaluate)[1]

@@ -120,7 +120,8 @@ def _check_shown(card: dict[str, Any]) -> None:
         whole(open_set, "stretches_needed")
     if real(training, "validation_percentage", 0, 100) + real(training, "testing_percentage", 0, 100) > 100:
         raise DamagedError("its sets take more than 100 percent")
-    optional_field(training, "head", str)
+    for name in ("head", "group"):
+        optional_field(training, name, str)
     split = field(card, "split", dict)
     for name in ("chunks", "recordings"):
         whole(field(split, "training", dict), name)

@@ -58,6 +58,8 @@ def split_images(
         Group of each recording. A group that is in the test set of one label is in no other set of any label, and so
         on: its recordings in lesser sets are dropped.
     """
+    if groups is not None and len(set(groups.values())) == len(groups):
+        groups = None  # every recording is alone: ordered as without groups
     copies = [image for image in images if image.copy]
     images = [image for image in images if not image.copy]
     shares = {"testing": testing_percentage / 100, "validation": validation_percentage / 100}

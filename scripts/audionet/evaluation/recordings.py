@@ -13,7 +13,9 @@ from typing import Literal
 from audionet.audio.config import parse_channel
 from audionet.audio.decoding import AUDIO_SUFFIXES, FileSource, choose_channels
 from audionet.audio.sound import ChannelChoice
-from audionet.data.dataset import ChunkImage, find_images
+from audionet.data.dataset import ChunkImage, find_images, read_assigned
+from audionet.data.given_split import given_sets, given_split
+from audionet.data.grouping import group_recordings
 from audionet.data.naming import (
     is_chunk_name,
     joined_folders,
@@ -55,7 +57,13 @@ def recordings_of_set(predictor: Predictor, config: EvaluateConfig, name: str) -
     training = predictor.card["training"]
     images: list[ChunkImage] = find_images(config.image_dir)
     apart = predictor.spectrogram.apart if predictor.spectrogram else 2
-    split = split_images(images, training["validation_percentage"], training["testing_percentage"], apart)
+    assigned = read_assigned(config.image_dir)
+    if training.get("split") == "given":
+        split = given_split(images, given_sets(images, assigned))
+    else:
+        groups = group_recordings(images, training.get("group"), assigned).groups
+        percentages = training["validation_percentage"], training["testing_percentage"]
+        split = split_images(images, *percentages, apart, groups)
     return _with_labels_of(predictor, group_by_recording(split.sets[name], step_seconds(predictor)))
 
 

@@ -189,6 +189,11 @@ class RetrainConfig:
         "recordings to keep together in every fold and split: parent (those of one folder), "
         "or a regular expression whose match in the file's path inside its label folder names the group",
     )
+    split: Literal["auto", "given"] = setting(
+        "auto",
+        "given: the sets or folds that recordings come with, in a label table or the file names of Speech Commands and "
+        "ESC-50; auto: AudioNet's own",
+    )
     testing_percentage: float | None = setting(
         None,
         "share of each label held out for the test, percent of its recordings, instead of cross-validation; 10 where "
@@ -248,6 +253,8 @@ class RetrainConfig:
         require(2 <= self.folds <= 100, "folds", self.folds, "2 to 100")
         require(1 <= self.repeats <= 100, "repeats", self.repeats, "1 to 100")
         require(self.unknown_fpr is None or 0 <= self.unknown_fpr <= 50, "unknown_fpr", self.unknown_fpr, "0 to 50")
+        shares = (self.testing_percentage, self.validation_percentage)
+        require(self.split == "auto" or shares == (None, None), "split", self.split, "auto where percentages are given")
         require(_is_expression(self.group), "group", self.group, "parent, or a regular expression")
         kept = sum(self.percentages)
         require(kept < 100, "testing_percentage plus --validation_percentage", kept, "below 100")

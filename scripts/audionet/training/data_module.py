@@ -15,8 +15,9 @@ from audionet.audio.config import SpectrogramConfig
 from audionet.audio.network_input import LEAST_ACTIVITY, MFCC_STATISTICS_WIDTH
 from audionet.backbones.bottlenecks import Bottlenecks, compute_bottlenecks
 from audionet.backbones.registry import Backbone
-from audionet.data.dataset import ChunkImage
+from audionet.data.dataset import ChunkImage, read_assigned
 from audionet.data.folds import Folds, assign_folds
+from audionet.data.given_split import are_folds, given_folds, given_sets, given_split
 from audionet.data.grouping import Recording, group_recordings, join_copies
 from audionet.data.naming import UNKNOWN
 from audionet.data.split import SETS, Split, split_images, without_copies
@@ -133,7 +134,8 @@ def prepare_data(
         raise DatasetError(f"{escape(config.image_dir)}: only '{escape(*labels)}' has readable images")
     apart = spectrogram_config.apart if spectrogram_config else _APART
     keys = [key.tobytes() for key in bottlenecks.keys]
-    grouping = group_recordings(bottlenecks.images, config.group)
+    assigned = read_assigned(config.image_dir)
+    grouping = group_recordings(bottlenecks.images, config.group, assigned)
     if grouping.speakers:
         log.info(
             f"Groups: {pluralise(grouping.speakers, 'recording')} named as in Speech Commands; those of one speaker "
@@ -141,13 +143,26 @@ def prepare_data(
         )
     exact = config.exact and not _too_large(bottlenecks, len(labels), backbone)
     groups, folds, copies = join_copies(grouping.groups, bottlenecks.images, keys), None, 0
-    if exact and not config.wants_split:
-        folds = assign_folds(bottlenecks.images, groups, config.folds, apart)
+    sets = given_sets(bottlenecks.images, assigned) if config.split == "given" else None
+    if sets is not None and not are_folds(sets):
+        split = given_split(bottlenecks.images, sets)
+        split, copies = without_copies(split, dict(zip(bottlenecks.images, keys, strict=True)))
+        log.info(split_table(all_labels, split))
+    elif exact and not config.wants_split:
+        folds = (
+            given_folds(bottlenecks.images, sets)
+            if sets is not None
+            else assign_folds(bottlenecks.images, groups, config.folds, apart)
+        )
         split = Split({"training": bottlenecks.images, "validation": [], "testing": []}, folds.cut_in_time, 0)
         log.info(folds_table(all_labels, bottlenecks.images, folds))
+    elif sets is not None:
+        raise UsageError(
+            "--split given: the recordings come with folds, in which only a top layer that is fitted exactly is "
+            "cross-validated: leave out --head, --how_many_training_steps, --fine_tune and --hyper_search"
+        )
     else:
-        grouped = grouping.groups if len(set(grouping.groups.values())) < len(grouping.groups) else None
-        split = split_images(bottlenecks.images, *config.percentages, apart, grouped)
+        split = split_images(bottlenecks.images, *config.percentages, apart, grouping.groups)
         split, copies = without_copies(split, dict(zip(bottlenecks.images, keys, strict=True)))
         log.info(split_table(all_labels, split))
     if copies:

@@ -1,0 +1,102 @@
+"""Sets and folds that recordings come with: from their label table, or from the file names of known datasets."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from audionet.data.dataset import Assigned, ChunkImage
+from audionet.data.folds import Folds
+from audionet.data.grouping import Recording
+from audionet.data.naming import parse_channel_name, recording_path
+from audionet.data.split import SETS, Split
+from audionet.errors import DatasetError
+
+_SET_NAMES = {
+    **dict.fromkeys(("train", "training"), "training"),
+    **dict.fromkeys(("val", "valid", "validation", "dev", "development"), "validation"),
+    **dict.fromkeys(("test", "testing", "eval", "evaluation"), "testing"),
+}
+_SPEECH_COMMANDS = re.compile(r"(\w+)_nohash_\d+\.\w+")
+_ESC = re.compile(r"([1-5])-\d+-[A-Z]-\d+\.\w+")
+_MOST_RECORDINGS = 2**27 - 1  # a label, for the official split of Speech Commands
+
+
+def given_sets(images: Sequence[ChunkImage], assigned: Assigned | None) -> dict[Recording, str]:
+    """Find the set or fold of each recording: that of its label table, or that which its file name says.
+
+    Names of Speech Commands give the official set (Warden, 2018), those of ESC-50 its fold (Piczak, 2015).
+
+    Parameters
+    ----------
+    images : sequence of ChunkImage
+    assigned : Assigned or None
+        From the label table.
+
+    Returns
+    -------
+    dict of (str, str) to str
+        Sets are ``training``, ``validation`` and ``testing``; recordings without any are missing.
+
+    Raises
+    ------
+    DatasetError
+        If no recording has one, or sets and folds are mixed.
+    """
+    found: dict[Recording, str] = {}
+    for label, name in dict.fromkeys((image.label, image.recording) for image in images):
+        whole = parse_channel_name(name)[0]
+        value = assigned.sets.get(whole) if assigned and assigned.sets else _official(recording_path(whole))
+        if value is not None:
+            found[label, name] = _SET_NAMES.get(value.lower(), value)
+    sets = set(found.values())
+    if not found:
+        raise DatasetError(
+            "no recording comes with a set: give the label table a column 'split', or leave out --split given"
+        )
+    if sets & set(SETS) and not sets <= set(SETS):
+        shown = ", ".join(sorted(sets - set(SETS))[:3])
+        raise DatasetError(f"sets and folds are mixed: some recordings are in a set such as test, others in {shown}")
+    return found
+
+
+def _official(path: str) -> str | None:
+    name = path.rpartition("/")[2]
+    if match := _ESC.fullmatch(name):
+        return match[1]
+    if match := _SPEECH_COMMANDS.fullmatch(name):
+        number = int(hashlib.sha1(match[1].encode(), usedforsecurity=False).hexdigest(), 16)
+        percent = number % (_MOST_RECORDINGS + 1) * (100 / _MOST_RECORDINGS)
+        return "validation" if percent < 10 else "testing" if percent < 20 else "training"
+    return None
+
+
+def are_folds(sets: Mapping[Recording, str]) -> bool:
+    """Return whether these are folds, and not training, validation and test sets."""
+    return not set(sets.values()) <= set(SETS)
+
+
+def given_split(images: Sequence[ChunkImage], sets: Mapping[Recording, str]) -> Split:
+    """Split images by the sets of their recordings; those without any, and copies outside training, are dropped."""
+    split: dict[str, list[ChunkImage]] = {name: [] for name in SETS}
+    for image in images:
+        name = sets.get((image.label, image.recording))
+        if name is not None and (name == "training" or not image.copy):
+            split[name].append(image)
+    return Split(split, [], len(images) - sum(map(len, split.values())))
+
+
+def given_folds(images: Sequence[ChunkImage], sets: Mapping[Recording, str]) -> Folds:
+    """Test every fold by a model that was trained on the others; recordings without a fold are always trained on."""
+    names = sorted(set(sets.values()))
+    number = {name: i for i, name in enumerate(names)}
+    fold = np.array([number.get(sets.get((image.label, image.recording), ""), -1) for image in images], np.int64)
+    original = np.array([not image.copy for image in images], bool)
+    labels = np.unique([image.label for image in images], return_inverse=True)[1]
+    training = [np.flatnonzero(fold != k) for k in range(len(names))]
+    tests = [np.flatnonzero((fold == k) & original & np.isin(labels, labels[training[k]])) for k in range(len(names))]
+    tested = {images[row].label for rows in tests for row in rows.tolist()}
+    return Folds(tests, training, [], sorted({image.label for image in images} - tested))
