@@ -110,6 +110,8 @@ def test_the_core_writes_a_timeline_without_its_picture(core: Path, graph: Path,
     assert sorted(path.name for path in (tmp_path / "tf_files" / "timelines").iterdir()) == [
         "known.csv",
         "known.rttm",
+        "known.selections.txt",
+        "known.txt",
     ]
 
 

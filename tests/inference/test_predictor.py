@@ -270,7 +270,7 @@ def test_diarization_of_a_long_recording(graph: Path, tmp_path: Path) -> None:
     for segment, start in zip(found.segments, (0, 10, 30, 40), strict=True):
         assert segment.start == pytest.approx(start, abs=0.6)
         assert segment.end == pytest.approx(start + 10, abs=0.6)
-    table, turns, image = found.files
+    table, turns, *_, image = found.files
     assert len(table.read_text().splitlines()) == 5
     assert turns.read_text().splitlines()[3].split()[7] == "<unknown>"
     assert image.read_bytes().startswith(b"\x89PNG")
@@ -281,8 +281,8 @@ def test_without_matplotlib_diarization_writes_no_plot(
 ) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     found = diarize_to_files(Predictor(graph), write_sound(tmp_path / "x.wav", 600, 2.0), None, tmp_path / "out", "x")
-    assert [path.name for path in found.files] == ["x.csv", "x.rttm"]
-    assert sorted((tmp_path / "out").iterdir()) == found.files
+    assert [path.name for path in found.files] == ["x.csv", "x.rttm", "x.txt", "x.selections.txt"]
+    assert sorted((tmp_path / "out").iterdir()) == sorted(found.files)
     assert "x.png is not written: matplotlib is not installed: pip install 'audionet[train]'" in caplog.text
 
 
@@ -300,7 +300,8 @@ def test_a_damaged_recording_is_diarized_up_to_the_damage(graph: Path, tmp_path:
     soundfile.write(tmp_path / "silent.wav", np.zeros(64_000), 16_000)
     with pytest.raises(RecordingError, match="is silent"):
         diarize_to_files(Predictor(graph), tmp_path / "silent.wav", None, tmp_path / "out", "silent")
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["long.csv", "long.png", "long.rttm"]
+    names = sorted(path.name for path in (tmp_path / "out").iterdir())
+    assert names == ["long.csv", "long.png", "long.rttm", "long.selections.txt", "long.txt"]
 
 
 def test_diarization_of_an_enrolled_speaker(graph: Path, tmp_path: Path) -> None:
@@ -338,7 +339,7 @@ def test_the_command_line(graph: Path, tmp_path: Path) -> None:
     done = run_script("label_image.py", model, "--timeline", out, new, known, tmp_path / "gone.wav")
     assert "12.0 s, 1 segment" in done.stdout
     assert done.returncode == 1
-    assert {path.suffix for path in (tmp_path / "out").iterdir()} == {".csv", ".rttm", ".png"}
+    assert {path.suffix for path in (tmp_path / "out").iterdir()} == {".csv", ".rttm", ".png", ".txt"}
     assert {path.read_text().split()[1] for path in (tmp_path / "out").glob("*.rttm")} == {"new", "known"}
     talk = tmp_path / "my talk"
     talk.mkdir()

@@ -5,6 +5,7 @@ import io
 import itertools
 import subprocess
 import sys
+from pathlib import Path
 from urllib.parse import unquote
 
 import numpy as np
@@ -14,13 +15,17 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
 
+from audionet.data.label_formats import BadRow, Row, read_rows
 from audionet.inference.segmentation import Segment
 from audionet.inference.timeline_files import (
     CSV_HEADER,
+    RAVEN_HEADER,
     diarization_plot,
     format_segment,
     format_time,
+    segment_to_audacity,
     segment_to_csv,
+    segment_to_raven,
     segment_to_rttm,
 )
 from tests.support.sounds import ROOT
@@ -158,3 +163,26 @@ def test_importing_it_is_light() -> None:
     )
     result = subprocess.run([sys.executable, "-c", code], cwd=ROOT / "scripts", capture_output=True, check=True)
     assert result.stdout.strip() == b"set()"
+
+
+@pytest.mark.parametrize("kind", ["csv", "rttm", "txt", "selections.txt"])
+def test_every_text_form_is_read_as_a_label_table(tmp_path: Path, kind: str) -> None:
+    found = [
+        Segment(0.5, 2.25, "ann, or bob", 0.9, None),
+        Segment(2.25, 4, None, 0.1, 0.1),
+        Segment(4, 5, "zoë", 1, None),
+    ]
+    lines = {
+        "csv": [CSV_HEADER, *map(segment_to_csv, found)],
+        "rttm": [segment_to_rttm(segment, "talk") for segment in found],
+        "txt": list(map(segment_to_audacity, found)),
+        "selections.txt": [RAVEN_HEADER, *(segment_to_raven(segment, i) for i, segment in enumerate(found))],
+    }
+    path = tmp_path / f"talk.{kind}"
+    path.write_text("\r\n".join(lines[kind]) + "\r\n", "utf-8")
+    first, unknown, last = read_rows(path)
+    assert isinstance(first, Row)
+    assert isinstance(last, Row)
+    assert (first.start, first.end, first.label) == (0.5, 2.25, "ann, or bob")
+    assert (last.start, last.end, last.label) == (4.0, 5.0, "zoë")
+    assert isinstance(unknown, BadRow)

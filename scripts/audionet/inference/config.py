@@ -21,7 +21,10 @@ class LabelConfig:
     per_chunk: bool = setting(False, "also print the answer for each chunk, with its time")
     channel: str = setting("auto", CHANNEL_HELP, alias="channels")
     json: bool = setting(False, "print one JSON object per clip, one per line")
-    timeline: bool = setting(False, "diarize long recordings: print who speaks when; also write CSV, RTTM and a PNG")
+    timeline: bool = setting(
+        False,
+        "diarize long recordings: print who speaks when; also write CSV, RTTM, Audacity and Raven labels, a PNG",
+    )
     timeline_step: float | None = setting(
         None, "hop of the sliding window in seconds, at most a chunk; default: a third of a chunk"
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import logging
 import math
 from collections import deque
@@ -20,7 +21,15 @@ from audionet.inference.answer import Decider
 from audionet.inference.clip import Clip, ClipChunk, is_image
 from audionet.inference.predictor import Predictor
 from audionet.inference.segmentation import LAG_SECONDS, Segment, Window, segments
-from audionet.inference.timeline_files import CSV_HEADER, diarization_plot, segment_to_csv, segment_to_rttm
+from audionet.inference.timeline_files import (
+    CSV_HEADER,
+    RAVEN_HEADER,
+    diarization_plot,
+    segment_to_audacity,
+    segment_to_csv,
+    segment_to_raven,
+    segment_to_rttm,
+)
 from audionet.utils.extras import is_installed, missing_extra
 from audionet.utils.files import atomic_path, make_folder, write_bytes
 
@@ -126,19 +135,23 @@ def diarize_to_files(
         As `diarize` does; no file is left then.
     """
     make_folder(folder)
-    files = [folder / f"{name}.{kind}" for kind in ("csv", "rttm", "png")]
+    files = [folder / f"{name}.{kind}" for kind in ("csv", "rttm", "txt", "selections.txt", "png")]
     with ExitStack() as stack:
-        table, turns = (_lines(stack, file) for file in files[:2])
+        table, turns, labels, selections = (_lines(stack, file) for file in files[:-1])
         table.write(CSV_HEADER + "\r\n")
+        selections.write(RAVEN_HEADER + "\n")
+        numbers = itertools.count(1)
 
         def write(segment: Segment) -> None:
             table.write(segment_to_csv(segment) + "\r\n")
             turns.write(segment_to_rttm(segment, name) + "\n")
+            labels.write(segment_to_audacity(segment) + "\n")
+            selections.write(segment_to_raven(segment, next(numbers)) + "\n")
 
         found = diarize(predictor, source, step, write)
     if is_installed("matplotlib"):
         title = source.name if isinstance(source, Path) else f"{source.path.name}, channel {source.channel}"
-        write_bytes(files[2], diarization_plot(found.segments, found.seconds, title))
+        write_bytes(files[-1], diarization_plot(found.segments, found.seconds, title))
     else:
         log.warning(f"{files.pop().name} is not written: {missing_extra('matplotlib', 'train')}")
     return dataclasses.replace(found, files=files)

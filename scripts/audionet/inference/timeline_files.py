@@ -1,4 +1,4 @@
-"""Output of diarization: segments as text, CSV, RTTM and a plot."""
+"""Output of diarization: segments as text, CSV, RTTM, Audacity labels, a Raven selection table, and a plot."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from audionet.utils.plots import DPI, png
 from audionet.utils.text import escape
 
 CSV_HEADER = "start,end,label,probability,unknown"
+RAVEN_HEADER = "Selection\tView\tChannel\tBegin Time (s)\tEnd Time (s)\tAnnotation"
 _MAX_ROWS = 20
 _WIDTH = 10  # inches
 _KNOWN, _OTHERS, _UNKNOWN = "#2f6f9f", "#8fb3cc", "#d9d9d9"
@@ -65,6 +66,21 @@ def segment_to_rttm(segment: Segment, recording: str) -> str:
     start, end = round(segment.start, 3), round(segment.end, 3)
     name = "<unknown>" if segment.label is None else _field(segment.label)
     return f"SPEAKER {_field(recording)} 1 {start:.3f} {end - start:.3f} <NA> <NA> {name} <NA> <NA>"
+
+
+def segment_to_audacity(segment: Segment) -> str:
+    """Format a segment as a line of an Audacity label track; an unknown speaker is ``<unknown>``."""
+    return f"{segment.start:.6f}\t{segment.end:.6f}\t{_cell(segment.label)}"
+
+
+def segment_to_raven(segment: Segment, number: int) -> str:
+    """Format a segment as a line of a Raven selection table, in the columns of `RAVEN_HEADER`."""
+    return f"{number}\tWaveform 1\t1\t{segment.start:.3f}\t{segment.end:.3f}\t{_cell(segment.label)}"
+
+
+def _cell(label: str | None) -> str:
+    """Return a label as a cell between tabs."""
+    return "<unknown>" if label is None else re.sub(r"[\t\r\n]+", " ", label)
 
 
 def _field(name: str) -> str:
