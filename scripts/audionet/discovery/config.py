@@ -1,0 +1,61 @@
+"""Settings of ``audionet embed`` and ``audionet search``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from audionet._paths import TF_FILES
+from audionet.utils.process import available_cores
+from audionet.utils.settings import require, setting
+
+FILE_KINDS = (".npz", ".csv", ".parquet")
+"""Endings of files that embeddings are written to."""
+
+
+@dataclass(frozen=True)
+class EmbedConfig:
+    """What computes embeddings, and which."""
+
+    graph: Path | None = setting(None, "trained model to embed with; default: a backbone alone, --architecture")
+    architecture: str = setting("inception_v3_speech", "backbone to embed with, as for retrain.py")
+    model_dir: Path = setting(TF_FILES / "models", "folder for downloaded and converted backbones")
+    kind: Literal["voice", "bottleneck"] = setting(
+        "voice",
+        "voice: the space in which speakers are compared; bottleneck: all that the backbone gives, for any sound",
+    )
+    workers: int = setting(available_cores(), "number of processes")
+
+    def __post_init__(self) -> None:
+        require(1 <= self.workers <= 1024, "workers", self.workers, "1 to 1024")
+        require(
+            self.graph is None or self.kind == "voice",
+            "kind",
+            self.kind,
+            "voice with --graph: a trained model gives embeddings in its own space alone",
+        )
+
+
+@dataclass(frozen=True)
+class EmbedOutput:
+    """Form of the output of ``audionet embed``."""
+
+    to: Path = setting(TF_FILES / "embeddings.npz", "output file: .npz, .csv or .parquet")
+    per: Literal["chunk", "recording"] = setting("chunk", "one embedding for each chunk, or their mean for a recording")
+    map: Path | None = setting(None, "also draw the embeddings in two dimensions into this PNG file")
+
+    def __post_init__(self) -> None:
+        require(self.to.suffix.lower() in FILE_KINDS, "to", self.to, f"a file that ends in {', '.join(FILE_KINDS)}")
+        require(self.map is None or self.map.suffix.lower() == ".png", "map", self.map, "a file that ends in .png")
+
+
+@dataclass(frozen=True)
+class SearchConfig:
+    """Form of the output of ``audionet search``."""
+
+    top_k: int = setting(10, "number of recordings to print; 0 for all")
+    json: bool = setting(False, "print one JSON object per recording, one per line")
+
+    def __post_init__(self) -> None:
+        require(self.top_k >= 0, "top_k", self.top_k, "0 or more")
