@@ -21,7 +21,7 @@ _SET_NAMES = {
     **dict.fromkeys(("test", "testing", "eval", "evaluation"), "testing"),
 }
 _SPEECH_COMMANDS = re.compile(r"(\w+)_nohash_\d+\.\w+")
-_ESC = re.compile(r"([1-5])-\d+-[A-Z]-\d+\.\w+")
+_ESC = re.compile(r"([1-5])-\d+-[A-Z](?:-\d+)?\.\w+")
 _MOST_RECORDINGS = 2**27 - 1  # a label, for the official split of Speech Commands
 
 
