@@ -24,6 +24,17 @@ FORMATS = {
     "semicolon, decimal commas": "Datei;Onset;Offset;Label\r\n".replace("Datei", "File") + "a.wav;0,5;2,0;ann\r\n",
     "duration": "start\tduration\tspeaker\taudio\n0.5\t1.5\tann\ta.wav\n",
     "milliseconds": "file,start_ms,end_ms,label\na.wav,500,2000,ann\n",
+    "milliseconds in brackets": "file,start (ms),end [msec],label\na.wav,500,2000,ann\n",
+    "words joined": "audio_filename,StartTime,EndTime,label\na.wav,0.5,2,ann\n",
+    "seconds in the name": "file,start_time_sec,end_time_sec,label\na.wav,0.5,2,ann\n",
+    "offset and duration": "audio_filepath,offset,duration,label\na.wav,0.5,1.5,ann\n",
+    "comment": "# by hand\nfile,start,end,label\n# the first\na.wav,0.5,2,ann\n",
+    "spreadsheet": "sep=;\nfile;start;end;label\na.wav;0,5;2;ann\n",
+    "quoted with tabs": 'file\tstart\tend\tlabel\n"a.wav"\t0.5\t2\t"ann"\n',
+    "raven over several files": (
+        "Begin Time (s)\tEnd Time (s)\tBegin File\tFile Offset (s)\tSpecies\n60.5\t62.0\ta.wav\t0.5\tann\n"
+    ),
+    "speaker in capitals": "SPEAKER\tSTART\tEND\tFILE\nann\t0.5\t2\ta.wav\n",
     "quoted": 'file,start,end,label\n"a.wav","0.5","2",ann\n',
     "raven": (
         "Selection\tView\tChannel\tBegin Time (s)\tEnd Time (s)\tLow Freq (Hz)\tBegin File\tSpecies\n"
@@ -50,11 +61,14 @@ def test_every_format_gives_the_same_row(tmp_path: Path, kind: str) -> None:
     "text",
     [
         "0.500000\t2.000000\tann\n\\\t100.0\t900.0\n",  # Audacity's spectral selections have a second line
+        "\\\t100.0\t900.0\n0.500000\t2.000000\tann\n",
         "ann\t\t00:00:00.500\t00:00:02.000\t00:00:01.500\thello\n",  # ELAN without header
+        "ann\t\t500\t2000\t1500\thello\n",
     ],
 )
 def test_a_label_file_without_names_is_about_the_recording_of_its_own_name(tmp_path: Path, text: str) -> None:
-    assert rows_of(tmp_path, text, "a.txt") == [Row(1, None, 0.5, 2.0, "ann")]
+    (row,) = rows_of(tmp_path, text, "a.txt")
+    assert row[1:] == (None, 0.5, 2.0, "ann", None, None)
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "cp1252"])
@@ -89,11 +103,11 @@ def test_the_times_of_urbansound_are_those_of_its_sources(tmp_path: Path) -> Non
     ("line", "reason"),
     [
         ("a.wav,3,2,ann", "ends at 2 s, before its start at 3 s"),
-        ("a.wav,2,2,ann", "has no length"),
+        ("a.wav,2,2.01,ann", "has no length"),
         ("a.wav,-1,2,ann", "starts before the recording"),
         ("a.wav,x,2,ann", "has the start 'x', which is no time"),
         ("a.wav,nan,2,ann", "which is no time"),
-        ("a.wav,1,2, ", "has no label"),
+        ("a.wav,1,1e305,ann", "has the end '1e305', which is no time"),
         (",1,2,ann", "names no recording"),
         ("a.wav,1", "has 2 columns, not 4"),
     ],
@@ -108,12 +122,48 @@ def test_a_faulty_row_is_named_with_its_line_and_reason(tmp_path: Path, line: st
     assert reason in bad.reason
 
 
+def test_lines_of_json_may_differ_in_what_they_leave_out(tmp_path: Path) -> None:
+    lines = [
+        '{"file_name": "a.wav", "label": "ann"}',
+        '{"file_name": "a.wav", "start": 1, "end": 4, "label": "bob", "split": "test"}',
+        '{"file_name": "a.wav", "label": ["ann", "bob"]}',
+        '{"file_name": "a.wav"}',
+    ]
+    first, second, several, none = rows_of(tmp_path, "\n".join(lines), "metadata.jsonl")
+    assert isinstance(first, Row)
+    assert isinstance(second, Row)
+    assert (first.end, second.start, second.end, second.split) == (math.inf, 1, 4, "test")
+    assert several == BadRow(3, "has a list of labels, and one is wanted")
+    assert none == BadRow(4, "has no label")
+
+
+def test_accents_are_composed_and_unknown_speakers_have_no_label(tmp_path: Path) -> None:
+    rows = rows_of(tmp_path, "file,label\na.wav,cafe\u0301\na.wav,<unknown>\n")
+    assert [row.label for row in rows if isinstance(row, Row)] == ["caf\u00e9", ""]
+
+
+def test_other_channels_of_rttm_are_left_out(tmp_path: Path) -> None:
+    line = "SPEAKER call {} 0 1 <NA> <NA> {} <NA> <NA>\n"
+    first, second = rows_of(tmp_path, line.format(1, "ann") + line.format(2, "bob"), "a.rttm")
+    assert isinstance(first, Row)
+    assert isinstance(second, BadRow)
+    assert "is about channel 2" in second.reason
+
+
+def test_times_that_are_not_read_are_pointed_out(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    rows_of(tmp_path, "file,event_start_at,label\na.wav,3,ann\n")
+    assert "labels whole recordings; if event_start_at are the times of parts" in caplog.text
+
+
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
         ("a.wav,0,1,ann\n", "has no header"),
         ("file,begin,finish\na.wav,0,1\n", "no column is named like a label"),
         (b"\x00\x01\x02\x03\n", "is no text file"),
+        ("file,start,label\na.wav,1,ann\n", "has starts .'start'., but no ends or durations"),
+        ("file,start (samples),end,label\na.wav,1,2,ann\n", "'start .samples.' is no time in seconds"),
+        ('file,label,notes\na.wav,ann,"open\nb.wav,bob,\n', "csv:3: is no row of a table"),
     ],
 )
 def test_what_is_no_table_is_refused(tmp_path: Path, text: str | bytes, reason: str) -> None:
@@ -129,7 +179,7 @@ def test_any_text_gives_rows_reasons_or_one_error(
     path.write_bytes((head + text).encode("utf-8", "surrogatepass"))
     with contextlib.suppress(DatasetError):
         for row in read_rows(path):
-            assert isinstance(row, BadRow) or (0 <= row.start < row.end and row.label)
+            assert isinstance(row, BadRow) or 0 <= row.start < row.end
 
 
 @given(st.floats(0, 1e6))

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import logging
 import math
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from hypothesis import strategies as st
 
 from audionet.data.config import BACKGROUND
 from audionet.data.label_table import (
+    WHOLE,
     LabelledParts,
     LabelTable,
     complement,
@@ -34,17 +36,69 @@ def table_of(audio: Path, text: str, name: str = "labels.csv", **options: bool) 
 
 
 def test_recordings_are_found_by_path_name_and_stem(audio: Path, caplog: pytest.LogCaptureFixture) -> None:
-    inside = ("talk.wav", "./talk.wav", "somewhere/else/talk.wav", "talk", str(audio.absolute() / "talk.wav"))
-    more = ("day 1/call.flac", "day 1\\call.flac", "Zoe\u0308.wav")
+    inside = ("talk.wav", "./talk.wav", "talk", "C:\\data\\talk.wav", "C:\\data\\day 1\\call.flac")
+    more = ("day 1/call.flac", "day 1\\call", "Zoe\u0308.wav")
     table = table_of(audio, "file,label\n" + "".join(f"{name},ann\n" for name in (*inside, *more)))
     assert table.rows == len(inside) + len(more)
     assert set(table.parts["ann"]) == {"talk.wav", "day 1/call.flac", "day 2/Zoë.wav"}
-    assert not caplog.records
+    assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
     with pytest.raises(DatasetError, match="holds no usable row"):
         table_of(audio, "file,label\ncall,ann\nnone.wav,ann\n")
-    ambiguous, missing = caplog.messages
+    ambiguous, missing = (record.message for record in caplog.records if record.levelno >= logging.WARNING)
     assert "labels.csv:2: names call, which may be any of day 1/call.flac, day 2/call.flac: give the path" in ambiguous
     assert "labels.csv:3: names none.wav, which is not in" in missing
+
+
+def test_a_recording_of_another_folder_is_not_taken_for_one_of_the_same_name(audio: Path) -> None:
+    rows = "day 3/call.flac,ann\nold/talk.wav,ann\nnew/talk.wav,bob\nnew/Zoë.wav,bob\nday 2/call.flac,bob\n"
+    table = table_of(audio, f"file,label\n{rows}")
+    assert table.parts == {"ann": {"talk.wav": [WHOLE]}, "bob": {"day 2/call.flac": [WHOLE]}}
+
+
+def test_paths_may_be_those_beside_the_table(audio: Path) -> None:
+    (audio / "day 2" / "metadata.csv").write_text("file_name,label\ncall.flac,ann\n")
+    table = read_label_table(audio / "day 2" / "metadata.csv", audio)
+    assert table.parts == {"ann": {"day 2/call.flac": [WHOLE]}}
+
+
+def test_label_tracks_may_lie_in_folders_as_their_recordings_do(audio: Path, tmp_path: Path) -> None:
+    for day in ("day 1", "day 2"):
+        (tmp_path / "tracks" / day).mkdir(parents=True)
+        (tmp_path / "tracks" / day / "call.txt").write_text(f"0.0\t0.1\t{day}\n")
+    table = read_label_table(tmp_path / "tracks", audio)
+    assert {label: list(names) for label, names in table.parts.items()} == {
+        "day 1": ["day 1/call.flac"],
+        "day 2": ["day 2/call.flac"],
+    }
+
+
+def test_two_label_files_about_one_recording_are_said(audio: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (audio / "talk.txt").write_text("0.0\t1\tann\n")
+    (audio / "talk.csv").write_text("start,end,label\n0.0,1,bob\n1,2,bob\n")
+    assert read_label_table(audio, audio).parts == {"bob": {"talk.wav": [(1.0, 2.0)]}}
+    assert "is about talk.wav, and so is" in caplog.text
+
+
+def test_rows_without_a_usable_label_are_no_background(audio: Path) -> None:
+    rows = "talk.wav,0,3,_background_\ntalk.wav,3,6,a/b\ntalk.wav,6,9,ann\ntalk.wav,9.1,12,\n"
+    table = table_of(audio, f"file,start,end,label\n{rows}", background=True)
+    assert table.parts[BACKGROUND]["talk.wav"] == [(0.0, 3.0), (12.0, math.inf)]
+
+
+def test_a_recording_of_which_nothing_is_left_is_named(audio: Path, caplog: pytest.LogCaptureFixture) -> None:
+    table_of(audio, "file,label\ntalk.wav,ann\ntalk.wav,bob\nZoë.wav,ann\n")
+    assert "talk.wav: all that is labelled bob has another label as well; left out" in caplog.text
+    with pytest.raises(DatasetError, match="every labelled second has several labels"):
+        table_of(audio, "file,label\ntalk.wav,ann\ntalk.wav,bob\n")
+
+
+def test_slivers_beside_overlaps_and_between_labels_are_left_out(audio: Path) -> None:
+    rows = "talk.wav,0,2,ann\ntalk.wav,1.9,4,bob\ntalk.wav,1.7,1.8,bob\ntalk.wav,4.1,5,cy\ntalk.wav,5.2,5.3,cy\n"
+    table = table_of(audio, f"file,start,end,label\n{rows}", background=True)
+    assert table.parts["ann"]["talk.wav"] == [(0.0, 1.7)]
+    assert table.parts["bob"]["talk.wav"] == [(2.0, 4.0)]
+    assert table.parts["cy"]["talk.wav"] == [(4.1, 5.0), (5.2, 5.3)]  # as short as it is, it was labelled so
+    assert table.parts[BACKGROUND]["talk.wav"] == [(5.3, math.inf)]
 
 
 @pytest.mark.parametrize("name", ["talk.txt", "talk.Table.1.selections.txt"])
@@ -70,16 +124,18 @@ def test_several_labels_at_once_are_left_out_and_counted(audio: Path) -> None:
     assert table.parts[BACKGROUND]["talk.wav"] == [(9.0, math.inf)]
 
 
-@pytest.mark.parametrize("label", ["a/b", "..", ".hidden", "x" * 300, "dataset.json"])
+@pytest.mark.parametrize("label", ["a/b", "..", ".hidden", "x" * 300, "dataset.json", "x\u2028y", "a\tb"])
 def test_a_label_that_cannot_be_a_folder_is_left_out(audio: Path, label: str, caplog: pytest.LogCaptureFixture) -> None:
-    table = table_of(audio, f"file,label\ntalk.wav,{label}\ntalk.wav,ann\n")
+    path = audio.parent / "labels.csv"
+    path.write_bytes(f"file,label\ntalk.wav,{label}\ntalk.wav,ann\n".encode("utf-8", "surrogateescape"))
+    table = read_label_table(path, audio)
     assert list(table.parts) == ["ann"]
     assert "labels.csv:2:" in caplog.text
 
 
 def test_only_some_of_many_faulty_rows_are_shown(audio: Path, caplog: pytest.LogCaptureFixture) -> None:
     table_of(audio, "file,label\ntalk.wav,ann\n" + "none.wav,ann\n" * 50)
-    assert len(caplog.records) == 6
+    assert len([record for record in caplog.records if record.levelno >= logging.WARNING]) == 6
     assert "50 rows left out" in caplog.text
 
 

@@ -749,3 +749,15 @@ def test_groups_and_sets_of_a_table_are_written_down(data: DataConfig, tmp_path:
     shutil.move(data.audio_dir / "day 1", data.audio_dir / "ann")
     render_folder(data, SECOND)
     assert read_assigned(data.image_dir) is None
+
+
+def test_parts_are_numbered_and_measured_by_their_time(data: DataConfig, tmp_path: Path) -> None:
+    write_tone(data.audio_dir / "call.wav", seconds=60.0)
+    table = tmp_path / "labels.csv"
+    table.write_text("file,start,end,label\ncall.wav,10,12,ann\ncall.wav,50,51,ann\ncall.wav,51.2,51.4,ann\n")
+    result = render_folder(dataclasses.replace(data, labels=table), SECOND)
+    names = sorted(path.name for path in (data.image_dir / "ann").glob("*.jpg"))
+    assert [int(name.split("_")[-1][:4]) for name in names] == [10, 11, 50, 51]
+    assert chunks_of(result) == {"ann": (1, 4)}
+    assert result.labels["ann"].seconds == pytest.approx(3.2)
+    assert render_folder(dataclasses.replace(data, labels=table), SECOND).unchanged == 1

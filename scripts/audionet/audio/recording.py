@@ -154,10 +154,10 @@ class Recording:
             raise damage
 
     def chunks_of(self, parts: Sequence[tuple[float, float]]) -> Iterator[Chunk]:
-        """Yield the chunks of parts of the recording, numbered on from part to part.
+        """Yield the chunks of parts of the recording, numbered by their start in steps of a chunk.
 
-        Each part is cut as a recording of its own is: untrimmed, and with the gain of the whole recording. What follows
-        the last part is not decoded.
+        Each part is cut as a recording of its own is: untrimmed, and with the gain of the whole recording. Where
+        several parts begin in one step, numbers run ahead of the time. What follows the last part is not decoded.
 
         Parameters
         ----------
@@ -171,7 +171,14 @@ class Recording:
         waiting = list(reversed(parts))
         cutter: _Cutter | None = None
         damage: RecordingError | None = None
-        index = 0
+        index = -1
+
+        def chunks(cut: Iterable[tuple[int, Int16Array]]) -> Iterator[Chunk]:
+            nonlocal index
+            for begin, samples in cut:
+                index = max(index + 1, round(begin / self.config.step_length))
+                yield self._chunk(index, begin, samples)
+
         try:
             for block, position in self._blocks():
                 while cutter or waiting:
@@ -179,21 +186,17 @@ class Recording:
                         start, end = (time - self.start for time in waiting.pop())
                         span = Span(max(0, round(start * rate)), None if end == math.inf else round(end * rate), gain)
                         cutter = _Cutter(config, span)
-                    for begin, samples in cutter.feed(block, position):
-                        yield self._chunk(index, begin, samples)
-                        index += 1
+                    yield from chunks(cutter.feed(block, position))
                     if not cutter.has_ended(position + len(block)):
                         break
-                    for begin, samples in cutter.rest():
-                        yield self._chunk(index, begin, samples)
-                        index += 1
+                    yield from chunks(cutter.rest())
                     cutter = None
                 if cutter is None:
                     return
         except RecordingError as error:
             damage = error
-        for begin, samples in cutter.rest(damage is None) if cutter else ():
-            yield self._chunk(index, begin, samples)
+        if cutter:
+            yield from chunks(cutter.rest(damage is None))
         if damage is not None:
             raise damage
         last = max((end for _, end in parts if end < math.inf), default=0.0)

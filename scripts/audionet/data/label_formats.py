@@ -6,14 +6,17 @@ import codecs
 import csv
 import itertools
 import json
+import logging
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from audionet.errors import DatasetError
-from audionet.utils.text import escape, os_error_reason
+from audionet.utils.text import composed, escape, os_error_reason
+
+log = logging.getLogger(__name__)
 
 LABEL_SUFFIXES = frozenset({".csv", ".tsv", ".txt", ".rttm", ".jsonl", ".lab", ".labels"})
 """Endings of label files that are looked for in a folder of them."""
@@ -21,17 +24,12 @@ LABEL_SUFFIXES = frozenset({".csv", ".tsv", ".txt", ".rttm", ".jsonl", ".lab", "
 COLUMNS: Mapping[str, tuple[str, ...]] = {
     "file": (
         *("file", "filename", "file name", "path", "filepath", "file path", "recording", "audio", "audio file"),
-        *("audio path", "wav", "clip", "begin file", "begin path", "slice file name", "uri"),
+        *("audio path", "audio filepath", "audio filename", "wav", "clip", "begin file", "begin path"),
+        *("slice file name", "uri"),
     ),
-    "start": (
-        *("start", "begin", "onset", "start time", "begin time", "start s", "start seconds", "onset s", "tmin"),
-        *("begin time ss msec", "begin time hh mm ss ms", "start ms", "begin time msec", "from"),
-    ),
-    "end": (
-        *("end", "stop", "offset", "end time", "stop time", "end s", "end seconds", "offset s", "tmax"),
-        *("end time ss msec", "end time hh mm ss ms", "end ms", "end time msec", "to"),
-    ),
-    "duration": ("duration", "dur", "length", "duration s", "duration seconds", "duration ss msec", "duration ms"),
+    "start": ("start", "begin", "onset", "start time", "begin time", "tmin", "t start", "tstart", "from"),
+    "end": ("end", "stop", "end time", "stop time", "tmax", "t end", "tend", "offset", "to"),
+    "duration": ("duration", "dur", "length"),
     "label": (
         *("label", "class", "category", "species", "tier", "annotation", "tag", "speaker", "speaker id", "name"),
         *("word", "event label", "event", "common name", "text", "transcription", "target"),
@@ -41,9 +39,17 @@ COLUMNS: Mapping[str, tuple[str, ...]] = {
 }
 """Usual names of each column, the most telling first; in lower case, without units and punctuation."""
 
-_MILLISECONDS = re.compile(r"(?<!\bss )\b(ms|msec)$")
-_CLOCK = re.compile(r"(?:(\d+):)?(\d{1,3}):(\d{1,2}(?:[.,]\d+)?)")
-_NUMBER = re.compile(r"[+-]?(\d+([.,]\d*)?|[.,]\d+)([eE][+-]?\d+)?")
+_TIMES = ("start", "end", "duration")
+_OFFSET_IN_FILE = "file offset"  # Raven's, where its other times run on through several files
+_TIME_WORDS = frozenset(["start", "begin", "onset", "end", "stop", "offset", "time", "duration", "tmin", "tmax"])
+_SECONDS = ("s", "sec", "secs", "second", "seconds", "ss msec", "hh mm ss ms", "hh mm ss")
+_UNITS = dict.fromkeys(_SECONDS, 1.0) | dict.fromkeys(("ms", "msec", "millisecond", "milliseconds"), 1e-3)
+_UNITS |= dict.fromkeys(("min", "minute", "minutes"), 60.0)
+_OTHER_UNITS = frozenset(("sample", "samples", "frame", "frames", "hz", "date", "utc", "datetime"))
+_CLOCK = re.compile(r"(?:(\d{1,4}):)?(\d{1,3}):(\d{1,2}(?:[.,]\d{1,9})?)")
+_NUMBER = re.compile(r"[+-]?(\d+([.,]\d*)?|[.,]\d+)([eE][+-]?\d{1,3})?")
+_LONGEST_SECONDS = 1e7
+_SHORTEST_SECONDS = 0.05
 _RTTM_FIELDS = 8
 _OTHER_RTTM = frozenset(
     {"SPKR-INFO", "LEXEME", "NON-LEX", "NON-SPEECH", "NOSCORE", "NO_RT_METADATA", "SEGMENT", "A/P", "CB", "IP", "SU"}
@@ -63,6 +69,7 @@ class Row(NamedTuple):
     start, end : float
         Seconds; 0 and infinity where the row does not say.
     label : str
+        Empty if it has none.
     group, split : str or None
     """
 
@@ -101,44 +108,40 @@ def read_rows(path: Path, columns: Mapping[str, str] | None = None) -> Iterator[
         If it cannot be read, or is in none of the formats.
     """
     try:
-        encoding = _encoding(path)
-        with path.open(encoding=encoding, errors="replace", newline="") as lines:
+        with path.open(encoding=_encoding(path), errors="replace", newline="") as lines:
             yield from _rows(lines, path, columns or {})
     except OSError as error:
         raise DatasetError(f"{escape(path)}: cannot be read ({os_error_reason(error)}); check --labels") from None
-    except csv.Error as error:
-        raise DatasetError(f"{escape(path)}: is no table ({error}); save it as CSV in UTF-8") from None
 
 
 def _encoding(path: Path) -> str:
     """Find a text file's encoding: by its byte order mark, UTF-8, or else Windows' Western European."""
     with path.open("rb") as stream:
-        first = stream.read(4)
-        if first.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        block = stream.read(1 << 20)
+        if block.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
             return "utf-16"
         decoder = codecs.getincrementaldecoder("utf-8")()
         try:
-            block = first
             while block:
                 decoder.decode(block)
                 block = stream.read(1 << 20)
             decoder.decode(b"", final=True)
         except UnicodeDecodeError:
+            log.warning(f"{path}: is not in UTF-8; read as Windows' Western European: check names with accents")
             return "cp1252"
     return "utf-8-sig"
 
 
 def _rows(stream: Iterator[str], path: Path, columns: Mapping[str, str]) -> Iterator[Row | BadRow]:
     lines = enumerate(stream, 1)
-    first = next(((number, line) for number, line in lines if line.strip()), None)
+    first = next(((number, line) for number, line in lines if not _says_nothing(line)), None)
     if first is None:
         return
     everything = itertools.chain([first], lines)
     text = first[1].strip()
-    kind = text.split(maxsplit=1)[0]
     if "\0" in text or len(text) > _LONGEST_LINE:
         raise DatasetError(f"{escape(path)}: is no text file; --labels takes CSV, RTTM, Audacity, Raven or ELAN files")
-    if kind in {"SPEAKER", *_OTHER_RTTM} or text.startswith(";;"):
+    if _is_rttm(text):
         yield from _rttm(everything)
     elif text.startswith("{"):
         yield from _json_lines(everything, path, columns)
@@ -146,11 +149,27 @@ def _rows(stream: Iterator[str], path: Path, columns: Mapping[str, str]) -> Iter
         yield from _delimited(everything, path, columns)
 
 
+def _says_nothing(line: str) -> bool:
+    """Return whether a line before the first row is empty, a comment, or what some programs put there.
+
+    An Audacity track may begin with a line of frequencies, an Excel export with ``sep=;``.
+    """
+    return not line.strip() or line.startswith(("#", ";;", "\\\t", "sep="))
+
+
+def _is_rttm(line: str) -> bool:
+    fields = line.split()
+    return fields[0] in _OTHER_RTTM or (
+        fields[0] == "SPEAKER" and len(fields) >= _RTTM_FIELDS and parse_time(fields[3]) is not None
+    )
+
+
 def _rttm(lines: Iterator[tuple[int, str]]) -> Iterator[Row | BadRow]:
     """Read NIST's Rich Transcription Time Marked format (RT-09 plan, 2009): its SPEAKER lines."""
+    channel: str | None = None
     for number, line in lines:
         fields = line.split()
-        if not fields or fields[0].startswith(";") or fields[0] in _OTHER_RTTM:
+        if not fields or fields[0].startswith((";", "#")) or fields[0] in _OTHER_RTTM:
             continue
         if fields[0] != "SPEAKER" or len(fields) < _RTTM_FIELDS:
             yield BadRow(number, "is no SPEAKER line of RTTM")
@@ -158,6 +177,10 @@ def _rttm(lines: Iterator[tuple[int, str]]) -> Iterator[Row | BadRow]:
         start, duration = (parse_time(text) for text in fields[3:5])
         if start is None or duration is None:
             yield BadRow(number, f"has no time and duration ('{fields[3]} {fields[4]}')")
+            continue
+        channel = channel or fields[2]
+        if fields[2] != channel:
+            yield BadRow(number, f"is about channel {escape(fields[2])}: label one channel a file, with --channel")
             continue
         yield _row(number, _unquoted(fields[1]), start, start + duration, _unquoted(fields[7]))
 
@@ -169,9 +192,8 @@ def _unquoted(text: str) -> str:
 
 
 def _json_lines(lines: Iterator[tuple[int, str]], path: Path, columns: Mapping[str, str]) -> Iterator[Row | BadRow]:
-    """Read JSON lines, as a ``metadata.jsonl`` of an audio folder has them."""
-    chosen: dict[str, str] = {}
-    scales: dict[str, float] = {}
+    """Read JSON lines, as a ``metadata.jsonl`` of an audio folder has them; a line may leave out what others have."""
+    known: dict[tuple[str, ...], _Columns] = {}
     for number, line in lines:
         if not line.strip():
             continue
@@ -183,19 +205,26 @@ def _json_lines(lines: Iterator[tuple[int, str]], path: Path, columns: Mapping[s
         if not isinstance(content, dict):
             yield BadRow(number, "is no JSON object")
             continue
-        if not chosen:
-            chosen = choose_columns(list(content), path, columns)
-            scales = _scales(chosen)
-        yield _from_cells(number, {name: _text(content.get(column)) for name, column in chosen.items()}, scales)
-
-
-def _text(value: Any) -> str:
-    return "" if value is None else str(value)
+        keys = tuple(content)
+        if keys not in known:
+            try:
+                known[keys] = choose_columns(keys, path, columns)
+            except DatasetError:
+                if not known:
+                    raise
+                yield BadRow(number, "has no label")
+                continue
+        chosen = known[keys]
+        cells = {name: content[column] for name, column in chosen.names.items()}
+        if isinstance(cells["label"], list):
+            yield BadRow(number, "has a list of labels, and one is wanted")
+            continue
+        yield _from_cells(number, {name: "" if cell is None else str(cell) for name, cell in cells.items()}, chosen)
 
 
 def _delimited(lines: Iterator[tuple[int, str]], path: Path, columns: Mapping[str, str]) -> Iterator[Row | BadRow]:
     first = next(lines)
-    delimiter = _delimiter(first[1])
+    delimiter = max("\t;,", key=lambda char: (char in first[1], char == "\t", first[1].count(char)))
     numbers: list[int] = []
 
     def text() -> Iterator[str]:
@@ -203,28 +232,32 @@ def _delimited(lines: Iterator[tuple[int, str]], path: Path, columns: Mapping[st
             numbers[:] = [number]
             yield line
 
-    # A tab-separated file holds quotes as they are: programs that write it do not quote.
-    table = (
-        csv.reader(text(), "excel-tab", quoting=csv.QUOTE_NONE)
-        if delimiter == "\t"
-        else csv.reader(text(), delimiter=delimiter)
-    )
-    header = next(table)
-    if not any(_is_time(cell) for cell in header):
-        yield from _with_header(table, numbers, header, path, columns)
-    elif delimiter == "\t":
-        read = _audacity if all(map(_is_time, header[:2])) else _elan
-        for cells in itertools.chain([header], table):
-            if any(cell.strip() for cell in cells) and cells[0] != "\\":  # a label track's line of frequencies
-                yield read(numbers[0], cells)
-    else:
-        raise DatasetError(
-            f"{escape(path)}: has no header: give its columns names in the first line, such as file,start,end,label"
-        )
+    # A tab-separated file may hold quotes as they are; cells that are in quotes are taken out of them.
+    table: Iterator[list[str]] = csv.reader(text(), delimiter=delimiter, strict=True)
+    if delimiter == "\t":
+        table = map(_without_quotes, csv.reader(text(), "excel-tab", quoting=csv.QUOTE_NONE))
+    try:
+        header = next(table)
+        if not any(_is_time(cell) for cell in header):
+            yield from _with_header(table, numbers, header, path, columns)
+        elif delimiter == "\t":
+            if columns:
+                raise DatasetError(f"{escape(path)}: has no header, so no column that --label_columns could name")
+            read = _audacity if all(map(_is_time, header[:2])) else _elan
+            for cells in itertools.chain([header], table):
+                if any(cell.strip() for cell in cells) and cells[0] != "\\":  # a label track's line of frequencies
+                    yield read(numbers[0], cells)
+        else:
+            raise DatasetError(
+                f"{escape(path)}: has no header: give its columns names in the first line, such as file,start,end,label"
+            )
+    except csv.Error as error:
+        place = f"{escape(path)}:{numbers[0] if numbers else 1}"
+        raise DatasetError(f"{place}: is no row of a table ({error}): look for a quote too many") from None
 
 
-def _delimiter(header: str) -> str:
-    return max("\t;,", key=lambda char: (header.count(char) > 0, char == "\t", header.count(char)))
+def _without_quotes(cells: list[str]) -> list[str]:
+    return [cell[1:-1].replace('""', '"') if len(cell) > 1 and cell[0] == cell[-1] == '"' else cell for cell in cells]
 
 
 def _is_time(cell: str) -> bool:
@@ -240,14 +273,21 @@ def _audacity(number: int, cells: Sequence[str]) -> Row | BadRow:
 
 
 def _elan(number: int, cells: Sequence[str]) -> Row | BadRow:
-    """Read a line of ELAN's tab-delimited export without header: tier, participant, times, annotation."""
-    times = [cell for cell in cells if _CLOCK.fullmatch(cell.strip())] or [cell for cell in cells if _is_time(cell)]
-    if len(times) < 2:
-        return BadRow(number, "has no start and end")
+    """Read a line of ELAN's tab-delimited export without header: tier, participant, times, annotation.
+
+    Times are known by their form, hours, minutes and seconds, or by being the only two or three numbers: seconds, or
+    milliseconds without a fraction.
+    """
+    clocks = [cell for cell in cells if _CLOCK.fullmatch(cell.strip())]
+    numbers = [cell for cell in cells[1:-1] if _is_time(cell)]
+    if len(clocks) < 2 and len(numbers) not in (2, 3):
+        return BadRow(number, "has no start and end that can be told apart: export with the columns' names")
+    times = clocks if len(clocks) >= 2 else numbers
     start, end = (parse_time(cell) for cell in times[:2])
     if start is None or end is None:
         return BadRow(number, "has no start and end")
-    return _row(number, None, start, end, cells[0])
+    scale = 1e-3 if times is numbers and all(cell.strip().isdigit() for cell in numbers) else 1.0
+    return _row(number, None, start * scale, end * scale, cells[0])
 
 
 def _with_header(
@@ -255,43 +295,53 @@ def _with_header(
 ) -> Iterator[Row | BadRow]:
     names = [cell.strip() for cell in header]
     chosen = choose_columns(names, path, columns)
-    places, scales = {name: names.index(column) for name, column in chosen.items()}, _scales(chosen)
+    places = {name: names.index(column) for name, column in chosen.names.items()}
     width = max(places.values()) + 1
     for cells in table:
-        if not any(cell.strip() for cell in cells):
+        if not any(cell.strip() for cell in cells) or cells[0].startswith("#"):
             continue
         if len(cells) < width:
             yield BadRow(numbers[0], f"has {len(cells)} columns, not {len(names)}")
             continue
-        yield _from_cells(numbers[0], {name: cells[place] for name, place in places.items()}, scales)
+        yield _from_cells(numbers[0], {name: cells[place] for name, place in places.items()}, chosen)
 
 
-def choose_columns(header: Sequence[str], path: Path, columns: Mapping[str, str]) -> dict[str, str]:
-    """Choose a table's columns by their names.
+class _Columns(NamedTuple):
+    """Columns of a table that are read.
+
+    Attributes
+    ----------
+    names : dict of str to str
+        Name in the header, by that in `COLUMNS`.
+    seconds : dict of str to float
+        Seconds that a one in each column of times means.
+    """
+
+    names: dict[str, str]
+    seconds: dict[str, float]
+
+
+def choose_columns(header: Sequence[str], path: Path, columns: Mapping[str, str]) -> _Columns:
+    """Choose a table's columns by their names, and log them.
 
     Parameters
     ----------
     header : sequence of str
     path : Path
-        Of the table, for the error message.
+        Of the table, for messages.
     columns : mapping of str to str
         Names that the user has given, by those in `COLUMNS`.
-
-    Returns
-    -------
-    dict of str to str
-        Name in the header, by that in `COLUMNS`; those that the table has.
 
     Raises
     ------
     DatasetError
-        If a column that the user named does not exist, or none is the label.
+        If a column that the user named does not exist, none is the label, or times cannot be read.
     """
-    plain = {_plain(name): name for name in reversed(header)}
+    plain = {_plain(name)[0]: name for name in reversed(header)}
     chosen: dict[str, str] = {}
     for name, usual in COLUMNS.items():
         if name in columns:
-            found = columns[name] if columns[name] in header else plain.get(_plain(columns[name]))
+            found = columns[name] if columns[name] in header else plain.get(_plain(columns[name])[0])
             if found is None:
                 raise DatasetError(
                     f"{escape(path)}: has no column '{escape(columns[name])}': --label_columns takes one of "
@@ -306,36 +356,78 @@ def choose_columns(header: Sequence[str], path: Path, columns: Mapping[str, str]
             f"{escape(path)}: no column is named like a label; say which is one, --label_columns label=NAME, of "
             f"{', '.join(map(escape, header))}"
         )
-    if _plain(chosen.get("file", "")) == "slice file name":  # UrbanSound8K: its times are those of the source
-        for name in {"start", "end", "duration"} - set(columns):
+    if _plain(chosen.get("file", ""))[0] == "slice file name":  # UrbanSound8K: its times are those of the source
+        for name in set(_TIMES) - set(columns):
             chosen.pop(name, None)
-    return chosen
+    elif "start" not in chosen and "duration" in chosen and _plain(chosen.get("end", ""))[0] == "offset":
+        chosen["start"] = chosen.pop("end")
+    elif _OFFSET_IN_FILE in plain and "start" not in columns and {"start", "end"} <= set(chosen):
+        chosen["offset"] = plain[_OFFSET_IN_FILE]
+    seconds = _check_times(header, chosen, path)
+    log.info(f"{escape(path)}: " + ", ".join(f"{name} from '{escape(column)}'" for name, column in chosen.items()))
+    return _Columns(chosen, seconds)
 
 
-def _plain(name: str) -> str:
-    """Return a column's name in lower case, without its unit in brackets and with single blanks for punctuation."""
-    return " ".join(re.sub(r"[\W_]+", " ", re.sub(r"[(\[].*?[)\]]", "", name)).lower().split())
+def _check_times(header: Sequence[str], chosen: Mapping[str, str], path: Path) -> dict[str, float]:
+    """Return the unit of each column of times, in seconds; warn of columns that look like times and are not read."""
+    seconds: dict[str, float] = {}
+    for name in (*_TIMES, "offset"):
+        if name not in chosen:
+            continue
+        unit = _plain(chosen[name])[1]
+        if unit in _OTHER_UNITS:
+            raise DatasetError(
+                f"{escape(path)}: the column '{escape(chosen[name])}' is no time in seconds: convert it, or name "
+                f"another, --label_columns {name}=NAME"
+            )
+        seconds[name] = _UNITS.get(unit, 1.0)
+    if "start" in chosen and not {"end", "duration"} & set(chosen):
+        raise DatasetError(
+            f"{escape(path)}: has starts ('{escape(chosen['start'])}'), but no ends or durations: add a column, or "
+            "name it, --label_columns end=NAME"
+        )
+    unused = [column for column in header if _TIME_WORDS & set(_plain(column)[0].split())]
+    if unused and not set(_TIMES) & set(chosen) and _plain(chosen.get("file", ""))[0] != "slice file name":
+        log.warning(
+            f"{path}: labels whole recordings; if {', '.join(map(escape, unused))} are the times of parts, name them: "
+            "--label_columns start=NAME,end=NAME"
+        )
+    return seconds
 
 
-def _scales(columns: Mapping[str, str]) -> dict[str, float]:
-    """Return the seconds that a one is in each of the chosen columns: milliseconds have their unit in the name."""
-    return {name: 1e-3 if _MILLISECONDS.search(_plain(column)) else 1.0 for name, column in columns.items()}
+def _plain(name: str) -> tuple[str, str]:
+    """Return a column's name in lower case, with single blanks for punctuation, and its unit; empty if it has none."""
+    bracketed = re.search(r"[(\[](.*?)[)\]]", name)
+    words = _words(re.sub(r"[(\[].*?[)\]]", "", name))
+    if bracketed:
+        return words, _words(bracketed[1])
+    for unit in sorted({*_UNITS, *_OTHER_UNITS}, key=len, reverse=True):
+        if words.endswith(f" {unit}"):
+            return words.removesuffix(f" {unit}"), unit
+    return words, ""
 
 
-def _from_cells(number: int, cells: Mapping[str, str], scales: Mapping[str, float]) -> Row | BadRow:
+def _words(text: str) -> str:
+    separated = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", text)  # StartTime
+    return " ".join(re.sub(r"[\W_]+", " ", separated).lower().split())
+
+
+def _from_cells(number: int, cells: Mapping[str, str], columns: _Columns) -> Row | BadRow:
     times: dict[str, float | None] = {}
-    for name in ("start", "end", "duration"):
-        text = cells.get(name, "").strip()
+    for name, scale in columns.seconds.items():
+        text = cells[name].strip()
         time = parse_time(text) if text else None
         if text and time is None:
             return BadRow(number, f"has the {name} '{escape(text)[:40]}', which is no time")
-        times[name] = None if time is None else time * scales[name]
-    start = times["start"] or 0.0
-    end = times["end"]
+        times[name] = None if time is None else (time if ":" in text else time * scale)
+    start, end = times.get("start") or 0.0, times.get("end")
     if end is None:
-        end = math.inf if times["duration"] is None else start + times["duration"]
+        duration = times.get("duration")
+        end = math.inf if duration is None else start + duration
+    if (offset := times.get("offset")) is not None:
+        start, end = offset, offset + end - start
     file = cells.get("file", "").strip() or None
-    if file is None and "file" in scales:
+    if file is None and "file" in columns.names:
         return BadRow(number, "names no recording")
     row = _row(number, file, start, end, cells["label"])
     if isinstance(row, BadRow):
@@ -346,16 +438,14 @@ def _from_cells(number: int, cells: Mapping[str, str], scales: Mapping[str, floa
 
 def _row(number: int, file: str | None, start: float, end: float, label: str) -> Row | BadRow:
     """Return a row, or why it is left out."""
-    label = label.strip()
-    if label in ("", "<unknown>"):  # the latter in a timeline of our own
-        return BadRow(number, "has no label")
+    label = composed(label.strip())
     if start < 0:
         return BadRow(number, f"starts before the recording, at {start:g} s")
-    if end == start:
-        return BadRow(number, f"has no length: it starts and ends at {start:g} s")
     if end < start:
         return BadRow(number, f"ends at {end:g} s, before its start at {start:g} s")
-    return Row(number, file, start, end, label)
+    if end - start < _SHORTEST_SECONDS:
+        return BadRow(number, f"has no length: it starts at {start:g} s and ends at {end:g} s")
+    return Row(number, file, start, end, "" if label == "<unknown>" else label)  # of a timeline of our own
 
 
 def parse_time(text: str) -> float | None:
@@ -364,7 +454,7 @@ def parse_time(text: str) -> float | None:
     if match := _CLOCK.fullmatch(text):
         hours, minutes, seconds = match.groups()
         return 3600 * int(hours or 0) + 60 * int(minutes) + float(seconds.replace(",", "."))
-    if not _NUMBER.fullmatch(text):
+    if len(text) > 40 or not _NUMBER.fullmatch(text):
         return None
     value = float(text.replace(",", "."))
-    return value if math.isfinite(value) else None
+    return value if abs(value) <= _LONGEST_SECONDS else None

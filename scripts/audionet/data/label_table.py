@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import os
 from array import array
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -26,7 +27,8 @@ Span = tuple[float, float]
 
 WHOLE: Span = (0.0, math.inf)
 
-_SHOWN = 5  # lines of each kind of problem
+_SHOWN = 5  # of the rows of a file that are left out
+_SLIVER_SECONDS = 0.3  # what is left between labels, or beside an overlap, and shorter is no sound of its own
 
 
 @dataclass(frozen=True)
@@ -109,61 +111,108 @@ def read_label_table(
     DatasetError
         If there is no usable row, or a file is in none of the formats.
     """
-    recordings = _Recordings(audio_dir)
-    found: dict[tuple[str, str], array[float]] = defaultdict(lambda: array("d"))
-    given: dict[str, dict[str, str]] = {"group": {}, "split": {}}
-    problems = _Problems()
-    rows = 0
+    found = _Found(_Recordings(audio_dir, path))
     for file in _label_files(path):
         try:
             for row in read_rows(file, columns):
-                name = row if isinstance(row, BadRow) else _accepted(row, file, recordings, given)
-                if isinstance(name, BadRow):
-                    problems.add(file, name)
-                elif not isinstance(row, BadRow):
-                    found[name, row.label].extend((row.start, row.end))
-                    rows += 1
+                found.add(row, file)
         except DatasetError as error:
             if file == path:
                 raise
-            log.warning(f"{error}; left out")  # a folder may hold other text
-    problems.log()
-    if not rows:
+            log.warning(f"{error}; left out from there on")  # a folder may hold other text
+    found.log_problems()
+    if not found.rows:
         raise DatasetError(f"{escape(path)}: holds no usable row for the recordings in {escape(audio_dir)}")
-    by_recording: dict[str, dict[str, list[Span]]] = defaultdict(dict)
-    for (name, label), times in found.items():
-        by_recording[name][label] = join_spans(zip(times[::2], times[1::2], strict=True))
     parts: dict[str, dict[str, list[Span]]] = defaultdict(dict)
     overlapping = 0.0
-    for name, labels in by_recording.items():
+    for name, labels in found.by_recording().items():
         alone, lost = without_overlaps(labels)
         overlapping += lost
+        for label in [label for label, spans in alone.items() if not spans]:
+            log.warning(f"{audio_dir / name}: all that is labelled {label} has another label as well; left out")
         if background:
-            alone[BACKGROUND] = complement([span for spans in labels.values() for span in spans])
+            free = complement([*found.occupied(name), *(span for spans in labels.values() for span in spans)])
+            alone[BACKGROUND] = join_spans([*alone.get(BACKGROUND, []), *free])
         for label, spans in alone.items():
             if spans:
                 parts[label][name] = spans
-    return LabelTable(dict(sorted(parts.items())), given["group"], given["split"], rows, overlapping)
+    if not parts:
+        raise DatasetError(f"{escape(path)}: every labelled second has several labels, and one is wanted")
+    return LabelTable(dict(sorted(parts.items())), found.groups, found.splits, found.rows, overlapping)
 
 
-def _accepted(row: Row, file: Path, recordings: _Recordings, given: dict[str, dict[str, str]]) -> str | BadRow:
-    """Return the recording of a row, and note its group and set; or the reason why the row is left out."""
-    if problem := _label_problem(row.label):
-        return BadRow(row.line, problem)
-    name = recordings.find(row.file, file)
-    if isinstance(name, BadRow):
-        return name._replace(line=row.line)
-    for kind, values in given.items():
-        value = getattr(row, kind)
-        if value is not None and values.setdefault(name, value) != value:
-            return BadRow(row.line, f"gives {escape(name)} another {kind} than before, {escape(value)}")
-    return name
+class _Found:
+    """Rows of label files, by recording and label, and the reasons why others are left out."""
+
+    def __init__(self, recordings: _Recordings) -> None:
+        self.rows = 0
+        self.groups: dict[str, str] = {}
+        self.splits: dict[str, str] = {}
+        self._recordings = recordings
+        self._times: dict[tuple[str, str], array[float]] = defaultdict(lambda: array("d"))
+        self._unusable: dict[str, array[float]] = defaultdict(lambda: array("d"))
+        self._files: dict[str, Path] = {}
+        self._shown: list[str] = []
+        self._counts: Counter[Path] = Counter()
+
+    def add(self, row: Row | BadRow, file: Path) -> None:
+        """Use a row of a label file, or note why it cannot be used."""
+        if isinstance(row, BadRow):
+            self._refuse(file, row)
+            return
+        name = self._recordings.find(row.file, file)
+        if isinstance(name, BadRow):
+            self._refuse(file, name._replace(line=row.line))
+            return
+        problem = _label_problem(row.label)
+        for kind, values in (("group", self.groups), ("split", self.splits)):
+            value = getattr(row, kind)
+            if value is not None and values.setdefault(name, value) != value:
+                problem = f"gives {escape(name)} another {kind} than before, {escape(value)}"
+        if problem:
+            self._refuse(file, BadRow(row.line, problem))
+            self._unusable[name].extend((row.start, row.end))
+            return
+        if row.file is None and self._files.setdefault(name, file) != file:
+            log.warning(f"{file}: is about {name}, and so is {self._files[name]}: where they differ, neither counts")
+            self._files[name] = file
+        self._times[name, row.label].extend((row.start, row.end))
+        self.rows += 1
+
+    def by_recording(self) -> dict[str, dict[str, list[Span]]]:
+        """Return the joined spans of each label, by recording."""
+        found: dict[str, dict[str, list[Span]]] = defaultdict(dict)
+        for (name, label), times in self._times.items():
+            found[name][label] = join_spans(zip(times[::2], times[1::2], strict=True))
+        return found
+
+    def occupied(self, name: str) -> list[Span]:
+        """Return the times of a recording that rows without a usable label are about."""
+        times = self._unusable[name]
+        return list(zip(times[::2], times[1::2], strict=True))
+
+    def log_problems(self) -> None:
+        """Log the first rows of each file that are left out, and their number."""
+        for line in self._shown:
+            log.warning(line)
+        for file, count in self._counts.items():
+            if count > _SHOWN:
+                log.warning(f"{file}: {pluralise(count, 'row')} left out, the first {_SHOWN} of which are named above")
+
+    def _refuse(self, file: Path, row: BadRow) -> None:
+        self._counts[file] += 1
+        if self._counts[file] <= _SHOWN:
+            self._shown.append(f"{file}:{row.line}: {row.reason}; left out")
 
 
 def _label_problem(label: str) -> str | None:
-    if label in (".", "..") or label.startswith(".") or set(label) & set("/\\\0") or len(label.encode()) > 255:
+    if not label:
+        return "has no label"
+    if not label.isprintable() or label.startswith(".") or set(label) & set("/\\") or len(os.fsencode(label)) > 255:
         return f"has the label '{escape(label)[:60]}', which cannot be a folder's name: change it in the table"
-    return label_problem(label)
+    if label_problem(label):
+        return f"has the label '{escape(label)}', which is the name of a file that is written: change it in the table"
+    return None
 
 
 def _label_files(path: Path) -> list[Path]:
@@ -176,78 +225,88 @@ def _label_files(path: Path) -> list[Path]:
 
 
 class _Recordings:
-    """Recordings of a folder, found by a path, a name, or a name without its ending."""
+    """Recordings of a folder, found by the end of their paths, with or without the ending of their names.
 
-    def __init__(self, audio_dir: Path) -> None:
-        self._folder = audio_dir
-        self._found: dict[str, str | BadRow] = {}
-        self._names: dict[str, list[str]] = defaultdict(list)
+    Parameters
+    ----------
+    audio_dir : Path
+    labels : Path
+        Label file, or folder of label files.
+    """
+
+    def __init__(self, audio_dir: Path, labels: Path) -> None:
+        self._folder, self._labels = audio_dir, labels
+        self._by_name: dict[str, list[str]] = defaultdict(list)  # of the file, with and without its ending
+        self._plain: dict[str, str] = {}
+        self._found: dict[tuple[str, Path], str | BadRow] = {}
+        self._prefix: str | None = None
         if not audio_dir.is_dir():
             raise DatasetError(f"{escape(audio_dir)} is not a folder: --audio_dir names that of the recordings")
         for name, path in walk(audio_dir):
             if path.suffix.lower() in AUDIO_SUFFIXES:
-                pure = PurePosixPath(composed(name))
-                for key in dict.fromkeys((str(pure), str(pure.with_suffix("")), pure.name, pure.stem)):
-                    self._names[key].append(name)
+                self._plain[name] = composed(name)
+                pure = PurePosixPath(self._plain[name])
+                for key in {pure.name, pure.stem}:
+                    self._by_name[key].append(name)
 
     def find(self, written: str | None, table: Path) -> str | BadRow:
         """Return the path inside the folder of a recording as a row or a label file names it."""
-        if written is None:
-            return self._named_after(table)
-        if written not in self._found:
-            self._found[written] = self._look_up(written)
-        return self._found[written]
+        key = written or "", table.parent if written else table
+        if key not in self._found:
+            self._found[key] = self._named_after(table) if written is None else self._look_up(written, table)
+        return self._found[key]
 
-    def _look_up(self, written: str) -> str | BadRow:
-        plain = composed(written.replace("\\", "/"))
-        for key in dict.fromkeys((plain.removeprefix("./"), self._inside(plain), PurePosixPath(plain).name)):
-            names = self._names.get(key, [])
-            if len(names) == 1 or key in names:
-                return key if key in names else names[0]
-            if names:
-                shown = ", ".join(map(escape, names[:3]))
-                return BadRow(0, f"names {escape(written)}, which may be any of {shown}: give the path")
+    def _look_up(self, written: str, table: Path) -> str | BadRow:
+        plain = os.path.normpath(composed(written.replace("\\", "/")))
+        candidates = self._by_name.get(PurePosixPath(plain).name, [])
+        for beside in (plain, os.path.normpath(f"{self._beside(table)}/{plain}")):
+            if exact := [name for name in candidates if beside in self._forms(name)]:
+                return exact[0]
+        # As far as both go: the table's paths may begin further up or further down than the folder of recordings.
+        deeper = [name for name in candidates if any(form.endswith(f"/{plain}") for form in self._forms(name))]
+        if len(deeper) == 1:
+            return deeper[0]
+        if deeper:
+            shown = ", ".join(map(escape, deeper[:3]))
+            return BadRow(0, f"names {escape(written)}, which may be any of {shown}: give the path")
+        higher = [(name, form) for name in candidates for form in self._forms(name) if f"/{plain}".endswith(f"/{form}")]
+        if higher:
+            name, form = max(higher, key=lambda pair: len(pair[1]))
+            prefix = plain.removesuffix(form)
+            self._prefix = prefix if self._prefix is None else self._prefix
+            if prefix == self._prefix:  # otherwise it may be another folder's recording of this name
+                return name
         return BadRow(0, f"names {escape(written)}, which is not in {escape(self._folder)}")
 
-    def _inside(self, written: str) -> str:
-        """Return a path as one inside the folder, if that is where it leads."""
-        try:
-            return PurePosixPath(written).relative_to(self._folder.absolute().as_posix()).as_posix()
-        except ValueError:
-            return written
+    def _forms(self, name: str) -> tuple[str, str]:
+        """Return a recording's path with and without the ending, as tables may write it."""
+        plain = self._plain[name]
+        return plain, plain.removesuffix(PurePosixPath(plain).suffix)
+
+    def _beside(self, table: Path) -> str:
+        """Return the folder of a table inside that of the recordings; the latter itself if it lies elsewhere."""
+        return os.path.relpath(table.parent, self._folder) if self._folder in table.parents else "."
 
     def _named_after(self, table: Path) -> str | BadRow:
-        """Find the recording that a label file is about: ``talk.wav`` for ``talk.txt`` or ``talk.Table.1.txt``."""
+        """Find the recording that a label file is about: ``talk.wav`` for ``talk.txt`` or ``talk.Table.1.txt``.
+
+        Of several with that name, it is the one in the same folder inside the folder of label files.
+        """
         stem = composed(table.name)
+        inside = composed(os.path.relpath(table.parent, self._labels)) if self._labels.is_dir() else "."
         while "." in stem:
             stem = stem.rpartition(".")[0]
-            if names := self._names.get(stem):
-                if len(names) == 1:
-                    return names[0]
+            if names := self._by_name.get(stem):
+                same = [name for name in names if os.path.normpath(f"{inside}/{stem}") in self._forms(name)]
+                chosen = same if same else names
+                if len(chosen) == 1:
+                    return chosen[0]
                 return BadRow(0, f"is about {escape(stem)}, of which there are several in {escape(self._folder)}")
         return BadRow(
-            0, f"is about a recording named like {escape(table.name)}, which is not in {escape(self._folder)}"
+            0,
+            f"names no recording, and none in {escape(self._folder)} is named like {escape(table.name)}: if a column "
+            "does, --label_columns file=NAME",
         )
-
-
-class _Problems:
-    """Rows that are left out, by label file and kind."""
-
-    def __init__(self) -> None:
-        self._shown: list[str] = []
-        self._counts: Counter[Path] = Counter()
-
-    def add(self, file: Path, row: BadRow) -> None:
-        self._counts[file] += 1
-        if self._counts[file] <= _SHOWN:
-            self._shown.append(f"{file}:{row.line}: {row.reason}; left out")
-
-    def log(self) -> None:
-        for line in self._shown:
-            log.warning(line)
-        for file, count in self._counts.items():
-            if count > _SHOWN:
-                log.warning(f"{file}: {pluralise(count, 'row')} left out, the first {_SHOWN} of which are named above")
 
 
 def join_spans(spans: Iterable[Span]) -> list[Span]:
@@ -272,7 +331,7 @@ def without_overlaps(labels: Mapping[str, Sequence[Span]]) -> tuple[dict[str, li
     Returns
     -------
     alone : dict of str to list of Span
-        Parts of each label where no other applies.
+        Parts of each label where no other applies, without slivers.
     lost : float
         Seconds with several labels; those up to the unknown end of a recording count as none.
     """
@@ -293,15 +352,19 @@ def without_overlaps(labels: Mapping[str, Sequence[Span]]) -> tuple[dict[str, li
                 lost += time - before
         before = time
         (active.add if change > 0 else active.discard)(label)
-    return {label: join_spans(spans) for label, spans in alone.items()}, lost
+    whole = {label: set(spans) for label, spans in labels.items()}
+    return {
+        label: [span for span in join_spans(spans) if span in whole[label] or span[1] - span[0] >= _SLIVER_SECONDS]
+        for label, spans in alone.items()
+    }, lost
 
 
 def complement(spans: Sequence[Span]) -> list[Span]:
-    """Return the times from 0 to the end of the recording that are in no span."""
+    """Return the times from 0 to the end of the recording that are in no span, but for slivers."""
     free: list[Span] = []
     before = 0.0
     for start, end in join_spans(spans):
-        if start > before:
+        if start - before >= _SLIVER_SECONDS:
             free.append((before, start))
         before = end
     return free if before == math.inf else [*free, (before, math.inf)]

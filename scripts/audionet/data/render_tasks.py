@@ -178,7 +178,8 @@ def _render_piece(piece: Piece, task: PieceTask, batch: WriteBatch) -> Outcome:
                 return piece.known._replace(decoding=DECODING, kept=True)
         parts = piece.source.parts
         for chunk in recording.chunks_of(parts) if parts else recording.chunks(piece.first, piece.stop):
-            chunks += 1
+            silent += range(piece.first + chunks, chunk.index)  # numbers between labelled parts
+            chunks = chunk.index + 1 - piece.first
             if is_silent(chunk.samples):
                 silent.append(chunk.index)
                 continue
@@ -202,6 +203,8 @@ def _render_piece(piece: Piece, task: PieceTask, batch: WriteBatch) -> Outcome:
         silent = sorted([*silent, *_remove_pauses(name, levels, task, batch)])
     notes = tuple(dict.fromkeys([*recording.remarks, *([note] if note else [])]))
     seconds = recording.seconds - recording.start
+    if piece.source.parts:
+        seconds = sum(max(0.0, min(end, recording.seconds) - start) for start, end in piece.source.parts)
     return Outcome(seconds, chunks, silent, join_notes(notes), digest, final=final, ended=ended, notes=notes)
 
 
