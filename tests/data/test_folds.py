@@ -111,3 +111,19 @@ def test_two_recordings_are_tested_in_two_of_five_folds() -> None:
     folds = assign_folds(images, alone(images), 5)
     assert len(folds) == 5
     assert sorted(sum(images[row].label == "rare" for row in test) for test in folds.tests) == [0, 0, 0, 3, 3]
+
+
+def test_several_labels_of_one_recording_are_cut_in_time() -> None:
+    meeting = [ChunkImage(label, "m.wav", i, Path("x"), f"{i}.jpg") for label in ("ann", "bob") for i in range(20)]
+    both = [ChunkImage("ann", "n.wav", i, Path("x"), f"n{i}.jpg") for i in range(20)]
+    for images in (meeting, meeting + both):
+        groups = {(image.label, image.recording): image.recording for image in images}
+        folds = assign_folds(images, groups, 4)
+        assert "bob" in folds.cut_in_time
+        assert not folds.untested
+        assert len(folds.tested) == len(images)
+        for training, test in zip(folds.training, folds.tests, strict=True):
+            for row in test.tolist():
+                near = [other for other in training.tolist() if images[other].recording == images[row].recording]
+                same = [other for other in near if images[other].label == images[row].label]
+                assert all(abs(images[other].index - images[row].index) > 1 for other in same)

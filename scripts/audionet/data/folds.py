@@ -70,13 +70,17 @@ def assign_folds(
         members[groups[recording]].append(recording)
     in_label = Counter(label for label, _ in recordings)
     cut = {label for label, _ in recordings if in_label[label] == 1}
-    cut -= {label for group in members.values() if len(group) > 1 for label, _ in group}
-    whole = {name: group for name, group in members.items() if group[0][0] not in cut}
+    cut -= {label for group in members.values() if len({name for _, name in group}) > 1 for label, _ in group}
+    kept = {name: [recording for recording in group if recording[0] not in cut] for name, group in members.items()}
+    whole = {name: group for name, group in kept.items() if group}
     groups_in_label = Counter(label for group in whole.values() for label in {label for label, _ in group})
     number = min(folds, max(groups_in_label.values(), default=1))
     number = folds if number < 2 else number
     fold_of_group = _spread(whole, number, repeat)
-    fold = np.array([fold_of_group.get(groups[image.label, image.recording], -1) for image in images], np.int64)
+    fold = np.array(
+        [-1 if image.label in cut else fold_of_group[groups[image.label, image.recording]] for image in images],
+        np.int64,
+    )
     excluded = fold == np.arange(number)[:, None]
     for label in cut:
         _cut_in_time(np.flatnonzero([image.label == label for image in images]), images, apart, fold, excluded)

@@ -65,9 +65,11 @@ def group_recordings(
         path, _ = parse_channel_name(recording_path(name))  # the channels of a call hear each other
         group = _group_of(path, expression)
         matched += group is not None
+        whole = parse_channel_name(name)[0]
         if assigned is not None and expression is None:
-            group = assigned.groups.get(parse_channel_name(name)[0], group or f"recording {path}")
-        groups[label, name] = f"recording {label}\0{parse_channel_name(name)[0]}" if group is None else f"group {group}"
+            group = assigned.groups.get(whole, group)
+        alone = f"recording {label}\0{whole}" if assigned is None else f"recording {whole}"
+        groups[label, name] = alone if group is None else f"group {group}"
     if expression is not None and not matched:
         example = f", such as {escape(recording_path(images[0].recording))}" if images else ""
         raise UsageError(f"--group {escape(expression)}: matches none of {len(groups)} recordings{example}")

@@ -81,7 +81,7 @@ def split_images(
         for name in SETS:
             sets[name] += parts[name]
     if groups is not None:
-        dropped += _keep_apart(sets, groups)
+        dropped += keep_apart(sets, groups)
     trained = {(image.label, image.recording, image.index) for image in sets["training"]}
     used_copies = [image for image in copies if (image.label, image.recording, image.index) in trained]
     sets["training"] += used_copies
@@ -114,7 +114,7 @@ def _by_recording(
     return parts
 
 
-def _keep_apart(sets: dict[str, list[ChunkImage]], groups: Mapping[Recording, str]) -> int:
+def keep_apart(sets: dict[str, list[ChunkImage]], groups: Mapping[Recording, str]) -> int:
     """Drop images from training, then from validation, whose group is in a set after it; return their number."""
     dropped, later = 0, set[str]()
     for name in reversed(SETS):

@@ -58,10 +58,10 @@ def recordings_of_set(predictor: Predictor, config: EvaluateConfig, name: str) -
     images: list[ChunkImage] = find_images(config.image_dir)
     apart = predictor.spectrogram.apart if predictor.spectrogram else 2
     assigned = read_assigned(config.image_dir)
+    groups = group_recordings(images, training.get("group"), assigned).groups
     if training.get("split") == "given":
-        split = given_split(images, given_sets(images, assigned))
+        split = given_split(images, given_sets(images, assigned), groups)
     else:
-        groups = group_recordings(images, training.get("group"), assigned).groups
         percentages = training["validation_percentage"], training["testing_percentage"]
         split = split_images(images, *percentages, apart, groups)
     return _with_labels_of(predictor, group_by_recording(split.sets[name], step_seconds(predictor)))

@@ -6,7 +6,7 @@ import dataclasses
 import functools
 import logging
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -119,6 +119,9 @@ def prepare_data(
     DatasetError
         If fewer than two labels have readable images.
     """
+    assigned = read_assigned(config.image_dir)
+    if config.split == "given":
+        given_sets(images, assigned)  # before the bottlenecks, which may take hours
     bottlenecks = compute_bottlenecks(images, backbone, config.bottleneck_dir, available_cores(), config.scheduler)
     rate = f" at {bottlenecks.computed / bottlenecks.seconds:.0f} a second" if bottlenecks.computed else ""
     counts = f"{bottlenecks.computed} computed{rate}, {bottlenecks.cached} from {escape(config.bottleneck_dir)}"
@@ -134,7 +137,6 @@ def prepare_data(
         raise DatasetError(f"{escape(config.image_dir)}: only '{escape(*labels)}' has readable images")
     apart = spectrogram_config.apart if spectrogram_config else _APART
     keys = [key.tobytes() for key in bottlenecks.keys]
-    assigned = read_assigned(config.image_dir)
     grouping = group_recordings(bottlenecks.images, config.group, assigned)
     if grouping.speakers:
         log.info(
@@ -145,12 +147,12 @@ def prepare_data(
     groups, folds, copies = join_copies(grouping.groups, bottlenecks.images, keys), None, 0
     sets = given_sets(bottlenecks.images, assigned) if config.split == "given" else None
     if sets is not None and not are_folds(sets):
-        split = given_split(bottlenecks.images, sets)
+        split = given_split(bottlenecks.images, sets, groups)
         split, copies = without_copies(split, dict(zip(bottlenecks.images, keys, strict=True)))
         log.info(split_table(all_labels, split))
     elif exact and not config.wants_split:
         folds = (
-            given_folds(bottlenecks.images, sets)
+            given_folds(bottlenecks.images, sets, groups)
             if sets is not None
             else assign_folds(bottlenecks.images, groups, config.folds, apart)
         )
@@ -165,6 +167,8 @@ def prepare_data(
         split = split_images(bottlenecks.images, *config.percentages, apart, grouping.groups)
         split, copies = without_copies(split, dict(zip(bottlenecks.images, keys, strict=True)))
         log.info(split_table(all_labels, split))
+    if sets is not None:
+        _log_given(bottlenecks.images, sets, split)
     if copies:
         log.info(f"Left out {pluralise(copies, 'image')} with copies in another set: they would leak between the sets.")
     for one, other in sorted(_conflicting_labels(bottlenecks.images, keys)):
@@ -182,6 +186,16 @@ def prepare_data(
         split.dropped,
     )
     return Data(spectrogram_config, labels, bottlenecks, targets, split, rows, background, groups, folds, exact, speech)
+
+
+def _log_given(images: Sequence[ChunkImage], sets: Mapping[Recording, str], split: Split) -> None:
+    """Log the recordings that come without a set, and the images left out to keep groups on one side."""
+    without = len({(image.label, image.recording) for image in images} - set(sets))
+    if without:
+        role = "trained on only" if are_folds(sets) else "left out"
+        log.info(f"{pluralise(without, 'recording')} without a set: {role}.")
+    if split.dropped:
+        log.info(f"{pluralise(split.dropped, 'image')} left out, of those or of groups that are in a set after it.")
 
 
 def _too_large(bottlenecks: Bottlenecks, labels: int, backbone: Backbone | None) -> bool:
