@@ -106,7 +106,7 @@ def course(generator: np.random.Generator) -> Float64Array:
     gap = _SECONDS if kind == 2 else np.exp(generator.uniform(np.log(0.1), np.log(1.5)))
     starts = np.arange(generator.uniform(0, 0.5 * gap), _SECONDS, gap)
     if generator.random() < 0.5:
-        starts = starts + generator.uniform(-0.4, 0.4, len(starts)) * gap
+        starts = np.maximum(0, starts + generator.uniform(-0.4, 0.4, len(starts)) * gap)
     level = np.zeros(_LENGTH)
     for start in starts:
         since = np.maximum(time - start, 0)
