@@ -424,7 +424,7 @@ def test_a_recording_with_a_very_long_name(graph: Path, tmp_path: Path) -> None:
     clip = write_sound(tmp_path / f"{'x' * 250}.wav", 600, 2.0)
     done = run_script("label_image.py", f"--graph={graph}", "--timeline", f"--timeline_dir={tmp_path / 'out'}", clip)
     assert done.returncode == 0, done.stderr
-    assert len(list((tmp_path / "out").iterdir())) == 3
+    assert len(list((tmp_path / "out").iterdir())) == 5
 
 
 def test_a_damaged_clip_is_enrolled_up_to_the_damage(graph: Path, tmp_path: Path) -> None:
