@@ -24,6 +24,8 @@ from audionet.utils.files import read_json
 from audionet.utils.json_files import damage_as, field, optional_field, texts, whole
 from audionet.utils.text import escape
 
+_REMEDY = "run data_maker.py again"
+
 
 @dataclass(frozen=True, slots=True)
 class ChunkImage:
@@ -115,11 +117,10 @@ def read_spectrogram_config(image_dir: Path) -> SpectrogramConfig | None:
     path = image_dir / DATASET_JSON
     if not path.exists():
         return None
-    remedy = "run data_maker.py again"
-    content = read_json(path, DatasetError, remedy)
+    content = read_json(path, DatasetError, _REMEDY)
     if not content.get("complete"):
-        raise DatasetError(f"{escape(path)}: data_maker.py was stopped before it had finished: {remedy}")
-    return spectrogram_config_from(content.get("picture"), path, remedy)
+        raise DatasetError(f"{escape(path)}: data_maker.py was stopped before it had finished: {_REMEDY}")
+    return spectrogram_config_from(content.get("picture"), path, _REMEDY)
 
 
 def read_augmentation(image_dir: Path) -> dict[str, Any] | None:
@@ -131,11 +132,8 @@ def read_augmentation(image_dir: Path) -> dict[str, Any] | None:
         If dataset.json is damaged.
     """
     path = image_dir / DATASET_JSON
-    if not path.exists():
-        return None
-    remedy = "run data_maker.py again"
-    with damage_as(DatasetError, path, remedy):
-        recipe = optional_field(read_json(path, DatasetError, remedy), "augmentation", dict)
+    with damage_as(DatasetError, path, _REMEDY):
+        recipe = _optional_part(path, "augmentation")
         if recipe:
             whole(recipe, "seed", -(2**63))
             if not set(texts(recipe, "kinds")) <= set(AUGMENT_KINDS):
@@ -152,17 +150,19 @@ def read_assigned(image_dir: Path) -> Assigned | None:
         If dataset.json is damaged.
     """
     path = image_dir / DATASET_JSON
-    if not path.exists():
-        return None
-    remedy = "run data_maker.py again"
-    with damage_as(DatasetError, path, remedy):
-        table = optional_field(read_json(path, DatasetError, remedy), "table", dict)
+    with damage_as(DatasetError, path, _REMEDY):
+        table = _optional_part(path, "table")
         if table is None:
             return None
         values = [field(table, name, dict) for name in Assigned._fields]
         if not all(isinstance(value, str) for found in values for value in found.values()):
             raise DamagedError("its groups or sets are no text")
     return Assigned(*values)
+
+
+def _optional_part(path: Path, name: str) -> dict[str, Any] | None:
+    """Read an object in dataset.json; return None if it, or the file, is not there."""
+    return optional_field(read_json(path, DatasetError, _REMEDY), name, dict) if path.exists() else None
 
 
 def recordings_in(images: Iterable[ChunkImage]) -> int:

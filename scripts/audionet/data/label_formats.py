@@ -281,7 +281,7 @@ def _elan(number: int, cells: Sequence[str]) -> Row | BadRow:
     clocks = [cell for cell in cells if _CLOCK.fullmatch(cell.strip())]
     numbers = [cell for cell in cells[1:-1] if _is_time(cell)]
     if len(clocks) < 2 and len(numbers) not in (2, 3):
-        return BadRow(number, "has no start and end that can be told apart: export with the columns' names")
+        return BadRow(number, "has no start and end that can be distinguished: export with the columns' names")
     times = clocks if len(clocks) >= 2 else numbers
     start, end = (parse_time(cell) for cell in times[:2])
     if start is None or end is None:

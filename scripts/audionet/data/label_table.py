@@ -298,7 +298,7 @@ class _Recordings:
             stem = stem.rpartition(".")[0]
             if names := self._by_name.get(stem):
                 same = [name for name in names if os.path.normpath(f"{inside}/{stem}") in self._forms(name)]
-                chosen = same if same else names
+                chosen = same or names
                 if len(chosen) == 1:
                     return chosen[0]
                 return BadRow(0, f"is about {escape(stem)}, of which there are several in {escape(self._folder)}")

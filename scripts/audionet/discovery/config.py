@@ -16,7 +16,7 @@ FILE_KINDS = (".npz", ".csv", ".parquet")
 
 @dataclass(frozen=True)
 class EmbedConfig:
-    """What computes embeddings, and which."""
+    """Settings of the embeddings: the model or backbone that computes them, and their kind."""
 
     graph: Path | None = setting(None, "trained model to embed with; default: a backbone alone, --architecture")
     architecture: str = setting("inception_v3_speech", "backbone to embed with, as for retrain.py")
