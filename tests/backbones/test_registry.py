@@ -260,7 +260,10 @@ def test_a_short_name_is_tf_hubs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
         ("https://tfhub.dev/google/imagenet/inception_v1/feature_vector/5", 224),
         ("https://tfhub.dev/google/imagenet/mobilenet_v2_100_224/feature_vector/5", 224),
         ("https://tfhub.dev/google/imagenet/mobilenet_v2_035_96/feature_vector/5", 96),
+        ("http://models-224.example:8000/mine/1", None),
         ("/some/folder", None),
+        ("/runs/inception_v3/pytest-260/folder", None),
+        ("/runs/pytest-260/mobilenet_96", 96),
     ],
 )
 def test_the_input_size_in_a_name(source: str, size: int | None) -> None:

@@ -9,6 +9,7 @@ import socket
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from audionet.backbones.conversion import SourceNetwork
 from audionet.backbones.inception import POOLINGS, pool_maps
@@ -138,8 +139,12 @@ def _input_shape(signature: Any) -> tuple[int, int] | None:
 
 
 def _size_in_name(source: str) -> int | None:
-    """Read the input size from a TF Hub name (mobilenet_v2_100_224); Inception-v3's names omit it, it is 299."""
-    if "inception" in source:
-        return 224 if re.search(r"inception_v[12]\b", source) else 299
-    sizes = re.findall(r"(?<!\d)(96|128|160|192|224|240|260|300|331|380|456|528|600)(?!\d)", source)
+    """Read the input size from a TF Hub name (mobilenet_v2_100_224); Inception-v3's names omit it, it is 299.
+
+    Only a handle's path counts, and of a folder its own name: a number above it (/data/run-260) states no size.
+    """
+    name = urlsplit(source).path if "://" in source else Path(source).name
+    if "inception" in name:
+        return 224 if re.search(r"inception_v[12]\b", name) else 299
+    sizes = re.findall(r"(?<!\d)(96|128|160|192|224|240|260|300|331|380|456|528|600)(?!\d)", name)
     return int(sizes[-1]) if sizes else None
