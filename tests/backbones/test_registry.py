@@ -19,9 +19,8 @@ import pytest
 from audionet.backbones import registry as backbones
 from audionet.backbones import saved_model as saved_models
 from audionet.backbones.conversion import Converted, SourceNetwork, convert, mean_cosine
-from audionet.backbones.inception import FeatureLayer, inception_v3, set_weights
 from audionet.backbones.litert import Runner
-from audionet.backbones.registry import BUNDLED, prepare
+from audionet.backbones.registry import BUNDLED, load_finished_model, prepare
 from audionet.backbones.voice_space import write_voice_space
 from audionet.errors import BackboneError, UsageError
 from audionet.utils.files import sha256
@@ -30,35 +29,52 @@ from tests.support.models import save_backbone
 from tests.support.sounds import ROOT
 
 WEIGHTS = BUNDLED / "inception_v3_speech" / "inception_v3_speech.npz"
-CONVERTED = "inception_v3_speech-f8205060e458"
+VERSIONS = {
+    "inception_v3_speech": "9d618b210e09b832969f1ee26271ead05d2826a7d1da4853bbb3514f17d1d790",
+    "inception_v3_speech_v2": "f8205060e458361898c4c5355326be3f2c127a24186eecd5685cfbeb06f78369",
+}
+"""SHA-256 of the bundled weights, by name."""
+
+CONVERTED = f"{WEIGHTS.stem}-{VERSIONS[WEIGHTS.stem][:12]}"
 
 
 def random_images(size: tuple[int, int]) -> np.ndarray:
     return np.random.default_rng(0).integers(0, 256, (4, *size, 3)).astype(np.uint8)
 
 
+def check_of(name: str) -> tuple[np.ndarray, list[np.ndarray]]:
+    """Images that lie with a bundled backbone's weights, and its bottlenecks and voice embeddings of them."""
+    with np.load(BUNDLED / name / f"{name}.npz") as arrays:
+        return arrays["check_picture"], [arrays[key] for key in ("check_features", "check_voices") if key in arrays]
+
+
 @pytest.mark.tensorflow
-def test_the_bundled_weights_are_loaded_in_their_order() -> None:
-    model = inception_v3((128, 96), FeatureLayer("mixed4", "time"))
-    set_weights(model, WEIGHTS.read_bytes())
-    with np.load(WEIGHTS) as arrays:
-        images, expected = arrays["check_picture"], arrays["check_features"]
-    features = np.asarray(model(images.astype(np.float32)))
-    assert mean_cosine(features, expected) > 0.9999
+@pytest.mark.parametrize("name", VERSIONS)
+def test_the_bundled_weights_are_loaded_in_their_order(name: str) -> None:
+    images, expected = check_of(name)
+    joined = np.asarray(load_finished_model(name)(images.astype(np.float32)))
+    edges = np.cumsum([part.shape[1] for part in expected])[:-1]
+    for part, wanted in zip(np.split(joined, edges, axis=1), expected, strict=True):
+        assert mean_cosine(part, wanted) > 0.9999
 
 
-def test_the_bundled_conversion_agrees_with_the_weights() -> None:
-    with np.load(WEIGHTS) as arrays:
-        images, expected = arrays["check_picture"], arrays["check_features"]
-    runner = Runner(WEIGHTS.with_suffix(".tflite"))
-    assert mean_cosine(np.stack([runner(image[None]) for image in images]), expected) >= 0.99
-    card = json.loads(WEIGHTS.with_suffix(".json").read_text())
-    assert card["sha256"] == sha256(WEIGHTS.with_suffix(".tflite"))
+@pytest.mark.parametrize("name", VERSIONS)
+def test_the_bundled_conversion_agrees_with_the_weights(name: str) -> None:
+    images, expected = check_of(name)
+    path = BUNDLED / name / f"{name}.tflite"
+    runner = Runner(path)
+    features = np.stack([runner(image[None]) for image in images])
+    edges = np.cumsum([part.shape[1] for part in expected])[:-1]
+    for part, wanted in zip(np.split(features, edges, axis=1), expected, strict=True):
+        assert mean_cosine(part, wanted) >= 0.99
+    card = json.loads(path.with_suffix(".json").read_text())
+    assert card["sha256"] == sha256(path)
     assert (card["arithmetic"], card["cosine"] >= 0.99) == ("int8", True)
+    assert path.stat().st_size < 12_000_000
 
 
-def test_the_weights_are_those_of_version_2() -> None:
-    assert sha256(WEIGHTS) == "f8205060e458361898c4c5355326be3f2c127a24186eecd5685cfbeb06f78369"
+def test_the_bundled_weights_are_those_of_their_version() -> None:
+    assert {path.parent.name: sha256(path) for path in BUNDLED.glob("*/inception*.npz")} == VERSIONS
 
 
 def test_the_bundled_backbone_needs_no_tensorflow(tmp_path: Path) -> None:
@@ -102,6 +118,7 @@ def test_a_damaged_bundled_conversion_is_made_again(
         backbones, "convert", lambda *_: Converted(WEIGHTS.with_suffix(".tflite").read_bytes(), "int8", 0.996)
     )
     monkeypatch.setattr(backbones, "inception_v3", lambda *_: None)
+    monkeypatch.setattr(backbones, "as_one_vector", lambda model: model)
     monkeypatch.setattr(backbones, "set_weights", lambda *_: None)
     assert prepare(WEIGHTS.stem, tmp_path / "models", None, random_images).cosine == 0.996
 
@@ -110,7 +127,7 @@ def test_a_backbone_is_found_by_name_in_the_model_folder(tmp_path: Path) -> None
     shutil.copytree(WEIGHTS.parent, tmp_path / "mine")
     backbone = prepare("mine", tmp_path, None, random_images)
     assert backbone.name == WEIGHTS.stem
-    with pytest.raises(UsageError, match=r"inception_v3_speech, mine"):
+    with pytest.raises(UsageError, match=r"inception_v3_speech, inception_v3_speech_v2, mine"):
         prepare("yours", tmp_path, None, random_images)
 
 
@@ -125,16 +142,16 @@ def test_another_feature_layer_or_arithmetic_is_converted(tmp_path: Path, monkey
             prepare(WEIGHTS.stem, tmp_path, None, random_images, **options)
 
 
-def test_the_bundled_backbone_as_litert(model_dir: Path) -> None:
-    with np.load(WEIGHTS) as arrays:
-        images, expected = arrays["check_picture"], arrays["check_features"]
-    backbone = prepare("inception_v3_speech", model_dir, None, lambda size: images)
-    assert (backbone.input_size, backbone.width, backbone.statistics) == ((128, 96), 6 * 768, None)
-    assert backbone.arithmetic == "int8"
+@pytest.mark.parametrize(("name", "width", "voice"), [(WEIGHTS.stem, 13 * 288, 192), (f"{WEIGHTS.stem}_v2", 4608, 0)])
+def test_the_bundled_backbone_as_litert(model_dir: Path, name: str, width: int, voice: int) -> None:
+    images, expected = check_of(name)
+    backbone = prepare(name, model_dir, None, lambda size: images)
+    assert (backbone.input_size, backbone.width, backbone.statistics) == ((128, 96), width + voice, None)
+    assert (backbone.arithmetic, backbone.voice_width) == ("int8", voice)
     runner = Runner(backbone.path)
     features = np.stack([runner(image[None]) for image in images])
-    assert mean_cosine(features, expected) >= 0.99
-    assert backbone.cosine == pytest.approx(mean_cosine(features, expected), abs=1e-3)
+    assert mean_cosine(features[:, :width], expected[0]) >= 0.99
+    assert backbone.cosine >= 0.99
 
 
 def test_a_backbone_is_converted_once(
@@ -335,8 +352,9 @@ def test_the_cosine_of_two_outputs_is_that_of_the_worse_one() -> None:
 
 
 def test_the_card_names_a_file_that_is_there() -> None:
-    card = json.loads((BUNDLED / "inception_v3_speech" / "backbone.json").read_text())
-    assert card["weights"] == WEIGHTS.name
+    for name in VERSIONS:
+        card = json.loads((BUNDLED / name / "backbone.json").read_text())
+        assert (card["name"], card["weights"]) == (name, f"{name}.npz")
 
 
 def test_a_voice_space_of_another_backbone_is_refused(tmp_path: Path) -> None:

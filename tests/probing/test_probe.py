@@ -260,7 +260,7 @@ def test_the_script_compares_the_bundled_backbone_with_a_random_one(tmp_path: Pa
     content = json.loads(report.read_text())
     rows = {row["features"]: row for row in content["tasks"][0]["rows"]}
     assert {"inception_v3_speech", "inception_v3_random", MFCC} <= set(rows)
-    assert rows["inception_v3_speech"]["width"] == 6 * 768
+    assert rows["inception_v3_speech"]["width"] == 13 * 288 + 192
     assert rows["inception_v3_random"]["conditions"]["clean"]["total"] == 18
 
 

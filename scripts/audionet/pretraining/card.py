@@ -117,7 +117,7 @@ def add_voice_space(folder: Path, space: VoiceSpace, scores: VoiceSpaceScores, c
     content = read_json(description, BackboneError, "make the backbone again with pretrain.py")
     filled = {
         "file": path.name,
-        "projected": "voice embedding" if content.get("voice") else "bottleneck",
+        "projected": "bottleneck and the voice embedding" if content.get("voice") else "bottleneck",
         "megabytes": f"{path.stat().st_size / 1e6:.1f}",
         "dimensions": len(space.offset),
         "cohort": len(space.cohort),
@@ -188,7 +188,8 @@ def _card(trained: Pretrained, config: PretrainConfig, description: dict[str, An
 def _describe_dataset(dataset: ManifestDataset, paths: list[Path]) -> str:
     minutes = sum(found.seconds for path in paths if (found := header(path)) is not None) / 60
     amount = f"{len(paths):,} recordings, {minutes:.0f} minutes"
-    return f"- {dataset.name} ({dataset.licence}, {dataset.url}): {amount}, {dataset.task}s"
+    task = "without labels" if dataset.task == "unlabelled" else f"{dataset.task}s"
+    return f"- {dataset.name} ({dataset.licence}, {dataset.url}): {amount}, {task}"
 
 
 def _hardware() -> str:

@@ -139,8 +139,8 @@ class RetrainConfig:
     )
     endpoint: str | None = setting(
         None,
-        "layer of the backbone to compute bottlenecks from, such as mixed7; default: the backbone's own; auto: that or "
-        "mixed2, by cross-validation",
+        "layer of the backbone to compute bottlenecks from, such as mixed7; default: the backbone's own; auto: that, "
+        "mixed2 or mixed4, by cross-validation",
     )
     pooling: Literal["average", "time", "statistics"] | None = setting(
         None,

@@ -48,7 +48,7 @@ log = logging.getLogger(__name__)
 _CONVERSION_SAMPLES = 16
 _PROJECTOR_POINTS = 1000
 _NORMALISATION_SAMPLES = 512
-_OTHER_ENDPOINT = "mixed2"  # better than later ones for many voices and words; which, depends on the task
+_ENDPOINTS = ("mixed2", "mixed4")  # an early one for many voices and words, or a later one; which, depends on the task
 _WITHOUT_EFFECT_ON_WEIGHTS = {
     "final_tensor_name",
     "intermediate_store_frequency",
@@ -92,7 +92,7 @@ def train(config: RetrainConfig) -> Trained:
     with run_folder(config.summaries_dir) as folder:
         if backbone is not None and data.folds is not None:
             points = evenly(len(data.bottlenecks.images), _PROJECTOR_POINTS)
-            others = [prepared(_OTHER_ENDPOINT)] if automatic and backbone.endpoint != _OTHER_ENDPOINT else []
+            others = [prepared(name) for name in _ENDPOINTS if name != backbone.endpoint] if automatic else []
             return train_cross_validated(data, [backbone, *others], config, points, folder)
         run = _TrainingRun(data, config, folder)
         return run.with_backbone(backbone) if backbone else run.from_scratch()
