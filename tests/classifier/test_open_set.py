@@ -15,10 +15,10 @@ from audionet.classifier.rejection import RejectionRule
 from audionet.classifier.similarities import (
     LOWEST_SCORE,
     Similarities,
+    are_voices,
     choose_segments,
     compare_chunks,
     compare_fold,
-    find_voices,
     fit_scale,
     segments_of,
 )
@@ -100,8 +100,8 @@ def test_two_labels_give_no_threshold_without_a_background_or_a_cohort() -> None
 def test_labels_that_are_no_voices_need_examples_of_the_unknown() -> None:
     sample, others = speakers(5, 20), speakers(5, 10, first=50)
     test = held_out(sample, speakers(5, 8, seed=1))
-    for are_voices, rate, expected in ((None, None, True), (False, None, False), (False, 0.05, True)):
-        found = fit_open_set(sample, test, [WIDTH], None, rate, are_voices)
+    for voices, rate, expected in ((None, None, True), (False, None, False), (False, 0.05, True)):
+        found = fit_open_set(sample, test, [WIDTH], None, rate, voices)
         assert (found.rejection is not None) == expected
         assert found.lacks_examples == (not expected)
     labels = np.append(sample.labels, np.full(50, -1))
@@ -166,9 +166,9 @@ def test_words_are_no_voices() -> None:
         every = EmbeddingExamples(features, sample.labels, sample.segments)
         even = np.arange(60) % 2 == 0
         compared = compare_fold(every.where(even), every.where(~even), 5, [WIDTH], [None, voice_space()])
-        assert find_voices(*compared) == (voices, voices)
+        assert are_voices(*compared) == voices
     nothing = compare_fold(sample, NOTHING, 5, [WIDTH], [None, voice_space()])
-    assert find_voices(*nothing) == (True, True)
+    assert are_voices(*nothing)
 
 
 @given(st.lists(st.floats(-1, 1, width=32), min_size=1, max_size=200), st.floats(0.01, 0.5), st.floats(0.5, 1))

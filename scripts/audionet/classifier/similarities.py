@@ -6,7 +6,6 @@ import dataclasses
 import functools
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 
@@ -28,7 +27,7 @@ MAX_ROWS = 6000
 _CHUNK_FOLDS = 4
 _PRIOR_SEGMENTS = 4.0  # weight of the mean over all labels in a label's own scale, as a number of segments
 _LEAST_RANGE = 0.1  # between the similarities that become 0 and 1
-_NEXT_TO_NOTHING = 0.02  # of a recording's loss: both spaces tell the labels apart
+_NEXT_TO_NOTHING = 0.05  # of the loss: a twentieth of the right label's probability, which decides no answer
 _SHARPNESS = np.float32(8)  # of similarities as logits; their temperature is fitted
 
 
@@ -144,30 +143,20 @@ def compare_chunks(
     return functools.reduce(Similarities.joined, found) if found else None
 
 
-class Voices(NamedTuple):
-    """Result of comparing spaces on held-out recordings: whether labels are voices.
-
-    Attributes
-    ----------
-    are : bool
-        Whether the labels are voices: the voice space tells them apart.
-    joined : bool
-        Whether to join the voice space with the model's own, which otherwise does better alone.
-    """
-
-    are: bool
-    joined: bool
-
-
-def find_voices(own: Similarities, joined: Similarities) -> Voices:
-    """Compare the model's own space, alone and joined with the voice space, on held-out recordings.
+def are_voices(own: Similarities, joined: Similarities) -> bool:
+    """Return whether labels are voices: joined with the model's own space, the voice space tells them apart as well.
 
     Words, or one speaker's emotions, are speech, but no voices. In doubt they are voices: with one recording a label,
     the voice space is most of what is known about it.
+
+    Parameters
+    ----------
+    own, joined : Similarities
+        Of the same held-out recordings, in the model's own space, alone and joined with the voice space.
     """
     is_known = own.labels >= 0
     if not is_known.any():
-        return Voices(True, True)
+        return True
     groups = Groups(segment for segment, known in zip(own.segments, is_known, strict=True) if known)
     losses = [
         calibrated_losses(softmax(_SHARPNESS * part.values[is_known]), own.labels[is_known], groups)
@@ -175,8 +164,7 @@ def find_voices(own: Similarities, joined: Similarities) -> Voices:
     ]
     gains = losses[0] - losses[1]
     error = float(gains.std(ddof=1)) / np.sqrt(len(gains)) if len(gains) > 1 else np.inf
-    gain = float(gains.mean())
-    return Voices(gain > -max(2 * error, _NEXT_TO_NOTHING), gain > -2 * error)
+    return float(gains.mean()) > -max(2 * error, _NEXT_TO_NOTHING)
 
 
 def fit_scale(held_out: Similarities, left_out: Similarities | None) -> tuple[FloatArray, FloatArray]:

@@ -14,7 +14,7 @@ from audionet.backbones.registry import Backbone
 from audionet.classifier.calibration import Calibration, apply_temperature, fit_calibration
 from audionet.classifier.embedding import EmbeddingSpace
 from audionet.classifier.open_set import fit_open_set
-from audionet.classifier.similarities import Voices, choose_segments, find_voices
+from audionet.classifier.similarities import are_voices, choose_segments
 from audionet.data.augmented_copies import copy_identity
 from audionet.data.dataset import read_augmentation
 from audionet.data.folds import assign_folds
@@ -65,17 +65,15 @@ def train_cross_validated(
     fitted = trainer.fit(np.flatnonzero(data.targets >= 0))
     chosen = trainer.feature_sets[fitted.features]
     compared = compare_speakers(trainer, data.folds, found, embedded, data.speech)
-    voices = Voices(False, False)
-    if data.speech and chosen.voice_space is not None:
-        voices = find_voices(*compared)
-    held_out = compared[1 if voices.joined else 0]
+    voices = data.speech and chosen.voice_space is not None and are_voices(*compared)
+    held_out = compared[1 if voices else 0]
     open_set = fit_open_set(
         trainer.examples(embedded, chosen),
         held_out,
         chosen.widths,
-        chosen.voice_space if voices.joined else None,
+        chosen.voice_space if voices else None,
         config.unknown_rate,
-        None if chosen.voice_space is None else voices.are,
+        None if chosen.voice_space is None else voices,
     )
     scores = held_out.scaled(open_set.comparison).values[: len(found.rows)]
     recordings = _recordings(data, found.rows)

@@ -20,7 +20,7 @@ from audionet.classifier.embedding import EmbeddingExamples
 from audionet.classifier.head import Head
 from audionet.classifier.model_files import read_written
 from audionet.classifier.open_set import OpenSet, fit_open_set
-from audionet.classifier.similarities import Voices, compare_fold, find_voices, segments_of
+from audionet.classifier.similarities import are_voices, compare_fold, segments_of
 from audionet.data.dataset import ChunkImage, find_images, read_spectrogram_config
 from audionet.data.split import SETS
 from audionet.errors import DatasetError, UsageError
@@ -308,10 +308,10 @@ class _TrainingRun:
         )
         spaces = [None, voice_space] if data.speech and voice_space is not None else [None]
         compared = compare_fold(training, validation, len(data.labels), widths, spaces)
-        voices = find_voices(*compared) if len(spaces) > 1 else Voices(False, False)
-        held_out, chosen = (compared[1], voice_space) if voices.joined else (compared[0], None)
-        are_voices = None if voice_space is None else voices.are
-        return fit_open_set(training, held_out, widths, chosen, self.config.unknown_rate, are_voices)
+        voices = len(compared) > 1 and are_voices(*compared)
+        held_out, chosen = (compared[1], voice_space) if voices else (compared[0], None)
+        known = None if voice_space is None else voices
+        return fit_open_set(training, held_out, widths, chosen, self.config.unknown_rate, known)
 
     def _leaky_accuracy(
         self, fields: list[str], widths: list[int], config: RetrainConfig, trainer: ExactTrainer | None
