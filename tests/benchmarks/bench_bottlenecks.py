@@ -45,7 +45,8 @@ def stock(model: Any, paths: list[Path]) -> np.ndarray:
 
     data = tf.data.Dataset.from_tensor_slices([str(path) for path in paths])
     data = data.map(load, num_parallel_calls=tf.data.AUTOTUNE).batch(32).prefetch(tf.data.AUTOTUNE)
-    return model.predict(data, verbose=0)
+    features: np.ndarray = model.predict(data, verbose=0)
+    return features
 
 
 def network_alone(network: Path, jpgs: list[bytes]) -> float:
@@ -131,7 +132,7 @@ def main() -> None:
 
 def spread(pool: Executor, function: Any, network: Path, items: list[Any], cores: int) -> float:
     parts = [items[i::cores] for i in range(cores)]
-    return statistics.mean(pool.map(function, [network] * cores, parts))
+    return float(statistics.mean(pool.map(function, [network] * cores, parts)))
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ import shutil
 import tempfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import soundfile
@@ -50,7 +51,7 @@ class Bench:
     def __init__(self, folder: Path, data: Path) -> None:
         self.folder, self.data, self.number = folder, data, 0
 
-    def train(self, recordings: Labelled, **settings: object) -> tuple[Model, Trained]:
+    def train(self, recordings: Labelled, **settings: Any) -> tuple[Model, Trained]:
         self.number += 1
         place = self.folder / str(self.number)
         for number, (label, path) in enumerate(recordings):

@@ -55,7 +55,8 @@ def speech(seconds: float, rate: int) -> np.ndarray:
     parts = [soundfile.read(path, dtype="float32")[0] for path in sorted(SAMPLE_AUDIO.glob("*/*.mp3"))]
     sound = np.concatenate(parts)
     sound = np.tile(sound, -(-round(seconds * 16_000) // len(sound)))[: round(seconds * 16_000)]
-    return soxr.resample(sound, 16_000, rate)
+    resampled: np.ndarray = soxr.resample(sound, 16_000, rate)
+    return resampled
 
 
 def decode_by_programs(path: Path) -> ArraySound:
@@ -113,7 +114,7 @@ def containers(folder: Path, seconds: float, rounds: int) -> None:
             functools.partial(render_in_process, paths, scratch),
             functools.partial(render_by_programs, paths, scratch),
         )
-        for what, new, old in (("read", *times[:2]), ("rendered", *times[2:])):
+        for what, new, old in (("read", times[0], times[1]), ("rendered", times[2], times[3])):
             each, before = (1000 * statistics.median(found) / CLIPS for found in (new, old))
             print(
                 f"{kind:<5} of {seconds:>2g} s {what:<9} {each:6.1f} ms in process, {before:6.1f} by ffprobe and "
@@ -144,6 +145,7 @@ def repeat(source: Path, target: Path, hours: float) -> Path:
     """Write the packets of an m4a again and again, which is faster than to encode as much."""
     with av.open(str(source)) as container:
         sound = container.streams.audio[0]
+        assert sound.time_base is not None
         packets = [bytes(packet) for packet in container.demux(sound) if packet.size]
         with av.open(str(target), "w", format="ipod") as output:
             stream = output.add_stream_from_template(sound)

@@ -32,9 +32,9 @@ def bare(graph: Path, clips: list[Path]) -> float:
     predictor = Predictor(graph, threads=1)
 
     def look(clip: Path) -> None:
-        for _, jpg in Clip(clip, predictor.spectrogram):
-            if jpg is not None:
-                predictor.predict_image(jpg)
+        for chunk in Clip(clip, predictor.spectrogram):
+            if chunk.jpg is not None:
+                predictor.predict_image(chunk.jpg)
 
     with threadpool_limits(1):  # waiting threads of the linear algebra would count as work
         for clip in clips[:20]:

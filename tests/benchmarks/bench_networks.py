@@ -12,7 +12,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from bench_real_voices import network, two_trees
+from bench_real_voices import evaluated, two_trees
 from measuring import arguments, machine, model_flags, script
 
 WAYS = {
@@ -41,7 +41,8 @@ def digits(folder: Path, recordings: Path) -> None:
     render(folder, folder / "train", "--chunk_seconds=1")
     for way, flags in WAYS.items():
         seconds = train(folder, flags)
-        right, total = network(folder)
+        found = evaluated(folder)["accuracy"]["recordings"]
+        right, total = found["right"], found["total"]
         print(
             f"ten digits, {way:<15} {right} of {total} official clips ({right / total:.1%}), {seconds:.0f} s",
             flush=True,

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import tempfile
 from pathlib import Path
+from typing import Any
 
 from measuring import arguments, digits, machine, model_flags, script
 
@@ -22,13 +23,12 @@ def two_trees(recordings: Path, folder: Path, place: int) -> None:
         (label / path.name).symlink_to(path.resolve())
 
 
-def results(folder: Path) -> tuple[int, int, int]:
-    """Test clips whose most probable label is right, by the model and by MFCC statistics, and their number."""
+def evaluated(folder: Path) -> dict[str, Any]:
+    """Content of the report on the test clips."""
     graph, report = folder / "retrained_graph.tflite", folder / "report"
     script("evaluate.py", f"--graph={graph}", f"--test_dir={folder / 'test'}", f"--report_dir={report}")
-    found = json.loads((report / "report.json").read_text())
-    ours, baseline = (found[name]["recordings"] for name in ("accuracy", "mfcc_statistics"))
-    return ours["right"], baseline["right"], ours["total"]
+    found: dict[str, Any] = json.loads((report / "report.json").read_text())
+    return found
 
 
 def main() -> None:
@@ -48,7 +48,11 @@ def main() -> None:
                 f"--image_dir={folder / 'image'}",
             )
             script("retrain.py", *model_flags(folder))
-            right, other, total = results(folder)
+            found = evaluated(folder)
+            (right, total), (other, _) = (
+                (found[name]["recordings"]["right"], found[name]["recordings"]["total"])
+                for name in ("accuracy", "mfcc_statistics")
+            )
         print(f"{kind}: {right} of {total} right ({right / total:.1%}), MFCC statistics {other} ({other / total:.1%})")
 
 

@@ -54,9 +54,9 @@ def librosa_and_pillow(recordings: list[Path], folder: Path) -> int:
     from matplotlib import colormaps
     from PIL import Image
 
-    chunks = 0
+    chunks, rate = 0, 16_000
     for path in recordings:
-        sound, rate = librosa.load(path, sr=16_000)
+        sound, _ = librosa.load(path, sr=rate)
         for start in range(0, len(sound) - rate, 3 * rate):
             chunk = librosa.util.fix_length(sound[start : start + 3 * rate], size=3 * rate)
             soundfile.write(folder / f"{chunks}.wav", chunk, rate, subtype="PCM_16")
@@ -109,8 +109,8 @@ def main() -> None:
             print("the original recipe needs ffmpeg, which is not installed: left out")
             del ways["the original recipe, one process"]
         seconds: dict[str, list[float]] = {way: [] for way in ways}
-        for way in ways.values():
-            way()
+        for work in ways.values():
+            work()
         for _ in range(options.rounds):
             for way, work in ways.items():
                 seconds[way].append(per_chunk(work))

@@ -13,7 +13,7 @@ import statistics
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from measuring import machine, script
@@ -128,7 +128,7 @@ def draw(rest: Rest, images: Path, number: int, seed: int, folder: Path) -> tupl
     """Steps, exact fit and MFCC statistics on the rest; and whether the cross-validated interval holds the accuracy."""
     chosen = drawn(rest, number, seed)
     link(rest, chosen, images, folder / "drawn")
-    settings = {
+    settings: dict[str, Any] = {
         "image_dir": folder / "drawn",
         "bottleneck_dir": folder / "bottlenecks",
         "model_dir": folder / "models",
@@ -173,9 +173,9 @@ def main() -> None:
             for number in NUMBERS:
                 found = [draw(rest, images, number, seed, folder) for seed in range(options.draws)]
                 cells = [
-                    f"{statistics.mean(one[i].mistakes for one in found):6.1%} "
-                    f"{statistics.mean(one[i].calibration for one in found):5.1%}"
-                    for i in range(3)
+                    f"{statistics.mean(way.mistakes for way in ways):6.1%} "
+                    f"{statistics.mean(way.calibration for way in ways):5.1%}"
+                    for ways in list(zip(*found, strict=True))[:3]
                 ]
                 fewer = statistics.mean(one[1].mistakes for one in found) / statistics.mean(
                     one[0].mistakes for one in found

@@ -50,10 +50,13 @@ def top_layer(folder: Path, rounds: int) -> None:
         generator.standard_normal((LABELS, WIDTH))[labels] + 3 * generator.standard_normal((ROWS, WIDTH))
     ).astype("f4")
     keys = np.frombuffer(generator.bytes(16 * ROWS), "V16")
-    statistics_of = np.zeros(BAND_STATISTICS_WIDTH, np.float32), np.zeros(MFCC_STATISTICS_WIDTH, np.float32)
+    bands, mfcc = np.zeros(BAND_STATISTICS_WIDTH, np.float32), np.zeros(MFCC_STATISTICS_WIDTH, np.float32)
     cache = Cache(folder / "cache", WIDTH)
     cache.add(
-        [(key.tobytes(), Bottleneck((298, 128), row, *statistics_of)) for key, row in zip(keys, features, strict=True)]
+        [
+            (key.tobytes(), Bottleneck((298, 128), row, bands, mfcc, 1.0))
+            for key, row in zip(keys, features, strict=True)
+        ]
     )
     (folder / "text").mkdir()
     for number, row in enumerate(features):

@@ -39,18 +39,20 @@ def encode_tracks(
     """Encode sound tracks; between the sounds of a track there are no packets."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with av.open(str(path), "w", format=container) as output:
-        streams = []
+        streams: list[tuple[av.AudioStream, list[tuple[float, NDArray[np.floating[Any]]]]]] = []
         for codec, sounds in tracks:
             stream = output.add_stream(codec, rate=rate, options=options or {})
+            assert isinstance(stream, av.AudioStream)
             channels = 1 if sounds[0][1].ndim == 1 else sounds[0][1].shape[1]
             stream.layout = {1: "mono", 2: "stereo", 6: "5.1"}[channels]
-            if sample_format or stream.codec_context.codec.audio_formats:
-                stream.format = sample_format or stream.codec_context.codec.audio_formats[0].name
+            offered = [kind.name for kind in stream.codec_context.codec.audio_formats or []]
+            if sample_format or offered:
+                stream.format = sample_format or offered[0]
             streams.append((stream, sounds))
         for stream, sounds in streams:
             resampler = av.AudioResampler(stream.format, stream.layout, stream.rate, _frame_size(stream))
             for start, samples in sounds:
-                packets = []
+                packets: list[Any] = []
                 for frame in _frames(samples, rate, stream.layout.name, round(start * rate)):
                     for converted in resampler.resample(frame):
                         packets += stream.encode(converted)

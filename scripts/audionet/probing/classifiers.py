@@ -194,7 +194,7 @@ def _single_threaded_fits() -> Iterator[None]:
     On shared cores BLAS waits for its slowest thread: a fit with two threads takes twice as long as with one.
     """
     from sklearn.exceptions import ConvergenceWarning
-    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+    from threadpoolctl import threadpool_limits
 
     with threadpool_limits(1), warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
