@@ -18,6 +18,7 @@ from audionet.training.results import CrossValidation, CurveShare
         (80, 70, 5, 0.7),  # falling, by chance
         (10, 90, 5, 1 - 0.1 * 0.8),  # no faster than inverse
         (50, 100, 5, 1.0),
+        (100, 99, 5, 0.99),  # falling from no error at all
     ],
 )
 def test_the_accuracy_is_extrapolated_along_the_learning_curve(

@@ -209,7 +209,7 @@ class CrossValidation:
         """
         points = {point.share: 1 - point.accuracy.share for point in self.learning_curve}
         half, whole = points[0.5], points[1.0]
-        power = math.log2(half / whole) if whole > 0 else 0.0
+        power = math.log2(half / whole) if min(half, whole) > 0 else 0.0
         return float(1 - (1 - self.repeats[0].share) * (1 - 1 / folds) ** min(max(power, 0.0), 1.0))
 
 
