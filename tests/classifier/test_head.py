@@ -66,15 +66,16 @@ def test_probabilities_are_a_softmax() -> None:
     assert np.isfinite(probabilities).all()
 
 
-def test_standardised_parts_weigh_the_same() -> None:
+def test_standardised_parts_weigh_as_the_roots_of_their_widths() -> None:
     generator = np.random.default_rng(0)
     features = np.concatenate(
-        [1000 * generator.standard_normal((500, 200)) + 5, 0.01 * generator.standard_normal((500, 4))], axis=1
+        [1000 * generator.standard_normal((500, 400)) + 5, 0.01 * generator.standard_normal((500, 4))], axis=1
     ).astype(np.float32)
-    offset, scale = standardisation([features], [200, 4])
+    offset, scale = standardisation([features], [400, 4])
     standard = (features - offset) * scale
-    assert np.square(standard[:, :200]).sum(axis=1).mean() == pytest.approx(1, rel=0.01)
-    assert np.square(standard[:, 200:]).sum(axis=1).mean() == pytest.approx(1, rel=0.01)
+    assert np.square(standard[:, :400]).sum(axis=1).mean() == pytest.approx(20 / 11, rel=0.01)
+    assert np.square(standard[:, 400:]).sum(axis=1).mean() == pytest.approx(2 / 11, rel=0.01)
+    assert np.square(standardisation([features], [404])[1] * features.std(axis=0)).sum() == pytest.approx(1, rel=0.1)
 
 
 def test_a_constant_feature_does_not_explode_later() -> None:

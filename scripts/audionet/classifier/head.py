@@ -88,10 +88,11 @@ def softmax(logits: FloatArray) -> FloatArray:
 
 
 def standardisation(blocks: Iterable[FloatArray], widths: Sequence[int]) -> tuple[FloatArray, FloatArray]:
-    """Compute the offset and scale that give every part of the features the same weight.
+    """Compute the offset and scale that give the features mean 0, and every part of them its weight.
 
-    Each feature gets mean 0 and standard deviation 1 over the training set, and each part is divided by the square root
-    of its width, so that a wide part does not outweigh a narrow one.
+    Each feature gets standard deviation 1 over the training set, and each part a sum of variances that grows as the
+    square root of its width, 1 on average over the parts: between parts of the same weight, where a narrow one drowns
+    a wide one if only the wide one knows the answer, and features of the same weight, where nobody hears a narrow part.
 
     Parameters
     ----------
@@ -117,11 +118,12 @@ def standardisation(blocks: Iterable[FloatArray], widths: Sequence[int]) -> tupl
         count = total
     deviation = np.sqrt(squares / count)
     scale = np.empty_like(deviation)
+    roots = np.sqrt(widths)
     start = 0
-    for width in widths:
+    for width, weight in zip(widths, roots / roots.mean(), strict=True):
         part = slice(start, start + width)
         # A feature that is nearly constant in training is uninformative, and must not become huge when it varies later.
         floor = max(0.05 * float(np.sqrt(np.mean(deviation[part] ** 2))), 1e-6)
-        scale[part] = 1 / (np.maximum(deviation[part], floor) * np.sqrt(width))
+        scale[part] = np.sqrt(weight / width) / np.maximum(deviation[part], floor)
         start += width
     return offset.astype(np.float32), scale.astype(np.float32)

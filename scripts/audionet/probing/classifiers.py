@@ -95,7 +95,7 @@ def fit_linear_probe(features: FloatArray, widths: Sequence[int], examples: Prob
     ----------
     features : ndarray of float32, shape (n, sum(widths))
     widths : sequence of int
-        Widths of the concatenated feature vectors; all vectors get the same weight.
+        Widths of the concatenated feature vectors, weighted as by `standardisation`.
     examples : ProbeExamples
     labels : int
         Number of labels; at least two of them occur among the examples.

@@ -104,7 +104,7 @@ def design(features: FloatArray, widths: Sequence[int]) -> Design:
     ----------
     features : ndarray of float32, shape (n, sum(widths))
     widths : sequence of int
-        Widths of the joined parts, which get the same weight.
+        Widths of the joined parts, weighted as by `standardisation`.
 
     Raises
     ------
