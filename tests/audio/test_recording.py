@@ -387,6 +387,21 @@ def test_wav_bytes_need_no_seeking() -> None:
     np.testing.assert_array_equal(data, [1, -1])
 
 
+@settings(max_examples=30, deadline=None)
+@given(st.lists(st.integers(0, 70_000), max_size=12, unique=True))
+def test_excerpts_are_the_samples_of_parts_as_they_are(tmp_path_factory, edges: list[int]) -> None:
+    path = tmp_path_factory.mktemp("excerpts") / "x.wav"
+    samples = np.random.default_rng(0).integers(-30_000, 30_000, 60_000).astype(np.int16)
+    soundfile.write(path, samples, 16_000)
+    times = sorted(edges)[: len(edges) // 2 * 2]
+    parts = list(zip(times[::2], times[1::2], strict=True))
+    found = list(Recording(path, SECOND).excerpts([(begin / 16_000, end / 16_000) for begin, end in parts]))
+    inside = [part for part in parts if part[0] < len(samples)]
+    assert len(found) == len(inside)
+    for excerpt, (begin, end) in zip(found, inside, strict=True):
+        np.testing.assert_array_equal(excerpt, samples[begin:end])
+
+
 def test_a_clip_to_judge_begins_with_its_sound(tmp_path: Path) -> None:
     """Faint noise, a tone, a long pause and the tone again: whole chunks of sound, at their times."""
     faint = 1e-4 * np.random.default_rng(0).standard_normal(160_000)

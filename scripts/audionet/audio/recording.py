@@ -66,6 +66,8 @@ class Levels:
         Total number of samples.
     low, high : float
         The smallest and the largest sample.
+    start : float
+        Where the segment begins on the recording's clock, seconds.
     """
 
     squares: NDArray[np.float64]
@@ -73,6 +75,7 @@ class Levels:
     samples: int
     low: float
     high: float
+    start: float = 0.0
 
     @property
     def constant(self) -> float:
@@ -203,6 +206,35 @@ class Recording:
         if last > self.seconds + _TOLERATED_END:
             self.remarks.append(f"is labelled up to {last:.1f} s, and ends at {self.seconds:.1f} s")
 
+    def excerpts(self, parts: Sequence[tuple[float, float]]) -> Iterator[Int16Array]:
+        """Yield the samples of parts of the recording as they are; what follows the last is not decoded.
+
+        Parameters
+        ----------
+        parts : sequence of (float, float)
+            Start and end of each on the recording's clock, seconds; ascending, without overlaps.
+        """
+        rate, waiting, held = self.config.sample_rate, list(reversed(parts)), [np.zeros(0, np.float32)]
+        damage: RecordingError | None = None
+        try:
+            for block, position in self._blocks():
+                while waiting:
+                    begin, end = (max(0, round((time - self.start) * rate)) for time in waiting[-1])
+                    held.append(block[max(0, begin - position) : max(0, end - position)])
+                    if end > position + len(block):
+                        break
+                    yield to_int16(np.concatenate(held))
+                    held = [np.zeros(0, np.float32)]
+                    waiting.pop()
+                if not waiting:
+                    return
+        except RecordingError as error:
+            damage = error
+        if waiting and sum(map(len, held)):
+            yield to_int16(np.concatenate(held))
+        if damage is not None:
+            raise damage
+
     def _chunk(self, index: int, begin: int, samples: Int16Array) -> Chunk:
         return Chunk(index, self.start + begin / self.config.sample_rate, samples)
 
@@ -277,7 +309,7 @@ def measure(source: Source, config: SpectrogramConfig, section: int = 0, section
     left = math.inf if sections is None else sections * SECTION_SECONDS
     squares, sums = [], []
     samples = 0
-    low = high = 0.0
+    low = high = start = 0.0
     edges = np.arange(LEVELS_A_SECOND) * rate // LEVELS_A_SECOND
     try:
         with open_sound(source) as sound:
@@ -287,13 +319,14 @@ def measure(source: Source, config: SpectrogramConfig, section: int = 0, section
                 sums.append(np.add.reduceat(second.astype(np.float64), inside))
                 low, high = min(low, float(second.min())), max(high, float(second.max()))
                 samples += len(second)
+                start = sound.start + section * SECTION_SECONDS
                 left -= 1
                 if left == 0:
                     break
     except RecordingError:
         pass  # the pass that cuts the recording reaches the same damage and reports it
     nothing = [np.zeros(0)]
-    return Levels(np.concatenate(squares or nothing), np.concatenate(sums or nothing), samples, low, high)
+    return Levels(np.concatenate(squares or nothing), np.concatenate(sums or nothing), samples, low, high, start)
 
 
 def span_of(levels: Sequence[Levels], config: SpectrogramConfig) -> Span:
