@@ -36,7 +36,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     for path in (output.to, output.map):
         if path is not None:
             make_writable_folder(path.parent)
-    found = embed_files(list(find_clips(flags.clips)), config, output.per == "recording")
+    found = embed_files(list(find_clips(flags.clips)), config, output.per)
     write_embeddings(output.to, found)
     recordings = pluralise(len(set(found.files)), "recording")
     rows, columns = found.vectors.shape

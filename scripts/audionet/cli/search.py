@@ -35,7 +35,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     flags = parse_args(argv)
     config, search = from_flags(EmbedConfig, flags), from_flags(SearchConfig, flags)
     files = [ClipFile(flags.clip, _CLIP, ""), *find_clips([flags.folder])]
-    found = embed_files(files, config, per_recording=False)
+    found = embed_files(files, config, per="chunk")
     is_clip = np.array([file == _CLIP for file in found.files])
     if not is_clip.any():
         raise DatasetError(f"{escape(flags.clip)} cannot be used: see the reason above")

@@ -42,7 +42,10 @@ class EmbedOutput:
     """Form of the output of ``audionet embed``."""
 
     to: Path = setting(TF_FILES / "embeddings.npz", "output file: .npz, .csv or .parquet")
-    per: Literal["chunk", "recording"] = setting("chunk", "one embedding for each chunk, or their mean for a recording")
+    per: Literal["chunk", "piece", "recording"] = setting(
+        "chunk",
+        "one embedding for each chunk; for each piece of sound between pauses; or the mean of a recording's chunks",
+    )
     map: Path | None = setting(None, "also draw the embeddings in two dimensions into this PNG file")
 
     def __post_init__(self) -> None:
@@ -59,3 +62,24 @@ class SearchConfig:
 
     def __post_init__(self) -> None:
         require(self.top_k >= 0, "top_k", self.top_k, "0 or more")
+
+
+@dataclass(frozen=True)
+class DiscoverConfig:
+    """Settings of ``audionet discover`` besides those of the clustering."""
+
+    out: Path = setting(TF_FILES / "discovered", "folder for the voices, the table of labels and the page")
+    architecture: str = setting("inception_v3_speech", "backbone in whose voice space voices are compared")
+    model_dir: Path = setting(TF_FILES / "models", "folder for downloaded and converted backbones")
+    graph: Path | None = setting(None, "trained model that names the voices it knows")
+    suggest: int = setting(0, "print so many turns whose labels would teach most, the least sure of each voice")
+    workers: int = setting(available_cores(), "number of processes")
+
+    def __post_init__(self) -> None:
+        require(self.suggest >= 0, "suggest", self.suggest, "0 or more")
+        require(1 <= self.workers <= 1024, "workers", self.workers, "1 to 1024")
+
+    @property
+    def embedding(self) -> EmbedConfig:
+        """Settings of the embeddings."""
+        return EmbedConfig(None, self.architecture, self.model_dir, "voice", self.workers)

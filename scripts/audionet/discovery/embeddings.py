@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import functools
 import logging
+from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,8 +17,9 @@ from audionet.audio.config import SpectrogramConfig
 from audionet.audio.decoding import AUDIO_SUFFIXES
 from audionet.audio.image import render
 from audionet.audio.network_input import LEAST_ACTIVITY, image_features
-from audionet.audio.recording import SILENT, Recording
+from audionet.audio.recording import SILENT, Recording, measure
 from audionet.audio.samples import is_silent
+from audionet.audio.sound_pieces import Piece, find_pieces
 from audionet.backbones.litert import AT_A_TIME, thread_runner
 from audionet.backbones.registry import Backbone, prepare
 from audionet.classifier.prototypes import unit_length
@@ -35,6 +37,7 @@ log = logging.getLogger(__name__)
 
 _RECORDINGS_PER_TASK = 8
 _SAMPLE_IMAGES = 16
+_SAME_TIME = 1e-3  # seconds: times are rounded to samples
 
 
 class ClipFile(NamedTuple):
@@ -66,6 +69,8 @@ class Embeddings:
         Seconds.
     vectors : ndarray of float32, shape (n, dimensions)
         Of unit length in a space of voices, as the backbone gives them otherwise.
+    is_speech : ndarray of bool, shape (n,)
+        By the backbone's detector; True where there is none.
     """
 
     files: list[str]
@@ -73,12 +78,13 @@ class Embeddings:
     start: NDArray[np.float64]
     end: NDArray[np.float64]
     vectors: FloatArray
+    is_speech: BoolArray
 
     def where(self, chosen: BoolArray) -> Embeddings:
         """Return some of the embeddings."""
         rows = np.flatnonzero(chosen)
         files, labels = ([values[row] for row in rows.tolist()] for values in (self.files, self.labels))
-        return Embeddings(files, labels, self.start[rows], self.end[rows], self.vectors[rows])
+        return Embeddings(files, labels, self.start[rows], self.end[rows], self.vectors[rows], self.is_speech[rows])
 
 
 def find_clips(paths: Sequence[Path]) -> Iterator[ClipFile]:
@@ -108,8 +114,14 @@ class Embedder(Protocol):
     are_voices: bool
     """True if embeddings are compared by their direction, and have unit length."""
 
-    def embed(self, pixels: UInt8Array, mfcc: FloatArray) -> FloatArray:
-        """Compute embeddings, shape (n, dimensions), of images, shape (n, height, width, 3), and MFCC statistics."""
+    def embed(self, pixels: UInt8Array, mfcc: FloatArray) -> tuple[FloatArray, BoolArray]:
+        """Compute embeddings of images, shape (n, height, width, 3), and MFCC statistics.
+
+        Returns
+        -------
+        vectors : ndarray of float32, shape (n, dimensions)
+        is_speech : ndarray of bool, shape (n,)
+        """
 
 
 class _ModelEmbedder:
@@ -123,8 +135,8 @@ class _ModelEmbedder:
             raise ModelError(f"{escape(graph)}: data_maker.py did not render its images, so it cannot embed recordings")
         self.spectrogram, self.input_size = self._predictor.spectrogram, self._predictor.input_size
 
-    def embed(self, pixels: UInt8Array, mfcc: FloatArray) -> FloatArray:
-        return unit_length(self._predictor.predict_batch(pixels, mfcc).embeddings)
+    def embed(self, pixels: UInt8Array, mfcc: FloatArray) -> tuple[FloatArray, BoolArray]:
+        return unit_length(self._predictor.predict_batch(pixels, mfcc).embeddings), np.ones(len(pixels), bool)
 
 
 class _BackboneEmbedder:
@@ -141,11 +153,15 @@ class _BackboneEmbedder:
             )
         self.input_size = backbone.input_size
 
-    def embed(self, pixels: UInt8Array, mfcc: FloatArray) -> FloatArray:
-        features = thread_runner(self._backbone.path).features(pixels, AT_A_TIME)
-        if self.are_voices and self._backbone.voice_space is not None:
-            return self._backbone.voice_space.directions(features)
-        return features[:, : self._backbone.width - self._backbone.voice_width]
+    def embed(self, pixels: UInt8Array, mfcc: FloatArray) -> tuple[FloatArray, BoolArray]:
+        features, voice_space = (
+            thread_runner(self._backbone.path).features(pixels, AT_A_TIME),
+            self._backbone.voice_space,
+        )
+        is_speech = np.ones(len(pixels), bool) if voice_space is None else voice_space.speech_logits(features) > 0
+        if self.are_voices and voice_space is not None:
+            return voice_space.directions(features), is_speech
+        return features[:, : self._backbone.width - self._backbone.voice_width], is_speech
 
 
 @functools.lru_cache(maxsize=1)  # of a worker process
@@ -192,6 +208,7 @@ def _sample_images(samples: Sequence[Path], size: tuple[int, int]) -> UInt8Array
 class _EmbedTask(NamedTuple):
     paths: tuple[Path, ...]
     config: EmbedConfig
+    by_piece: bool
 
 
 class RecordingEmbeddings(NamedTuple):
@@ -204,6 +221,7 @@ class RecordingEmbeddings(NamedTuple):
     vectors : ndarray of float32, shape (chunks, dimensions)
     weights : ndarray of float32, shape (chunks,)
         Share of each chunk with sound.
+    is_speech : ndarray of bool, shape (chunks,)
     remark : str or None
         Damage, where part of it could be used, or why nothing could.
     """
@@ -212,17 +230,21 @@ class RecordingEmbeddings(NamedTuple):
     ends: list[float]
     vectors: FloatArray
     weights: FloatArray
+    is_speech: BoolArray
     remark: str | None = None
 
 
 def embed_recordings(task: _EmbedTask) -> list[RecordingEmbeddings]:
-    """Embed the chunks of some recordings, in a worker process."""
+    """Embed the chunks of some recordings, or their pieces between pauses, in a worker process."""
     embedder = load_embedder(task.config)
-    return [_embed_recording(path, embedder) for path in task.paths]
+    return [_embed_recording(path, embedder, task.by_piece) for path in task.paths]
 
 
-def _embed_recording(path: Path, embedder: Embedder) -> RecordingEmbeddings:
-    clip = Clip(path, embedder.spectrogram)
+def _embed_recording(path: Path, embedder: Embedder, by_piece: bool) -> RecordingEmbeddings:
+    pieces: list[Piece] | None = None
+    if by_piece:
+        pieces = find_pieces(measure(path, embedder.spectrogram), embedder.spectrogram.chunk_seconds)
+    clip = Clip(path, embedder.spectrogram, pieces)
     parts: list[RecordingEmbeddings] = []
     chunks: list[ClipChunk] = []
     damage: str | None = None
@@ -242,13 +264,18 @@ def _embed_recording(path: Path, embedder: Embedder) -> RecordingEmbeddings:
     if chunks:
         finish()
     if not parts:
-        return RecordingEmbeddings([], [], np.zeros((0, 0), np.float32), np.zeros(0, np.float32), damage or SILENT)
-    seconds = clip.seconds or 0.0
+        nothing = np.zeros(0, np.float32)
+        return RecordingEmbeddings([], [], nothing[:, None], nothing, np.zeros(0, bool), damage or SILENT)
+    starts = [start for part in parts for start in part.starts]
+    ends = [min(end, clip.seconds or 0.0) for part in parts for end in part.ends]
+    if pieces is not None:
+        ends = [min(ends[i], _end_of(pieces, start)) for i, start in enumerate(starts)]
     return RecordingEmbeddings(
-        [start for part in parts for start in part.starts],
-        [min(end, seconds) for part in parts for end in part.ends],
+        starts,
+        ends,
         np.concatenate([part.vectors for part in parts]),
         np.concatenate([part.weights for part in parts]),
+        np.concatenate([part.is_speech for part in parts]),
         clip.remark(damage),
     )
 
@@ -256,26 +283,36 @@ def _embed_recording(path: Path, embedder: Embedder) -> RecordingEmbeddings:
 def _embed_chunks(chunks: Sequence[ClipChunk], embedder: Embedder) -> RecordingEmbeddings:
     found = [image_features(chunk.jpg, embedder.input_size) for chunk in chunks if chunk.jpg is not None]
     starts = [chunk.start for chunk in chunks]
+    vectors, is_speech = embedder.embed(
+        np.concatenate([features.pixels for features in found]),
+        np.stack([features.mfcc_statistics for features in found]),
+    )
     return RecordingEmbeddings(
         starts,
         [start + embedder.spectrogram.chunk_seconds for start in starts],
-        embedder.embed(
-            np.concatenate([features.pixels for features in found]),
-            np.stack([features.mfcc_statistics for features in found]),
-        ),
+        vectors,
         np.maximum([features.activity for features in found], LEAST_ACTIVITY).astype(np.float32),
+        is_speech,
     )
 
 
-def embed_files(files: Sequence[ClipFile], config: EmbedConfig, per_recording: bool) -> Embeddings:
+def _end_of(pieces: Sequence[Piece], start: float) -> float:
+    """Return the end of the piece in which a chunk begins."""
+    return pieces[max(0, bisect_right(pieces, start + _SAME_TIME, key=lambda piece: piece.start) - 1)].end
+
+
+def embed_files(
+    files: Sequence[ClipFile], config: EmbedConfig, per: Literal["chunk", "piece", "recording"]
+) -> Embeddings:
     """Embed recordings in parallel; log those that cannot be used.
 
     Parameters
     ----------
     files : sequence of ClipFile
     config : EmbedConfig
-    per_recording : bool
-        Whether to return the mean over each recording's chunks, weighted by how much of them is sound.
+    per : "chunk", "piece" or "recording"
+        An embedding for each chunk; for each piece between pauses, see `find_pieces`; or the mean over a recording's
+        chunks, weighted by how much of them is sound.
 
     Raises
     ------
@@ -288,7 +325,7 @@ def embed_files(files: Sequence[ClipFile], config: EmbedConfig, per_recording: b
     found: dict[Path, RecordingEmbeddings] = {}
     paths = list(dict.fromkeys(file.path for file in files))
     tasks = (
-        _EmbedTask(tuple(paths[i : i + _RECORDINGS_PER_TASK]), config)
+        _EmbedTask(tuple(paths[i : i + _RECORDINGS_PER_TASK]), config, per == "piece")
         for i in range(0, len(paths), _RECORDINGS_PER_TASK)
     )
     with local_processes(config.workers) as pool, progress("Embedding", "recordings", len(paths)) as advance:
@@ -298,7 +335,7 @@ def embed_files(files: Sequence[ClipFile], config: EmbedConfig, per_recording: b
             else:
                 found |= zip(task.paths, results, strict=True)
             advance(len(task.paths))
-    rows: list[tuple[ClipFile, float, float, FloatArray]] = []
+    rows: list[tuple[ClipFile, float, float, FloatArray, bool]] = []
     for file in files:
         one = found.get(file.path)
         if one is None:
@@ -307,20 +344,22 @@ def embed_files(files: Sequence[ClipFile], config: EmbedConfig, per_recording: b
             log.warning(f"{file.path}: {one.remark}{'' if len(one.starts) else '; left out'}")
         if not len(one.starts):
             continue
-        if per_recording:
+        if per == "recording":
             mean: FloatArray = np.average(one.vectors, axis=0, weights=one.weights).astype(np.float32)
             vector = unit_length(mean) if embedder.are_voices else mean
-            rows.append((file, one.starts[0], one.ends[-1], vector))
+            rows.append((file, one.starts[0], one.ends[-1], vector, bool(one.is_speech.any())))
         else:
-            rows += [(file, *row) for row in zip(one.starts, one.ends, one.vectors, strict=True)]
+            columns = one.starts, one.ends, one.vectors, one.is_speech.tolist()
+            rows += [(file, *row) for row in zip(*columns, strict=True)]
     if not rows:
         raise DatasetError("no recording could be used: see the reasons above")
     return Embeddings(
         [file.name for file, *_ in rows],
         [file.label for file, *_ in rows],
         np.array([start for _, start, *_ in rows]),
-        np.array([end for *_, end, _ in rows]),
-        np.stack([vector for *_, vector in rows]),
+        np.array([end for _, _, end, *_ in rows]),
+        np.stack([vector for *_, vector, _ in rows]),
+        np.array([is_speech for *_, is_speech in rows]),
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
@@ -50,6 +50,8 @@ class Clip:
         A recording, one of its channels, samples in memory, or a spectrogram image (``.jpg``).
     spectrogram : SpectrogramConfig or None
         Spectrogram settings of the model's images.
+    parts : sequence of (float, float), optional
+        Only these parts of the recording, as for `Recording.chunks_of`.
 
     Attributes
     ----------
@@ -64,8 +66,14 @@ class Clip:
         If it is an image of a different size from the model's.
     """
 
-    def __init__(self, source: Source, spectrogram: SpectrogramConfig | None) -> None:
+    def __init__(
+        self,
+        source: Source,
+        spectrogram: SpectrogramConfig | None,
+        parts: Sequence[tuple[float, float]] | None = None,
+    ) -> None:
         self._source = source
+        self._parts = parts
         self._spectrogram = spectrogram
         self._recording: Recording | None = None
         if not is_image(source):
@@ -94,7 +102,7 @@ class Clip:
             assert isinstance(self._source, Path)
             yield ClipChunk(0.0, self._jpg(self._source), None)
             return
-        for chunk in self._recording:
+        for chunk in self._recording if self._parts is None else self._recording.chunks_of(self._parts):
             silent = is_silent(chunk.samples)
             jpg = None if silent else render(chunk.samples, self._recording.config)
             rate = self._recording.config.sample_rate
