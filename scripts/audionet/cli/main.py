@@ -13,6 +13,7 @@ COMMANDS = {
     "train": "train a classifier head on the images, and test it",
     "evaluate": "test a model on held-out recordings, and write a report",
     "label": "label clips; diarize, verify and enrol speakers",
+    "discover": "find the voices in recordings without labels",
     "embed": "write embeddings of recordings to a file, and draw them",
     "search": "rank recordings by their likeness to a clip",
     "serve": "answer over HTTP",

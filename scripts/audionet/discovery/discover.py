@@ -1,0 +1,160 @@
+"""Discovery of voices in recordings without labels."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image
+
+from audionet.audio.config import SpectrogramConfig
+from audionet.audio.image import decode, render
+from audionet.audio.recording import Recording
+from audionet.audio.samples import wav_bytes
+from audionet.data.contact_sheet import contact_sheet
+from audionet.data.naming import recording_name
+from audionet.discovery.clustering import ClusterConfig, cluster_voices
+from audionet.discovery.config import DiscoverConfig
+from audionet.discovery.embeddings import embed_files, find_clips
+from audionet.discovery.turns import Turn, join_pieces, labels_rttm, labels_table, surest_first, voice_name
+from audionet.errors import DatasetError, RecordingError
+from audionet.inference.model import load_model
+from audionet.inference.timeline_files import format_time
+from audionet.metrics.accuracy import Groups
+from audionet.utils.files import WriteBatch, atomic_path, make_folder, write_bytes
+from audionet.utils.parallel import WorkerDied, local_processes, map_unordered
+from audionet.utils.progress import progress
+from audionet.utils.text import escape, pluralise
+
+log = logging.getLogger(__name__)
+
+LABELS_CSV, LABELS_RTTM, VOICES = "labels.csv", "labels.rttm", "voices"
+_SHOWN = 24  # turns on a contact sheet
+_NAMING_TURNS = 5  # of a voice, by which a model names it
+
+
+@dataclass(frozen=True)
+class Discovered:
+    """Voices found in recordings.
+
+    Attributes
+    ----------
+    folder : Path
+        Folder of the recordings.
+    turns : list of Turn
+        By recording and time.
+    names : list of str
+        Name of each voice; several may have one name, by which a model knows them.
+    """
+
+    folder: Path
+    turns: list[Turn]
+    names: list[str]
+
+    @property
+    def turn_names(self) -> list[str]:
+        """Name of each turn's voice."""
+        return [self.names[turn.voice] for turn in self.turns]
+
+
+def discover(folder: Path, config: DiscoverConfig, clustering: ClusterConfig) -> Discovered:
+    """Find the voices in a folder of recordings: who speaks when, the same voice with one name in all of them.
+
+    Raises
+    ------
+    DatasetError
+        If there is no speech in any recording.
+    UsageError, BackboneError
+        If there are no recordings, or the backbone has no voice space.
+    """
+    pieces = embed_files(list(find_clips([folder])), config.embedding, "piece")
+    if not pieces.is_speech.any():
+        raise DatasetError(f"{escape(folder)}: no speech was found in {pluralise(len(set(pieces.files)), 'recording')}")
+    speech = pieces.where(pieces.is_speech)
+    recordings = Groups(speech.files).member
+    voices = cluster_voices(speech.vectors, speech.start, speech.end, recordings, clustering)
+    turns = join_pieces(speech, voices)
+    return Discovered(folder, turns, [voice_name(voice) for voice in range(int(voices.labels.max()) + 1)])
+
+
+def write_discovered(found: Discovered, config: DiscoverConfig) -> Discovered:
+    """Write a folder of turns and a contact sheet for each voice, and the tables; name the voices that a model knows.
+
+    Returns
+    -------
+    Discovered
+        The same, with these names.
+    """
+    make_folder(config.out)
+    _write_turns(found, config)
+    if config.graph is not None:
+        found = _named_by(config.graph, found, config.out)
+    for voice in range(len(found.names)):
+        _write_contact_sheet(found, voice, config.out)
+    write_bytes(config.out / LABELS_CSV, labels_table(found.turns, found.turn_names).encode("utf-8", "surrogateescape"))
+    write_bytes(config.out / LABELS_RTTM, labels_rttm(found.turns, found.turn_names).encode("utf-8", "surrogateescape"))
+    return found
+
+
+def turn_path(turn: Turn) -> str:
+    """Return a turn's sound file inside the output folder."""
+    return f"{VOICES}/{voice_name(turn.voice)}/{recording_name(f'{turn.file}_{turn.start:09.3f}')}.wav"
+
+
+class _WriteTask(NamedTuple):
+    recording: Path
+    turns: list[Turn]
+    out: Path
+
+
+def _write_turns(found: Discovered, config: DiscoverConfig) -> None:
+    of_file: dict[str, list[Turn]] = {}
+    for turn in found.turns:
+        of_file.setdefault(turn.file, []).append(turn)
+    for voice in range(len(found.names)):
+        make_folder(config.out / VOICES / voice_name(voice))
+    tasks = [_WriteTask(found.folder / file, turns, config.out) for file, turns in of_file.items()]
+    with local_processes(config.workers) as pool, progress("Writing turns", "recordings", len(tasks)) as advance:
+        for task, result in map_unordered(pool, _write_recording, tasks, lambda task: [task]):
+            if isinstance(result, WorkerDied):
+                log.warning(f"{task.recording}: ended the process that read it; its turns were not written")
+            advance(1)
+
+
+def _write_recording(task: _WriteTask) -> None:
+    config = SpectrogramConfig()
+    excerpts = Recording(task.recording, config).excerpts([(turn.start, turn.end) for turn in task.turns])
+    # Damage has been reported; the turns before it are written.
+    with WriteBatch() as batch, contextlib.suppress(RecordingError):
+        for turn, samples in zip(task.turns, excerpts, strict=False):
+            batch.write(task.out / turn_path(turn), wav_bytes(samples, config.sample_rate))
+
+
+def _named_by(graph: Path, found: Discovered, out: Path) -> Discovered:
+    """Name the voices of which a model knows most turns, of those that are surest."""
+    model, names = load_model(graph), list(found.names)
+    for voice in range(len(names)):
+        turns = surest_first(turn for turn in found.turns if turn.voice == voice)[:_NAMING_TURNS]
+        answers = [model.predict(path).label for turn in turns if (path := out / turn_path(turn)).exists()]
+        for label in {answer for answer in answers if answer is not None}:
+            if 2 * answers.count(label) > len(answers):
+                names[voice] = label
+    return Discovered(found.folder, found.turns, names)
+
+
+def _write_contact_sheet(found: Discovered, voice: int, out: Path) -> None:
+    config = SpectrogramConfig()
+    turns = [turn for turn in found.turns if turn.voice == voice]
+    cells: list[tuple[str, Image.Image]] = []
+    for turn in surest_first(turns)[:_SHOWN]:
+        if (path := out / turn_path(turn)).exists():
+            chunk = next(iter(Recording(path, config)))
+            cells.append((f"{format_time(turn.start)} {escape(turn.file)}", decode(render(chunk.samples, config))))
+    total = format_time(float(np.sum([turn.seconds for turn in turns])))
+    title = f"{escape(found.names[voice])}: {total} in {pluralise(len(turns), 'turn')}, the surest first"
+    with atomic_path(out / VOICES / f"{voice_name(voice)}.jpg") as temporary:
+        contact_sheet(title, cells, config).save(temporary, "JPEG", quality=92)
