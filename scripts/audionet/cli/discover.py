@@ -6,13 +6,16 @@ Writes a folder of turns and a contact sheet for each voice, and labels.csv, whi
 from __future__ import annotations
 
 import argparse
+import contextlib
 from collections.abc import Sequence
+from pathlib import Path
 
 from audionet.cli.console import Parser
 from audionet.discovery.clustering import ClusterConfig
 from audionet.discovery.config import DiscoverConfig
-from audionet.discovery.discover import LABELS_CSV, VOICES, Discovered, discover, write_discovered
-from audionet.discovery.turns import suggest
+from audionet.discovery.discover import Discovered, discover, write_discovered
+from audionet.discovery.review import ReviewServer
+from audionet.discovery.turns import LABELS_CSV, VOICES, suggest
 from audionet.errors import UsageError
 from audionet.inference.timeline_files import format_time
 from audionet.utils.files import make_writable_folder
@@ -22,15 +25,25 @@ from audionet.utils.text import escape, pluralise
 
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = Parser(__doc__.partition("\n")[0])
-    parser.add_argument("folder", type=path_flag, metavar="FOLDER", help="a folder of recordings")
+    parser.add_argument("folder", nargs="?", type=path_flag, metavar="FOLDER", help="a folder of recordings")
+    parser.add_argument("--review", action="store_true", help="name the voices in --out, in the browser")
+    parser.add_argument("--port", type=int, default=8001, help="port of the review, on this machine alone; 0: any")
     add_flags(parser, ClusterConfig)
     add_flags(parser, DiscoverConfig)
-    return parser.parse_args(argv)
+    flags = parser.parse_args(argv)
+    if (flags.folder is None) != flags.review:
+        parser.error("name a folder of recordings, or --review the voices that were found")
+    if not 0 <= flags.port < 65536:
+        parser.error("argument --port: 0 to 65535")
+    return flags
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     flags = parse_args(argv)
     config, clustering = from_flags(DiscoverConfig, flags), from_flags(ClusterConfig, flags)
+    if flags.review:
+        review(config.out, flags.port)
+        return
     if (config.out / LABELS_CSV).exists():
         raise UsageError(
             f"{escape(config.out)} holds the labels of an earlier run: delete it, or name another folder with --out"
@@ -42,8 +55,17 @@ def main(argv: Sequence[str] | None = None) -> None:
         place = f"{format_time(turn.start, 1)} – {format_time(turn.end, 1)}"
         print(f"Label first: {escape(turn.file)} {place}, taken for {escape(found.names[turn.voice])}")
     print(f"Voices: {escape(config.out / VOICES)}, a folder of turns and a contact sheet each")
-    print(f"Labels: {escape(config.out / LABELS_CSV)}: put names in its label column, then")
+    print(f"Name them: audionet discover --review --out {escape(config.out)}")
+    print(f"Then, with {escape(config.out / LABELS_CSV)}:")
     print(f"  audionet data --audio_dir {escape(flags.folder)} --labels {escape(config.out / LABELS_CSV)}")
+
+
+def review(out: Path, port: int) -> None:
+    """Serve the page on which voices are named, until interrupted."""
+    with ReviewServer(out, port) as server:
+        print(f"Open {server.url} and name the voices; Ctrl-C ends the review.", flush=True)
+        with contextlib.suppress(KeyboardInterrupt):
+            server.serve_forever()
 
 
 def print_voices(found: Discovered) -> None:

@@ -164,7 +164,7 @@ class _Found:
         if isinstance(name, BadRow):
             self._refuse(file, name._replace(line=row.line))
             return
-        problem = _label_problem(row.label)
+        problem = label_cell_problem(row.label)
         for kind, values in (("group", self.groups), ("split", self.splits)):
             value = getattr(row, kind)
             if value is not None and values.setdefault(name, value) != value:
@@ -205,7 +205,7 @@ class _Found:
             self._shown.append(f"{file}:{row.line}: {row.reason}; left out")
 
 
-def _label_problem(label: str) -> str | None:
+def label_cell_problem(label: str) -> str | None:
     if not label:
         return "has no label"
     if not label.isprintable() or label.startswith(".") or set(label) & set("/\\") or len(os.fsencode(label)) > 255:

@@ -16,23 +16,22 @@ from audionet.audio.image import decode, render
 from audionet.audio.recording import Recording
 from audionet.audio.samples import wav_bytes
 from audionet.data.contact_sheet import contact_sheet
-from audionet.data.naming import recording_name
 from audionet.discovery.clustering import ClusterConfig, cluster_voices
 from audionet.discovery.config import DiscoverConfig
 from audionet.discovery.embeddings import embed_files, find_clips
-from audionet.discovery.turns import Turn, join_pieces, labels_rttm, labels_table, surest_first, voice_name
+from audionet.discovery.review import Review, first_naming
+from audionet.discovery.turns import VOICES, Turn, join_pieces, surest_first, turn_path, voice_name
 from audionet.errors import DatasetError, RecordingError
 from audionet.inference.model import load_model
 from audionet.inference.timeline_files import format_time
 from audionet.metrics.accuracy import Groups
-from audionet.utils.files import WriteBatch, atomic_path, make_folder, write_bytes
+from audionet.utils.files import WriteBatch, atomic_path, make_folder
 from audionet.utils.parallel import WorkerDied, local_processes, map_unordered
 from audionet.utils.progress import progress
 from audionet.utils.text import escape, pluralise
 
 log = logging.getLogger(__name__)
 
-LABELS_CSV, LABELS_RTTM, VOICES = "labels.csv", "labels.rttm", "voices"
 _SHOWN = 24  # turns on a contact sheet
 _NAMING_TURNS = 5  # of a voice, by which a model names it
 
@@ -54,11 +53,6 @@ class Discovered:
     folder: Path
     turns: list[Turn]
     names: list[str]
-
-    @property
-    def turn_names(self) -> list[str]:
-        """Name of each turn's voice."""
-        return [self.names[turn.voice] for turn in self.turns]
 
 
 def discover(folder: Path, config: DiscoverConfig, clustering: ClusterConfig) -> Discovered:
@@ -95,14 +89,8 @@ def write_discovered(found: Discovered, config: DiscoverConfig) -> Discovered:
         found = _named_by(config.graph, found, config.out)
     for voice in range(len(found.names)):
         _write_contact_sheet(found, voice, config.out)
-    write_bytes(config.out / LABELS_CSV, labels_table(found.turns, found.turn_names).encode("utf-8", "surrogateescape"))
-    write_bytes(config.out / LABELS_RTTM, labels_rttm(found.turns, found.turn_names).encode("utf-8", "surrogateescape"))
+    Review(config.out, found.turns).save(first_naming(found.names, found.turns))
     return found
-
-
-def turn_path(turn: Turn) -> str:
-    """Return a turn's sound file inside the output folder."""
-    return f"{VOICES}/{voice_name(turn.voice)}/{recording_name(f'{turn.file}_{turn.start:09.3f}')}.wav"
 
 
 class _WriteTask(NamedTuple):

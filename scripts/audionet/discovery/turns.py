@@ -9,11 +9,13 @@ from typing import NamedTuple
 
 import numpy as np
 
+from audionet.data.naming import recording_name
 from audionet.discovery.clustering import Voices
 from audionet.discovery.embeddings import Embeddings
 from audionet.inference.segmentation import Segment
 from audionet.inference.timeline_files import segment_to_rttm
 
+LABELS_CSV, LABELS_RTTM, VOICES = "labels.csv", "labels.rttm", "voices"
 LABELS_HEADER = ("file", "start", "end", "label", "certainty")
 
 _BRIDGED_SECONDS = 1.5  # pauses of a voice that nobody else interrupts
@@ -84,6 +86,11 @@ def join_pieces(pieces: Embeddings, voices: Voices) -> list[Turn]:
 def voice_name(voice: int) -> str:
     """Return the name of a voice that has none yet: voice_01, voice_02 ..."""
     return f"voice_{voice + 1:02d}"
+
+
+def turn_path(turn: Turn) -> str:
+    """Return a turn's sound file inside the output folder."""
+    return f"{VOICES}/{voice_name(turn.voice)}/{recording_name(f'{turn.file}_{turn.start:09.3f}')}.wav"
 
 
 def surest_first(turns: Iterable[Turn]) -> list[Turn]:
