@@ -12,7 +12,7 @@ BACKBONE ?= inception_v3_speech
 override export CLIP := $(value CLIP)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo data gallery retrain evaluate probe tensorboard label serve test test-lowest check format bench clean
+.PHONY: help demo data gallery retrain evaluate probe tensorboard label discover serve test test-lowest check format bench clean
 
 help: ## list the targets
 	@echo "AudioNet: who is speaking, told from images of sound"
@@ -80,6 +80,9 @@ tensorboard: $(VENV)/.runs ## curves, confusions and bottlenecks of every traini
 label: $(VENV)/.runs ## say who is heard: make label CLIP=clip.wav
 	@test -n "$$CLIP" || { echo "name a clip: make label CLIP=clip.wav" >&2; exit 2; }
 	@$(RUN) scripts/label_image.py $(ARGS) -- "$$CLIP"
+
+discover: $(VENV)/.runs ## voices in recordings without labels: make discover DIR=folder, then make discover ARGS=--review
+	@$(BIN)/audionet discover $(if $(DIR),"$(DIR)") $(ARGS)
 
 serve: $(VENV)/.runs ## answer over HTTP, with a page: http://127.0.0.1:8000
 	@$(RUN) scripts/serve.py $(ARGS)

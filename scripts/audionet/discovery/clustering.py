@@ -21,6 +21,9 @@ _VOICE_SHARE = 0.6  # of the variance of the embeddings of long pieces, which is
 _DIMENSIONS = 30.0  # in which pieces deviate independently
 _LONG_SECONDS = 3.0  # longer pieces deviate no less
 _LEAST_SECONDS = 1.0  # shorter pieces are not merged, but assigned
+_MOST_WEIGHT = (
+    10.0  # of a cluster, in long pieces: what more of them have in common, a room or a mood, is not the voice
+)
 _MOST_MERGED = 3000  # pieces; the others are assigned
 _SEED_SECONDS = 1.5  # what a cluster has to have before pieces are assigned to it
 _SWITCH_COST, _SWITCH_SECONDS = 5.0, 3.0  # logarithm of the odds against another voice, the less the longer the pause
@@ -154,6 +157,26 @@ def _evidence(weights: Float64Array, squares: Float64Array) -> Float64Array:
     return found - _DIMENSIONS / 2 * np.log1p(between * weights / within)
 
 
+def _gains(a: int, weights: Float64Array, products: Float64Array) -> Float64Array:
+    """Compute the log likelihood ratio of one voice to two, for cluster `a` and each other one.
+
+    Parameters
+    ----------
+    a : int
+    weights : ndarray of float64, shape (n,)
+    products : ndarray of float64, shape (n, n)
+        Scalar products of the clusters' weighted sums.
+    """
+    counted = np.minimum(weights, _MOST_WEIGHT)
+    shares = counted / weights
+    squares = np.diag(products) * shares**2
+    alone = _evidence(counted, squares)
+    together = _evidence(counted[a] + counted, squares[a] + squares + 2 * products[a] * shares[a] * shares)
+    found: Float64Array = together - alone[a] - alone
+    found[a] = -np.inf
+    return found
+
+
 def _merge(vectors: Float64Array, weights: Float64Array, seconds: Float64Array, config: ClusterConfig) -> IntArray:
     """Merge the two clusters whose merging is likeliest, from single pieces on, and return each piece's cluster.
 
@@ -164,15 +187,10 @@ def _merge(vectors: Float64Array, weights: Float64Array, seconds: Float64Array, 
     weight, heard = weights.copy(), seconds.copy()
     weighted = vectors * weights[:, None]
     products = weighted @ weighted.T
-    squares = np.diag(products).copy()
-    evidence = _evidence(weight, squares)
-    gains = (
-        _evidence(weight[:, None] + weight, squares[:, None] + squares + 2 * products) - evidence[:, None] - evidence
-    )
-    np.fill_diagonal(gains, -np.inf)
-    best, partner = gains.max(axis=1), gains.argmax(axis=1)
     merges: list[tuple[int, int]] = []
     counts: list[int] = []
+    gains = np.stack([_gains(a, weight, products) for a in range(number)])
+    best, partner = gains.max(axis=1), gains.argmax(axis=1)
     while len(counts) < number:
         counts.append(int(((heard > 0) & (heard >= config.min_seconds)).sum()))
         a = int(best.argmax())
@@ -181,11 +199,9 @@ def _merge(vectors: Float64Array, weights: Float64Array, seconds: Float64Array, 
             break
         merges.append((a, b))
         weight[a], heard[a], heard[b] = weight[a] + weight[b], heard[a] + heard[b], 0
-        squares[a] += squares[b] + 2 * products[a, b]
         products[a] += products[b]
-        products[:, a] = products[a]
-        evidence[a] = _evidence(weight[a : a + 1], squares[a : a + 1])[0]
-        row = _evidence(weight[a] + weight, squares[a] + squares + 2 * products[a]) - evidence[a] - evidence
+        products[:, a] += products[:, b]
+        row = _gains(a, weight, products)
         row[np.isneginf(gains[a])] = row[b] = -np.inf
         gains[a] = gains[:, a] = row
         gains[b] = gains[:, b] = best[b] = -np.inf
