@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import logging
 import math
+import unicodedata
 from pathlib import Path
 
 import pytest
@@ -175,3 +176,12 @@ def test_every_moment_with_one_label_is_kept_and_no_other(given_spans: dict[str,
         free = any(start <= moment < end for start, end in complement([span for of in labels.values() for span in of]))
         assert free == (not at)
     assert lost == several
+
+
+def test_names_that_only_their_form_tells_apart_are_two_recordings(tmp_path: Path) -> None:
+    names = [unicodedata.normalize(form, "é.wav") for form in ("NFC", "NFD")] + ["back\\slash.wav"]
+    for name in names:
+        write_tone(tmp_path / "audio" / name)
+    rows = "".join(f"{name},0,1,{label}\n" for name, label in zip(names, "abc", strict=True))
+    table = table_of(tmp_path / "audio", f"file,start,end,label\n{rows}")
+    assert [list(table.parts[label]) for label in "abc"] == [[name] for name in names]

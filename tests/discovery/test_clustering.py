@@ -79,7 +79,14 @@ def test_any_few_pieces_are_clustered(pieces: int, seed: int, seconds: float, vo
 
 
 @pytest.mark.parametrize(
-    "settings", [{"voices": 0}, {"min_voices": 0}, {"min_voices": 3, "max_voices": 2}, {"min_seconds": -1.0}]
+    "settings",
+    [
+        {"voices": 0},
+        {"voices": 2, "min_voices": 3},
+        {"min_voices": 0},
+        {"min_voices": 3, "max_voices": 2},
+        {"min_seconds": -1.0},
+    ],
 )
 def test_impossible_limits_are_refused(settings: dict[str, float]) -> None:
     with pytest.raises(UsageError):

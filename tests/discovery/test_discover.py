@@ -14,7 +14,7 @@ from audionet.cli import discover as discover_command
 from audionet.discovery.clustering import ClusterConfig
 from audionet.discovery.config import DiscoverConfig
 from audionet.discovery.discover import discover, write_discovered
-from audionet.errors import DatasetError, UsageError
+from audionet.errors import DatasetError, ModelError, UsageError
 from tests.support.sounds import SAMPLE_AUDIO
 
 RATE = 16_000
@@ -79,8 +79,37 @@ def test_the_command_says_what_to_do_next(
     assert shown.startswith("2 voices in 2 recordings:")
     assert shown.count("Label first: part ") == 2
     assert f"--labels {tmp_path / 'out' / 'labels.csv'}" in shown
+    (tmp_path / "out" / "labels.csv").unlink()
     with pytest.raises(UsageError, match="earlier run"):
         discover_command.main(flags)
+
+
+@pytest.mark.parametrize("out", ["talk/out", "talk", "talk/a/../b"])
+def test_turns_are_not_written_among_the_recordings(tmp_path: Path, out: str) -> None:
+    (tmp_path / "talk").mkdir()
+    with pytest.raises(UsageError, match="lies in the folder"):
+        discover_command.main([str(tmp_path / "talk"), f"--out={tmp_path / out}"])
+    assert list((tmp_path / "talk").iterdir()) == []
+
+
+def test_what_cannot_work_is_said_before_the_work(talk: Path, tmp_path: Path, model_dir: Path) -> None:
+    out = f"--out={tmp_path / 'out'}"
+    for folder in (talk / "part 0.wav", tmp_path / "nowhere"):
+        with pytest.raises(UsageError, match="is not a folder"):
+            discover_command.main([str(folder), out])
+    assert not (tmp_path / "out").exists()
+    with pytest.raises(ModelError, match="nowhere"):
+        discover_command.main([str(talk), out, f"--graph={tmp_path / 'nowhere.tflite'}", f"--model_dir={model_dir}"])
+
+
+def test_one_name_that_is_no_text_spoils_no_other_row(talk: Path, tmp_path: Path, config: DiscoverConfig) -> None:
+    (tmp_path / "named").mkdir()
+    for name in ("ü.wav", "n\udce9.wav"):
+        (tmp_path / "named" / name).symlink_to(talk / "part 0.wav")
+    found = write_discovered(discover(tmp_path / "named", config, ClusterConfig()), config)
+    rows = list(csv.DictReader(io.StringIO((config.out / "labels.csv").read_text("utf-8"))))
+    assert {row["file"] for row in rows} == {"ü.wav", "n\\udce9.wav"}
+    assert len(list((config.out / "voices").glob("*/*.wav"))) == len(found.turns)
 
 
 def test_a_model_names_the_voices_that_it_knows(

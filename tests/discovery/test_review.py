@@ -74,6 +74,15 @@ def test_what_the_page_saves_is_what_the_table_says(server: ReviewServer, out: P
     assert "\\u010carlie" in page
 
 
+def test_a_table_edited_by_hand_is_kept(server: ReviewServer, out: Path) -> None:
+    edited = (out / "labels.csv").read_bytes() + b"a.wav,5,6,Zoe,0.1\r\n"
+    (out / "labels.csv").write_bytes(edited)
+    naming = {"version": 0, "names": ["Ann", "Bob"], "voices": [0, 1, 0]}
+    assert "labels_edited.csv" in ask(server, "POST", "/labels", naming)[1]
+    assert (out / "labels_edited.csv").read_bytes() == edited
+    assert "labels_edited.csv" not in ask(server, "POST", "/labels", {**naming, "version": 1})[1]
+
+
 def test_who_saves_second_is_refused_and_nothing_is_lost(server: ReviewServer, out: Path) -> None:
     assert ask(server, "POST", "/labels", {"version": 0, "names": ["Ann", "Bob"], "voices": [0, 1, 0]})[0] == 200
     before = (out / "labels.csv").read_bytes()
@@ -118,6 +127,7 @@ def test_other_sites_and_other_files_get_nothing(server: ReviewServer, out: Path
     assert ask(server, "GET", sound)[0] == 200
     for path in (
         "/secret.txt",
+        "/voices/%00.wav",
         "/voices/../secret.txt",
         "/voices/../../outside.wav",
         "/voices/%2e%2e/%2e%2e/outside.wav",

@@ -7,18 +7,18 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
 from audionet.cli.console import Parser
 from audionet.discovery.clustering import ClusterConfig
 from audionet.discovery.config import DiscoverConfig
-from audionet.discovery.discover import Discovered, discover, write_discovered
+from audionet.discovery.discover import Discovered, check_folders, discover, write_discovered
 from audionet.discovery.review import ReviewServer
 from audionet.discovery.turns import LABELS_CSV, VOICES, suggest
-from audionet.errors import UsageError
 from audionet.inference.timeline_files import format_time
-from audionet.utils.files import make_writable_folder
+from audionet.utils.files import exclusive_lock, make_writable_folder
 from audionet.utils.settings import add_flags, from_flags, path_flag
 from audionet.utils.text import escape, pluralise
 
@@ -44,25 +44,28 @@ def main(argv: Sequence[str] | None = None) -> None:
     if flags.review:
         review(config.out, flags.port)
         return
-    if (config.out / LABELS_CSV).exists():
-        raise UsageError(
-            f"{escape(config.out)} holds the labels of an earlier run: delete it, or name another folder with --out"
-        )
+    check_folders(flags.folder, config.out)
     make_writable_folder(config.out)
     found = write_discovered(discover(flags.folder, config, clustering), config)
     print_voices(found)
+    if len(found.names) < clustering.least:
+        print(f"  No more could be told apart; {clustering.least} were asked for.")
     for turn in suggest(found.turns, config.suggest):
         place = f"{format_time(turn.start, 1)} – {format_time(turn.end, 1)}"
         print(f"Label first: {escape(turn.file)} {place}, taken for {escape(found.names[turn.voice])}")
     print(f"Voices: {escape(config.out / VOICES)}, a folder of turns and a contact sheet each")
-    print(f"Name them: audionet discover --review --out {escape(config.out)}")
-    print(f"Then, with {escape(config.out / LABELS_CSV)}:")
-    print(f"  audionet data --audio_dir {escape(flags.folder)} --labels {escape(config.out / LABELS_CSV)}")
+    table = config.out / LABELS_CSV
+    print(f"Name them: audionet discover --review --out {_quoted(config.out)}")
+    print(f"Then: audionet data --audio_dir {_quoted(flags.folder)} --labels {_quoted(table)}")
+
+
+def _quoted(path: Path) -> str:
+    return shlex.quote(escape(path))
 
 
 def review(out: Path, port: int) -> None:
     """Serve the page on which voices are named, until interrupted."""
-    with ReviewServer(out, port) as server:
+    with ReviewServer(out, port) as server, exclusive_lock(out):
         print(f"Open {server.url} and name the voices; Ctrl-C ends the review.", flush=True)
         with contextlib.suppress(KeyboardInterrupt):
             server.serve_forever()

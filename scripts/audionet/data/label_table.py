@@ -257,6 +257,8 @@ class _Recordings:
         return self._found[key]
 
     def _look_up(self, written: str, table: Path) -> str | BadRow:
+        if written in self._plain:  # of names that only their Unicode form tells apart, or with a backslash inside
+            return written
         plain = os.path.normpath(composed(written.replace("\\", "/")))
         candidates = self._by_name.get(PurePosixPath(plain).name, [])
         for beside in (plain, os.path.normpath(f"{self._beside(table)}/{plain}")):

@@ -42,6 +42,8 @@ class ClusterConfig:
     def __post_init__(self) -> None:
         require(self.voices is None or self.voices >= 1, "voices", self.voices, "at least 1")
         require(self.min_voices >= 1, "min_voices", self.min_voices, "at least 1")
+        free = self.voices is None or (self.min_voices == 1 and self.max_voices is None)
+        require(free, "voices", self.voices, "without --min_voices and --max_voices")
         limited = self.max_voices is None or self.max_voices >= self.min_voices
         require(limited, "max_voices", self.max_voices, "at least --min_voices")
         require(0 <= self.min_seconds < np.inf, "min_seconds", self.min_seconds, "0 or more seconds")

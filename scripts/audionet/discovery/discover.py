@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,9 +18,9 @@ from audionet.data.contact_sheet import contact_sheet
 from audionet.discovery.clustering import ClusterConfig, cluster_voices
 from audionet.discovery.config import DiscoverConfig
 from audionet.discovery.embeddings import embed_files, find_clips
-from audionet.discovery.review import Review, first_naming
-from audionet.discovery.turns import VOICES, Turn, join_pieces, surest_first, turn_path, voice_name
-from audionet.errors import DatasetError, RecordingError
+from audionet.discovery.review import REVIEW_JSON, Review, first_naming
+from audionet.discovery.turns import LABELS_CSV, VOICES, Turn, join_pieces, surest_first, turn_path, voice_name
+from audionet.errors import DatasetError, RecordingError, UsageError
 from audionet.inference.model import load_model
 from audionet.inference.timeline_files import format_time
 from audionet.metrics.accuracy import Groups
@@ -62,9 +61,13 @@ def discover(folder: Path, config: DiscoverConfig, clustering: ClusterConfig) ->
     ------
     DatasetError
         If there is no speech in any recording.
-    UsageError, BackboneError
-        If there are no recordings, or the backbone has no voice space.
+    UsageError, BackboneError, ModelError
+        If there is no such folder, no recording in it, no such model, or no voice space; if the output would lie in the
+        folder, or holds voices already.
     """
+    check_folders(folder, config.out)
+    if config.graph is not None:
+        load_model(config.graph)  # before the work that it would end
     pieces = embed_files(list(find_clips([folder])), config.embedding, "piece")
     if not pieces.is_speech.any():
         raise DatasetError(f"{escape(folder)}: no speech was found in {pluralise(len(set(pieces.files)), 'recording')}")
@@ -73,6 +76,20 @@ def discover(folder: Path, config: DiscoverConfig, clustering: ClusterConfig) ->
     voices = cluster_voices(speech.vectors, speech.start, speech.end, recordings, clustering)
     turns = join_pieces(speech, voices)
     return Discovered(folder, turns, [voice_name(voice) for voice in range(int(voices.labels.max()) + 1)])
+
+
+def check_folders(folder: Path, out: Path) -> None:
+    """Refuse what is no folder of recordings, and an output folder that holds voices already or would be searched."""
+    if not folder.is_dir():
+        raise UsageError(f"{escape(folder)} is not a folder: name a folder of recordings")
+    if out.resolve().is_relative_to(folder.resolve()):
+        raise UsageError(
+            f"--out {escape(out)} lies in the folder of recordings, which its turns would belong to: name another"
+        )
+    if any((out / name).exists() for name in (LABELS_CSV, REVIEW_JSON, VOICES)):
+        raise UsageError(
+            f"{escape(out)} holds the voices of an earlier run: delete the folder, or name another with --out"
+        )
 
 
 def write_discovered(found: Discovered, config: DiscoverConfig) -> Discovered:
@@ -110,16 +127,25 @@ def _write_turns(found: Discovered, config: DiscoverConfig) -> None:
         for task, result in map_unordered(pool, _write_recording, tasks, lambda task: [task]):
             if isinstance(result, WorkerDied):
                 log.warning(f"{task.recording}: ended the process that read it; its turns were not written")
+            elif result is not None:
+                log.warning(f"{task.recording}: {result}")
             advance(1)
 
 
-def _write_recording(task: _WriteTask) -> None:
+def _write_recording(task: _WriteTask) -> str | None:
+    """Write the turns of a recording; return why some could not be written."""
     config = SpectrogramConfig()
     excerpts = Recording(task.recording, config).excerpts([(turn.start, turn.end) for turn in task.turns])
-    # Damage has been reported; the turns before it are written.
-    with WriteBatch() as batch, contextlib.suppress(RecordingError):
-        for turn, samples in zip(task.turns, excerpts, strict=False):
-            batch.write(task.out / turn_path(turn), wav_bytes(samples, config.sample_rate))
+    written = 0
+    try:
+        with WriteBatch() as batch:
+            for turn, samples in zip(task.turns, excerpts, strict=False):
+                batch.write(task.out / turn_path(turn), wav_bytes(samples, config.sample_rate))
+                written += 1
+    except RecordingError as error:
+        # Damage after the last turn has been reported before.
+        return None if written == len(task.turns) else f"{error}; {written} of {len(task.turns)} turns written"
+    return None
 
 
 def _named_by(graph: Path, found: Discovered, out: Path) -> Discovered:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,12 +15,21 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from audionet.data.label_table import label_cell_problem
-from audionet.discovery.turns import LABELS_CSV, LABELS_RTTM, Turn, labels_rttm, labels_table, turn_path, voice_name
+from audionet.discovery.turns import (
+    LABELS_CSV,
+    LABELS_RTTM,
+    Turn,
+    labels_rttm,
+    labels_table,
+    pack_table,
+    turn_path,
+    voice_name,
+)
 from audionet.errors import DatasetError, UsageError
 from audionet.utils.files import read_json, write_bytes, write_json
 from audionet.utils.text import escape, pluralise
 
-REVIEW_HTML, REVIEW_JSON = "review.html", "review.json"
+REVIEW_HTML, REVIEW_JSON, EDITED_CSV = "review.html", "review.json", "labels_edited.csv"
 _MOST_BYTES = 64_000_000  # of what a page saves
 _DISCARDED = -1
 
@@ -65,18 +75,28 @@ class Review:
     turns: list[Turn]
 
     def save(self, naming: Naming) -> None:
-        """Write the labels, the page and what a later review begins with."""
+        """Write what a later review begins with, the labels, and the page."""
         names = naming.turn_names
-        write_bytes(self.out / LABELS_CSV, labels_table(self.turns, names).encode("utf-8", "surrogateescape"))
-        write_bytes(self.out / LABELS_RTTM, labels_rttm(self.turns, names).encode("utf-8", "surrogateescape"))
-        write_bytes(self.out / REVIEW_HTML, self.page(naming).encode("utf-8"))
         write_json(self.out / REVIEW_JSON, {"turns": [list(turn) for turn in self.turns], **naming._asdict()})
+        write_bytes(self.out / LABELS_CSV, pack_table(labels_table(self.turns, names)))
+        write_bytes(self.out / LABELS_RTTM, pack_table(labels_rttm(self.turns, names)))
+        write_bytes(self.out / REVIEW_HTML, self.page(naming).encode("utf-8"))
+
+    def keep_edited(self, naming: Naming) -> bool:
+        """Keep a table that has been edited by hand since it was saved, as `EDITED_CSV`; return whether it has been."""
+        table = self.out / LABELS_CSV
+        try:
+            content = table.read_bytes()
+        except FileNotFoundError:
+            return False
+        if content == pack_table(labels_table(self.turns, naming.turn_names)):
+            return False
+        write_bytes(self.out / EDITED_CSV, content)
+        return True
 
     def page(self, naming: Naming) -> str:
         """Return the page as HTML, with the turns and their names inside."""
-        turns = [
-            {**turn._asdict(), "file": escape(turn.file), "sound": _address(turn_path(turn))} for turn in self.turns
-        ]
+        turns = [{**turn._asdict(), "sound": _address(turn_path(turn))} for turn in self.turns]
         unnamed = [voice_name(voice) for voice in range(len(naming.names))]
         data = json.dumps({"turns": turns, "unnamed": unnamed, **naming._asdict()}, ensure_ascii=True)
         template = files("audionet.discovery").joinpath("templates/review.html").read_text("utf-8")
@@ -161,6 +181,11 @@ class ReviewServer(ThreadingHTTPServer):
         except OSError as error:
             raise UsageError(f"--port {port}: {error.strerror}: choose another, or 0 for any that is free") from None
 
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Say nothing of a browser that has hung up, as they do when another turn is played."""
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)
+
     @property
     def url(self) -> str:
         """Address of the page."""
@@ -181,7 +206,7 @@ class _Handler(SimpleHTTPRequestHandler):
             with self.server.lock:
                 page = self.server.review.page(self.server.naming).encode("utf-8")
             self._answer(HTTPStatus.OK, page, "text/html; charset=utf-8")
-        elif path.startswith("/voices/") and path.endswith(".wav"):
+        elif path.startswith("/voices/") and path.endswith(".wav") and "%00" not in path:
             super().do_GET()
         else:
             self._say(HTTPStatus.NOT_FOUND, "there is nothing here")
@@ -202,8 +227,10 @@ class _Handler(SimpleHTTPRequestHandler):
         try:
             content = json.loads(self.rfile.read(int(length)))
             with self.server.lock:
-                naming = self.server.review.parse(content, self.server.naming)
-                self.server.review.save(naming)
+                review, before = self.server.review, self.server.naming
+                naming = review.parse(content, before)
+                edited = review.keep_edited(before)
+                review.save(naming)
                 self.server.naming = naming
         except NamingError as error:
             return self._say(HTTPStatus.CONFLICT, f"Not saved: {error}.")
@@ -212,7 +239,8 @@ class _Handler(SimpleHTTPRequestHandler):
         except OSError as error:
             return self._say(HTTPStatus.INTERNAL_SERVER_ERROR, f"Not saved: {error.strerror}.")
         labels = len({name for name in naming.turn_names if name is not None})
-        self._say(HTTPStatus.OK, f"Saved: {pluralise(labels, 'label')} in {LABELS_CSV}.", naming.version)
+        kept = f" What had been edited in it by hand is in {EDITED_CSV}." if edited else ""
+        self._say(HTTPStatus.OK, f"Saved: {pluralise(labels, 'label')} in {LABELS_CSV}.{kept}", naming.version)
         return None
 
     def _is_ours(self) -> bool:

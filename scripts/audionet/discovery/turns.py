@@ -124,6 +124,11 @@ def labels_rttm(turns: Sequence[Turn], names: Sequence[str | None]) -> str:
     )
 
 
+def pack_table(text: str) -> bytes:
+    """Encode a table in UTF-8; bytes of a file name that are no text are escaped, so that they spoil no other row."""
+    return text.encode("utf-8", "backslashreplace")
+
+
 def suggest(turns: Sequence[Turn], number: int) -> list[Turn]:
     """Choose the turns whose labels would teach most: those least sure, spread over the voices.
 
