@@ -23,6 +23,7 @@ from audionet.audio.samples import to_int16
 from tests.inference.test_predictor import sound, write_sound
 from tests.support.images import make_images
 from tests.support.sounds import ROOT, tone, write_tone
+from tests.support.talk import write_talk
 
 
 @pytest.fixture
@@ -200,7 +201,7 @@ def quick(folder: Path, backbone: Path, model_dir: Path) -> dict[str, Any]:
 
 
 @pytest.mark.usefixtures("unattended")
-@pytest.mark.parametrize("module", ["inference.model", "export.run", "evaluation.run", "data.render"])
+@pytest.mark.parametrize("module", ["inference.model", "export.run", "evaluation.run", "data.render", "discovery.run"])
 def test_examples_run(
     module: str, model: audionet.Model, clip: Path, tmp_path: Path, averaging_backbone: Path, model_dir: Path
 ) -> None:
@@ -210,6 +211,7 @@ def test_examples_run(
         write_tone(tmp_path / "audio" / label / "1.wav", 500, 1.0)
     names = {
         "audionet": audionet,
+        "talk_dir": write_talk(tmp_path / "talk", ("espeak-en-gb-scotland+f4", "flite-awb"), 1, 2, 6.0),
         "folder": tmp_path,
         "model_path": model.path,
         "clip_path": clip,

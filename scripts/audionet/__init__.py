@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from audionet.audio.config import SpectrogramConfig
     from audionet.data.render import render
+    from audionet.discovery.discover import Discovered
+    from audionet.discovery.run import discover
     from audionet.errors import (
         AudioNetError,
         BackboneError,
@@ -26,6 +28,7 @@ __all__ = [
     "AudioNetError",
     "BackboneError",
     "DatasetError",
+    "Discovered",
     "EvaluationResult",
     "Model",
     "ModelError",
@@ -34,6 +37,7 @@ __all__ = [
     "Run",
     "SpectrogramConfig",
     "UsageError",
+    "discover",
     "evaluate",
     "load_model",
     "render",
@@ -43,6 +47,8 @@ __all__ = [
 _HOMES = {
     "audionet.audio.config": ("SpectrogramConfig",),
     "audionet.data.render": ("render",),
+    "audionet.discovery.discover": ("Discovered",),
+    "audionet.discovery.run": ("discover",),
     "audionet.errors": tuple(name for name in __all__ if name.endswith("Error")),
     "audionet.evaluation.run": ("EvaluationResult", "evaluate"),
     "audionet.export.run": ("Run", "train"),

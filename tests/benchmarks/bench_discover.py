@@ -30,7 +30,7 @@ from audionet.audio.samples import to_float
 from audionet.classifier.prototypes import unit_length
 from audionet.discovery.clustering import ClusterConfig, cluster_voices
 from audionet.discovery.config import DiscoverConfig
-from audionet.discovery.discover import discover
+from audionet.discovery.discover import find_voices
 from audionet.discovery.embeddings import embed_files, find_clips
 from audionet.discovery.turns import Turn, join_pieces
 from audionet.metrics.accuracy import Groups
@@ -155,7 +155,7 @@ def main() -> None:
             references = make(options.data, folder, seed)
             config = DiscoverConfig(model_dir=folder / "models", workers=1)
             before = processor_seconds()
-            found = discover(folder, config, ClusterConfig())
+            found = find_voices(folder, config, ClusterConfig())
             spent = processor_seconds() - before
             length = sum(reference[-1][1] for reference in references)
             costs.append(1000 * spent / length)

@@ -18,36 +18,26 @@ from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.ui import Select, WebDriverWait
 
 import audionet
-from audionet.audio.config import SpectrogramConfig
-from audionet.audio.recording import Recording
 from audionet.cli import data as data_command
 from audionet.discovery.clustering import ClusterConfig
 from audionet.discovery.config import DiscoverConfig
-from audionet.discovery.discover import discover, write_discovered
+from audionet.discovery.discover import find_voices
 from audionet.discovery.review import ReviewServer
+from audionet.discovery.voice_folders import write_voices
 from tests.support.browser import chromium
 from tests.support.sounds import SAMPLE_AUDIO
+from tests.support.talk import RATE, write_talk
 
 MISSING = [program for program in ("chromium", "chromedriver") if shutil.which(program) is None]
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(bool(MISSING), reason=f"not installed: {', '.join(MISSING)}")]
 
 SPEAKERS = ("espeak-en-gb-scotland+f4", "flite-awb", "flite-slt")
-RATE = 16_000
 
 
 @pytest.fixture(scope="module")
 def talk(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Three recordings in which three voices take turns."""
-    folder = tmp_path_factory.mktemp("talk")
-    pause = np.zeros(RATE // 2)
-    for number in range(3):
-        sounds = [pause]
-        for speaker in SPEAKERS:
-            clip = sorted((SAMPLE_AUDIO / speaker).glob("[!u]*.mp3"))[number]
-            (sound,) = Recording(clip, SpectrogramConfig()).excerpts([(0.0, 9.0)])
-            sounds += [sound / 32768, pause]
-        soundfile.write(folder / f"part {number}.wav", np.concatenate(sounds), RATE)
-    return folder
+    return write_talk(tmp_path_factory.mktemp("talk"), SPEAKERS, recordings=3, turns=1, seconds=9.0)
 
 
 @pytest.fixture
@@ -61,7 +51,8 @@ def test_from_recordings_without_labels_to_a_model(
     talk: Path, browser: Chrome, tmp_path: Path, model_dir: Path
 ) -> None:
     config = DiscoverConfig(out=tmp_path / "out", model_dir=model_dir, workers=1)
-    found = write_discovered(discover(talk, config, ClusterConfig()), config)
+    found = find_voices(talk, config, ClusterConfig())
+    write_voices(found, config.out, 1)
     assert len(found.names) == 3
     speaker_of = {
         turn.voice: int((turn.start + turn.end) / 2 / 9.5) for turn in found.turns

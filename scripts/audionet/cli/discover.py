@@ -14,11 +14,12 @@ from pathlib import Path
 from audionet.cli.console import Parser
 from audionet.discovery.clustering import ClusterConfig
 from audionet.discovery.config import DiscoverConfig
-from audionet.discovery.discover import Discovered, check_folders, discover, write_discovered
+from audionet.discovery.discover import Discovered, find_voices
 from audionet.discovery.review import ReviewServer
 from audionet.discovery.turns import LABELS_CSV, VOICES, suggest
+from audionet.discovery.voice_folders import check_output, write_voices
 from audionet.inference.timeline_files import format_time
-from audionet.utils.files import exclusive_lock, make_writable_folder
+from audionet.utils.files import exclusive_lock
 from audionet.utils.settings import add_flags, from_flags, path_flag
 from audionet.utils.text import escape, pluralise
 
@@ -44,9 +45,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     if flags.review:
         review(config.out, flags.port)
         return
-    check_folders(flags.folder, config.out)
-    make_writable_folder(config.out)
-    found = write_discovered(discover(flags.folder, config, clustering), config)
+    check_output(flags.folder, config.out)
+    found = find_voices(flags.folder, config, clustering)
+    write_voices(found, config.out, config.workers)
     print_voices(found)
     if len(found.names) < clustering.least:
         print(f"  No more could be told apart; {clustering.least} were asked for.")

@@ -93,6 +93,14 @@ def turn_path(turn: Turn) -> str:
     return f"{VOICES}/{voice_name(turn.voice)}/{recording_name(f'{turn.file}_{turn.start:09.3f}')}.wav"
 
 
+def by_file(turns: Iterable[Turn]) -> dict[str, list[Turn]]:
+    """Return the turns of each recording."""
+    found: dict[str, list[Turn]] = {}
+    for turn in turns:
+        found.setdefault(turn.file, []).append(turn)
+    return found
+
+
 def surest_first(turns: Iterable[Turn]) -> list[Turn]:
     """Sort turns by their certainty; a turn of less than a second says little, whatever its certainty."""
     return sorted(turns, key=lambda turn: (turn.seconds < 1, -turn.certainty))
