@@ -7,7 +7,7 @@ from pathlib import Path
 
 from audionet._paths import TF_FILES
 from audionet.audio.config import CHANNEL_HELP, parse_channel
-from audionet.data.label_formats import COLUMNS
+from audionet.data.label_columns import COLUMNS
 from audionet.errors import UsageError
 from audionet.utils.process import available_cores
 from audionet.utils.settings import require, setting

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from audionet.data.label_columns import Columns, choose_columns
 from audionet.errors import DatasetError
 from audionet.utils.text import composed, escape, os_error_reason
 
@@ -21,31 +22,6 @@ log = logging.getLogger(__name__)
 LABEL_SUFFIXES = frozenset({".csv", ".tsv", ".txt", ".rttm", ".jsonl", ".lab", ".labels"})
 """Endings of label files that are looked for in a folder of them."""
 
-COLUMNS: Mapping[str, tuple[str, ...]] = {
-    "file": (
-        *("file", "filename", "file name", "path", "filepath", "file path", "recording", "audio", "audio file"),
-        *("audio path", "audio filepath", "audio filename", "wav", "clip", "begin file", "begin path"),
-        *("slice file name", "uri"),
-    ),
-    "start": ("start", "begin", "onset", "start time", "begin time", "tmin", "t start", "tstart", "from"),
-    "end": ("end", "stop", "end time", "stop time", "tmax", "t end", "tend", "offset", "to"),
-    "duration": ("duration", "dur", "length"),
-    "label": (
-        *("label", "class", "category", "species", "tier", "annotation", "tag", "speaker", "speaker id", "name"),
-        *("word", "event label", "event", "common name", "text", "transcription", "target"),
-    ),
-    "group": ("group", "session", "src file", "fsid"),
-    "split": ("split", "set", "subset", "fold", "partition"),
-}
-"""Usual names of each column, the most telling first; in lower case, without units and punctuation."""
-
-_TIMES = ("start", "end", "duration")
-_OFFSET_IN_FILE = "file offset"  # Raven's, where its other times run on through several files
-_TIME_WORDS = frozenset(["start", "begin", "onset", "end", "stop", "offset", "time", "duration", "tmin", "tmax"])
-_SECONDS = ("s", "sec", "secs", "second", "seconds", "ss msec", "hh mm ss ms", "hh mm ss")
-_UNITS = dict.fromkeys(_SECONDS, 1.0) | dict.fromkeys(("ms", "msec", "millisecond", "milliseconds"), 1e-3)
-_UNITS |= dict.fromkeys(("min", "minute", "minutes"), 60.0)
-_OTHER_UNITS = frozenset(("sample", "samples", "frame", "frames", "hz", "date", "utc", "datetime"))
 _CLOCK = re.compile(r"(?:(\d{1,4}):)?(\d{1,3}):(\d{1,2}(?:[.,]\d{1,9})?)")
 _NUMBER = re.compile(r"[+-]?(\d+([.,]\d*)?|[.,]\d+)([eE][+-]?\d{1,3})?")
 _LONGEST_SECONDS = 1e7
@@ -193,7 +169,7 @@ def _unquoted(text: str) -> str:
 
 def _json_lines(lines: Iterator[tuple[int, str]], path: Path, columns: Mapping[str, str]) -> Iterator[Row | BadRow]:
     """Read JSON lines, as a ``metadata.jsonl`` of an audio folder has them; a line may leave out what others have."""
-    known: dict[tuple[str, ...], _Columns] = {}
+    known: dict[tuple[str, ...], Columns] = {}
     for number, line in lines:
         if not line.strip():
             continue
@@ -306,113 +282,7 @@ def _with_header(
         yield _from_cells(numbers[0], {name: cells[place] for name, place in places.items()}, chosen)
 
 
-class _Columns(NamedTuple):
-    """Columns of a table that are read.
-
-    Attributes
-    ----------
-    names : dict of str to str
-        Name in the header, by that in `COLUMNS`.
-    seconds : dict of str to float
-        Seconds that a one in each column of times means.
-    """
-
-    names: dict[str, str]
-    seconds: dict[str, float]
-
-
-def choose_columns(header: Sequence[str], path: Path, columns: Mapping[str, str]) -> _Columns:
-    """Choose a table's columns by their names, and log them.
-
-    Parameters
-    ----------
-    header : sequence of str
-    path : Path
-        Of the table, for messages.
-    columns : mapping of str to str
-        Names that the user has given, by those in `COLUMNS`.
-
-    Raises
-    ------
-    DatasetError
-        If a column that the user named does not exist, none is the label, or times cannot be read.
-    """
-    plain = {_plain(name)[0]: name for name in reversed(header)}
-    chosen: dict[str, str] = {}
-    for name, usual in COLUMNS.items():
-        if name in columns:
-            found = columns[name] if columns[name] in header else plain.get(_plain(columns[name])[0])
-            if found is None:
-                raise DatasetError(
-                    f"{escape(path)}: has no column '{escape(columns[name])}': --label_columns takes one of "
-                    f"{', '.join(map(escape, header))}"
-                )
-        else:
-            found = next((plain[alias] for alias in usual if alias in plain), None)
-        if found is not None:
-            chosen[name] = found
-    if "label" not in chosen:
-        raise DatasetError(
-            f"{escape(path)}: no column is named like a label; say which is one, --label_columns label=NAME, of "
-            f"{', '.join(map(escape, header))}"
-        )
-    if _plain(chosen.get("file", ""))[0] == "slice file name":  # UrbanSound8K: its times are those of the source
-        for name in set(_TIMES) - set(columns):
-            chosen.pop(name, None)
-    elif "start" not in chosen and "duration" in chosen and _plain(chosen.get("end", ""))[0] == "offset":
-        chosen["start"] = chosen.pop("end")
-    elif _OFFSET_IN_FILE in plain and "start" not in columns and {"start", "end"} <= set(chosen):
-        chosen["offset"] = plain[_OFFSET_IN_FILE]
-    seconds = _check_times(header, chosen, path)
-    log.info(f"{escape(path)}: " + ", ".join(f"{name} from '{escape(column)}'" for name, column in chosen.items()))
-    return _Columns(chosen, seconds)
-
-
-def _check_times(header: Sequence[str], chosen: Mapping[str, str], path: Path) -> dict[str, float]:
-    """Return the unit of each column of times, in seconds; warn of columns that look like times and are not read."""
-    seconds: dict[str, float] = {}
-    for name in (*_TIMES, "offset"):
-        if name not in chosen:
-            continue
-        unit = _plain(chosen[name])[1]
-        if unit in _OTHER_UNITS:
-            raise DatasetError(
-                f"{escape(path)}: the column '{escape(chosen[name])}' is no time in seconds: convert it, or name "
-                f"another, --label_columns {name}=NAME"
-            )
-        seconds[name] = _UNITS.get(unit, 1.0)
-    if "start" in chosen and not {"end", "duration"} & set(chosen):
-        raise DatasetError(
-            f"{escape(path)}: has starts ('{escape(chosen['start'])}'), but no ends or durations: add a column, or "
-            "name it, --label_columns end=NAME"
-        )
-    unused = [column for column in header if _TIME_WORDS & set(_plain(column)[0].split())]
-    if unused and not set(_TIMES) & set(chosen) and _plain(chosen.get("file", ""))[0] != "slice file name":
-        log.warning(
-            f"{path}: labels whole recordings; if {', '.join(map(escape, unused))} are the times of parts, name them: "
-            "--label_columns start=NAME,end=NAME"
-        )
-    return seconds
-
-
-def _plain(name: str) -> tuple[str, str]:
-    """Return a column's name in lower case, with single blanks for punctuation, and its unit; empty if it has none."""
-    bracketed = re.search(r"[(\[](.*?)[)\]]", name)
-    words = _words(re.sub(r"[(\[].*?[)\]]", "", name))
-    if bracketed:
-        return words, _words(bracketed[1])
-    for unit in sorted({*_UNITS, *_OTHER_UNITS}, key=len, reverse=True):
-        if words.endswith(f" {unit}"):
-            return words.removesuffix(f" {unit}"), unit
-    return words, ""
-
-
-def _words(text: str) -> str:
-    separated = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", text)  # StartTime
-    return " ".join(re.sub(r"[\W_]+", " ", separated).lower().split())
-
-
-def _from_cells(number: int, cells: Mapping[str, str], columns: _Columns) -> Row | BadRow:
+def _from_cells(number: int, cells: Mapping[str, str], columns: Columns) -> Row | BadRow:
     times: dict[str, float | None] = {}
     for name, scale in columns.seconds.items():
         text = cells[name].strip()
