@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from audionet.classifier.prototypes import unit_length
+from audionet.discovery import clustering
 from audionet.discovery.clustering import ClusterConfig, cluster_voices
 from audionet.errors import UsageError
 from audionet.utils.arrays import Float64Array, FloatArray, IntArray
@@ -91,3 +92,10 @@ def test_any_few_pieces_are_clustered(pieces: int, seed: int, seconds: float, vo
 def test_impossible_limits_are_refused(settings: dict[str, float]) -> None:
     with pytest.raises(UsageError):
         ClusterConfig(**settings)
+
+
+def test_of_many_pieces_some_are_merged_and_all_assigned(monkeypatch: pytest.MonkeyPatch) -> None:
+    pieces = conversation(4, 400)
+    monkeypatch.setattr(clustering, "_MOST_MERGED", 30)
+    found = cluster_voices(*pieces, ClusterConfig(min_seconds=100))  # 200 seconds of each, 15 of them merged
+    np.testing.assert_array_equal(found.labels, np.arange(400) % 4)

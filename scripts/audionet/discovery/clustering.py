@@ -21,9 +21,7 @@ _VOICE_SHARE = 0.6  # of the variance of the embeddings of long pieces, which is
 _DIMENSIONS = 30.0  # in which pieces deviate independently
 _LONG_SECONDS = 3.0  # longer pieces deviate no less
 _LEAST_SECONDS = 1.0  # shorter pieces are not merged, but assigned
-_MOST_WEIGHT = (
-    10.0  # of a cluster, in long pieces: what more of them have in common, a room or a mood, is not the voice
-)
+_MOST_WEIGHT = 10.0  # of a cluster, in long pieces: what more of them share is not the voice, but a room or a mood
 _MOST_MERGED = 3000  # pieces; the others are assigned
 _SEED_SECONDS = 1.5  # what a cluster has to have before pieces are assigned to it
 _SWITCH_COST, _SWITCH_SECONDS = 5.0, 3.0  # logarithm of the odds against another voice, the less the longer the pause
@@ -106,10 +104,11 @@ def cluster_voices(
     long = np.flatnonzero(seconds >= _LEAST_SECONDS)
     if len(long) < min(len(exact), 2 * config.least):
         long = np.arange(len(exact))
-    long = long[evenly(len(long), _MOST_MERGED)]
-    members = _merge(exact[long], weights[long], seconds[long], config)
-    sums = _sums(exact[long], weights[long], members)
-    heard = _totals(seconds[long], members, len(sums.weights))
+    merged = long[evenly(len(long), _MOST_MERGED)]
+    spoken = seconds[merged] * (len(long) / len(merged))
+    members = _merge(exact[merged], weights[merged], spoken, config)
+    sums = _sums(exact[merged], weights[merged], members)
+    heard = _totals(spoken, members, len(sums.weights))
     if (heard >= _SEED_SECONDS).sum() >= config.least:
         sums = sums.where(heard >= _SEED_SECONDS)
     pauses = np.append(np.inf, np.where(np.diff(recordings) == 0, np.maximum(starts[1:] - ends[:-1], 0), np.inf))
