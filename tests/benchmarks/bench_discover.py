@@ -14,19 +14,17 @@ from __future__ import annotations
 import resource
 import statistics
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import soundfile
+from bench_decisions import RATE, Sound, samples
 from measuring import arguments, machine
-from numpy.typing import NDArray
 
 from audionet.audio.config import SpectrogramConfig
-from audionet.audio.decoding import open_sound
 from audionet.audio.recording import Recording
-from audionet.audio.resampling import resampled
-from audionet.audio.samples import to_float
+from audionet.backbones.resemblyzer import embedding, has_resemblyzer
 from audionet.classifier.prototypes import unit_length
 from audionet.discovery.clustering import ClusterConfig, cluster_voices
 from audionet.discovery.config import DiscoverConfig
@@ -34,22 +32,19 @@ from audionet.discovery.discover import find_voices
 from audionet.discovery.embeddings import embed_files, find_clips
 from audionet.discovery.turns import Turn, join_pieces
 from audionet.metrics.accuracy import Groups
+from audionet.utils.arrays import FloatArray
 
-RATE = 16_000
 FILES, VOICES = 4, 22
-Sound = NDArray[np.float32]
 Reference = list[tuple[float, float, str]]
-Embed = Callable[[Sound], NDArray[np.float32]]
 
 
 def read(path: Path) -> Sound:
     """A recording without its silent ends, all of them as loud."""
-    with open_sound(path) as sound:
-        samples = np.concatenate(list(resampled(sound, RATE)))
-    frames = len(samples) // 320
-    power = np.square(samples[: frames * 320].reshape(frames, 320)).mean(axis=1)
+    sound = samples(path)
+    frames = len(sound) // 320
+    power = np.square(sound[: frames * 320].reshape(frames, 320)).mean(axis=1)
     loud = np.flatnonzero(power > power.max() / 1000)
-    trimmed: Sound = samples[loud[0] * 320 : (loud[-1] + 1) * 320]
+    trimmed: Sound = sound[loud[0] * 320 : (loud[-1] + 1) * 320]
     levelled: Sound = trimmed * np.float32(0.06 / np.sqrt(np.square(trimmed).mean()))
     return levelled
 
@@ -82,14 +77,14 @@ def make(data: Path, folder: Path, seed: int) -> list[Reference]:
             files[chosen[number % 2]].append((voice, sound))
     references: list[Reference] = []
     for number, file in enumerate(files):
-        place, samples, reference = 0, [], []
+        place, parts, reference = 0, [], []
         for index in generator.permutation(len(file)):
             voice, sound = file[index]
             pause = int(generator.uniform(0.1, 0.6) * RATE)
-            samples += [np.zeros(pause, np.float32), sound]
+            parts += [np.zeros(pause, np.float32), sound]
             reference.append(((place + pause) / RATE, (place + pause + len(sound)) / RATE, voice))
             place += pause + len(sound)
-        whole = np.concatenate(samples) + 3e-4 * generator.standard_normal(place).astype(np.float32)
+        whole = np.concatenate(parts) + 3e-4 * generator.standard_normal(place).astype(np.float32)
         soundfile.write(folder / f"{number}.wav", np.clip(whole, -1, 1), RATE)
         references.append(reference)
     return references
@@ -112,30 +107,15 @@ def diarization_error(turns: Sequence[Turn], references: Sequence[Reference]) ->
     return float(DiarizationErrorRate(collar=0.25)(reference, found))
 
 
-def resemblyzer() -> Embed | None:
-    try:
-        from resemblyzer import VoiceEncoder
-    except ImportError:
-        return None
-    encoder = VoiceEncoder("cpu", verbose=False)
-
-    def embed(sound: Sound) -> NDArray[np.float32]:
-        vector: NDArray[np.float32] = encoder.embed_utterance(np.resize(sound, max(len(sound), 26_000)))
-        return vector
-
-    return embed
-
-
-def other_turns(folder: Path, config: DiscoverConfig, embed: Embed) -> list[Turn]:
-    """Turns from other embeddings of the same pieces, centred over them, which suits the same clustering."""
+def other_turns(folder: Path, config: DiscoverConfig) -> list[Turn]:
+    """Turns from Resemblyzer's embeddings of the same pieces, centred over them, which suits the same clustering."""
     pieces = embed_files(list(find_clips([folder])), config.embedding, "piece")
     speech = pieces.where(pieces.is_speech)
-    vectors = []
+    vectors: list[FloatArray] = []
     for file in dict.fromkeys(speech.files):
         rows = [row for row, name in enumerate(speech.files) if name == file]
         parts = [(float(speech.start[row]), float(speech.end[row])) for row in rows]
-        for samples in Recording(folder / file, SpectrogramConfig()).excerpts(parts):
-            vectors.append(embed(to_float(samples)))
+        vectors += map(embedding, Recording(folder / file, SpectrogramConfig()).excerpts(parts))
     centred = (np.stack(vectors) - np.mean(vectors, axis=0)).astype(np.float32)
     recordings = Groups(speech.files).member
     found = cluster_voices(unit_length(centred), speech.start, speech.end, recordings, ClusterConfig())
@@ -148,7 +128,7 @@ def main() -> None:
         print("left out: --data names no folder with speechocean and libri251 (make bench DATA=folder)")
         return
     print(machine())
-    other, errors, counts, costs = resemblyzer(), [], [], []
+    errors, counts, costs = [], [], []
     for seed in range(round(options.draws)):
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name)
@@ -161,7 +141,7 @@ def main() -> None:
             costs.append(1000 * spent / length)
             errors.append(diarization_error(found.turns, references))
             counts.append(len(found.names))
-            beside = "" if other is None else beside_it(other_turns(folder, config, other), references)
+            beside = beside_it(other_turns(folder, config), references) if has_resemblyzer() else ""
             print(f"draw {seed}: {counts[-1]} of {VOICES} voices, error {errors[-1]:.1%}{beside}", flush=True)
     within = sum(abs(count - VOICES) <= 1 for count in counts)
     print(f"number within one in {within} of {len(counts)} draws   bar 8 of 10")

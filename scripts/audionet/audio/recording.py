@@ -83,6 +83,14 @@ class Levels:
         mean = float(self.sums.sum()) / max(1, self.samples)
         return mean if abs(mean) > SILENCE_PEAK / 32768 else 0.0
 
+    def without_constant(self, sizes: NDArray[np.int64] | float) -> NDArray[np.float64]:
+        """Return the sums of the squared samples less the constant, given the number of samples in each."""
+        constant = self.constant
+        if not constant:
+            return self.squares
+        found: NDArray[np.float64] = np.maximum(self.squares - constant * (2 * self.sums - constant * sizes), 0)
+        return found
+
 
 class Recording:
     """Recording; iterate over it for its chunks.
@@ -345,11 +353,9 @@ def span_of(levels: Sequence[Levels], config: SpectrogramConfig) -> Span:
     )
     if whole.high - whole.low <= 2 * SILENCE_PEAK / 32768:
         return Span()
-    rate, samples, constant = config.sample_rate, whole.samples, whole.constant
-    squares = whole.squares
-    if constant:
-        sizes = np.diff(np.append(np.arange(len(squares)) * rate // LEVELS_A_SECOND, samples))
-        squares = np.maximum(squares - constant * (2 * whole.sums - constant * sizes), 0)
+    rate, samples = config.sample_rate, whole.samples
+    sizes = np.diff(np.append(np.arange(len(whole.squares)) * rate // LEVELS_A_SECOND, samples))
+    squares = whole.without_constant(sizes)
     span = Span()
     if config.trim_silence is not None:
         loud = np.flatnonzero(squares >= squares.max() * 10 ** (-config.trim_silence / 10))

@@ -52,8 +52,8 @@ def find_pieces(levels: Levels, longest: float) -> list[Piece]:
 def _decibels(levels: Levels) -> Float64Array:
     """Return the level of each 25th of a second, smoothed over three of them, dB."""
     size = levels.samples / len(levels.squares)
-    power = levels.squares / size - levels.constant * (2 * levels.sums / size - levels.constant)
-    smooth = np.convolve(np.maximum(power, 0), np.full(3, 1 / 3), "same")[: len(power)]
+    power = levels.without_constant(size) / size
+    smooth = np.convolve(power, np.full(3, 1 / 3), "same")[: len(power)]
     level: Float64Array = 10 * np.log10(smooth + 1e-10)
     return level
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +14,8 @@ from audionet.utils.arrays import FloatArray
 
 if TYPE_CHECKING:
     from audionet.utils.arrays import IntArray
+
+Float = TypeVar("Float", np.float32, np.float64)
 
 MAX_PROTOTYPES = 16
 """Maximum number of prototypes of a speaker, which has one for every three of its chunks."""
@@ -217,9 +219,9 @@ def normalise_embeddings(whitened: FloatArray) -> FloatArray:
     return result
 
 
-def unit_length(vectors: FloatArray) -> FloatArray:
+def unit_length(vectors: NDArray[Float]) -> NDArray[Float]:
     """Divide vectors by their Euclidean norms."""
-    result: FloatArray = vectors / np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), EPSILON)
+    result: NDArray[Float] = vectors / np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), EPSILON)
     return result
 
 

@@ -50,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     write_voices(found, config.out, config.workers)
     print_voices(found)
     if len(found.names) < clustering.least:
-        print(f"  No more could be told apart; {clustering.least} were asked for.")
+        print(f"  No more could be distinguished; {clustering.least} were asked for.")
     for turn in suggest(found.turns, config.suggest):
         place = f"{format_time(turn.start, 1)} – {format_time(turn.end, 1)}"
         print(f"Label first: {escape(turn.file)} {place}, taken for {escape(found.names[turn.voice])}")

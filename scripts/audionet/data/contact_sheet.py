@@ -53,10 +53,17 @@ def write_gallery(images: Sequence[ChunkImage], gallery_dir: Path, config: Spect
                 log.warning(f"{image.path}: {error}")
         title = f"{escape(label)}: {len(cells)} of {len(label_images)} images, {recordings_in(label_images)} recordings"
         path = gallery_dir / f"{recording_name(label)}.jpg"
-        with atomic_path(path) as temporary:
-            contact_sheet(title, cells, config).save(temporary, "JPEG", quality=92)
+        write_contact_sheet(path, title, cells, config)
         written.append(path)
     return written
+
+
+def write_contact_sheet(
+    path: Path, title: str, cells: Sequence[tuple[str, Image.Image]], config: SpectrogramConfig
+) -> None:
+    """Write a contact sheet as a JPG file, see `contact_sheet`."""
+    with atomic_path(path) as temporary:
+        contact_sheet(title, cells, config).save(temporary, "JPEG", quality=92)
 
 
 def select(images: Sequence[ChunkImage], config: SpectrogramConfig) -> list[ChunkImage]:

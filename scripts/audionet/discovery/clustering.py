@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from audionet.classifier.prototypes import unit_length
 from audionet.utils.arrays import BoolArray, Float64Array, FloatArray, IntArray, evenly
 from audionet.utils.settings import require, setting
 
@@ -254,7 +255,7 @@ def _most_likely(likelihoods: Float64Array, pauses: Float64Array) -> IntArray:
 
 def _certainty(vectors: Float64Array, weights: Float64Array, labels: IntArray) -> Float64Array:
     means = _sums(vectors, weights, labels).vectors
-    cosines = vectors @ (means / np.maximum(np.linalg.norm(means, axis=1, keepdims=True), 1e-12)).T
+    cosines = vectors @ unit_length(means).T
     rows = np.arange(len(labels))
     own = cosines[rows, labels]
     cosines[rows, labels] = -np.inf

@@ -13,6 +13,7 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, NamedTuple
+from urllib.parse import quote
 
 from audionet.data.label_table import label_cell_problem
 from audionet.discovery.turns import (
@@ -57,7 +58,7 @@ class Naming(NamedTuple):
 
 
 class NamingError(ValueError):
-    """What a page asks to save cannot be saved; the message says why in one line."""
+    """Request of a page to save what cannot be saved; the message says why in one line."""
 
 
 @dataclass(frozen=True)
@@ -96,7 +97,7 @@ class Review:
 
     def page(self, naming: Naming) -> str:
         """Return the page as HTML, with the turns and their names inside."""
-        turns = [{**turn._asdict(), "sound": _address(turn_path(turn))} for turn in self.turns]
+        turns = [{**turn._asdict(), "sound": quote(turn_path(turn), errors="surrogateescape")} for turn in self.turns]
         unnamed = [voice_name(voice) for voice in range(len(naming.names))]
         data = json.dumps({"turns": turns, "unnamed": unnamed, **naming._asdict()}, ensure_ascii=True)
         template = files("audionet.discovery").joinpath("templates/review.html").read_text("utf-8")
@@ -128,12 +129,6 @@ class Review:
 
 def _are(values: Any, kind: type) -> bool:
     return isinstance(values, list) and all(type(value) is kind for value in values)
-
-
-def _address(path: str) -> str:
-    from urllib.parse import quote
-
-    return quote(path, errors="surrogateescape")
 
 
 def load_review(out: Path) -> tuple[Review, Naming]:

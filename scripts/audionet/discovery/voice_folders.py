@@ -13,13 +13,13 @@ from audionet.audio.config import SpectrogramConfig
 from audionet.audio.image import decode, render
 from audionet.audio.recording import Recording
 from audionet.audio.samples import wav_bytes
-from audionet.data.contact_sheet import contact_sheet
+from audionet.data.contact_sheet import write_contact_sheet
 from audionet.discovery.discover import Discovered
 from audionet.discovery.review import REVIEW_JSON, Review, first_naming
 from audionet.discovery.turns import LABELS_CSV, VOICES, Turn, by_file, surest_first, turn_path, voice_name
 from audionet.errors import RecordingError, UsageError
 from audionet.inference.timeline_files import format_time
-from audionet.utils.files import WriteBatch, atomic_path, make_folder
+from audionet.utils.files import WriteBatch, make_folder
 from audionet.utils.parallel import WorkerDied, local_processes, map_unordered
 from audionet.utils.progress import progress
 from audionet.utils.text import escape, pluralise
@@ -109,5 +109,4 @@ def _write_contact_sheet(found: Discovered, voice: int, out: Path) -> None:
             cells.append((f"{format_time(turn.start)} {escape(turn.file)}", decode(render(chunk.samples, config))))
     total = format_time(float(np.sum([turn.seconds for turn in turns])))
     title = f"{escape(found.names[voice])}: {total} in {pluralise(len(turns), 'turn')}, the surest first"
-    with atomic_path(out / VOICES / f"{voice_name(voice)}.jpg") as temporary:
-        contact_sheet(title, cells, config).save(temporary, "JPEG", quality=92)
+    write_contact_sheet(out / VOICES / f"{voice_name(voice)}.jpg", title, cells, config)

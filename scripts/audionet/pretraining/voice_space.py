@@ -150,7 +150,7 @@ def learn_voice_space(corpus: Corpus, backbone: Backbone, workers: int) -> tuple
     of_speakers = speaks[training.recording]
     features = training.features[of_speakers].astype(np.float32)
     speaker = labels[0][training.recording[of_speakers]]
-    # Also of both outputs: new speakers are told apart better than by the voice embedding, which knows these speakers.
+    # Of both outputs: they distinguish new speakers better than the voice embedding, which knows these, does alone.
     every = np.concatenate([features, training.varied[np.repeat(speaks, 2)].astype(np.float32)])
     of_every = np.concatenate([speaker, np.repeat(labels[0][speaks], 2)])
     projection, offset = discriminant_projection(every, of_every, DIMENSIONS)
