@@ -39,7 +39,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     if data.gallery:
         require_modules("matplotlib")  # brings the font
     executor = data.scheduler or f"{data.workers} workers"
-    print(f"Recordings in {escape(data.audio_dir)}, {spectrogram.chunk_seconds:g} s a chunk, {escape(executor)}")
+    source = f"of {data.dataset}" if data.dataset else f"in {data.audio_dir}"
+    print(f"Recordings {escape(source)}, {spectrogram.chunk_seconds:g} s a chunk, {escape(executor)}")
     result = render_folder(data, spectrogram, augment)
     report(result, data)
     if not any(summary.chunks for summary in result.labels.values()):

@@ -30,8 +30,18 @@ class DataConfig:
         "or JSON lines with columns for file, start, end, label, group and split; RTTM; Audacity label tracks; Raven "
         "selection tables; ELAN's tab-delimited export",
     )
+    dataset: str | None = setting(
+        None,
+        "Hugging Face dataset instead of a folder of recordings: a folder on disk (an audio folder, Parquet files, or "
+        "what save_to_disk wrote) or a name of the hub, OWNER/NAME; either with :CONFIG",
+    )
+    dataset_dir: Path = setting(
+        TF_FILES / "data_hub", "output folder for the recordings of --dataset, each dataset in one of its own"
+    )
     label_columns: str | None = setting(
-        None, "names of its columns where they are not found by their usual ones, such as label=who,file=sound"
+        None,
+        "names of its columns, or of those of --dataset, where they are not found by their usual ones, such as "
+        "label=who,file=sound",
     )
     background: bool = setting(False, f"whether what no row labels becomes images of a label {BACKGROUND}")
     channel: str = setting("auto", CHANNEL_HELP, alias="channels")
@@ -44,11 +54,15 @@ class DataConfig:
     def __post_init__(self) -> None:
         parse_channel(self.channel)
         parse_columns(self.label_columns)
+        table = next((f"--{name}" for name in ("labels", "dataset") if getattr(self, name) is not None), None)
         for name in ("label_columns", "background"):
-            require(
-                self.labels is not None or not getattr(self, name), name, getattr(self, name), "given with --labels"
-            )
-        require(self.labels is None or self.channel != "split", "channel", self.channel, "another one with --labels")
+            value = getattr(self, name)
+            require(table is not None or not value, name, value, "given with --labels or --dataset")
+        require(table is None or self.channel != "split", "channel", self.channel, f"another one with {table}")
+        if self.dataset is not None:
+            require(self.labels is None, "labels", self.labels, "left out with --dataset, which has its own")
+            place = "left out with --dataset, whose recordings go to --dataset_dir"
+            require(self.audio_dir == type(self).audio_dir, "audio_dir", self.audio_dir, place)
         require(1 <= self.workers <= 1024, "workers", self.workers, "1 to 1024")
 
 

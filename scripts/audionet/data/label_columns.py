@@ -32,7 +32,9 @@ COLUMNS: Mapping[str, tuple[str, ...]] = {
 """Usual names of each column, the most telling first; in lower case, without units and punctuation."""
 
 _TIMES = ("start", "end", "duration")
-_SLICE = "slice file name"  # UrbanSound8K's, whose times are those of the source
+SLICE = "slice file name"
+"""Name of UrbanSound8K's column of files, whose times are those of the source."""
+
 _OFFSET_IN_FILE = "file offset"  # Raven's, where its other times run on through several files
 _TIME_WORDS = frozenset(["start", "begin", "onset", "end", "stop", "offset", "time", "duration", "tmin", "tmax"])
 _SECONDS = ("s", "sec", "secs", "second", "seconds", "ss msec", "hh mm ss ms", "hh mm ss")
@@ -84,7 +86,7 @@ def choose_columns(header: Sequence[str], path: Path, columns: Mapping[str, str]
                     f"{', '.join(map(escape, header))}"
                 )
         else:
-            found = next((plain[alias] for alias in usual if alias in plain), None)
+            found = find_column(header, usual)
         if found is not None:
             chosen[name] = found
     if "label" not in chosen:
@@ -92,7 +94,7 @@ def choose_columns(header: Sequence[str], path: Path, columns: Mapping[str, str]
             f"{escape(path)}: no column is named like a label; say which is one, --label_columns label=NAME, of "
             f"{', '.join(map(escape, header))}"
         )
-    is_slice = _plain(chosen.get("file", ""))[0] == _SLICE
+    is_slice = _plain(chosen.get("file", ""))[0] == SLICE
     if is_slice:
         for name in set(_TIMES) - set(columns):
             chosen.pop(name, None)
@@ -105,6 +107,19 @@ def choose_columns(header: Sequence[str], path: Path, columns: Mapping[str, str]
         _warn_of_times(header, path)
     log.info(f"{escape(path)}: " + ", ".join(f"{name} from '{escape(column)}'" for name, column in chosen.items()))
     return Columns(chosen, seconds)
+
+
+def find_column(header: Sequence[str], usual: Sequence[str]) -> str | None:
+    """Return the column that has the first of some usual names; None if there is none.
+
+    Parameters
+    ----------
+    header : sequence of str
+    usual : sequence of str
+        In lower case, without units and punctuation, the most telling first.
+    """
+    plain = {_plain(name)[0]: name for name in reversed(header)}
+    return next((plain[alias] for alias in usual if alias in plain), None)
 
 
 def _seconds(chosen: Mapping[str, str], path: Path) -> dict[str, float]:

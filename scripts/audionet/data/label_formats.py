@@ -195,7 +195,7 @@ def _json_lines(lines: Iterator[tuple[int, str]], path: Path, columns: Mapping[s
         if isinstance(cells["label"], list):
             yield BadRow(number, "has a list of labels, and one is wanted")
             continue
-        yield _from_cells(number, {name: "" if cell is None else str(cell) for name, cell in cells.items()}, chosen)
+        yield row_from_cells(number, {name: "" if cell is None else str(cell) for name, cell in cells.items()}, chosen)
 
 
 def _delimited(lines: Iterator[tuple[int, str]], path: Path, columns: Mapping[str, str]) -> Iterator[Row | BadRow]:
@@ -279,10 +279,21 @@ def _with_header(
         if len(cells) < width:
             yield BadRow(numbers[0], f"has {len(cells)} columns, not {len(names)}")
             continue
-        yield _from_cells(numbers[0], {name: cells[place] for name, place in places.items()}, chosen)
+        yield row_from_cells(numbers[0], {name: cells[place] for name, place in places.items()}, chosen)
 
 
-def _from_cells(number: int, cells: Mapping[str, str], columns: Columns) -> Row | BadRow:
+def row_from_cells(number: int, cells: Mapping[str, str], columns: Columns) -> Row | BadRow:
+    """Return the row that a table's cells say, or why it is left out.
+
+    Parameters
+    ----------
+    number : int
+        Of the line, from 1.
+    cells : mapping of str to str
+        By the names in `COLUMNS`; a label, at least.
+    columns : Columns
+        Columns that they are of.
+    """
     times: dict[str, float | None] = {}
     for name, scale in columns.seconds.items():
         text = cells[name].strip()

@@ -165,6 +165,8 @@ class _Found:
             self._refuse(file, name._replace(line=row.line))
             return
         problem = label_cell_problem(row.label)
+        if problem and row.label:
+            problem += ": change it in the table"
         for kind, values in (("group", self.groups), ("split", self.splits)):
             value = getattr(row, kind)
             if value is not None and values.setdefault(name, value) != value:
@@ -206,12 +208,13 @@ class _Found:
 
 
 def label_cell_problem(label: str) -> str | None:
+    """Return why a label in a table cannot be used, as the end of a sentence about its row; None if it can."""
     if not label:
         return "has no label"
     if not label.isprintable() or label.startswith(".") or set(label) & set("/\\") or len(os.fsencode(label)) > 255:
-        return f"has the label '{escape(label)[:60]}', which cannot be a folder's name: change it in the table"
+        return f"has the label '{escape(label)[:60]}', which cannot be a folder's name"
     if label_problem(label):
-        return f"has the label '{escape(label)}', which is the name of a file that is written: change it in the table"
+        return f"has the label '{escape(label)}', which is the name of a file that is written"
     return None
 
 

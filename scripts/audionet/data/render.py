@@ -28,6 +28,8 @@ from audionet.data.augmented_copies import (
 )
 from audionet.data.config import DataConfig, parse_columns
 from audionet.data.dataset import Assigned, dataset_json
+from audionet.data.hub_dataset import TABLE_NAME, write_recordings
+from audionet.data.hub_splits import parse_hub_name
 from audionet.data.journal import (
     JOURNAL_NAME,
     Journal,
@@ -97,15 +99,22 @@ def render_folder(data: DataConfig, config: SpectrogramConfig, augment: AugmentC
         If the settings leave rows of the images empty, the folders overlap, or an output folder holds files that
         data_maker.py did not write.
     DatasetError
-        If there are no recordings.
+        If there are no recordings, or ``data.dataset`` cannot be used.
     AudioNetError
         If another run is using an output folder, or the Dask cluster cannot be used.
     OSError
         If an output cannot be written.
     """
     check_bands(config)
+    hub, columns = None if data.dataset is None else parse_hub_name(data.dataset), parse_columns(data.label_columns)
+    if hub is not None:
+        folder = data.dataset_dir / hub.folder_name
+        table = folder / TABLE_NAME
+        data = dataclasses.replace(data, dataset=None, audio_dir=folder, labels=table, label_columns=None)
     data = dataclasses.replace(data, **{flag: getattr(data, flag).absolute() for flag in _FOLDERS})
     _check_folders(data)
+    if hub is not None:
+        write_recordings(hub, data.audio_dir, columns)
     source, assigned = _source(data)
     survey = _survey(source)
     recipe = recipe_of(augment, config, survey.largest)
@@ -127,7 +136,7 @@ def render_folder(data: DataConfig, config: SpectrogramConfig, augment: AugmentC
 
 
 def render(
-    audio_dir: PathLike,
+    audio_dir: PathLike | None,
     image_dir: PathLike,
     wav_dir: PathLike | None = None,
     progress: ProgressCallback | None = None,
@@ -137,8 +146,8 @@ def render(
 
     Parameters
     ----------
-    audio_dir : str or path
-        Recordings, one folder per label; never changed.
+    audio_dir : str or path, or None
+        Recordings, one folder per label; never changed. None with ``dataset``, whose recordings go to ``dataset_dir``.
     image_dir : str or path
         Output folder for the images and dataset.json.
     wav_dir : str or path, optional
@@ -170,7 +179,9 @@ def render(
     >>> sorted(result.labels), result.rendered
     (['ann', 'bob'], 2)
     """
-    folders = {"audio_dir": audio_dir, "image_dir": image_dir, "wav_dir": wav_dir or f"{os.fspath(image_dir)}_wav"}
+    folders = {"image_dir": image_dir, "wav_dir": wav_dir or f"{os.fspath(image_dir)}_wav"}
+    if audio_dir is not None:
+        folders["audio_dir"] = audio_dir
     configs = from_parameters("render", folders | settings, DataConfig, SpectrogramConfig, AugmentConfig)
     with calling(progress):
         return render_folder(*configs)

@@ -123,7 +123,7 @@ class Review:
         names = [name.strip() for name in names]
         for voice in sorted(set(voices) - {_DISCARDED}):
             if problem := label_cell_problem(names[voice]):
-                raise NamingError(f"a voice {problem.partition(': change')[0]}: give it another name")
+                raise NamingError(f"a voice {problem}: give it another name")
         return Naming(before.version + 1, names, voices)
 
 

