@@ -155,8 +155,8 @@ class reading:  # noqa: N801 - called as a function
         datasets.logging.set_verbosity(self._before)
         # The readers of a dozen formats share no base class of errors.
         if isinstance(error, Exception) and not isinstance(error, DatasetError):
-            where = "is not on disk and" if self._name.path is None else ""
+            where = "is not on disk and cannot" if self._name.path is None else "cannot"
             raise DatasetError(
-                f"--dataset {escape(self._name.name)}: {where} cannot be read as a dataset ({first_line(error)}): it "
+                f"--dataset {escape(self._name.name)}: {where} be read as a dataset ({first_line(error)}): it "
                 "must be one that the package datasets loads, an audio folder, Parquet files or what save_to_disk wrote"
             ) from None
