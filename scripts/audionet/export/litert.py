@@ -1,4 +1,4 @@
-"""Export to LiteRT: backbone, trained head and embedding layer in one file."""
+"""Export to LiteRT: backbone, trained head and embedding layer in one file, and their way back from it."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from audionet.audio.network_input import STATISTICS_WIDTHS, ImageFeatures, model
 from audionet.backbones.litert import Runner
 from audionet.backbones.registry import Backbone
 from audionet.classifier.head import Head, Layer
+from audionet.errors import ModelError
 from audionet.utils.arrays import FloatArray
 
 
@@ -115,3 +116,44 @@ def predict(model: bytes, images: Sequence[ImageFeatures], statistics: str | Non
     """
     runner = Runner(model)
     return np.stack([runner(*model_inputs(features, statistics)) for features in images])
+
+
+def read_head(network: bytes) -> tuple[Head, Layer]:
+    """Read what `join_head` appended to a backbone's graph.
+
+    Parameters
+    ----------
+    network : bytes
+        Content of the .tflite file.
+
+    Returns
+    -------
+    head : Head
+    space : Layer
+        Layer of the speaker embedding.
+
+    Raises
+    ------
+    ModelError
+        If the graph lacks their tensors.
+    """
+    from ai_edge_litert import schema_py_generated as schema
+
+    model = schema.Model.GetRootAsModel(network, 0)
+    graph = model.Subgraphs(0)
+    tensors = {item.Name().decode(): item for item in map(graph.Tensors, range(graph.TensorsLength()))}
+
+    def values(name: str) -> FloatArray:
+        if name not in tensors:
+            raise ModelError(f"the network holds no tensor '{name}': it was written by another version; retrain it")
+        item = tensors[name]
+        data = model.Buffers(item.Buffer()).DataAsNumpy()
+        array: FloatArray = np.frombuffer(data.tobytes(), "<f4").reshape(item.ShapeAsNumpy())
+        return array
+
+    def layer(name: str) -> Layer:
+        return Layer(values(f"{name}/weights").T, values(f"{name}/biases"))
+
+    hidden = layer("hidden") if "hidden/weights" in tensors else None
+    offset, scale = (values(f"standardise/{name}")[0] for name in ("offset", "scale"))
+    return Head(offset, scale, hidden, "unit_length" in tensors, layer("logits")), layer("place")
