@@ -201,7 +201,9 @@ def quick(folder: Path, backbone: Path, model_dir: Path) -> dict[str, Any]:
 
 
 @pytest.mark.usefixtures("unattended")
-@pytest.mark.parametrize("module", ["inference.model", "export.run", "evaluation.run", "data.render", "discovery.run"])
+@pytest.mark.parametrize(
+    "module", ["inference.model", "export.run", "export.hub_folder", "evaluation.run", "data.render", "discovery.run"]
+)
 def test_examples_run(
     module: str, model: audionet.Model, clip: Path, tmp_path: Path, averaging_backbone: Path, model_dir: Path
 ) -> None:

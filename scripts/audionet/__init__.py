@@ -19,6 +19,7 @@ if TYPE_CHECKING:
         UsageError,
     )
     from audionet.evaluation.run import EvaluationResult, evaluate
+    from audionet.export.hub_folder import export_model
     from audionet.export.run import Run, train
     from audionet.inference.model import Model, Prediction, load_model
 
@@ -39,6 +40,7 @@ __all__ = [
     "UsageError",
     "discover",
     "evaluate",
+    "export_model",
     "load_model",
     "render",
     "train",
@@ -51,6 +53,7 @@ _HOMES = {
     "audionet.discovery.run": ("discover",),
     "audionet.errors": tuple(name for name in __all__ if name.endswith("Error")),
     "audionet.evaluation.run": ("EvaluationResult", "evaluate"),
+    "audionet.export.hub_folder": ("export_model",),
     "audionet.export.run": ("Run", "train"),
     "audionet.inference.model": ("Model", "Prediction", "load_model"),
 }

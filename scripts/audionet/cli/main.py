@@ -16,6 +16,7 @@ COMMANDS = {
     "discover": "find the voices in recordings without labels",
     "embed": "write embeddings of recordings to a file, and draw them",
     "search": "rank recordings by their likeness to a clip",
+    "export": "write a model to a folder for the Hugging Face hub",
     "serve": "answer over HTTP",
     "probe": "compare frozen backbones by linear probes",
     "pretrain": "train a backbone on public recordings",
