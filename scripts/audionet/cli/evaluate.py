@@ -14,6 +14,7 @@ from audionet.classifier.decision import Rule
 from audionet.cli.console import Parser, warn
 from audionet.evaluation.config import EvaluateConfig
 from audionet.evaluation.evaluate import evaluate, store_rule
+from audionet.evaluation.label_files import check_has_times, write_labels
 from audionet.evaluation.report import write_report
 from audionet.evaluation.summary import summarise
 from audionet.inference.predictor import Predictor
@@ -36,6 +37,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     require_modules("sklearn", "scipy", "matplotlib")
     make_writable_folder(config.report_dir)
     predictor = Predictor(config.graph, with_enrolled=False)
+    if config.labels_dir is not None:
+        check_has_times(predictor)
+        make_writable_folder(config.labels_dir)
     result = evaluate(predictor, config)
     content = summarise(result, predictor, config)
     written = write_report(result, content, predictor, config.report_dir)
@@ -47,6 +51,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     elif result.picked is not None:
         print_rule(result.rule, content["costs"], predictor.labels)
     print(f"Report: {escape(written[0])}")
+    if config.labels_dir is not None:
+        print(f"Labels: {', '.join(map(escape, write_labels(result, predictor, config, config.labels_dir)))}")
 
 
 def print_summary(content: dict[str, Any]) -> None:

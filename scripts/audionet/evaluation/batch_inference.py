@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -61,6 +61,8 @@ class RecordingPrediction:
         Reason why only the first part of the recording could be scored.
     fold : int or None
         Fold that tested it, where the predictions are those of a cross-validation.
+    seconds : float or None
+        Where the recording ends, None for chunks and images.
     """
 
     recorded: HeldOutRecording
@@ -75,6 +77,7 @@ class RecordingPrediction:
     seen: bool
     remark: str | None = None
     fold: int | None = None
+    seconds: float | None = None
 
 
 class PredictionTask(NamedTuple):
@@ -126,9 +129,8 @@ def _predictor(graph: Path) -> Predictor:
 
 
 def _predict_recording(predictor: Predictor, recorded: HeldOutRecording) -> RecordingPrediction:
-    found, _, remark = process_images(
-        _chunks(predictor, recorded), lambda chunk, jpg: _predict_chunk(predictor, chunk, jpg)
-    )
+    chunks = _chunks(predictor, recorded)
+    found, _, remark = process_images(chunks, lambda chunk, jpg: _predict_chunk(predictor, chunk, jpg))
     pause = find_pauses([one.answer for one in found])
     counted = [one for one, is_pause in zip(found, pause, strict=True) if not is_pause]
     answers = [one.answer for one in counted]
@@ -155,6 +157,7 @@ def _predict_recording(predictor: Predictor, recorded: HeldOutRecording) -> Reco
         baseline,
         arrays.has_seen(content),
         remark,
+        seconds=chunks.seconds if isinstance(chunks, Clip) else None,
     )
 
 
@@ -169,10 +172,13 @@ def _predict_chunk(predictor: Predictor, chunk: ClipChunk, jpg: bytes) -> _Predi
     return _PredictedChunk(content_key(jpg), output, predictor.chunk_answer(chunk, output))
 
 
-def _chunks(predictor: Predictor, recorded: HeldOutRecording) -> Iterator[ClipChunk]:
-    if not recorded.starts:
-        yield from Clip(recorded.source or recorded.paths[0], predictor.spectrogram)
-        return
+def _chunks(predictor: Predictor, recorded: HeldOutRecording) -> Iterable[ClipChunk]:
+    if recorded.starts:
+        return _stored_chunks(predictor, recorded)
+    return Clip(recorded.source or recorded.paths[0], predictor.spectrogram)
+
+
+def _stored_chunks(predictor: Predictor, recorded: HeldOutRecording) -> Iterator[ClipChunk]:
     for start, path in zip(recorded.starts, recorded.paths, strict=True):
         for chunk in Clip(path, predictor.spectrogram):
             yield chunk._replace(start=start)

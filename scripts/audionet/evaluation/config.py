@@ -21,6 +21,9 @@ class EvaluateConfig:
     )
     image_dir: Path = setting(TF_FILES / "data_image", "the images that the model was trained on")
     report_dir: Path = setting(TF_FILES / "report", "folder for report.html, report.json and the plots")
+    labels_dir: Path | None = setting(
+        None, "folder for the predicted segments as CSV, RTTM, Audacity and Raven labels; default: none are written"
+    )
     cost: tuple[str, ...] = setting(
         (),
         'cost of a mistake, true:predicted=number as in "voicemail:human=10"; other mistakes cost 1; may be repeated. '

@@ -71,6 +71,23 @@ class EvaluationResult:
 
         return write_report(self.evaluation, self.summary, self.predictor, Path(folder))[0]
 
+    def write_labels(self, folder: PathLike) -> list[Path]:
+        """Write the predicted segments as CSV, RTTM, Audacity label tracks and Raven selection tables.
+
+        Parameters
+        ----------
+        folder : str or path
+            Created if missing.
+
+        Raises
+        ------
+        UsageError
+            If the model's training images have no times.
+        """
+        from audionet.evaluation.label_files import write_labels
+
+        return write_labels(self.evaluation, self.predictor, self.config, Path(folder))
+
 
 def evaluate(
     model: Model | PathLike,

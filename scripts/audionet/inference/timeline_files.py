@@ -56,7 +56,7 @@ def segment_to_csv(segment: Segment) -> str:
     return buffer.getvalue().removesuffix("\r\n")
 
 
-def segment_to_rttm(segment: Segment, recording: str) -> str:
+def segment_to_rttm(segment: Segment, recording: str, channel: int = 1) -> str:
     """Format a segment as a SPEAKER line of NIST's Rich Transcription Time Marked format (RT-09 plan, 2009).
 
     Fields are separated by spaces, and ``<NA>`` and the like are reserved: in the names of the recording and the label,
@@ -65,7 +65,7 @@ def segment_to_rttm(segment: Segment, recording: str) -> str:
     """
     start, end = round(segment.start, 3), round(segment.end, 3)
     name = "<unknown>" if segment.label is None else _field(segment.label)
-    return f"SPEAKER {_field(recording)} 1 {start:.3f} {end - start:.3f} <NA> <NA> {name} <NA> <NA>"
+    return f"SPEAKER {_field(recording)} {channel} {start:.3f} {end - start:.3f} <NA> <NA> {name} <NA> <NA>"
 
 
 def segment_to_audacity(segment: Segment) -> str:
@@ -73,9 +73,10 @@ def segment_to_audacity(segment: Segment) -> str:
     return f"{segment.start:.6f}\t{segment.end:.6f}\t{_cell(segment.label)}"
 
 
-def segment_to_raven(segment: Segment, number: int) -> str:
+def segment_to_raven(segment: Segment, number: int, channel: int = 1) -> str:
     """Format a segment as a line of a Raven selection table, in the columns of `RAVEN_HEADER`."""
-    return f"{number}\tWaveform 1\t1\t{segment.start:.3f}\t{segment.end:.3f}\t{_cell(segment.label)}"
+    times = f"{segment.start:.3f}\t{segment.end:.3f}"
+    return f"{number}\tWaveform {channel}\t{channel}\t{times}\t{_cell(segment.label)}"
 
 
 def _cell(label: str | None) -> str:
