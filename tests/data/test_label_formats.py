@@ -68,7 +68,7 @@ def test_every_format_gives_the_same_row(tmp_path: Path, kind: str) -> None:
 )
 def test_a_label_file_without_names_is_about_the_recording_of_its_own_name(tmp_path: Path, text: str) -> None:
     (row,) = rows_of(tmp_path, text, "a.txt")
-    assert row[1:] == (None, 0.5, 2.0, "ann", None, None)
+    assert row[1:] == (None, 0.5, 2.0, "ann", None, None, None)
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "cp1252"])
@@ -142,12 +142,19 @@ def test_accents_are_composed_and_unknown_speakers_have_no_label(tmp_path: Path)
     assert [row.label for row in rows if isinstance(row, Row)] == ["caf\u00e9", ""]
 
 
-def test_other_channels_of_rttm_are_left_out(tmp_path: Path) -> None:
-    line = "SPEAKER call {} 0 1 <NA> <NA> {} <NA> <NA>\n"
-    first, second = rows_of(tmp_path, line.format(1, "ann") + line.format(2, "bob"), "a.rttm")
-    assert isinstance(first, Row)
-    assert isinstance(second, BadRow)
-    assert "is about channel 2" in second.reason
+@pytest.mark.parametrize(
+    ("text", "channel"),
+    [("1", 1), ("2", 2), ("B", 2), ("2.0", 2), ("0", 0), ("<NA>", None), ("", None), ("left", None)],
+)
+def test_channels_are_read_from_every_format_that_has_them(tmp_path: Path, text: str, channel: int | None) -> None:
+    files = [
+        f"file\tchannel\tlabel\na.wav\t{text}\tann\n",
+        f"Selection\tChannel\tBegin Time (s)\tEnd Time (s)\tAnnotation\n1\t{text}\t0.5\t2.0\tann\n",
+        f'{{"file_name": "a.wav", "channel": "{text}", "label": "ann"}}\n',
+        f"SPEAKER call {text or '<NA>'} 0 1 <NA> <NA> ann <NA> <NA>\n",
+    ]
+    rows = [row for file in files for row in rows_of(tmp_path, file)]
+    assert [row.channel for row in rows if isinstance(row, Row)] == 4 * [channel]
 
 
 def test_times_that_are_not_read_are_pointed_out(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -27,8 +27,8 @@ class DataConfig:
     labels: Path | None = setting(
         None,
         "label file, or folder of label files named after their recordings, instead of one folder per label: CSV, TSV "
-        "or JSON lines with columns for file, start, end, label, group and split; RTTM; Audacity label tracks; Raven "
-        "selection tables; ELAN's tab-delimited export",
+        "or JSON lines with columns for file, channel, start, end, label, group and split; RTTM; Audacity label "
+        "tracks; Raven selection tables; ELAN's tab-delimited export",
     )
     dataset: str | None = setting(
         None,
@@ -54,12 +54,12 @@ class DataConfig:
     def __post_init__(self) -> None:
         parse_channel(self.channel)
         parse_columns(self.label_columns)
-        table = next((f"--{name}" for name in ("labels", "dataset") if getattr(self, name) is not None), None)
+        has_table = self.labels is not None or self.dataset is not None
         for name in ("label_columns", "background"):
             value = getattr(self, name)
-            require(table is not None or not value, name, value, "given with --labels or --dataset")
-        require(table is None or self.channel != "split", "channel", self.channel, f"another one with {table}")
+            require(has_table or not value, name, value, "given with --labels or --dataset")
         if self.dataset is not None:
+            require(self.channel != "split", "channel", self.channel, "another one with --dataset")
             require(self.labels is None, "labels", self.labels, "left out with --dataset, which has its own")
             place = "left out with --dataset, whose recordings go to --dataset_dir"
             require(self.audio_dir == type(self).audio_dir, "audio_dir", self.audio_dir, place)

@@ -27,6 +27,7 @@ COLUMNS: Mapping[str, tuple[str, ...]] = {
         *("word", "event label", "event", "common name", "text", "transcription", "target"),
     ),
     "group": ("group", "session", "src file", "fsid"),
+    "channel": ("channel", "channel number"),
     "split": ("split", "set", "subset", "fold", "partition"),
 }
 """Usual names of each column, the most telling first; in lower case, without units and punctuation."""

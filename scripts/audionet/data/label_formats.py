@@ -24,6 +24,8 @@ LABEL_SUFFIXES = frozenset({".csv", ".tsv", ".txt", ".rttm", ".jsonl", ".lab", "
 
 _CLOCK = re.compile(r"(?:(\d{1,4}):)?(\d{1,3}):(\d{1,2}(?:[.,]\d{1,9})?)")
 _NUMBER = re.compile(r"[+-]?(\d+([.,]\d*)?|[.,]\d+)([eE][+-]?\d{1,3})?")
+_CHANNEL = re.compile(r"(\d{1,4})(?:\.0)?")
+_CHANNEL_LETTERS = frozenset("ABCDEFGH")
 _LONGEST_SECONDS = 1e7
 _SHORTEST_SECONDS = 0.05
 _RTTM_FIELDS = 8
@@ -47,6 +49,8 @@ class Row(NamedTuple):
     label : str
         Empty if it has none.
     group, split : str or None
+    channel : int or None
+        Channel of the recording, from 1; None where the row does not say.
     """
 
     line: int
@@ -56,6 +60,7 @@ class Row(NamedTuple):
     label: str
     group: str | None = None
     split: str | None = None
+    channel: int | None = None
 
 
 class BadRow(NamedTuple):
@@ -142,7 +147,6 @@ def _is_rttm(line: str) -> bool:
 
 def _rttm(lines: Iterator[tuple[int, str]]) -> Iterator[Row | BadRow]:
     """Read NIST's Rich Transcription Time Marked format (RT-09 plan, 2009): its SPEAKER lines."""
-    channel: str | None = None
     for number, line in lines:
         fields = line.split()
         if not fields or fields[0].startswith((";", "#")) or fields[0] in _OTHER_RTTM:
@@ -154,11 +158,8 @@ def _rttm(lines: Iterator[tuple[int, str]]) -> Iterator[Row | BadRow]:
         if start is None or duration is None:
             yield BadRow(number, f"has no time and duration ('{fields[3]} {fields[4]}')")
             continue
-        channel = channel or fields[2]
-        if fields[2] != channel:
-            yield BadRow(number, f"is about channel {escape(fields[2])}: label one channel a file, with --channel")
-            continue
-        yield _row(number, _unquoted(fields[1]), start, start + duration, _unquoted(fields[7]))
+        row = _row(number, _unquoted(fields[1]), start, start + duration, _unquoted(fields[7]))
+        yield row._replace(channel=parse_channel_cell(fields[2])) if isinstance(row, Row) else row
 
 
 def _unquoted(text: str) -> str:
@@ -314,7 +315,7 @@ def row_from_cells(number: int, cells: Mapping[str, str], columns: Columns) -> R
     if isinstance(row, BadRow):
         return row
     group, split = (cells.get(name, "").strip() or None for name in ("group", "split"))
-    return row._replace(group=group, split=split)
+    return row._replace(group=group, split=split, channel=parse_channel_cell(cells.get("channel", "")))
 
 
 def _row(number: int, file: str | None, start: float, end: float, label: str) -> Row | BadRow:
@@ -327,6 +328,14 @@ def _row(number: int, file: str | None, start: float, end: float, label: str) ->
     if end - start < _SHORTEST_SECONDS:
         return BadRow(number, f"has no length: it starts at {start:g} s and ends at {end:g} s")
     return Row(number, file, start, end, "" if label == "<unknown>" else label)  # of a timeline of our own
+
+
+def parse_channel_cell(text: str) -> int | None:
+    """Parse a channel: its number, from 1, or A, B ... as in NIST's formats; None for anything else."""
+    text = text.strip()
+    if match := _CHANNEL.fullmatch(text):
+        return int(match[1])
+    return ord(text) - ord("A") + 1 if text in _CHANNEL_LETTERS else None
 
 
 def parse_time(text: str) -> float | None:

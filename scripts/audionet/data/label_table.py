@@ -10,11 +10,14 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
+from typing import Literal
 
 from audionet.audio.decoding import AUDIO_SUFFIXES
+from audionet.audio.sound import ChannelChoice
 from audionet.data.config import BACKGROUND
+from audionet.data.label_channels import recordings_by_channel
 from audionet.data.label_formats import LABEL_SUFFIXES, BadRow, Row, read_rows
-from audionet.data.naming import label_problem
+from audionet.data.naming import label_problem, parse_channel_name
 from audionet.data.recording_files import Found, RecordingFile
 from audionet.errors import DatasetError
 from audionet.utils.files import walk
@@ -38,7 +41,8 @@ class LabelTable:
     Attributes
     ----------
     parts : dict of str to dict of str to list of Span
-        Parts by label and by the recording's path inside the folder; sorted, without overlaps.
+        Parts by label and by the recording's path inside the folder, of one channel with its number (see
+        `channel_name`); sorted, without overlaps.
     groups, splits : dict of str to str
         Group and set of recordings that the files give one of.
     rows : int
@@ -81,7 +85,7 @@ class LabelledParts:
         found = Found([], [])
         for name, spans in self._table.parts.get(label, {}).items():
             try:
-                state = (self._audio_dir / name).stat()
+                state = (self._audio_dir / parse_channel_name(name)[0]).stat()
             except OSError as error:
                 found.skipped.append((name, f"cannot be read: {error.strerror}"))
                 continue
@@ -91,7 +95,11 @@ class LabelledParts:
 
 
 def read_label_table(
-    path: Path, audio_dir: Path, columns: Mapping[str, str] | None = None, background: bool = False
+    path: Path,
+    audio_dir: Path,
+    columns: Mapping[str, str] | None = None,
+    background: bool = False,
+    channel: ChannelChoice | Literal["split"] = "auto",
 ) -> LabelTable:
     """Read the labels of the recordings in a folder, and log the rows that are left out.
 
@@ -105,6 +113,8 @@ def read_label_table(
         See `read_rows`.
     background : bool
         Whether what no row labels gets the label `BACKGROUND`.
+    channel : int, "auto", "mean" or "split"
+        See `recordings_by_channel`.
 
     Raises
     ------
@@ -121,6 +131,7 @@ def read_label_table(
                 raise
             log.warning(f"{error}; left out from there on")  # a folder may hold other text
     found.log_problems()
+    found.assign_channels(audio_dir, channel)
     if not found.rows:
         raise DatasetError(f"{escape(path)}: holds no usable row for the recordings in {escape(audio_dir)}")
     parts: dict[str, dict[str, list[Span]]] = defaultdict(dict)
@@ -145,12 +156,13 @@ class _Found:
     """Rows of label files, by recording and label, and the reasons why others are left out."""
 
     def __init__(self, recordings: _Recordings) -> None:
-        self.rows = 0
         self.groups: dict[str, str] = {}
         self.splits: dict[str, str] = {}
         self._recordings = recordings
-        self._times: dict[tuple[str, str], array[float]] = defaultdict(lambda: array("d"))
-        self._unusable: dict[str, array[float]] = defaultdict(lambda: array("d"))
+        self._times: dict[tuple[str, int | None, str], array[float]] = defaultdict(lambda: array("d"))
+        self._unusable: dict[tuple[str, int | None], array[float]] = defaultdict(lambda: array("d"))
+        self._by_channel: dict[tuple[str, int | None], list[str]] = {}
+        self._occupied: dict[str, list[Span]] = defaultdict(list)
         self._files: dict[str, Path] = {}
         self._shown: list[str] = []
         self._counts: Counter[Path] = Counter()
@@ -173,25 +185,41 @@ class _Found:
                 problem = f"gives {escape(name)} another {kind} than before, {escape(value)}"
         if problem:
             self._refuse(file, BadRow(row.line, problem))
-            self._unusable[name].extend((row.start, row.end))
+            self._unusable[name, row.channel].extend((row.start, row.end))
             return
         if row.file is None and self._files.setdefault(name, file) != file:
             log.warning(f"{file}: is about {name}, and so is {self._files[name]}: where they differ, neither counts")
             self._files[name] = file
-        self._times[name, row.label].extend((row.start, row.end))
-        self.rows += 1
+        self._times[name, row.channel, row.label].extend((row.start, row.end))
+
+    def assign_channels(self, audio_dir: Path, channel: ChannelChoice | Literal["split"]) -> None:
+        """Decide which recordings the rows of each file and channel are about, once all rows are known."""
+        rows = dict.fromkeys(self._unusable, 0)
+        for (name, of_channel, _), times in self._times.items():
+            rows[name, of_channel] = rows.get((name, of_channel), 0) + len(times) // 2
+        self._by_channel = recordings_by_channel(rows, audio_dir, channel)
+        for place, times in self._unusable.items():
+            for recording in self._by_channel[place]:
+                self._occupied[recording] += _pairs(times)
+
+    @property
+    def rows(self) -> int:
+        """Number of rows that are used."""
+        return sum(
+            len(times) // 2 for (name, channel, _), times in self._times.items() if self._by_channel[name, channel]
+        )
 
     def by_recording(self) -> dict[str, dict[str, list[Span]]]:
         """Return the joined spans of each label, by recording."""
-        found: dict[str, dict[str, list[Span]]] = defaultdict(dict)
-        for (name, label), times in self._times.items():
-            found[name][label] = join_spans(zip(times[::2], times[1::2], strict=True))
+        found: dict[str, dict[str, list[Span]]] = defaultdict(lambda: defaultdict(list))
+        for (name, channel, label), times in self._times.items():
+            for recording in self._by_channel[name, channel]:
+                found[recording][label] = join_spans([*found[recording][label], *_pairs(times)])
         return found
 
     def occupied(self, name: str) -> list[Span]:
         """Return the times of a recording that rows without a usable label are about."""
-        times = self._unusable[name]
-        return list(zip(times[::2], times[1::2], strict=True))
+        return self._occupied.get(name, [])
 
     def log_problems(self) -> None:
         """Log the first rows of each file that are left out, and their number."""
@@ -312,6 +340,10 @@ class _Recordings:
             f"names no recording, and none in {escape(self._folder)} is named like {escape(table.name)}: if a column "
             "does, --label_columns file=NAME",
         )
+
+
+def _pairs(times: array[float]) -> list[Span]:
+    return list(zip(times[::2], times[1::2], strict=True))
 
 
 def join_spans(spans: Iterable[Span]) -> list[Span]:

@@ -39,7 +39,7 @@ from audionet.data.journal import (
     join_pieces,
 )
 from audionet.data.label_table import LabelledParts, read_label_table
-from audionet.data.naming import DATASET_JSON, ChunkName, chunk_name, label_folders, recording_name
+from audionet.data.naming import DATASET_JSON, ChunkName, chunk_name, label_folders, parse_channel_name, recording_name
 from audionet.data.recording_files import LabelFolders, RecordingFile, RecordingSource
 from audionet.data.render_tasks import (
     LARGE_BYTES,
@@ -191,8 +191,9 @@ def _source(data: DataConfig) -> tuple[RecordingSource, Assigned | None]:
     """Return the recordings of each label, those in its folder or those of a label table, and what that assigns."""
     if data.labels is None:
         return LabelFolders(data.audio_dir, parse_channel(data.channel) == "split"), None
-    table = read_label_table(data.labels, data.audio_dir, parse_columns(data.label_columns), data.background)
-    files = {name for recordings in table.parts.values() for name in recordings}
+    columns, channel = parse_columns(data.label_columns), parse_channel(data.channel)
+    table = read_label_table(data.labels, data.audio_dir, columns, data.background, channel)
+    files = {parse_channel_name(name)[0] for recordings in table.parts.values() for name in recordings}
     lost = f", {table.overlapping:.1f} s with several labels are left out" if table.overlapping else ""
     log.info(
         f"{escape(data.labels)}: {pluralise(table.rows, 'row')} label {pluralise(len(files), 'recording')} with "
