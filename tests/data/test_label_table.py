@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import json
 import logging
 import math
 import unicodedata
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 from hypothesis import given
@@ -60,6 +62,27 @@ def test_paths_may_be_those_beside_the_table(audio: Path) -> None:
     (audio / "day 2" / "metadata.csv").write_text("file_name,label\ncall.flac,ann\n")
     table = read_label_table(audio / "day 2" / "metadata.csv", audio)
     assert table.parts == {"ann": {"day 2/call.flac": [WHOLE]}}
+
+
+@pytest.mark.parametrize("name", [" a.wav", "b .wav", " day /c.wav", "day / d.wav"])
+@pytest.mark.parametrize("kind", ["csv", "jsonl", "rttm"])
+def test_blanks_may_belong_to_a_name(tmp_path: Path, name: str, kind: str) -> None:
+    for path in {name, name.replace(" ", "")}:
+        write_tone(tmp_path / "audio" / path, seconds=0.2)
+    text = {
+        "csv": f"file,label\n{name},ann\n",
+        "jsonl": json.dumps({"file": name, "label": "ann"}) + "\n",
+        "rttm": f"SPEAKER {quote(name)} 1 0 1 <NA> <NA> ann <NA> <NA>\n",
+    }[kind]
+    assert list(table_of(tmp_path / "audio", text, f"labels.{kind}").parts["ann"]) == [name]
+
+
+def test_blanks_around_a_name_may_be_those_of_its_cell(audio: Path) -> None:
+    rows = " talk.wav ,ann\n  talk,ann\n call.flac/../day 1/call ,ann\n /data/day 2/Zoë.wav ,ann\n"
+    table = table_of(audio, f"file,label\n{rows}")
+    assert list(table.parts["ann"]) == ["talk.wav", "day 1/call.flac", "day 2/Zoë.wav"]
+    with pytest.raises(DatasetError, match="holds no usable row"):
+        table_of(audio, "file,label\n   ,ann\n")
 
 
 def test_label_tracks_may_lie_in_folders_as_their_recordings_do(audio: Path, tmp_path: Path) -> None:

@@ -308,8 +308,8 @@ def row_from_cells(number: int, cells: Mapping[str, str], columns: Columns) -> R
         end = math.inf if duration is None else start + duration
     if (offset := times.get("offset")) is not None:
         start, end = offset, offset + end - start
-    file = cells.get("file", "").strip() or None
-    if file is None and "file" in columns.names:
+    file = cells.get("file") or None  # whether blanks are its name's, the recordings decide
+    if (file is None or not file.strip()) and "file" in columns.names:
         return BadRow(number, "names no recording")
     row = _row(number, file, start, end, cells["label"])
     if isinstance(row, BadRow):

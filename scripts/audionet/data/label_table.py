@@ -288,13 +288,24 @@ class _Recordings:
         return self._found[key]
 
     def _look_up(self, written: str, table: Path) -> str | BadRow:
+        """Find a recording by what a row names; blanks around it are its name's only if there is one of that name."""
+        stripped = written.strip()
+        exact = self._look_up_exactly(written, table) or self._look_up_exactly(stripped, table)
+        return exact or self._look_up_nearly(stripped)
+
+    def _look_up_exactly(self, written: str, table: Path) -> str | None:
         if written in self._plain:  # of names that only their Unicode form tells apart, or with a backslash inside
             return written
-        plain = os.path.normpath(composed(written.replace("\\", "/")))
-        candidates = self._by_name.get(PurePosixPath(plain).name, [])
+        plain = _normal(written)
         for beside in (plain, os.path.normpath(f"{self._beside(table)}/{plain}")):
+            candidates = self._by_name.get(PurePosixPath(beside).name, [])
             if exact := [name for name in candidates if beside in self._forms(name)]:
                 return exact[0]
+        return None
+
+    def _look_up_nearly(self, written: str) -> str | BadRow:
+        plain = _normal(written)
+        candidates = self._by_name.get(PurePosixPath(plain).name, [])
         # As far as both go: the table's paths may begin further up or further down than the folder of recordings.
         deeper = [name for name in candidates if any(form.endswith(f"/{plain}") for form in self._forms(name))]
         if len(deeper) == 1:
@@ -340,6 +351,11 @@ class _Recordings:
             f"names no recording, and none in {escape(self._folder)} is named like {escape(table.name)}: if a column "
             "does, --label_columns file=NAME",
         )
+
+
+def _normal(written: str) -> str:
+    """Return a path as a table has it in the form of those of recordings."""
+    return os.path.normpath(composed(written.replace("\\", "/")))
 
 
 def _pairs(times: array[float]) -> list[Span]:
