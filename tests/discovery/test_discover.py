@@ -12,6 +12,7 @@ import soundfile
 from audionet.audio.config import SpectrogramConfig
 from audionet.audio.recording import Recording
 from audionet.cli import discover as discover_command
+from audionet.discovery import voice_folders
 from audionet.discovery.clustering import ClusterConfig
 from audionet.discovery.config import DiscoverConfig
 from audionet.discovery.discover import Discovered, find_voices
@@ -75,6 +76,25 @@ def test_the_command_says_what_to_do_next(
     (tmp_path / "out" / "labels.csv").unlink()
     with pytest.raises(UsageError, match="earlier run"):
         discover_command.main(flags)
+
+
+def test_an_interrupted_discovery_leaves_nothing_and_can_be_run_again(
+    talk: Path, tmp_path: Path, model_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flags = [str(talk), f"--out={tmp_path / 'out'}", f"--model_dir={model_dir}", "--workers=1"]
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with (
+        monkeypatch.context() as patch,
+        pytest.raises(KeyboardInterrupt, match=r"nothing was written to .*out: run it"),
+    ):
+        patch.setattr(voice_folders, "write_contact_sheet", interrupt)
+        discover_command.main(flags)
+    assert list((tmp_path / "out").iterdir()) == []
+    discover_command.main(flags)
+    assert len(list((tmp_path / "out" / "voices").glob("*.jpg"))) == 2
 
 
 @pytest.mark.parametrize("out", ["talk/out", "talk", "talk/a/../b"])

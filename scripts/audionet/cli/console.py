@@ -52,8 +52,8 @@ def run(main: Callable[[], None]) -> NoReturn:
     except OSError as error:
         where = f"{escape(os.fsdecode(error.filename))}: " if error.filename else ""
         _fail(script, f"{where}{os_error_reason(error)}", 1)
-    except KeyboardInterrupt:
-        _fail(script, "interrupted; run it again to go on, finished work is kept", 130)
+    except KeyboardInterrupt as interrupt:
+        _fail(script, f"interrupted; {escape(str(interrupt)) or 'run it again to go on, finished work is kept'}", 130)
     raise SystemExit(0)
 
 
@@ -76,6 +76,15 @@ def _open_closed_streams() -> None:
 def _fail(script: str, line: str, code: int) -> NoReturn:
     print(f"{script}: {line}", file=sys.stderr)
     raise SystemExit(code)
+
+
+@contextlib.contextmanager
+def if_interrupted(line: str) -> Iterator[None]:
+    """Have an interruption of the block say what is kept and how to go on, where finished work is not kept."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(line) from None
 
 
 class ConsoleHandler(logging.Handler):

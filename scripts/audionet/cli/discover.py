@@ -11,7 +11,7 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
-from audionet.cli.console import Parser
+from audionet.cli.console import Parser, if_interrupted
 from audionet.discovery.clustering import ClusterConfig
 from audionet.discovery.config import DiscoverConfig
 from audionet.discovery.discover import Discovered, find_voices
@@ -46,8 +46,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         review(config.out, flags.port)
         return
     check_output(flags.folder, config.out)
-    found = find_voices(flags.folder, config, clustering)
-    write_voices(found, config.out, config.workers)
+    with if_interrupted(f"nothing was written to {config.out}: run it again, it starts from the beginning"):
+        found = find_voices(flags.folder, config, clustering)
+        write_voices(found, config.out, config.workers)
     print_voices(found)
     if len(found.names) < clustering.least:
         print(f"  No more could be distinguished; {clustering.least} were asked for.")

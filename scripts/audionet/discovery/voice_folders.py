@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import NamedTuple
 
 import numpy as np
@@ -19,7 +19,7 @@ from audionet.discovery.review import REVIEW_JSON, Review, first_naming
 from audionet.discovery.turns import LABELS_CSV, VOICES, Turn, by_file, surest_first, turn_path, voice_name
 from audionet.errors import RecordingError, UsageError
 from audionet.inference.timeline_files import format_time
-from audionet.utils.files import WriteBatch, make_folder
+from audionet.utils.files import WriteBatch, atomic_path, make_folder
 from audionet.utils.parallel import WorkerDied, local_processes, map_unordered
 from audionet.utils.progress import progress
 from audionet.utils.text import escape, pluralise
@@ -58,22 +58,28 @@ def write_voices(found: Discovered, out: Path, workers: int) -> None:
         Number of processes.
     """
     make_folder(out)
-    _write_turns(found, out, workers)
-    for voice in range(len(found.names)):
-        _write_contact_sheet(found, voice, out)
+    with atomic_path(out / VOICES) as voices:
+        _write_turns(found, voices, workers)
+        for voice in range(len(found.names)):
+            _write_contact_sheet(found, voice, voices)
     Review(out, found.turns).save(first_naming(found.names, found.turns))
 
 
 class _WriteTask(NamedTuple):
     recording: Path
     turns: list[Turn]
-    out: Path
+    voices: Path
 
 
-def _write_turns(found: Discovered, out: Path, workers: int) -> None:
+def _sound_path(voices: Path, turn: Turn) -> Path:
+    """Return a turn's sound file in the folder of voices, which has another name until it is complete."""
+    return voices / PurePath(turn_path(turn)).relative_to(VOICES)
+
+
+def _write_turns(found: Discovered, voices: Path, workers: int) -> None:
     for voice in range(len(found.names)):
-        make_folder(out / VOICES / voice_name(voice))
-    tasks = [_WriteTask(found.folder / file, turns, out) for file, turns in by_file(found.turns).items()]
+        make_folder(voices / voice_name(voice))
+    tasks = [_WriteTask(found.folder / file, turns, voices) for file, turns in by_file(found.turns).items()]
     with local_processes(workers) as pool, progress("Writing turns", "recordings", len(tasks)) as advance:
         for task, result in map_unordered(pool, _write_recording, tasks, lambda task: [task]):
             if isinstance(result, WorkerDied):
@@ -91,7 +97,7 @@ def _write_recording(task: _WriteTask) -> str | None:
     try:
         with WriteBatch() as batch:
             for turn, samples in zip(task.turns, excerpts, strict=False):
-                batch.write(task.out / turn_path(turn), wav_bytes(samples, config.sample_rate))
+                batch.write(_sound_path(task.voices, turn), wav_bytes(samples, config.sample_rate))
                 written += 1
     except RecordingError as error:
         # Damage after the last turn has been reported before.
@@ -99,14 +105,14 @@ def _write_recording(task: _WriteTask) -> str | None:
     return None
 
 
-def _write_contact_sheet(found: Discovered, voice: int, out: Path) -> None:
+def _write_contact_sheet(found: Discovered, voice: int, voices: Path) -> None:
     config = SpectrogramConfig()
     turns = [turn for turn in found.turns if turn.voice == voice]
     cells: list[tuple[str, Image.Image]] = []
     for turn in surest_first(turns)[:_SHOWN]:
-        if (path := out / turn_path(turn)).exists():
+        if (path := _sound_path(voices, turn)).exists():
             chunk = next(iter(Recording(path, config)))
             cells.append((f"{format_time(turn.start)} {escape(turn.file)}", decode(render(chunk.samples, config))))
     total = format_time(float(np.sum([turn.seconds for turn in turns])))
     title = f"{escape(found.names[voice])}: {total} in {pluralise(len(turns), 'turn')}, the surest first"
-    write_contact_sheet(out / VOICES / f"{voice_name(voice)}.jpg", title, cells, config)
+    write_contact_sheet(voices / f"{voice_name(voice)}.jpg", title, cells, config)
