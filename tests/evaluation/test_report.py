@@ -18,7 +18,7 @@ from PIL import Image
 from audionet.audio.config import SpectrogramConfig
 from audionet.audio.image import render
 from audionet.classifier.decision import Costs, Rule
-from audionet.evaluation import report
+from audionet.evaluation import report, score_map
 from audionet.evaluation.batch_inference import HeldOutPredictions, RecordingPrediction
 from audionet.evaluation.config import EvaluateConfig
 from audionet.evaluation.costs import parse_costs, select_rule
@@ -478,3 +478,29 @@ def test_plots_are_shown_at_the_size_they_were_drawn_for() -> None:
     with Image.open(io.BytesIO(base64.b64decode(plot.get("src").partition(",")[2])), formats=["PNG"]) as image:
         assert int(plot.get("width")) == round(image.width * 96 / 130)
         assert int(plot.get("height")) == round(image.height * 96 / 130)
+
+
+def test_a_map_shows_every_recording_and_what_it_was_taken_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    found, content, predictor = evaluated(["ann", "bob", "cy"], threshold=None)
+    asked: list[Any] = []
+    monkeypatch.setattr(score_map, "map_plot", lambda *arguments: asked.append(arguments) or PNG)
+    plots = report.draw(found, content, predictor)
+    assert plots["map.png"] == PNG
+    ((vectors, names, what, order, wrong),) = asked
+    assert vectors.shape == (15, 3)
+    assert names == [*4 * ["ann"], *4 * ["bob"], *4 * ["cy"], *3 * [None]]
+    assert (what, order) == ("recordings", ["ann", "bob", "cy"])
+    assert wrong.tolist() == [True, True, *10 * [False], *3 * [True]]
+    tree = parsed(page(found, content, predictor, plots))
+    assert "crosses are unknown voices" in section(tree, "map")
+    (drawn,) = (one for one in tree.iter("img") if (one.get("alt") or "").startswith("map of the recordings"))
+    assert drawn.get("src")
+
+
+def test_fewer_than_three_recordings_have_no_map() -> None:
+    found, content, predictor = evaluated(["ann", "bob"], each=1, unknown=0)
+    plots = report.draw(found, content, predictor)
+    assert "map.png" not in plots
+    assert "#map" not in page(found, content, predictor, plots)
+    found, content, predictor = evaluated(["ann", "bob"], each=1, unknown=1)
+    assert "map.png" in report.draw(found, content, predictor)

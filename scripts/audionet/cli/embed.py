@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from audionet.cli.console import Parser
 from audionet.discovery.config import EmbedConfig, EmbedOutput
-from audionet.discovery.embedding_files import map_plot, write_embeddings
+from audionet.discovery.embedding_files import embedding_map, write_embeddings
 from audionet.discovery.embeddings import embed_files, find_clips
 from audionet.utils.extras import require_modules
 from audionet.utils.files import make_writable_folder, write_bytes
@@ -42,5 +42,5 @@ def main(argv: Sequence[str] | None = None) -> None:
     rows, columns = found.vectors.shape
     print(f"{escape(output.to)}: {pluralise(rows, 'embedding')} of {columns} dimensions, {recordings}")
     if output.map is not None:
-        write_bytes(output.map, map_plot(found))
+        write_bytes(output.map, embedding_map(found))
         print(f"Map: {escape(output.map)}")

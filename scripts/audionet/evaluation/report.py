@@ -16,6 +16,7 @@ from audionet.classifier.rejection import SEGMENT_CHUNKS
 from audionet.evaluation.batch_inference import image_at
 from audionet.evaluation.evaluate import Evaluation
 from audionet.evaluation.plots import cost_plot, det_plot, duration_plot, openset_plot, reliability_plot, roc_plot
+from audionet.evaluation.score_map import score_map
 from audionet.evaluation.summary import open_set_scores
 from audionet.metrics.accuracy import accuracy
 from audionet.metrics.detection import Detection
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
 PNGS = (
     "confusion.png",
+    "map.png",
     "roc.png",
     "det.png",
     "reliability.png",
@@ -127,6 +129,8 @@ def write_report(found: Evaluation, content: dict[str, Any], predictor: Predicto
 def draw(found: Evaluation, content: dict[str, Any], predictor: Predictor) -> dict[str, bytes]:
     """Draw the plots that there are data for; returns the PNGs by file name."""
     plots = {"confusion.png": _confusion(found, found.decided, found.unknown_decided)}
+    if (drawn := score_map(found)) is not None:
+        plots["map.png"] = drawn
     pooled = found.detection()
     if pooled is not None:
         curves = _worst_curves(found, content)
