@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, cast
 
-from audionet.audio.sound import ChannelChoice
+from audionet.audio.sound import ChannelSetting
 from audionet.errors import DatasetError, UsageError
 from audionet.utils.settings import from_json, require, setting
 from audionet.utils.text import escape
@@ -31,7 +31,7 @@ CHANNEL_HELP = (
 )
 
 
-def parse_channel(text: str) -> ChannelChoice | Literal["split"]:
+def parse_channel(text: str) -> ChannelSetting:
     """Parse the setting ``channel``.
 
     Raises

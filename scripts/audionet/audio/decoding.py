@@ -10,7 +10,7 @@ import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import soundfile
 
@@ -19,7 +19,7 @@ from audionet.audio.av_file import NO_SOUND, MissingDecoderError
 from audionet.audio.av_reader import AvReader, Found
 from audionet.audio.frame_walk import Mp3Frames, OggPages, is_single_flac, walk_mp3, walk_ogg
 from audionet.audio.sndfile_reader import UNKNOWN_LENGTH, SndfileReader, open_sndfile
-from audionet.audio.sound import ChannelChoice, Level, Reader, Sound
+from audionet.audio.sound import ChannelChoice, ChannelSetting, Level, Reader, Sound
 from audionet.errors import RecordingError, UnavailableError
 from audionet.utils.text import escape
 
@@ -67,7 +67,7 @@ Source = FileSource | ArraySound
 """A recording on disk, one of its channels, or samples in memory."""
 
 
-def choose_channels(path: Path, channel: ChannelChoice | Literal["split"]) -> list[FileSource]:
+def choose_channels(path: Path, channel: ChannelSetting) -> list[FileSource]:
     """Return the sources that a recording is read as: itself, one channel, or each of its channels.
 
     Raises

@@ -23,6 +23,9 @@ PEAK_LIMIT = 10 ** (-1 / 20)
 ChannelChoice = int | Literal["auto", "mean"]
 """Channel to read, from 1, or the mean of all; "auto" is the mean except where the channels cancel each other."""
 
+ChannelSetting = ChannelChoice | Literal["split"]
+"""Channel that a user asks for; "split" is each channel as a recording of its own."""
+
 _SEGMENT_VALUES = 1 << 18  # samples of all channels, at most, for which the channels are mixed in one way
 _CANCELLED = 0.05  # of the power that the mean of unrelated channels has: 13 dB less
 _LOUDER = 2.0  # times the power of the first channel, to be preferred to it

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from audionet._paths import TF_FILES
 from audionet.audio.config import CHANNEL_HELP, parse_channel
+from audionet.audio.sound import ChannelSetting
 from audionet.data.label_columns import COLUMNS
 from audionet.errors import UsageError
 from audionet.utils.process import available_cores
@@ -64,6 +65,11 @@ class DataConfig:
             place = "left out with --dataset, whose recordings go to --dataset_dir"
             require(self.audio_dir == type(self).audio_dir, "audio_dir", self.audio_dir, place)
         require(1 <= self.workers <= 1024, "workers", self.workers, "1 to 1024")
+
+    @property
+    def channel_setting(self) -> ChannelSetting:
+        """Channel to use, parsed."""
+        return parse_channel(self.channel)
 
 
 def parse_columns(text: str | None) -> dict[str, str]:

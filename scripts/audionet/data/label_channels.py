@@ -5,10 +5,9 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Literal
 
 from audionet.audio.decoding import choose_channels
-from audionet.audio.sound import ChannelChoice
+from audionet.audio.sound import ChannelSetting
 from audionet.data.naming import channel_name, recording_names
 from audionet.errors import RecordingError
 from audionet.utils.text import pluralise
@@ -22,7 +21,7 @@ RowsOf = dict[tuple[str, int | None], int]
 
 
 def recordings_by_channel(
-    rows: RowsOf, audio_dir: Path, choice: ChannelChoice | Literal["split"]
+    rows: RowsOf, audio_dir: Path, choice: ChannelSetting
 ) -> dict[tuple[str, int | None], list[str]]:
     """Find the recordings that rows are about: a file, or single channels of it; log the rows that are left out.
 

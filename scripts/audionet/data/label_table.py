@@ -10,10 +10,9 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import Literal
 
 from audionet.audio.decoding import AUDIO_SUFFIXES
-from audionet.audio.sound import ChannelChoice
+from audionet.audio.sound import ChannelSetting
 from audionet.data.config import BACKGROUND
 from audionet.data.label_channels import recordings_by_channel
 from audionet.data.label_formats import LABEL_SUFFIXES, BadRow, Row, read_rows
@@ -99,7 +98,7 @@ def read_label_table(
     audio_dir: Path,
     columns: Mapping[str, str] | None = None,
     background: bool = False,
-    channel: ChannelChoice | Literal["split"] = "auto",
+    channel: ChannelSetting = "auto",
 ) -> LabelTable:
     """Read the labels of the recordings in a folder, and log the rows that are left out.
 
@@ -192,7 +191,7 @@ class _Found:
             self._files[name] = file
         self._times[name, row.channel, row.label].extend((row.start, row.end))
 
-    def assign_channels(self, audio_dir: Path, channel: ChannelChoice | Literal["split"]) -> None:
+    def assign_channels(self, audio_dir: Path, channel: ChannelSetting) -> None:
         """Decide which recordings the rows of each file and channel are about, once all rows are known."""
         rows = dict.fromkeys(self._unusable, 0)
         for (name, of_channel, _), times in self._times.items():

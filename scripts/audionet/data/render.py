@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from audionet.audio.config import SpectrogramConfig, parse_channel
+from audionet.audio.config import SpectrogramConfig
 from audionet.audio.sound import ChannelChoice
 from audionet.audio.spectrogram import check_bands
 from audionet.augment.config import AugmentConfig
@@ -190,9 +190,9 @@ def render(
 def _source(data: DataConfig) -> tuple[RecordingSource, Assigned | None]:
     """Return the recordings of each label, those in its folder or those of a label table, and what that assigns."""
     if data.labels is None:
-        return LabelFolders(data.audio_dir, parse_channel(data.channel) == "split"), None
-    columns, channel = parse_columns(data.label_columns), parse_channel(data.channel)
-    table = read_label_table(data.labels, data.audio_dir, columns, data.background, channel)
+        return LabelFolders(data.audio_dir, data.channel_setting == "split"), None
+    columns = parse_columns(data.label_columns)
+    table = read_label_table(data.labels, data.audio_dir, columns, data.background, data.channel_setting)
     files = {parse_channel_name(name)[0] for recordings in table.parts.values() for name in recordings}
     lost = f", {table.overlapping:.1f} s with several labels are left out" if table.overlapping else ""
     log.info(
@@ -248,8 +248,7 @@ class _RenderRun:
         self.config = config
         self.outputs = _outputs(data)
         self.settings = fingerprint(config, data.channel)
-        channel = parse_channel(data.channel)
-        self.channel: ChannelChoice = "auto" if channel == "split" else channel
+        self.channel: ChannelChoice = "auto" if data.channel_setting == "split" else data.channel_setting
         self.source, self.survey, self.assigned = source, survey, assigned
         self.summaries: dict[str, Summary] = {}
         self.rendered = self.unchanged = self.removed = self.varied = 0

@@ -15,10 +15,8 @@ from numpy.typing import NDArray
 
 from audionet.audio.config import SpectrogramConfig
 from audionet.audio.decoding import AUDIO_SUFFIXES
-from audionet.audio.image import render
 from audionet.audio.network_input import LEAST_ACTIVITY, image_features
-from audionet.audio.recording import SILENT, Recording, measure
-from audionet.audio.samples import is_silent
+from audionet.audio.recording import SILENT, measure
 from audionet.audio.sound_pieces import Piece, find_pieces
 from audionet.backbones.litert import AT_A_TIME, thread_runner
 from audionet.backbones.registry import Backbone, prepare
@@ -190,12 +188,11 @@ def load_embedder(config: EmbedConfig, samples: tuple[Path, ...] = ()) -> Embedd
 
 def _sample_images(samples: Sequence[Path], size: tuple[int, int]) -> UInt8Array:
     found: list[UInt8Array] = []
-    config = _BackboneEmbedder.spectrogram
     for path in samples:
         try:
-            for chunk in Recording(path, config):
-                if not is_silent(chunk.samples):
-                    found.append(image_features(render(chunk.samples, config), size).pixels)
+            for chunk in Clip(path, _BackboneEmbedder.spectrogram):
+                if chunk.jpg is not None:
+                    found.append(image_features(chunk.jpg, size).pixels)
                 if len(found) == _SAMPLE_IMAGES:
                     return np.concatenate(found)
         except RecordingError:

@@ -8,11 +8,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
-from typing import Literal
 
 from audionet.audio.config import parse_channel
 from audionet.audio.decoding import AUDIO_SUFFIXES, FileSource, choose_channels
-from audionet.audio.sound import ChannelChoice
+from audionet.audio.sound import ChannelSetting
 from audionet.data.dataset import ChunkImage, find_images, read_assigned
 from audionet.data.given_split import given_sets, given_split
 from audionet.data.grouping import group_recordings
@@ -100,9 +99,7 @@ class HeldOutRecording:
     source: FileSource | None = None
 
 
-def find_test_recordings(
-    folder: Path, step_seconds: float, channel: ChannelChoice | Literal["split"] = "auto"
-) -> list[HeldOutRecording]:
+def find_test_recordings(folder: Path, step_seconds: float, channel: ChannelSetting = "auto") -> list[HeldOutRecording]:
     """Find every recording in a folder of labels: audio files, and chunks or images as data_maker.py writes them.
 
     Raises
@@ -126,7 +123,7 @@ def find_test_recordings(
     return found
 
 
-def _channels(label: str, inside: str, path: Path, channel: ChannelChoice | Literal["split"]) -> list[HeldOutRecording]:
+def _channels(label: str, inside: str, path: Path, channel: ChannelSetting) -> list[HeldOutRecording]:
     try:
         sources = choose_channels(path, channel)
     except RecordingError:
