@@ -2,13 +2,16 @@ from __future__ import annotations
 
 import csv
 import io
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from audionet.data.label_table import read_label_table
 from audionet.discovery.clustering import Voices
 from audionet.discovery.embeddings import Embeddings
-from audionet.discovery.turns import Turn, join_pieces, labels_rttm, labels_table, suggest, surest_first
+from audionet.discovery.turns import Turn, join_pieces, labels_rttm, labels_table, labels_tracks, suggest, surest_first
+from tests.support.sounds import write_tone
 
 
 def joined(pieces: list[tuple[str, float, float, int]]) -> list[tuple[str, float, float, int]]:
@@ -57,6 +60,25 @@ def test_tables_hold_every_turn_that_has_a_name() -> None:
     assert labels_rttm(TURNS, names).splitlines()[1].split(" ")[:8] == [
         "SPEAKER", "a,%20b.wav", "1", "2.000", "2.000", "<NA>", "<NA>", "Bob,%20jr.",
     ]  # fmt: skip
+
+
+def test_tracks_are_read_as_the_labels_of_their_recordings(tmp_path: Path) -> None:
+    turns = [*TURNS, Turn("day 1/e.wav", 0.0, 2.0, 0, 0.9), Turn("f.wav", 0.0, 2.0, 0, 0.9)]
+    for file in {turn.file for turn in turns}:
+        write_tone(tmp_path / "audio" / file, seconds=0.1)
+    tracks = labels_tracks(turns, ["Änn", "Bob, jr.", None, "Änn", "Änn", "Cy", None])
+    assert len(tracks) == 8
+    for kind in (".txt", ".selections.txt"):
+        folder = tmp_path / kind
+        folder.mkdir()
+        for name, text in tracks.items():
+            if name.endswith(".selections.txt") == (kind == ".selections.txt"):
+                (folder / name).write_text(text, "utf-8")
+        assert read_label_table(folder, tmp_path / "audio").parts == {
+            "Bob, jr.": {"a, b.wav": [(2.0, 4.0)]},
+            "Cy": {"day 1/e.wav": [(0.0, 2.0)]},
+            "Änn": {"a, b.wav": [(0.0, 2.0)], "c d.wav": [(1.0, 4.0), (5.0, 9.0)]},
+        }
 
 
 def test_the_least_sure_of_every_voice_are_to_be_labelled_first() -> None:

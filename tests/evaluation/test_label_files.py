@@ -79,6 +79,7 @@ def test_every_file_is_read_as_labels_again(tone_model: Path, tmp_path: Path, ca
     assert 0.5 < float(row["probability"]) <= 1
     assert {row["true"] for row in rows if row["file"] == "other/x.wav"} == {"other"}
 
+    assert read_label_table(out / TRACKS, test).parts == table.parts
     for kind in ("txt", "selections.txt"):
         read = list(read_rows(out / TRACKS / "a300" / f"day 1%2Ffirst.wav.{kind}"))
         assert [(one.start, one.end, one.label) for one in read if isinstance(one, Row)] == [

@@ -16,7 +16,7 @@ from audionet.audio.sound import ChannelSetting
 from audionet.data.config import BACKGROUND
 from audionet.data.label_channels import recordings_by_channel
 from audionet.data.label_formats import LABEL_SUFFIXES, BadRow, Row, read_rows
-from audionet.data.naming import label_problem, parse_channel_name
+from audionet.data.naming import label_problem, parse_channel_name, recording_path
 from audionet.data.recording_files import Found, RecordingFile
 from audionet.errors import DatasetError
 from audionet.utils.files import walk
@@ -297,8 +297,7 @@ class _Recordings:
             return written
         plain = _normal(written)
         for beside in (plain, os.path.normpath(f"{self._beside(table)}/{plain}")):
-            candidates = self._by_name.get(PurePosixPath(beside).name, [])
-            if exact := [name for name in candidates if beside in self._forms(name)]:
+            if exact := self._with_form(beside):
                 return exact[0]
         return None
 
@@ -321,6 +320,10 @@ class _Recordings:
                 return name
         return BadRow(0, f"names {escape(written)}, which is not in {escape(self._folder)}")
 
+    def _with_form(self, path: str) -> list[str]:
+        """Return the recordings of which a path is that in the folder, with or without the ending."""
+        return [name for name in self._by_name.get(PurePosixPath(path).name, []) if path in self._forms(name)]
+
     def _forms(self, name: str) -> tuple[str, str]:
         """Return a recording's path with and without the ending, as tables may write it."""
         plain = self._plain[name]
@@ -333,12 +336,17 @@ class _Recordings:
     def _named_after(self, table: Path) -> str | BadRow:
         """Find the recording that a label file is about: ``talk.wav`` for ``talk.txt`` or ``talk.Table.1.txt``.
 
-        Of several with that name, it is the one in the same folder inside the folder of label files.
+        Of several with that name, it is the one in the same folder inside the folder of label files. The slashes of a
+        path may be encoded, as `recording_name` does.
         """
         stem = composed(table.name)
         inside = composed(os.path.relpath(table.parent, self._labels)) if self._labels.is_dir() else "."
         while "." in stem:
             stem = stem.rpartition(".")[0]
+            path = recording_path(stem)
+            for place in (os.path.normpath(f"{inside}/{path}"), path) if path != stem else ():
+                if exact := self._with_form(place):
+                    return exact[0]
             if names := self._by_name.get(stem):
                 same = [name for name in names if os.path.normpath(f"{inside}/{stem}") in self._forms(name)]
                 chosen = same or names

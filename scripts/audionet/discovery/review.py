@@ -19,15 +19,17 @@ from audionet.data.label_table import label_cell_problem
 from audionet.discovery.turns import (
     LABELS_CSV,
     LABELS_RTTM,
+    TRACKS,
     Turn,
     labels_rttm,
     labels_table,
+    labels_tracks,
     pack_table,
     turn_path,
     voice_name,
 )
 from audionet.errors import DatasetError, UsageError
-from audionet.utils.files import read_json, write_bytes, write_json
+from audionet.utils.files import WriteBatch, make_folder, read_json, write_bytes, write_json
 from audionet.utils.text import escape, pluralise
 
 REVIEW_HTML, REVIEW_JSON, EDITED_CSV = "review.html", "review.json", "labels_edited.csv"
@@ -81,6 +83,10 @@ class Review:
         write_json(self.out / REVIEW_JSON, {"turns": [list(turn) for turn in self.turns], **naming._asdict()})
         write_bytes(self.out / LABELS_CSV, pack_table(labels_table(self.turns, names)))
         write_bytes(self.out / LABELS_RTTM, pack_table(labels_rttm(self.turns, names)))
+        make_folder(self.out / TRACKS)
+        with WriteBatch() as batch:
+            for name, text in labels_tracks(self.turns, names).items():
+                batch.write(self.out / TRACKS / name, pack_table(text))
         write_bytes(self.out / REVIEW_HTML, self.page(naming).encode("utf-8"))
 
     def keep_edited(self, naming: Naming) -> bool:

@@ -13,9 +13,9 @@ from audionet.data.naming import recording_name
 from audionet.discovery.clustering import Voices
 from audionet.discovery.embeddings import Embeddings
 from audionet.inference.segmentation import Segment
-from audionet.inference.timeline_files import segment_to_rttm
+from audionet.inference.timeline_files import label_tracks, segment_to_rttm
 
-LABELS_CSV, LABELS_RTTM, VOICES = "labels.csv", "labels.rttm", "voices"
+LABELS_CSV, LABELS_RTTM, TRACKS, VOICES = "labels.csv", "labels.rttm", "tracks", "voices"
 LABELS_HEADER = ("file", "start", "end", "label", "certainty")
 
 _BRIDGED_SECONDS = 1.5  # pauses of a voice that nobody else interrupts
@@ -130,6 +130,25 @@ def labels_rttm(turns: Sequence[Turn], names: Sequence[str | None]) -> str:
         for turn, name in zip(turns, names, strict=True)
         if name is not None
     )
+
+
+def labels_tracks(turns: Sequence[Turn], names: Sequence[str | None]) -> dict[str, str]:
+    """Return each recording's turns as a label track of Audacity and a selection table of Raven.
+
+    Returns
+    -------
+    dict of str to str
+        Content of each file by its name; a recording whose turns all have None for a name has files without labels.
+    """
+    segments: dict[str, list[Segment]] = {turn.file: [] for turn in turns}
+    for turn, name in zip(turns, names, strict=True):
+        if name is not None:
+            segments[turn.file].append(Segment(turn.start, turn.end, name, 1.0, None))
+    return {
+        f"{recording_name(file)}{ending}": text
+        for file, some in segments.items()
+        for ending, text in label_tracks(some).items()
+    }
 
 
 def pack_table(text: str) -> bytes:

@@ -20,7 +20,7 @@ from audionet.evaluation.evaluate import Evaluation
 from audionet.evaluation.recordings import HeldOutRecording
 from audionet.inference.predictor import Predictor
 from audionet.inference.segmentation import Segment
-from audionet.inference.timeline_files import RAVEN_HEADER, segment_to_audacity, segment_to_raven, segment_to_rttm
+from audionet.inference.timeline_files import label_tracks, segment_to_rttm
 from audionet.utils.files import WriteBatch, make_folder
 
 LABELS_CSV, LABELS_RTTM, TRACKS = "labels.csv", "labels.rttm", "tracks"
@@ -89,11 +89,9 @@ def write_labels(found: Evaluation, predictor: Predictor, config: EvaluateConfig
         batch.write(folder / LABELS_RTTM, _pack(_rttm(recordings)))
         for one in recordings:
             # Encoded: a name may come from that of an image, and decode to a path outside the folder.
-            track = tracks / one.recorded.label / recording_name(one.recorded.name)
-            lines = [segment_to_audacity(segment) for segment in one.segments]
-            batch.write(track.with_name(f"{track.name}.txt"), _pack(_lines(lines)))
-            rows = [segment_to_raven(segment, i, one.channel or 1) for i, segment in enumerate(one.segments, 1)]
-            batch.write(track.with_name(f"{track.name}.selections.txt"), _pack(_lines([RAVEN_HEADER, *rows])))
+            name = recording_name(one.recorded.name)
+            for ending, text in label_tracks(one.segments, one.channel or 1).items():
+                batch.write(tracks / one.recorded.label / f"{name}{ending}", _pack(text))
     return [folder / LABELS_CSV, folder / LABELS_RTTM, tracks]
 
 
@@ -165,11 +163,9 @@ def _table(recordings: Sequence[_Labelled]) -> str:
 
 
 def _rttm(recordings: Sequence[_Labelled]) -> str:
-    return _lines([segment_to_rttm(part, one.file, one.channel or 1) for one in recordings for part in one.segments])
-
-
-def _lines(lines: Sequence[str]) -> str:
-    return "".join(f"{line}\n" for line in lines)
+    return "".join(
+        f"{segment_to_rttm(segment, one.file, one.channel or 1)}\n" for one in recordings for segment in one.segments
+    )
 
 
 def _pack(text: str) -> bytes:

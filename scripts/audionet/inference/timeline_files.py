@@ -79,6 +79,19 @@ def segment_to_raven(segment: Segment, number: int, channel: int = 1) -> str:
     return f"{number}\tWaveform {channel}\t{channel}\t{times}\t{_cell(segment.label)}"
 
 
+def label_tracks(segments: Sequence[Segment], channel: int = 1) -> dict[str, str]:
+    """Return the segments of a recording as a label track of Audacity and a selection table of Raven.
+
+    Returns
+    -------
+    dict of str to str
+        Content of each file by the ending of its name, which follows that of the recording.
+    """
+    rows = [segment_to_raven(segment, number, channel) for number, segment in enumerate(segments, 1)]
+    lines = {".txt": list(map(segment_to_audacity, segments)), ".selections.txt": [RAVEN_HEADER, *rows]}
+    return {ending: "".join(f"{line}\n" for line in some) for ending, some in lines.items()}
+
+
 def _cell(label: str | None) -> str:
     """Return a label as a cell between tabs."""
     return "<unknown>" if label is None else re.sub(r"[\t\r\n]+", " ", label)
