@@ -11,7 +11,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from audionet.data.config import BACKGROUND
 from audionet.data.label_table import (
     WHOLE,
     LabelledParts,
@@ -19,8 +18,10 @@ from audionet.data.label_table import (
     complement,
     join_spans,
     read_label_table,
+    with_joined_labels,
     without_overlaps,
 )
+from audionet.data.naming import BACKGROUND
 from audionet.errors import DatasetError
 from tests.support.sounds import write_tone
 
@@ -30,6 +31,9 @@ def audio(tmp_path: Path) -> Path:
     for name in ("talk.wav", "day 1/call.flac", "day 2/call.flac", "day 2/Zoë.wav"):
         write_tone(tmp_path / "audio" / name, seconds=0.2)
     return tmp_path / "audio"
+
+
+HEADER = "file,start,end,label\n"
 
 
 def table_of(audio: Path, text: str, name: str = "labels.csv", **options: bool) -> LabelTable:
@@ -208,3 +212,57 @@ def test_names_that_only_their_form_tells_apart_are_two_recordings(tmp_path: Pat
     rows = "".join(f"{name},0,1,{label}\n" for name, label in zip(names, "abc", strict=True))
     table = table_of(tmp_path / "audio", f"file,start,end,label\n{rows}")
     assert [list(table.parts[label]) for label in "abc"] == [[name] for name in names]
+
+
+def test_labels_of_a_row_and_of_rows_that_overlap_are_joined(audio: Path) -> None:
+    rows = "talk.wav,0,6,rain\ntalk.wav,4,8,dog; rain;\ntalk.wav,7,9,cat\n"
+    table = table_of(audio, HEADER + rows, background=True)
+    assert table.multi_label
+    assert table.overlapping == 0
+    assert {label: names["talk.wav"] for label, names in table.parts.items()} == {
+        "rain": [(0.0, 4.0)],
+        "dog;rain": [(4.0, 7.0)],
+        "cat;dog;rain": [(7.0, 8.0)],
+        "cat": [(8.0, 9.0)],
+        BACKGROUND: [(9.0, math.inf)],
+    }
+
+
+def test_overlapping_rows_are_joined_where_that_is_asked_for(audio: Path) -> None:
+    rows = "talk.wav,0,6,rain\ntalk.wav,4,8,dog\n"
+    joined = table_of(audio, HEADER + rows, multi_label=True)
+    assert joined.parts["dog;rain"] == {"talk.wav": [(4.0, 6.0)]}
+    alone = table_of(audio, HEADER + rows)
+    assert list(alone.parts) == ["dog", "rain"]
+
+
+def test_a_semicolon_is_part_of_a_label_where_it_is_said_to_be(audio: Path) -> None:
+    rows = "talk.wav,0,6,AC;DC\ntalk.wav,4,8,dog\n"
+    assert list(table_of(audio, HEADER + rows, multi_label=False).parts) == ["AC;DC", "dog"]
+
+
+def test_so_many_labels_that_no_folder_can_be_named_after_them_are_left_out_and_counted(audio: Path) -> None:
+    rows = "".join(f"talk.wav,0,2,{letter * 99}\n" for letter in "abc") + "talk.wav,2,3,a\n"
+    table = table_of(audio, HEADER + rows, multi_label=True)
+    assert table.parts == {"a": {"talk.wav": [(2.0, 3.0)]}}
+    assert table.overlapping == 2.0
+
+
+@pytest.mark.parametrize("cell", [";", " ; ", "dog;.hidden", "dog;a/b"])
+def test_a_cell_with_a_label_that_cannot_be_one_is_left_out(
+    audio: Path, cell: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    table = table_of(audio, f"{HEADER}talk.wav,0,6,{cell}\ntalk.wav,6,8,dog\n")
+    assert table.parts == {"dog": {"talk.wav": [(6.0, 8.0)]}}
+    assert "labels.csv:2:" in caplog.text
+
+
+@given(st.dictionaries(st.sampled_from("abc"), SPANS, max_size=3))
+def test_every_moment_with_labels_is_kept_with_all_of_them(given_spans: dict[str, list[tuple[int, int]]]) -> None:
+    labels = {label: join_spans((float(a), float(a + b)) for a, b in spans) for label, spans in given_spans.items()}
+    parts, lost = with_joined_labels(labels)
+    assert lost == 0
+    for moment in (second + 0.5 for second in range(40)):
+        active = sorted(label for label, spans in labels.items() if any(a < moment < b for a, b in spans))
+        found = [label for label, spans in parts.items() if any(a < moment < b for a, b in spans)]
+        assert found == ([";".join(active)] if active else [])

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from audionet._paths import TF_FILES
 from audionet.audio.config import CHANNEL_HELP, parse_channel
 from audionet.audio.sound import ChannelSetting
 from audionet.data.label_columns import COLUMNS
+from audionet.data.naming import BACKGROUND
 from audionet.errors import UsageError
 from audionet.utils.process import available_cores
 from audionet.utils.settings import require, setting
 from audionet.utils.text import escape
-
-BACKGROUND = "_background_"
-"""Label of what no row of a label table labels, where it is wanted."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +44,11 @@ class DataConfig:
         "label=who,file=sound",
     )
     background: bool = setting(False, f"whether what no row labels becomes images of a label {BACKGROUND}")
+    multi_label: Literal["auto", "on", "off"] = setting(
+        "auto",
+        "several labels at a time, in rows such as dog;rain or in rows that overlap. on: images of both, in a folder "
+        "dog;rain; off: such times are left out; auto: on if a row joins labels with a semicolon",
+    )
     channel: str = setting("auto", CHANNEL_HELP, alias="channels")
     workers: int = setting(available_cores(), "number of rendering processes")
     scheduler: str | None = setting(None, "address of a Dask cluster to render on instead, such as tcp://host:8786")
@@ -59,6 +63,8 @@ class DataConfig:
         for name in ("label_columns", "background"):
             value = getattr(self, name)
             require(has_table or not value, name, value, "given with --labels or --dataset")
+        several = self.multi_label
+        require(has_table or several == "auto", "multi_label", several, "given with --labels or --dataset")
         if self.dataset is not None:
             require(self.channel != "split", "channel", self.channel, "another one with --dataset")
             require(self.labels is None, "labels", self.labels, "left out with --dataset, which has its own")

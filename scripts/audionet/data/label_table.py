@@ -13,10 +13,17 @@ from pathlib import Path, PurePosixPath
 
 from audionet.audio.decoding import AUDIO_SUFFIXES
 from audionet.audio.sound import ChannelSetting
-from audionet.data.config import BACKGROUND
 from audionet.data.label_channels import recordings_by_channel
 from audionet.data.label_formats import LABEL_SUFFIXES, BadRow, Row, read_rows
-from audionet.data.naming import label_problem, parse_channel_name, recording_path
+from audionet.data.naming import (
+    BACKGROUND,
+    SEPARATOR,
+    join_labels,
+    label_problem,
+    parse_channel_name,
+    recording_path,
+    separate_labels,
+)
 from audionet.data.recording_files import Found, RecordingFile
 from audionet.errors import DatasetError
 from audionet.utils.files import walk
@@ -48,6 +55,8 @@ class LabelTable:
         Number of rows that are used.
     overlapping : float
         Seconds that are left out because they have two labels.
+    multi_label : bool
+        Whether labels that apply at the same time are joined instead.
     """
 
     parts: dict[str, dict[str, list[Span]]]
@@ -55,6 +64,7 @@ class LabelTable:
     splits: dict[str, str] = field(default_factory=dict)
     rows: int = 0
     overlapping: float = 0.0
+    multi_label: bool = False
 
 
 class LabelledParts:
@@ -99,6 +109,7 @@ def read_label_table(
     columns: Mapping[str, str] | None = None,
     background: bool = False,
     channel: ChannelSetting = "auto",
+    multi_label: bool | None = None,
 ) -> LabelTable:
     """Read the labels of the recordings in a folder, and log the rows that are left out.
 
@@ -114,6 +125,8 @@ def read_label_table(
         Whether what no row labels gets the label `BACKGROUND`.
     channel : int, "auto", "mean" or "split"
         See `recordings_by_channel`.
+    multi_label : bool, optional
+        Whether what has several labels gets them all, joined, instead of being left out; None: if a row joins some.
 
     Raises
     ------
@@ -135,10 +148,11 @@ def read_label_table(
         raise DatasetError(f"{escape(path)}: holds no usable row for the recordings in {escape(audio_dir)}")
     parts: dict[str, dict[str, list[Span]]] = defaultdict(dict)
     overlapping = 0.0
-    for name, labels in found.by_recording().items():
-        alone, lost = without_overlaps(labels)
+    joins = found.has_joined if multi_label is None else multi_label
+    for name, labels in found.by_recording(joins).items():
+        alone, lost = with_joined_labels(labels) if joins else without_overlaps(labels)
         overlapping += lost
-        for label in [label for label, spans in alone.items() if not spans]:
+        for label in [label for label, spans in alone.items() if not (spans or joins)]:
             log.warning(f"{audio_dir / name}: all that is labelled {label} has another label as well; left out")
         if background:
             free = complement([*found.occupied(name), *(span for spans in labels.values() for span in spans)])
@@ -148,7 +162,7 @@ def read_label_table(
                 parts[label][name] = spans
     if not parts:
         raise DatasetError(f"{escape(path)}: every labelled second has several labels, and one is wanted")
-    return LabelTable(dict(sorted(parts.items())), found.groups, found.splits, found.rows, overlapping)
+    return LabelTable(dict(sorted(parts.items())), found.groups, found.splits, found.rows, overlapping, joins)
 
 
 class _Found:
@@ -157,6 +171,7 @@ class _Found:
     def __init__(self, recordings: _Recordings) -> None:
         self.groups: dict[str, str] = {}
         self.splits: dict[str, str] = {}
+        self.has_joined = False
         self._recordings = recordings
         self._times: dict[tuple[str, int | None, str], array[float]] = defaultdict(lambda: array("d"))
         self._unusable: dict[tuple[str, int | None], array[float]] = defaultdict(lambda: array("d"))
@@ -175,7 +190,9 @@ class _Found:
         if isinstance(name, BadRow):
             self._refuse(file, name._replace(line=row.line))
             return
-        problem = label_cell_problem(row.label)
+        parts = row.label.split(SEPARATOR)
+        problem = label_cell_problem(row.label) or next(filter(None, map(_part_problem, parts)), None)
+        self.has_joined |= len(parts) > 1
         if problem and row.label:
             problem += ": change it in the table"
         for kind, values in (("group", self.groups), ("split", self.splits)):
@@ -208,12 +225,13 @@ class _Found:
             len(times) // 2 for (name, channel, _), times in self._times.items() if self._by_channel[name, channel]
         )
 
-    def by_recording(self) -> dict[str, dict[str, list[Span]]]:
-        """Return the joined spans of each label, by recording."""
+    def by_recording(self, separate: bool) -> dict[str, dict[str, list[Span]]]:
+        """Return the joined spans of each label, by recording; `separate`: a row may join several."""
         found: dict[str, dict[str, list[Span]]] = defaultdict(lambda: defaultdict(list))
-        for (name, channel, label), times in self._times.items():
+        for (name, channel, written), times in self._times.items():
             for recording in self._by_channel[name, channel]:
-                found[recording][label] = join_spans([*found[recording][label], *_pairs(times)])
+                for label in separate_labels(written) or (written,) if separate else (written,):
+                    found[recording][label] = join_spans([*found[recording][label], *_pairs(times)])
         return found
 
     def occupied(self, name: str) -> list[Span]:
@@ -236,13 +254,18 @@ class _Found:
 
 def label_cell_problem(label: str) -> str | None:
     """Return why a label in a table cannot be used, as the end of a sentence about its row; None if it can."""
-    if not label:
+    if not label.strip(f"{SEPARATOR} "):
         return "has no label"
     if not label.isprintable() or label.startswith(".") or set(label) & set("/\\") or len(os.fsencode(label)) > 255:
         return f"has the label '{escape(label)[:60]}', which cannot be a folder's name"
     if label_problem(label):
         return f"has the label '{escape(label)}', which is the name of a file that is written"
     return None
+
+
+def _part_problem(label: str) -> str | None:
+    """Return why one of the labels that a cell joins cannot be one; an empty one counts for nothing."""
+    return label_cell_problem(label.strip()) if label.strip() else None
 
 
 def _label_files(path: Path) -> list[Path]:
@@ -395,28 +418,68 @@ def without_overlaps(labels: Mapping[str, Sequence[Span]]) -> tuple[dict[str, li
     lost : float
         Seconds with several labels; those up to the unknown end of a recording count as none.
     """
+    alone: dict[str, list[Span]] = {label: [] for label in labels}
+    lost = 0.0
+    for span, active in _constant_parts(labels):
+        if len(active) == 1:
+            alone[next(iter(active))].append(span)
+        elif span[1] < math.inf:
+            lost += span[1] - span[0]
+    return _without_slivers(alone, labels), lost
+
+
+def with_joined_labels(labels: Mapping[str, Sequence[Span]]) -> tuple[dict[str, list[Span]], float]:
+    """Join the labels of the times at which several apply: ``dog;rain``.
+
+    Parameters
+    ----------
+    labels : mapping of str to sequence of Span
+        Joined spans of each label.
+
+    Returns
+    -------
+    parts : dict of str to list of Span
+        Parts of each label, or several, where no other applies, without slivers.
+    lost : float
+        Seconds with so many labels that their names together are no folder's name.
+    """
+    parts: dict[str, list[Span]] = defaultdict(list)
+    lost = 0.0
+    for span, active in _constant_parts(labels):
+        joined = join_labels(active)
+        if label_cell_problem(joined) is None:
+            parts[joined].append(span)
+        elif span[1] < math.inf:
+            lost += span[1] - span[0]
+    return _without_slivers(parts, labels), lost
+
+
+def _constant_parts(labels: Mapping[str, Sequence[Span]]) -> Iterator[tuple[Span, frozenset[str]]]:
+    """Yield the times between two changes at which labels apply, with these labels."""
     edges = sorted(
         (time, change, label)
         for label, spans in labels.items()
         for span in spans
         for time, change in zip(span, (1, -1), strict=True)
     )
-    alone: dict[str, list[Span]] = {label: [] for label in labels}
     active: set[str] = set()
-    lost, before = 0.0, 0.0
+    before = 0.0
     for time, change, label in edges:
-        if time > before:
-            if len(active) == 1:
-                alone[next(iter(active))].append((before, time))
-            elif active and time < math.inf:
-                lost += time - before
+        if time > before and active:
+            yield (before, time), frozenset(active)
         before = time
         (active.add if change > 0 else active.discard)(label)
-    whole = {label: set(spans) for label, spans in labels.items()}
+
+
+def _without_slivers(
+    parts: Mapping[str, Sequence[Span]], labels: Mapping[str, Sequence[Span]]
+) -> dict[str, list[Span]]:
+    """Join parts, and leave out what is shorter than a sound and was not labelled so."""
+    whole = {span for spans in labels.values() for span in spans}
     return {
-        label: [span for span in join_spans(spans) if span in whole[label] or span[1] - span[0] >= _SLIVER_SECONDS]
-        for label, spans in alone.items()
-    }, lost
+        label: [span for span in join_spans(spans) if span in whole or span[1] - span[0] >= _SLIVER_SECONDS]
+        for label, spans in parts.items()
+    }
 
 
 def complement(spans: Sequence[Span]) -> list[Span]:

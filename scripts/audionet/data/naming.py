@@ -6,6 +6,7 @@ import hashlib
 import logging
 import os
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,6 +18,11 @@ log = logging.getLogger(__name__)
 DATASET_JSON = "dataset.json"
 UNKNOWN = "_unknown_"
 """Folder of recordings that belong to none of the labels: examples of unknown sounds."""
+
+BACKGROUND = "_background_"
+"""Label of what no row of a label table labels, where it is wanted."""
+SEPARATOR = ";"
+"""Separates the labels of a recording that has several: in tables, and in the name of its folder, ``dog;rain``."""
 
 _CHUNK_NAME = re.compile(r"(?P<recording>.+)_nohash_(?P<index>\d+)(?:_aug(?P<copy>\d+))?", re.DOTALL)
 _CHANNEL_NAME = re.compile(r"(?P<file>.+\.\w+)#(?P<channel>\d+)", re.DOTALL)
@@ -57,6 +63,16 @@ def parse_channel_name(name: str) -> tuple[str, int | None]:
     """Split a name into that of the file and the channel's number, None if it is not of a single channel."""
     match = _CHANNEL_NAME.fullmatch(name)
     return (match["file"], int(match["channel"])) if match else (name, None)
+
+
+def join_labels(labels: Iterable[str]) -> str:
+    """Name the folder of recordings that have all of these labels, ``dog;rain``."""
+    return SEPARATOR.join(sorted(set(labels)))
+
+
+def separate_labels(folder: str) -> tuple[str, ...]:
+    """Return the labels that a folder's name joins, in code-point order; none for unknown sounds and background."""
+    return tuple(sorted({part.strip() for part in folder.split(SEPARATOR)} - {"", UNKNOWN, BACKGROUND}))
 
 
 class ChunkName(NamedTuple):

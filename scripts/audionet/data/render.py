@@ -39,7 +39,15 @@ from audionet.data.journal import (
     join_pieces,
 )
 from audionet.data.label_table import LabelledParts, read_label_table
-from audionet.data.naming import DATASET_JSON, ChunkName, chunk_name, label_folders, parse_channel_name, recording_name
+from audionet.data.naming import (
+    DATASET_JSON,
+    ChunkName,
+    chunk_name,
+    label_folders,
+    parse_channel_name,
+    recording_name,
+    separate_labels,
+)
 from audionet.data.recording_files import LabelFolders, RecordingFile, RecordingSource
 from audionet.data.render_tasks import (
     LARGE_BYTES,
@@ -192,12 +200,19 @@ def _source(data: DataConfig) -> tuple[RecordingSource, Assigned | None]:
     if data.labels is None:
         return LabelFolders(data.audio_dir, data.channel_setting == "split"), None
     columns = parse_columns(data.label_columns)
-    table = read_label_table(data.labels, data.audio_dir, columns, data.background, data.channel_setting)
+    joins = {"auto": None, "on": True, "off": False}[data.multi_label]
+    table = read_label_table(data.labels, data.audio_dir, columns, data.background, data.channel_setting, joins)
     files = {parse_channel_name(name)[0] for recordings in table.parts.values() for name in recordings}
-    lost = f", {table.overlapping:.1f} s with several labels are left out" if table.overlapping else ""
+    labels = {label for joined in table.parts for label in (separate_labels(joined) if table.multi_label else [joined])}
+    several = ", several at a time" if table.multi_label else ""
+    lost = (
+        f", {table.overlapping:.1f} s with {'too many' if table.multi_label else 'several'} labels are left out"
+        if table.overlapping
+        else ""
+    )
     log.info(
         f"{escape(data.labels)}: {pluralise(table.rows, 'row')} label {pluralise(len(files), 'recording')} with "
-        f"{pluralise(len(table.parts), 'label')}{lost}"
+        f"{pluralise(len(labels), 'label')}{several}{lost}"
     )
     named = [{recording_name(file): value for file, value in found.items()} for found in (table.groups, table.splits)]
     return LabelledParts(table, data.audio_dir), Assigned(*named)
