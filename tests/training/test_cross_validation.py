@@ -10,6 +10,7 @@ from audionet.data.folds import assign_folds
 from audionet.data.grouping import group_recordings
 from audionet.training.cross_validation import compare_speakers, cross_validate, leaky_accuracy_rows
 from audionet.training.exact_head import ExactTrainer, FeatureSet
+from audionet.training.objective import SingleLabel
 
 WIDTH = 20
 
@@ -36,7 +37,8 @@ def recordings(
 def trainer_of(images, targets, *values: np.ndarray, copies: str | None = "none", kinds=None) -> ExactTrainer:
     sets = [FeatureSet([str(i)], [part.shape[1]], part) for i, part in enumerate(values)]
     groups = group_recordings(images, None).groups
-    return ExactTrainer(images, targets, int(targets.max()) + 1, sets, groups, 2, False, kinds or {}, copies)
+    objective = SingleLabel(targets, int(targets.max()) + 1)
+    return ExactTrainer(images, objective, sets, groups, 2, kinds or {}, copies)
 
 
 def share_right(found, targets) -> float:
@@ -100,7 +102,7 @@ def test_speaker_models_of_a_fold_know_nothing_of_its_test() -> None:
     trainer = trainer_of(images, targets, rows)
     folds = assign_folds(images, trainer.groups, 5)
     found = cross_validate(trainer, folds)
-    [compared] = compare_speakers(trainer, folds, found, np.arange(len(images)), with_voices=False)
+    [compared] = compare_speakers(trainer, targets, folds, found, np.arange(len(images)), with_voices=False)
     assert compared.values.shape == found.probabilities.shape
     assert (compared.labels == targets[found.rows]).all()
     assert (compared.values.argmax(axis=1) == compared.labels).mean() < 0.6

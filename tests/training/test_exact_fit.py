@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from sklearn.linear_model import LogisticRegression
 
 from audionet.errors import ModelError
-from audionet.training.exact_fit import STRENGTHS, design, fit_logistic, fit_path, recording_weights
+from audionet.training.exact_fit import STRENGTHS, design, fit_independent, fit_logistic, fit_path, recording_weights
 from tests.support.features import clusters
 
 EQUAL = np.ones(60)
@@ -47,10 +47,10 @@ def test_coordinates_keep_inner_products_and_answers(n: int, width: int, seed: i
 def test_the_path_ends_where_a_fit_from_scratch_ends() -> None:
     data = clusters(80, 200, 3, 1, spread=2.0)
     rows = design(data.all(), [200]).rows
-    along = fit_path(rows, data.labels, 3, np.ones(80))[-1]
+    path = fit_path(lambda strength, start: fit_logistic(rows, data.labels, 3, np.ones(80), strength, start, True))
     alone = fit_logistic(rows, data.labels, 3, np.ones(80), STRENGTHS[-1])
-    np.testing.assert_allclose(along.probabilities(rows), alone.probabilities(rows), atol=2e-3)
-    losses = [solution.loss for solution in fit_path(rows, data.labels, 3, np.ones(80))]
+    np.testing.assert_allclose(path[-1].probabilities(rows), alone.probabilities(rows), atol=2e-3)
+    losses = [solution.loss for solution in path]
     assert losses == sorted(losses, reverse=True)
 
 
@@ -65,9 +65,9 @@ def test_a_weight_of_two_is_two_examples() -> None:
 
 def test_every_recording_weighs_the_same_and_every_label_if_asked() -> None:
     recordings, targets = np.array([0, 0, 0, 1, 2, 2]), np.array([0, 0, 0, 0, 1, 1])
-    equal = recording_weights(recordings, targets, balanced=False)
+    equal = recording_weights(recordings)
     np.testing.assert_allclose(np.bincount(recordings, equal), 2)
-    balanced = recording_weights(recordings, targets, balanced=True)
+    balanced = recording_weights(recordings, targets)
     np.testing.assert_allclose(np.bincount(targets, balanced), 3)
     np.testing.assert_allclose(balanced[3], 3 * balanced[0])
 
@@ -101,3 +101,36 @@ def test_copies_are_no_obstacle() -> None:
 def test_features_must_be_numbers(value: float) -> None:
     with pytest.raises(ModelError, match="the bottleneck cache contains NaN or infinite values"):
         design(np.array([[1, value], [2, 3]], np.float32), [2])
+
+
+def test_independent_labels_are_fitted_as_each_would_be_alone() -> None:
+    data = clusters(60, 8, 3, 1, spread=1.0)
+    rows = design(data.all(), [8]).rows
+    present = np.stack([data.labels == 0, data.labels != 2, np.arange(60) % 2 == 0], axis=1)
+    weights = np.linspace(1, 2, 60)
+    together = fit_independent(rows, present, weights, 1e-3)
+    for number in range(3):
+        # Two exclusive labels: one logit is the difference of two, whose squares the penalty halves.
+        alone = fit_logistic(rows, present[:, number].astype(int), 2, weights, 2e-3)
+        np.testing.assert_allclose(together.probabilities(rows)[:, number], alone.probabilities(rows)[:, 1], atol=2e-3)
+
+
+def test_a_label_that_is_nowhere_or_everywhere_is_certain() -> None:
+    data = clusters(40, 6, 2, 1, spread=1.0)
+    rows = data.all()
+    present = np.stack([np.zeros(40, bool), data.labels == 0, np.ones(40, bool)], axis=1)
+    found = fit_independent(rows, present, np.ones(40), 1e-3).probabilities(rows)
+    assert found[:, 0].max() < 1e-6
+    assert found[:, 2].min() > 1 - 1e-6
+    assert ((found[:, 1] > 0.5) == present[:, 1]).all()
+    nothing = fit_independent(rows, present[:, [0, 2]], np.ones(40), 1e-3)
+    assert nothing.iterations == 0
+
+
+def test_the_head_answers_for_independent_labels_as_the_solution_does() -> None:
+    data = clusters(40, 90, 2, 1, spread=1.0)
+    designed = design(data.all(), [90])
+    solution = fit_independent(designed.rows, np.stack([data.labels == 0, np.arange(40) > 9], axis=1), np.ones(40), 1e-3)
+    probabilities = designed.head(solution).probabilities(data.all())
+    np.testing.assert_allclose(probabilities, solution.probabilities(designed.rows), atol=1e-4)
+    assert not np.allclose(probabilities.sum(axis=1), 1)

@@ -42,6 +42,8 @@ class Head:
         Whether the input of the last layer is divided by its Euclidean norm.
     last : Layer
         Gives the logits.
+    independent : bool
+        Whether labels do not exclude each other: the logistic function of each logit, not their softmax.
     """
 
     offset: FloatArray
@@ -49,6 +51,7 @@ class Head:
     hidden: Layer | None
     unit_length: bool
     last: Layer
+    independent: bool = False
 
     @property
     def kind(self) -> Literal["linear", "mlp", "cosine"]:
@@ -77,13 +80,20 @@ class Head:
 
     def probabilities(self, features: FloatArray) -> FloatArray:
         """Compute probabilities, shape (n, labels), of features, shape (n, width)."""
-        return softmax(self.logits(features))
+        logits = self.logits(features)
+        return logistic(logits) if self.independent else softmax(logits)
 
 
 def softmax(logits: FloatArray) -> FloatArray:
     """Compute probabilities, shape (..., labels), of logits of the same shape."""
     exponents = np.exp(logits - logits.max(axis=-1, keepdims=True))
     result: FloatArray = exponents / exponents.sum(axis=-1, keepdims=True)
+    return result
+
+
+def logistic(logits: FloatArray) -> FloatArray:
+    """Compute the probability of each label by itself from its logit."""
+    result: FloatArray = 0.5 * (np.tanh(0.5 * logits) + 1)  # overflows nowhere
     return result
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from audionet.data.dataset import ChunkImage
 from audionet.data.grouping import Recording, hash_order
+from audionet.data.naming import separate_labels
 from audionet.utils.arrays import IntArray
 
 
@@ -93,14 +94,41 @@ def assign_folds(
     return Folds(tests, training, sorted(cut & tested), sorted(set(in_label) - tested))
 
 
-def _spread(groups: Mapping[str, list[Recording]], number: int, repeat: int) -> dict[str, int]:
+def assign_multi_label_folds(images: Sequence[ChunkImage], groups: Mapping[Recording, str], folds: int) -> Folds:
+    """Assign images to folds where a folder's name may join several labels, each of which is spread evenly.
+
+    No recording is cut in time: a label of one recording is tested by models without it.
+
+    Parameters
+    ----------
+    images, groups, folds
+        As for `assign_folds`.
+    """
+    members: dict[str, list[Recording]] = defaultdict(list)
+    for recording in dict.fromkeys((image.label, image.recording) for image in images):
+        members[groups[recording]].append(recording)
+    number = min(folds, len(members))
+    fold_of_group = _spread(members, number, 0, lambda folder: separate_labels(folder) or (folder,))
+    fold = np.array([fold_of_group[groups[image.label, image.recording]] for image in images], np.int64)
+    original = np.array([not image.copy for image in images], bool)
+    training = [np.flatnonzero(fold != k) for k in range(number)] if number > 1 else []
+    tests = [np.flatnonzero((fold == k) & original) for k in range(len(training))]
+    return Folds(tests, training, [], [])
+
+
+def _spread(
+    groups: Mapping[str, list[Recording]],
+    number: int,
+    repeat: int,
+    labels_of: Callable[[str], Sequence[str]] = lambda folder: (folder,),
+) -> dict[str, int]:
     """Assign groups to folds so that every label's recordings, and all recordings, are spread evenly."""
     order = sorted(groups, key=lambda name: (-len(groups[name]), hash_order(str(repeat), *min(groups[name]))))
     of_label: dict[str, NDArray[np.int64]] = defaultdict(lambda: np.zeros(number, np.int64))
     total = np.zeros(number, np.int64)
     found = {}
     for name in order:
-        counts = Counter(label for label, _ in groups[name])
+        counts = Counter(label for folder, _ in groups[name] for label in labels_of(folder))
         load = np.sum([count * of_label[label] for label, count in counts.items()], axis=0)
         chosen = int(np.lexsort((np.arange(number), total, load))[0])
         for label, count in counts.items():

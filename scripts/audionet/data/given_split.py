@@ -116,10 +116,16 @@ def given_split(images: Sequence[ChunkImage], sets: Mapping[Recording, str], gro
     return Split(split, [], len(images) - sum(map(len, split.values())))
 
 
-def given_folds(images: Sequence[ChunkImage], sets: Mapping[Recording, str], groups: Mapping[Recording, str]) -> Folds:
+def given_folds(
+    images: Sequence[ChunkImage],
+    sets: Mapping[Recording, str],
+    groups: Mapping[Recording, str],
+    multi_label: bool = False,
+) -> Folds:
     """Test every fold by a model that was trained on the others, without recordings of a tested group.
 
-    Recordings without a fold are trained on only.
+    Recordings without a fold are trained on only. A label's images are tested where the model has others of it;
+    with several labels at a time, all are.
     """
     names = sorted(set(sets.values()))
     number = {name: i for i, name in enumerate(names)}
@@ -128,6 +134,9 @@ def given_folds(images: Sequence[ChunkImage], sets: Mapping[Recording, str], gro
     labels = np.unique([image.label for image in images], return_inverse=True)[1]
     original = np.array([not image.copy for image in images], bool)
     training = [np.flatnonzero(~np.isin(group, group[fold == k])) for k in range(len(names))]
-    tests = [np.flatnonzero((fold == k) & original & np.isin(labels, labels[training[k]])) for k in range(len(names))]
+    tests = [
+        np.flatnonzero((fold == k) & original & (multi_label | np.isin(labels, labels[training[k]])))
+        for k in range(len(names))
+    ]
     tested = {images[row].label for rows in tests for row in rows.tolist()}
     return Folds(tests, training, [], sorted({image.label for image in images} - tested))

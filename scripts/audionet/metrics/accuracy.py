@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
-
-from audionet.utils.arrays import IntArray
 
 _Z = 1.959963984540054  # two-sided 95 % of the normal distribution
 
@@ -97,6 +95,7 @@ def effective_sample_size(right: NDArray[np.bool_], groups: Sequence[object]) ->
 
 
 Group = TypeVar("Group", bound=Hashable)
+Values = TypeVar("Values", bound=NDArray[Any])
 
 
 class Groups(Generic[Group]):
@@ -124,11 +123,11 @@ class Groups(Generic[Group]):
         self._order = np.argsort(self.member, kind="stable")
         self._starts = np.cumsum(self.sizes) - self.sizes
 
-    def value(self, of_rows: IntArray) -> IntArray:
-        """Return the number that all rows of a group share, such as a recording's label, shape (groups,)."""
-        values = np.empty(len(self.names), np.int64)
+    def value(self, of_rows: Values) -> Values:
+        """Return what all rows of a group share, such as a recording's label, shape (groups, ...)."""
+        values = np.empty((len(self.names), *of_rows.shape[1:]), of_rows.dtype)
         values[self.member] = of_rows
-        return values
+        return cast("Values", values)
 
     def mean(self, values: NDArray[np.float32], weights: NDArray[np.float32] | None = None) -> NDArray[np.float32]:
         """Return the mean of each group's rows, shape (groups, columns).

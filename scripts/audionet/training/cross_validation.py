@@ -10,10 +10,11 @@ from typing import NamedTuple
 
 import numpy as np
 
+from audionet.classifier.embedding import EmbeddingExamples
 from audionet.classifier.similarities import Similarities, compare_fold, segments_of
 from audionet.data.folds import Folds
 from audionet.data.grouping import hash_order
-from audionet.training.exact_head import ExactHead, ExactTrainer
+from audionet.training.exact_head import ExactHead, ExactTrainer, FeatureSet
 from audionet.utils.arrays import FloatArray, IntArray
 from audionet.utils.process import available_cores
 from audionet.utils.progress import progress
@@ -77,7 +78,7 @@ def cross_validate(
     title : str
         Of the progress bar.
     """
-    known = trainer.targets >= 0
+    known = trainer.objective.known
 
     def run(number: int) -> FoldResult:
         training, test = folds.training[number], folds.tests[number]
@@ -107,14 +108,29 @@ def _joined(results: Sequence[FoldResult], numbers: Sequence[int], labels: int) 
     return OutOfFold(rows[order], fold[order], probabilities, fewer, fitted)
 
 
+def embedding_examples(
+    trainer: ExactTrainer, features: FeatureSet, targets: IntArray, rows: IntArray
+) -> EmbeddingExamples:
+    """Return images with their features and labels, to fit or compare speaker models."""
+    segments = segments_of([trainer.images[row] for row in rows.tolist()])
+    return EmbeddingExamples(features.values[rows], targets[rows], segments)
+
+
 def compare_speakers(
-    trainer: ExactTrainer, folds: Folds, found: OutOfFold, embedded: IntArray, with_voices: bool
+    trainer: ExactTrainer,
+    targets: IntArray,
+    folds: Folds,
+    found: OutOfFold,
+    embedded: IntArray,
+    with_voices: bool,
 ) -> list[Similarities]:
     """Compare test images with speaker models of their folds, with the features of the folds' heads.
 
     Parameters
     ----------
     trainer : ExactTrainer
+    targets : ndarray of int64, shape (n,)
+        Label number of each of the trainer's images; -1 for the background's.
     folds : Folds
     found : OutOfFold
         Of these folds.
@@ -135,19 +151,19 @@ def compare_speakers(
         test = folds.tests[number]
         training = np.intersect1d(folds.training[number], embedded)
         spaces = [None, features.voice_space] if with_voices else [None]
-        parts = trainer.examples(training, features), trainer.examples(test, features)
-        return test, compare_fold(*parts, trainer.labels, features.widths, spaces)
+        fitted, tested = (embedding_examples(trainer, features, targets, rows) for rows in (training, test))
+        return test, compare_fold(fitted, tested, trainer.labels, features.widths, spaces)
 
     with ThreadPoolExecutor(available_cores()) as threads:
         results = list(threads.map(run, found.fitted))
     rows = np.concatenate([np.zeros(0, np.int64), *(test for test, _ in results)])
-    order = np.lexsort((rows, trainer.targets[rows] < 0))
+    order = np.lexsort((rows, targets[rows] < 0))
     images = [trainer.images[row] for row in rows[order].tolist()]
     nothing = np.zeros((0, trainer.labels), np.float32)
     return [
         Similarities(
             np.concatenate([nothing, *(parts[place].values for _, parts in results)])[order],
-            trainer.targets[rows[order]],
+            targets[rows[order]],
             segments_of(images),
         )
         for place in range(2 if with_voices else 1)

@@ -26,7 +26,7 @@ from audionet.training.config import RetrainConfig
 from audionet.training.datasets import FeatureExamples
 from audionet.training.exact_head import MAX_COST, MAX_NUMBERS, fit_cost
 from audionet.training.speech import without_pauses
-from audionet.utils.arrays import FloatArray, IntArray
+from audionet.utils.arrays import BoolArray, FloatArray, IntArray
 from audionet.utils.process import available_cores
 from audionet.utils.text import escape, format_table, pluralise
 
@@ -63,6 +63,9 @@ class Data:
         Whether the head is fitted exactly, not trained in steps.
     speech : bool
         Whether the labels are spoken; chunks without speech have been left out then.
+    present : ndarray of bool, shape (n, labels), or None
+        Labels of each image, where an image may have several; `targets` then are the first of them, and images of
+        none are no background but examples of that.
     """
 
     spectrogram: SpectrogramConfig | None
@@ -76,6 +79,7 @@ class Data:
     folds: Folds | None
     exact: bool
     speech: bool = False
+    present: BoolArray | None = None
 
     @functools.cached_property
     def activity(self) -> FloatArray:

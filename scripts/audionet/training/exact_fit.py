@@ -1,17 +1,17 @@
-"""Exact fit of a linear head: multinomial logistic regression with an L2 penalty, solved to convergence."""
+"""Exact fit of a linear head: logistic regression with an L2 penalty, solved to convergence."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from audionet.classifier.head import Head, Layer, softmax, standardisation
+from audionet.classifier.head import Head, Layer, logistic, softmax, standardisation
 from audionet.errors import ModelError
-from audionet.utils.arrays import FloatArray, IntArray
+from audionet.utils.arrays import BoolArray, FloatArray, IntArray
 
 STRENGTHS = (1e-2, 1e-3, 1e-4, 1e-5)
 """L2 penalties to choose from, the strongest first. Features have norm 1, and the loss is a mean over recordings."""
@@ -72,7 +72,7 @@ class Design:
             kernel = solution.weights.astype(np.float64)
             kernel = solve_triangular(self.factor, kernel, lower=True, trans=1, check_finite=False)
             weights = (self.standardised.T.astype(np.float64) @ kernel).astype(np.float32)
-        return Head(self.offset, self.scale, None, False, Layer(weights, solution.biases))
+        return Head(self.offset, self.scale, None, False, Layer(weights, solution.biases), solution.independent)
 
 
 class Solution(NamedTuple):
@@ -85,16 +85,20 @@ class Solution(NamedTuple):
     loss : float
         Weighted mean cross entropy of the training examples, without the penalty.
     iterations : int
+    independent : bool
+        Whether labels do not exclude each other.
     """
 
     weights: FloatArray
     biases: FloatArray
     loss: float
     iterations: int
+    independent: bool = False
 
     def probabilities(self, rows: FloatArray) -> FloatArray:
         """Compute probabilities, shape (m, labels), of rows in the design's coordinates, shape (m, rank)."""
-        return softmax(rows @ self.weights + self.biases)
+        logits: FloatArray = rows @ self.weights + self.biases
+        return logistic(logits) if self.independent else softmax(logits)
 
 
 def design(features: FloatArray, widths: Sequence[int]) -> Design:
@@ -165,33 +169,101 @@ def fit_logistic(
     rough : bool
         Whether to stop earlier, where solutions are only compared with each other.
     """
-    from scipy.optimize import minimize
-
     present, known = np.unique(targets, return_inverse=True)
-    n, rank, count = len(rows), rows.shape[1], len(present)
     share = (weights / weights.sum()).astype(np.float32)
-    own = np.arange(n), known
+    own = np.arange(len(rows)), known
 
-    def loss(values: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
-        kernel = values[: rank * count].reshape(rank, count)
-        logits = rows @ kernel.astype(np.float32) + values[rank * count :].astype(np.float32)
+    def entropy(logits: FloatArray) -> tuple[float, FloatArray]:
         logits -= logits.max(axis=1, keepdims=True)
-        slope = np.exp(logits)
+        slope: FloatArray = np.exp(logits)
         sums = slope.sum(axis=1)
-        entropy = float(share @ (np.log(sums) - logits[own]).astype(np.float64))
+        value = float(share @ (np.log(sums) - logits[own]).astype(np.float64))
         slope /= sums[:, None]
         slope[own] -= 1
         slope *= share[:, None]
+        return value, slope
+
+    fitted = _minimise(rows, entropy, present, labels, strength, start, rough)
+    fitted.biases[np.setdiff1d(np.arange(labels), present)] = fitted.biases[present].min() + _ABSENT
+    return fitted
+
+
+def fit_independent(
+    rows: FloatArray,
+    present: BoolArray,
+    weights: NDArray[np.float64],
+    strength: float,
+    start: Solution | None = None,
+    rough: bool = False,
+) -> Solution:
+    """Fit a logistic regression for each label by L-BFGS, all at once: several labels may be present in an example.
+
+    Minimises the weighted mean of the labels' summed cross entropies plus half of `strength` times the sum of squared
+    weights. A label that is present in no example, or in all, gets a probability of practically 0, or 1.
+
+    Parameters
+    ----------
+    rows : ndarray of float32, shape (n, rank)
+    present : ndarray of bool, shape (n, labels)
+    weights, strength, start, rough
+        As for `fit_logistic`.
+    """
+    varying = np.flatnonzero(present.any(axis=0) & ~present.all(axis=0))
+    share = (weights / weights.sum()).astype(np.float32)[:, None]
+    targets = present[:, varying].astype(np.float32)
+
+    def entropy(logits: FloatArray) -> tuple[float, FloatArray]:
+        losses = np.logaddexp(0, logits) - targets * logits
+        slope = (logistic(logits) - targets) * share
+        return float((share * losses).sum(dtype=np.float64)), slope
+
+    fitted = _minimise(rows, entropy, varying, present.shape[1], strength, start, rough)
+    constant = np.setdiff1d(np.arange(present.shape[1]), varying)
+    fitted.biases[constant] = np.where(present[:, constant].any(axis=0), -_ABSENT, _ABSENT)
+    return fitted._replace(independent=True)
+
+
+def _minimise(
+    rows: FloatArray,
+    entropy: Callable[[FloatArray], tuple[float, FloatArray]],
+    fitted: IntArray,
+    labels: int,
+    strength: float,
+    start: Solution | None,
+    rough: bool,
+) -> Solution:
+    """Minimise a loss of the logits plus the penalty; the weights and biases of labels that are not fitted are 0.
+
+    Parameters
+    ----------
+    rows : ndarray of float32, shape (n, rank)
+    entropy : callable
+        Returns the loss and its gradient, shape (n, len(fitted)), of logits of that shape, which it may overwrite.
+    fitted : ndarray of int64
+        Numbers of the labels to fit.
+    labels : int
+    strength, start, rough
+        As for `fit_logistic`.
+    """
+    from scipy.optimize import minimize
+
+    rank, count = rows.shape[1], len(fitted)
+    if not count:
+        return Solution(np.zeros((rank, labels), np.float32), np.zeros(labels, np.float32), 0.0, 0)
+
+    def loss(values: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
+        kernel = values[: rank * count].reshape(rank, count)
+        value, slope = entropy(rows @ kernel.astype(np.float32) + values[rank * count :].astype(np.float32))
         gradient = np.empty_like(values)
         gradient[: rank * count] = (rows.T @ slope).ravel()
         gradient[: rank * count] += strength * values[: rank * count]
         gradient[rank * count :] = slope.sum(axis=0)
-        return entropy + 0.5 * strength * float(values[: rank * count] @ values[: rank * count]), gradient
+        return value + 0.5 * strength * float(values[: rank * count] @ values[: rank * count]), gradient
 
     initial = np.zeros((rank + 1) * count)
     if start is not None:
-        initial[: rank * count] = start.weights[:, present].ravel()
-        initial[rank * count :] = start.biases[present]
+        initial[: rank * count] = start.weights[:, fitted].ravel()
+        initial[rank * count :] = start.biases[fitted]
     options = {
         "maxiter": _MAX_ITERATIONS,
         "maxcor": 20,
@@ -199,34 +271,40 @@ def fit_logistic(
         "gtol": 1e-7,
     }
     found = minimize(loss, initial, jac=True, method="L-BFGS-B", options=options)
-    kernel = np.zeros((rank, labels), np.float32)
-    kernel[:, present] = found.x[: rank * count].reshape(rank, count)
-    biases = np.full(labels, found.x[rank * count :].min() + _ABSENT, np.float32)
-    biases[present] = found.x[rank * count :]
+    kernel, biases = np.zeros((rank, labels), np.float32), np.zeros(labels, np.float32)
+    kernel[:, fitted] = found.x[: rank * count].reshape(rank, count)
+    biases[fitted] = found.x[rank * count :]
     squares = float(found.x[: rank * count] @ found.x[: rank * count])
     return Solution(kernel, biases, float(found.fun) - 0.5 * strength * squares, int(found.nit))
 
 
-def fit_path(rows: FloatArray, targets: IntArray, labels: int, weights: NDArray[np.float64]) -> list[Solution]:
-    """Fit one rough solution for each of `STRENGTHS`, each starting from the one before."""
-    path: list[Solution] = []
-    for strength in STRENGTHS:
-        path.append(fit_logistic(rows, targets, labels, weights, strength, path[-1] if path else None, rough=True))
-    return path
-
-
-def recording_weights(recordings: IntArray, targets: IntArray, balanced: bool) -> NDArray[np.float64]:
-    """Weigh examples so that every recording counts the same, and if `balanced` every label too, shape (n,).
+def fit_path(fit: Callable[[float, Solution | None], Solution]) -> list[Solution]:
+    """Fit one solution for each of `STRENGTHS`, each starting from the one before.
 
     Parameters
     ----------
-    recordings, targets : ndarray of int64, shape (n,)
-        Number of each example's recording, and its label.
-    balanced : bool
+    fit : callable
+        Fits a solution of this strength, from another one if there is any.
+    """
+    path: list[Solution] = []
+    for strength in STRENGTHS:
+        path.append(fit(strength, path[-1] if path else None))
+    return path
+
+
+def recording_weights(recordings: IntArray, targets: IntArray | None = None) -> NDArray[np.float64]:
+    """Weigh examples so that every recording counts the same, or every label and within it every recording, shape (n,).
+
+    Parameters
+    ----------
+    recordings : ndarray of int64, shape (n,)
+        Number of each example's recording.
+    targets : ndarray of int64, shape (n,), optional
+        Its label, where every label shall count the same.
     """
     _, member, counts = np.unique(recordings, return_inverse=True, return_counts=True)
     weights: NDArray[np.float64] = 1.0 / counts[member]
-    if balanced:
+    if targets is not None:
         totals = np.bincount(targets, weights=weights)
         weights /= totals[targets]
     weights /= weights.mean()

@@ -9,12 +9,8 @@ from typing import NamedTuple
 import numpy as np
 
 from audionet.backbones.voice_space import VoiceSpace
-from audionet.classifier.calibration import calibrated_losses
-from audionet.classifier.embedding import EmbeddingExamples
 from audionet.classifier.head import Head
-from audionet.classifier.similarities import segments_of
 from audionet.data.dataset import ChunkImage
-from audionet.data.folds import assign_folds
 from audionet.data.grouping import Recording
 from audionet.metrics.accuracy import Groups
 from audionet.training.exact_fit import (
@@ -23,10 +19,9 @@ from audionet.training.exact_fit import (
     Design,
     Solution,
     design,
-    fit_logistic,
     fit_path,
-    recording_weights,
 )
+from audionet.training.objective import Objective
 from audionet.utils.arrays import AnyFloatArray, BoolArray, FloatArray, IntArray
 
 MAX_COST = 1e9
@@ -158,17 +153,14 @@ class ExactTrainer:
     Parameters
     ----------
     images : sequence of n ChunkImage
-    targets : ndarray of int64, shape (n,)
-        Label numbers.
-    labels : int
+    objective : Objective
+        Of these images.
     feature_sets : sequence of FeatureSet
         To choose from; the first is the default.
     groups : mapping of (str, str) to str
         Group of each recording.
     apart : int
         Distance in chunks between training and held-out chunks of one recording.
-    balanced : bool
-        Whether every label counts the same, instead of every recording.
     kinds : mapping of int to frozenset of str
         Augmentations of each copy among the images, by row.
     copies : str or None
@@ -178,18 +170,16 @@ class ExactTrainer:
     def __init__(
         self,
         images: Sequence[ChunkImage],
-        targets: IntArray,
-        labels: int,
+        objective: Objective,
         feature_sets: Sequence[FeatureSet],
         groups: Mapping[Recording, str],
         apart: int,
-        balanced: bool,
         kinds: Mapping[int, frozenset[str]],
         copies: str | None,
     ) -> None:
-        self.images, self.targets, self.labels = images, targets, labels
+        self.images, self.objective, self.labels = images, objective, objective.labels
         self.feature_sets, self.groups, self.apart = feature_sets, groups, apart
-        self.balanced, self.kinds, self.copies = balanced, kinds, copies
+        self.kinds, self.copies = kinds, copies
         self.recordings = Groups((image.label, image.recording) for image in images).member
         self._is_copy = np.array([image.copy > 0 for image in images], bool)
 
@@ -215,18 +205,12 @@ class ExactTrainer:
         self, coordinates: FloatArray, rows: IntArray, strength: float, start: Solution | None = None
     ) -> Solution:
         """Fit images that have these coordinates."""
-        weights = recording_weights(self.recordings[rows], self.targets[rows], self.balanced)
-        return fit_logistic(coordinates, self.targets[rows], self.labels, weights, strength, start)
+        return self.objective.fit(coordinates, rows, self.recordings[rows], strength, start)
 
     def probabilities(self, fitted: ExactHead, rows: IntArray) -> FloatArray:
         """Compute the probabilities of images, shape (len(rows), labels)."""
         features = self.feature_sets[fitted.features].values[rows]
         return fitted.solution.probabilities(fitted.design.project(features))
-
-    def examples(self, rows: IntArray, features: FeatureSet) -> EmbeddingExamples:
-        """Return images with their features and labels, to fit or compare speaker models."""
-        segments = segments_of([self.images[row] for row in rows.tolist()])
-        return EmbeddingExamples(features.values[rows], self.targets[rows], segments)
 
     def _design(self, features: int, rows: IntArray) -> Design:
         chosen = self.feature_sets[features]
@@ -234,7 +218,7 @@ class ExactTrainer:
 
     def _inner_folds(self, rows: IntArray) -> list[tuple[IntArray, IntArray]]:
         """Return the training and the held-out images of each inner fold, as places in `rows`."""
-        folds = assign_folds([self.images[row] for row in rows], self.groups, _INNER_FOLDS, self.apart)
+        folds = self.objective.assign_folds([self.images[row] for row in rows], self.groups, _INNER_FOLDS, self.apart)
         pairs = [(train, test) for train, test in zip(folds.training, folds.tests, strict=True) if len(test)]
         width = self.feature_sets[0].values.shape[1]
         dear = fit_cost(len(rows), width, self.labels) > _COST_OF_ALL_INNER_FOLDS
@@ -251,12 +235,11 @@ class ExactTrainer:
         answers: list[list[FloatArray]] = [[] for _ in STRENGTHS]
         fits = np.zeros((len(STRENGTHS), 2))
         for train, test in inner:
-            weights = recording_weights(self.recordings[rows[train]], self.targets[rows[train]], self.balanced)
-            path = fit_path(designed.rows[train], self.targets[rows[train]], self.labels, weights)
+            path = self._fit_path(designed.rows[train], rows[train])
             for place, solution in enumerate(path):
                 answers[place].append(solution.probabilities(designed.rows[test]))
-                right = solution.probabilities(designed.rows[train]).argmax(axis=1) == self.targets[rows[train]]
-                fits[place] += np.array([solution.loss, right.mean()]) / len(inner)
+                right = self.objective.correct(solution.probabilities(designed.rows[train]), rows[train])
+                fits[place] += np.array([solution.loss, right]) / len(inner)
         held_out = rows[np.concatenate([test for _, test in inner])]
         trials = []
         for strength, fit, blocks in zip(STRENGTHS, fits.tolist(), answers, strict=True):
@@ -266,9 +249,14 @@ class ExactTrainer:
 
     def _score(self, probabilities: FloatArray, rows: IntArray) -> tuple[AnyFloatArray, float]:
         """Return the calibrated loss of each recording, and the accuracy by recording."""
-        recordings, targets = Groups(self.recordings[rows].tolist()), self.targets[rows]
-        right = recordings.mean(probabilities).argmax(axis=1) == recordings.value(targets)
-        return calibrated_losses(probabilities, targets, recordings), float(right.mean())
+        return self.objective.score(probabilities, rows, Groups(self.recordings[rows].tolist()))
+
+    def _fit_path(self, coordinates: FloatArray, rows: IntArray) -> list[Solution]:
+        """Fit one rough solution for each of `STRENGTHS`."""
+        recordings = self.recordings[rows]
+        return fit_path(
+            lambda strength, start: self.objective.fit(coordinates, rows, recordings, strength, start, rough=True)
+        )
 
     def _with_copies(self, rows: IntArray, copies: str) -> BoolArray:
         """Return a mask of the images to train on: no copy, or a copy of the chosen kind."""

@@ -21,12 +21,19 @@ from audionet.data.folds import assign_folds
 from audionet.errors import DatasetError
 from audionet.metrics.accuracy import Accuracy, Groups, accuracy
 from audionet.training.config import RetrainConfig
-from audionet.training.cross_validation import OutOfFold, compare_speakers, cross_validate, leaky_accuracy_rows
+from audionet.training.cross_validation import (
+    OutOfFold,
+    compare_speakers,
+    cross_validate,
+    embedding_examples,
+    leaky_accuracy_rows,
+)
 from audionet.training.data_module import Data
 from audionet.training.datasets import FeatureExamples
 from audionet.training.exact_fit import STRENGTHS
 from audionet.training.exact_head import ALL_COPIES, NO_COPIES, ExactHead, ExactTrainer, FeatureSet
 from audionet.training.features import MFCC, head_fields, head_widths, with_statistics
+from audionet.training.objective import MultiLabel, SingleLabel
 from audionet.training.results import CrossValidation, CurveShare, Trained, test_result
 from audionet.training.train_loop import Fit
 from audionet.utils.arrays import FloatArray, IntArray
@@ -57,18 +64,18 @@ def train_cross_validated(
         Folder of this training's TensorBoard logs.
     """
     assert data.folds is not None
-    choices, sets = _feature_choices(data, backbones, config)
-    trainer = _trainer(data, sets, config)
+    choices, sets = feature_choices(data, backbones, config)
+    trainer = make_trainer(data, sets, config)
     embedded = choose_embedded(data, np.arange(len(data.bottlenecks.images)))
     shares = _PLOTTED_SHARES if config.learning_curve else _SHARES
     found = cross_validate(trainer, data.folds, shares)
     fitted = trainer.fit(np.flatnonzero(data.targets >= 0))
     chosen = trainer.feature_sets[fitted.features]
-    compared = compare_speakers(trainer, data.folds, found, embedded, data.speech)
+    compared = compare_speakers(trainer, data.targets, data.folds, found, embedded, data.speech)
     voices = data.speech and chosen.voice_space is not None and are_voices(*compared)
     held_out = compared[1 if voices else 0]
     open_set = fit_open_set(
-        trainer.examples(embedded, chosen),
+        embedding_examples(trainer, chosen, data.targets, embedded),
         held_out,
         chosen.widths,
         chosen.voice_space if voices else None,
@@ -118,18 +125,19 @@ def train_cross_validated(
 def exact_trainer(data: Data, fields: list[str], widths: list[int], config: RetrainConfig) -> ExactTrainer:
     """Create a trainer on all images with these fields of the bottleneck cache, and their widths."""
     every = np.arange(len(data.bottlenecks.images))
-    return _trainer(data, [FeatureSet(fields, widths, data.some_features(every, fields))], config)
+    return make_trainer(data, [FeatureSet(fields, widths, data.some_features(every, fields))], config)
 
 
-def _trainer(data: Data, sets: Sequence[FeatureSet], config: RetrainConfig) -> ExactTrainer:
+def make_trainer(data: Data, sets: Sequence[FeatureSet], config: RetrainConfig) -> ExactTrainer:
+    """Create a trainer on all images, which chooses among these feature sets."""
     return ExactTrainer(
         data.bottlenecks.images,
-        data.targets,
-        len(data.labels),
+        SingleLabel(data.targets, len(data.labels), config.class_weights == "balanced")
+        if data.present is None
+        else MultiLabel(data.present),
         sets,
         data.groups,
         data.apart,
-        config.class_weights == "balanced",
         _kinds(data, config) if config.augmented == "auto" else {},
         {"auto": None, "all": ALL_COPIES, "none": NO_COPIES}[config.augmented],
     )
@@ -143,7 +151,7 @@ def choose_embedded(data: Data, rows: IntArray) -> IntArray:
     return chosen
 
 
-def _feature_choices(
+def feature_choices(
     data: Data, backbones: Sequence[Backbone], config: RetrainConfig
 ) -> tuple[list[Backbone], list[FeatureSet]]:
     """Return the feature sets to choose from, with their backbones: each network's, alone and with MFCC statistics."""
@@ -210,7 +218,7 @@ def _repeated(
     for repeat in range(1, config.repeats):
         folds = assign_folds(data.bottlenecks.images, data.groups, config.folds, data.apart, repeat)
         found = cross_validate(trainer, folds, title=f"Repeat {repeat + 1}")
-        compared = compare_speakers(trainer, folds, found, embedded, comparison.voice_space is not None)
+        compared = compare_speakers(trainer, data.targets, folds, found, embedded, comparison.voice_space is not None)
         scores = compared[-1].scaled(comparison).values[: len(found.rows)]
         results.append(_right_by_recording(data, found.rows, calibration.apply(found.probabilities, scores)))
     return results

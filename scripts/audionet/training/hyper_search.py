@@ -156,5 +156,5 @@ def _fit_exactly(
     training: FeatureExamples, rows: IntArray, recordings: IntArray, labels: int, widths: Sequence[int]
 ) -> Head:
     designed = design(training.all(), widths)
-    weights = recording_weights(recordings[rows], training.labels, balanced=False)
+    weights = recording_weights(recordings[rows])
     return designed.head(fit_logistic(designed.rows, training.labels, labels, weights, DEFAULT_STRENGTH))
