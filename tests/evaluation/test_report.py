@@ -23,8 +23,9 @@ from audionet.evaluation.batch_inference import HeldOutPredictions, RecordingPre
 from audionet.evaluation.config import EvaluateConfig
 from audionet.evaluation.costs import parse_costs, select_rule
 from audionet.evaluation.evaluate import Evaluation
+from audionet.evaluation.page import clock
 from audionet.evaluation.recordings import HeldOutRecording
-from audionet.evaluation.report import clock, page, write_report
+from audionet.evaluation.report import page, write_report
 from audionet.evaluation.summary import summarise
 from tests.support.sounds import tone
 

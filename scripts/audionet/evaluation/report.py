@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import base64
 import datetime
 import math
-import struct
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -15,19 +13,16 @@ import numpy as np
 from audionet.classifier.rejection import SEGMENT_CHUNKS
 from audionet.evaluation.batch_inference import image_at
 from audionet.evaluation.evaluate import Evaluation
+from audionet.evaluation.page import Truncated, data_uri, environment, plot_image, truncate
 from audionet.evaluation.plots import cost_plot, det_plot, duration_plot, openset_plot, reliability_plot, roc_plot
 from audionet.evaluation.score_map import score_map
 from audionet.evaluation.summary import open_set_scores
-from audionet.metrics.accuracy import accuracy
 from audionet.metrics.detection import Detection
 from audionet.utils.arrays import IntArray
 from audionet.utils.files import make_folder, write_bytes, write_json
-from audionet.utils.plots import DPI, confusion_plot
-from audionet.utils.text import escape
+from audionet.utils.plots import confusion_plot
 
 if TYPE_CHECKING:
-    from jinja2 import Environment
-
     from audionet.inference.predictor import Predictor
 
 PNGS = (
@@ -40,26 +35,16 @@ PNGS = (
     "openset.png",
     "cost.png",
     "confusion_before.png",
+    "precision_recall.png",
 )
 """File names of all plots that a report may have."""
 
-_TEMPLATES = Path(__file__).parent / "templates"
-_NO_VALUE = "–"
 _MAX_CURVES = 10
 _MAX_MATRIX_LABELS = 20
 _MAX_ROWS = 50
 _MAX_LABELS = 100
 _MAX_LIST_ITEMS = 20
 _MAX_LABELS_NAMED = 10
-_CSS_DPI = 96
-
-
-class PlotImage(NamedTuple):
-    """Plot for the page: its data URI, and its size in CSS pixels."""
-
-    source: str
-    width: int
-    height: int
 
 
 class Matrix(NamedTuple):
@@ -67,13 +52,6 @@ class Matrix(NamedTuple):
 
     answers: list[str | None]
     rows: list[tuple[str | None, list[int]]]
-
-
-class Truncated(NamedTuple):
-    """First items of a list, and the number of omitted ones."""
-
-    shown: list[Any]
-    left_out: int
 
 
 class LabelRow(NamedTuple):
@@ -157,113 +135,36 @@ def page(found: Evaluation, content: dict[str, Any], predictor: Predictor, plots
     wrong = [pair for pair in content["confusion"]["pairs"] if pair["true"] != pair["answer"]]
     data = content["data"]
     skipped, in_part = (
-        _truncate([(entry["file"], entry["reason"]) for entry in data[name]], _MAX_LIST_ITEMS)
+        truncate([(entry["file"], entry["reason"]) for entry in data[name]], _MAX_LIST_ITEMS)
         for name in ("skipped", "judged_in_part")
     )
     return (
-        _environment()
+        environment()
         .get_template("report.html")
         .render(
             content,
             date=datetime.datetime.now().astimezone().date().isoformat(),
             graph=str(predictor.graph),
-            image={name.removesuffix(".png"): _image(png) for name, png in plots.items()},
-            sets={name: _truncate(data[name], _MAX_LABELS_NAMED) for name in ("missing_labels", "foreign_labels")}
-            | {"cut_in_time": _truncate(data["recordings_also_heard_in_training"], _MAX_LABELS_NAMED)},
+            image={name.removesuffix(".png"): plot_image(png) for name, png in plots.items()},
+            sets={name: truncate(data[name], _MAX_LABELS_NAMED) for name in ("missing_labels", "foreign_labels")}
+            | {"cut_in_time": truncate(data["recordings_also_heard_in_training"], _MAX_LABELS_NAMED)},
             skipped=skipped,
             in_part=in_part,
             trained_on_whole=content["model"]["trained_on"]["chunks"] == content["model"]["trained_on"]["recordings"],
             matrix=_matrix(content, found.labels),
-            confusions=_truncate(sorted(wrong, key=lambda pair: -pair["count"]), _MAX_ROWS),
+            confusions=truncate(sorted(wrong, key=lambda pair: -pair["count"]), _MAX_ROWS),
             label_rows=_label_rows(content),
             detected=_rank_by_eer(content),
             trials=(len(found.true) + len(found.unknown_scores)) * len(found.labels),
             max_curves=_MAX_CURVES,
             segment_chunks=SEGMENT_CHUNKS,
             open_set_card=predictor.card["open_set"],
-            rule_costs=_truncate(content["costs"]["rule"]["costs"], _MAX_LIST_ITEMS) if content["costs"] else None,
+            rule_costs=truncate(content["costs"]["rule"]["costs"], _MAX_LIST_ITEMS) if content["costs"] else None,
             label_names=found.labels,
             gallery=_gallery(found, content, predictor),
             wrong=int((found.given != found.true).sum()),
         )
     )
-
-
-def _environment() -> Environment:
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-    environment = Environment(
-        loader=FileSystemLoader(_TEMPLATES),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        finalize=_make_printable,
-    )
-    environment.filters |= {
-        "clock": clock,
-        "counted": _counted,
-        "decimal": _decimal,
-        "number": _number,
-        "percent": _percent,
-    }
-    environment.globals |= {"interval": _interval, "share": _share, "wilson": _wilson}
-    return environment
-
-
-def _make_printable(value: Any) -> Any:
-    """Replace characters of an inserted string that cannot be printed; Jinja escapes it for HTML afterwards."""
-    if isinstance(value, str) and not hasattr(value, "__html__") and not value.isprintable():
-        return escape(value)
-    return value
-
-
-def clock(seconds: float) -> str:
-    """Format a time in a recording as minutes and seconds, such as ``01:07.5``."""
-    minutes, tenths = divmod(round(10 * seconds), 600)
-    return f"{minutes:02d}:{tenths / 10:04.1f}"
-
-
-def _number(value: int) -> str:
-    return f"{value:,}"
-
-
-def _counted(number: int, noun: str) -> str:
-    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
-
-
-def _percent(value: float | None, digits: int = 1) -> str:
-    return _NO_VALUE if value is None else f"{value:.{digits}%}"
-
-
-def _decimal(value: float | None, digits: int = 3) -> str:
-    return _NO_VALUE if value is None else f"{value:.{digits}f}"
-
-
-def _share(part: int, total: int) -> str:
-    return _percent(part / total if total else None)
-
-
-def _interval(low: float | None, high: float | None) -> str:
-    return _NO_VALUE if low is None or high is None else f"{low:.1%} to {high:.1%}"
-
-
-def _wilson(part: int, total: int) -> str:
-    found = accuracy(np.arange(total) < part)
-    return _interval(found.low, found.high) if total else _NO_VALUE
-
-
-def _image(png: bytes) -> PlotImage:
-    width, height = struct.unpack(">II", png[16:24])
-    return PlotImage(_data_uri(png, "png"), round(width * _CSS_DPI / DPI), round(height * _CSS_DPI / DPI))
-
-
-def _data_uri(image: bytes, kind: str) -> str:
-    return f"data:image/{kind};base64,{base64.b64encode(image).decode('ascii')}"
-
-
-def _truncate(values: Sequence[Any], limit: int) -> Truncated:
-    return Truncated(list(values[:limit]), max(0, len(values) - limit))
 
 
 def _confusion(found: Evaluation, decided: IntArray, unknown_decided: IntArray) -> bytes:
@@ -320,14 +221,14 @@ def _label_rows(content: dict[str, Any]) -> Truncated:
         )
     if len(rows) > _MAX_LABELS:
         rows.sort(key=lambda row: math.inf if row.f1 is None else row.f1)
-        return _truncate(rows, _MAX_ROWS)
+        return truncate(rows, _MAX_ROWS)
     return Truncated(rows, 0)
 
 
 def _rank_by_eer(content: dict[str, Any]) -> Truncated:
     """Return the labels with target and nontarget trials, the highest equal error rates first."""
     rows = [entry for entry in content["verification"]["labels"] if "equal_error_rate" in entry]
-    return _truncate(sorted(rows, key=lambda entry: -entry["equal_error_rate"]), _MAX_ROWS)
+    return truncate(sorted(rows, key=lambda entry: -entry["equal_error_rate"]), _MAX_ROWS)
 
 
 def _gallery(found: Evaluation, content: dict[str, Any], predictor: Predictor) -> list[Mistake]:
@@ -336,5 +237,5 @@ def _gallery(found: Evaluation, content: dict[str, Any], predictor: Predictor) -
     for entry, (place, chunk) in zip(entries, found.mistakes(len(entries)), strict=True):
         one = found.predictions.recordings[place]
         jpg = image_at(predictor, one.recorded, float(one.starts[chunk]))
-        mistakes.append(Mistake(entry, None if jpg is None else _data_uri(jpg, "jpeg"), bool(found.decided[place] < 0)))
+        mistakes.append(Mistake(entry, None if jpg is None else data_uri(jpg, "jpeg"), bool(found.decided[place] < 0)))
     return mistakes
