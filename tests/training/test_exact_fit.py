@@ -130,7 +130,9 @@ def test_a_label_that_is_nowhere_or_everywhere_is_certain() -> None:
 def test_the_head_answers_for_independent_labels_as_the_solution_does() -> None:
     data = clusters(40, 90, 2, 1, spread=1.0)
     designed = design(data.all(), [90])
-    solution = fit_independent(designed.rows, np.stack([data.labels == 0, np.arange(40) > 9], axis=1), np.ones(40), 1e-3)
+    solution = fit_independent(
+        designed.rows, np.stack([data.labels == 0, np.arange(40) > 9], axis=1), np.ones(40), 1e-3
+    )
     probabilities = designed.head(solution).probabilities(data.all())
     np.testing.assert_allclose(probabilities, solution.probabilities(designed.rows), atol=1e-4)
     assert not np.allclose(probabilities.sum(axis=1), 1)

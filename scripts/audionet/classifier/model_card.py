@@ -6,12 +6,24 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from audionet.audio.network_input import STATISTICS_WIDTHS
 from audionet.classifier.calibration import Calibration
 from audionet.classifier.decision import Costs, Rule
+from audionet.classifier.multi_label import LabelThresholds
 from audionet.classifier.rejection import RejectionRule
 from audionet.errors import DamagedError
-from audionet.utils.json_files import field, nullable_field, objects, optional_field, real, texts, whole
+from audionet.utils.json_files import (
+    checked_real,
+    field,
+    nullable_field,
+    objects,
+    optional_field,
+    real,
+    texts,
+    whole,
+)
 
 _LEAST_TEMPERATURE, _MOST_CALIBRATION = 1e-3, 1e3  # fitted ones are 0.007 to 148
 
@@ -49,6 +61,8 @@ class ModelCard:
         Whether chunks without speech do not count.
     asked_rate : float
         False acceptance rate that was asked for at training, 0 to 1; 0: none.
+    thresholds : LabelThresholds or None
+        Where several labels may be present at a time.
     """
 
     labels: list[str]
@@ -58,6 +72,7 @@ class ModelCard:
     rejection: RejectionRule | None
     spoken: bool
     asked_rate: float
+    thresholds: LabelThresholds | None = None
 
 
 def parse_written(card: dict[str, Any]) -> Written:
@@ -106,7 +121,17 @@ def parse_card(card: dict[str, Any]) -> ModelCard:
         RejectionRule.from_json(nullable_field(open_set, "rejection", dict)),
         field(card, "speech", bool),
         real(open_set, "asked_rate", 0, 1),
+        _thresholds(optional_field(card, "multi_label", dict), len(labels)),
     )
+
+
+def _thresholds(stored: dict[str, Any] | None, labels: int) -> LabelThresholds | None:
+    if stored is None:
+        return None
+    values = [checked_real(value, "thresholds", 0, 1) for value in field(stored, "thresholds", list)]
+    if len(values) != labels:
+        raise DamagedError("its thresholds are not those of its labels")
+    return LabelThresholds(np.array(values, np.float64))
 
 
 def _check_shown(card: dict[str, Any]) -> None:

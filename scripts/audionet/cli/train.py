@@ -17,12 +17,13 @@ from audionet._paths import lite_path
 from audionet.classifier.open_set import OpenSet
 from audionet.classifier.threshold import segments_needed
 from audionet.cli.console import Parser
+from audionet.cli.multi_label import format_multi_label
 from audionet.data.naming import UNKNOWN
 from audionet.export.publish import publish, summarise
 from audionet.metrics.accuracy import accuracy
 from audionet.training.config import AUTO, RetrainConfig, StepConfig
 from audionet.training.data_module import Data
-from audionet.training.results import Answers, CrossValidation, Test, Trained
+from audionet.training.results import Answers, CrossValidation, MultiLabelTraining, Test, Trained
 from audionet.training.trainer import train
 from audionet.utils.extras import require_modules
 from audionet.utils.settings import add_flags, from_flags, setting_names
@@ -66,6 +67,9 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def report(trained: Trained, config: RetrainConfig) -> None:
     print()
+    if trained.multi_label is not None:
+        report_multi_label(trained, trained.multi_label)
+        return
     if trained.test is None:
         print(f"No test: {_reason_for_no_test(trained, config)}.")
     elif trained.cross_validation is not None:
@@ -88,6 +92,26 @@ def report(trained: Trained, config: RetrainConfig) -> None:
         print(f"Misclassified test images: {len(trained.test.misclassified)}")
         for image, given in trained.test.misclassified:
             print(f"  {escape(image.path)} predicted as {escape(given)}")
+
+
+def report_multi_label(trained: Trained, found: MultiLabelTraining) -> None:
+    """Print the cross-validation of a model that answers with several labels at a time."""
+    folds = trained.data.folds
+    assert folds is not None
+    if found.test is None:
+        print(f"No test: {_reason_for_no_test(trained, trained.config)}.")
+    else:
+        print(
+            f"Cross-validated, several labels at a time: in {len(folds)} folds each of "
+            f"{pluralise(found.test.recordings, 'recording')} was tested once, by a model that was not trained on it:"
+        )
+        print(format_multi_label(found.test, trained.data.labels))
+        if found.baseline is not None and found.baseline.mean_average_precision is not None:
+            print(
+                f"MFCC statistics in the same folds: mean average precision {found.baseline.mean_average_precision:.3f}"
+            )
+    recordings = pluralise(len(trained.data.groups), "recording")
+    print(f"The model that is written has been fitted on all {recordings}.")
 
 
 def _reason_for_no_test(trained: Trained, config: RetrainConfig) -> str:

@@ -21,7 +21,7 @@ def join_head(backbone: Backbone, head: Head, output_name: str, space: Layer) ->
 
     The converted backbone's flatbuffer is edited, not converted again: that takes a tenth of a second where a
     conversion takes ten seconds. The added operators are the concatenation with the image's statistics, where the
-    bottleneck has them, the head's layers and a softmax.
+    bottleneck has them, the head's layers and a softmax, or the logistic function where labels are independent.
 
     Returns
     -------
@@ -55,8 +55,9 @@ def join_head(backbone: Backbone, head: Head, output_name: str, space: Layer) ->
         item = schema.OperatorT()
         item.opcodeIndex = len(model.operatorCodes) - 1
         item.inputs, item.outputs = np.array(inputs, np.int32), np.array([output], np.int32)
-        item.builtinOptions = options
-        item.builtinOptionsType = getattr(schema.BuiltinOptions, type(options).__name__.removesuffix("T"))
+        if options is not None:
+            item.builtinOptions = options
+            item.builtinOptionsType = getattr(schema.BuiltinOptions, type(options).__name__.removesuffix("T"))
         graph.operators.append(item)
         return output
 
@@ -88,9 +89,13 @@ def join_head(backbone: Backbone, head: Head, output_name: str, space: Layer) ->
         values = operator("L2_NORMALIZATION", [values], tensor("unit_length", (1, width)), schema.L2NormOptionsT())
     logits = layer("logits", values, head.last, none)
     labels = len(head.last.biases)
-    softmax = schema.SoftmaxOptionsT()
-    softmax.beta = 1.0
-    probabilities = operator("SOFTMAX", [logits], tensor(output_name, (1, labels)), softmax)
+    answer = tensor(output_name, (1, labels))
+    if head.independent:
+        probabilities = operator("LOGISTIC", [logits], answer, None)
+    else:
+        softmax = schema.SoftmaxOptionsT()
+        softmax.beta = 1.0
+        probabilities = operator("SOFTMAX", [logits], answer, softmax)
     graph.outputs = np.array([probabilities, place], np.int32)
     model.description = b"AudioNet"
     builder = flatbuffers.Builder(1 << 20)
@@ -156,4 +161,6 @@ def read_head(network: bytes) -> tuple[Head, Layer]:
 
     hidden = layer("hidden") if "hidden/weights" in tensors else None
     offset, scale = (values(f"standardise/{name}")[0] for name in ("offset", "scale"))
-    return Head(offset, scale, hidden, "unit_length" in tensors, layer("logits")), layer("place")
+    last = model.OperatorCodes(graph.Operators(graph.OperatorsLength() - 1).OpcodeIndex()).BuiltinCode()
+    independent = last == schema.BuiltinOperator.LOGISTIC
+    return Head(offset, scale, hidden, "unit_length" in tensors, layer("logits"), independent), layer("place")

@@ -7,6 +7,7 @@ import dataclasses
 import hashlib
 import logging
 import platform
+from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -26,16 +27,19 @@ from audionet.classifier.model_files import (
     short_keys,
     thin_scores,
 )
+from audionet.classifier.multi_label import apply_independent_temperature
 from audionet.classifier.out_of_fold import OutOfFoldAnswers, pack_out_of_fold
 from audionet.classifier.threshold import segments_needed
 from audionet.data.dataset import read_augmentation, recordings_in
+from audionet.data.folds import Folds
 from audionet.data.split import SETS
 from audionet.errors import ModelError
 from audionet.export.litert import join_head
 from audionet.export.litert import predict as predict_litert
 from audionet.export.tf_formats import predict, write_model
+from audionet.metrics.multi_label import multi_label_json
 from audionet.training.config import LEARNING_RATES, RetrainConfig
-from audionet.training.results import CrossValidation, Trained
+from audionet.training.results import CrossValidation, MultiLabelTraining, Trained
 from audionet.training.tensorboard_log import add_image, add_projector, finish_run, log_curves
 from audionet.utils.arrays import FloatArray, evenly
 from audionet.utils.disk import sync_tree
@@ -77,7 +81,6 @@ def _publish(trained: Trained, config: RetrainConfig) -> None:
     graph, suffix, name = config.output_graph, config.output_graph.suffix, config.final_tensor_name
     samples = evenly(len(trained.points), _CHECKED_IMAGES)
     expected = trained.head.probabilities(trained.features[samples])
-    temperature = trained.calibration.temperature
     jpgs = [trained.points[i].path.read_bytes() for i in samples]
     images = [image_features(jpg, trained.backbone.input_size) for jpg in jpgs]
     exports: dict[str, dict[str, Any]] = {}
@@ -90,12 +93,12 @@ def _publish(trained: Trained, config: RetrainConfig) -> None:
             write_model(other, suffix, trained.backbone, trained.head, name)
             sync_tree(other)
             probabilities = predict(other, suffix, name, jpgs, images, trained.backbone)
-            apart = _difference(probabilities, expected, temperature, _FLOAT_TOLERANCE)
+            apart = _difference(probabilities, expected, trained, _FLOAT_TOLERANCE)
             exports[graph.name] = {"sha256": content_hash(other), "difference": apart}
         network = join_head(trained.backbone, trained.head, name, _output_layer(trained))
         probabilities = predict_litert(network, images, trained.backbone.statistics)
         exact = trained.data.bottlenecks.engine == "LiteRT"
-        difference = _difference(probabilities, expected, temperature, _TOLERANCE if exact else _FLOAT_TOLERANCE)
+        difference = _difference(probabilities, expected, trained, _TOLERANCE if exact else _FLOAT_TOLERANCE)
         fingerprint = _sha256(network)
         is_same = _compare_with_previous(config, fingerprint, exports)
         card = _card(trained, config, fingerprint, difference, exports) | {"arrays_sha256": _sha256(arrays)}
@@ -187,9 +190,10 @@ def _learning_curve(trained: Trained, validated: CrossValidation) -> bytes:
     return learning_curve_plot([max(1.0, one.share * trained_on) for one in validated.learning_curve], points)
 
 
-def _difference(found: FloatArray, expected: FloatArray, temperature: float, tolerance: float) -> float:
+def _difference(found: FloatArray, expected: FloatArray, trained: Trained, tolerance: float) -> float:
     # At temperature 1: calibration enlarges small differences where it makes the probabilities more confident.
-    found, expected = (apply_temperature(probabilities, 1 / temperature) for probabilities in (found, expected))
+    apply = apply_independent_temperature if trained.head.independent else apply_temperature
+    found, expected = (apply(probabilities, 1 / trained.calibration.temperature) for probabilities in (found, expected))
     difference = float(np.abs(found - expected).max())
     if not difference <= tolerance:
         raise ModelError(
@@ -294,6 +298,7 @@ def _card(
         "speech": data.speech and trained.backbone.voice_space is not None,
         "open_set": _open_set(trained),
         "decision": None,
+        "multi_label": None if trained.multi_label is None else _multi_label(trained.multi_label, data.labels),
         "export_difference": difference,
         "versions": {"python": platform.python_version()} | _versions(),
     }
@@ -319,15 +324,33 @@ def _cross_validation(trained: Trained, validated: CrossValidation) -> dict[str,
     """Collect the JSON's section on the cross-validation."""
     folds = trained.data.folds
     assert folds is not None
+    if trained.multi_label is not None:
+        return _fit_choices(trained, validated, folds)
     curve = [{"share": one.share, **dataclasses.asdict(one.accuracy)} for one in validated.learning_curve]
+    return {
+        **_fit_choices(trained, validated, folds),
+        "repeats": [dataclasses.asdict(one) for one in validated.repeats],
+        "learning_curve": curve,
+        "expected_accuracy": validated.expected_accuracy(len(folds)),
+    }
+
+
+def _multi_label(found: MultiLabelTraining, labels: Sequence[str]) -> dict[str, Any]:
+    """Collect the JSON's section on several labels at a time."""
+    return {
+        "thresholds": found.thresholds.values.tolist(),
+        "test": None if found.test is None else multi_label_json(found.test, labels),
+        "mfcc_statistics": None if found.baseline is None else found.baseline.mean_average_precision,
+    }
+
+
+def _fit_choices(trained: Trained, validated: CrossValidation, folds: Folds) -> dict[str, Any]:
+    """Collect the folds of the cross-validation, and what it chose."""
     return {
         "folds": len(folds),
         "groups": len(set(trained.data.groups.values())),
         "cut_in_time": folds.cut_in_time,
         "untested": folds.untested,
-        "repeats": [dataclasses.asdict(one) for one in validated.repeats],
-        "learning_curve": curve,
-        "expected_accuracy": validated.expected_accuracy(len(folds)),
         "strength": validated.fitted.strength,
         "augmented_copies": validated.fitted.copies,
         "gain_of_copies": validated.fitted.gain,

@@ -84,7 +84,8 @@ def _write_keras(path: Path, backbone: Backbone, head: Head, output_name: str) -
     model = built.network.model
     set_head_weights(head, model)
     temporary = path.with_name(path.name + ".keras")  # Keras chooses the format by the suffix
-    keras.Model(model.inputs, keras.layers.Softmax(name=output_name)(model.outputs[0])).save(temporary)
+    activation = keras.layers.Activation("sigmoid" if head.independent else "softmax", name=output_name)
+    keras.Model(model.inputs, activation(model.outputs[0])).save(temporary)
     shutil.move(temporary, path)
 
 
@@ -159,7 +160,8 @@ def _probabilities(backbone: Backbone, head: Head, output_name: str) -> tuple[An
         if head.unit_length:
             values = tf.math.l2_normalize(values, axis=1)
         logits = values @ head.last.weights + head.last.biases
-        return {output_name: tf.nn.softmax(logits, name=output_name)}
+        activation = tf.math.sigmoid if head.independent else tf.nn.softmax
+        return {output_name: activation(logits, name=output_name)}
 
     signature = [tf.TensorSpec([None], tf.string, INPUT_NAME)]
     return original.owner, tf.function(probabilities, input_signature=signature, autograph=False)

@@ -180,6 +180,11 @@ class RetrainConfig:
         "auto",
         "leave out chunks without speech, in training and in labelling; auto: if nearly all recordings have speech",
     )
+    multi_label: Literal["auto", "on", "off"] = setting(
+        "auto",
+        "whether recordings may have several labels, those of a folder dog;rain; the model then answers with any "
+        "number of labels; auto: if a folder's name has a semicolon",
+    )
     folds: int = setting(5, "folds of the cross-validation, by recording; fewer where all labels have fewer recordings")
     repeats: int = setting(
         1, "cross-validations, each with other folds; prints the mean and deviation of their results"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import functools
 import logging
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -15,7 +14,7 @@ from audionet.audio.config import SpectrogramConfig
 from audionet.audio.network_input import LEAST_ACTIVITY, MFCC_STATISTICS_WIDTH
 from audionet.backbones.bottlenecks import Bottlenecks, compute_bottlenecks
 from audionet.backbones.registry import Backbone
-from audionet.data.dataset import ChunkImage, read_assigned
+from audionet.data.dataset import Assigned, ChunkImage, read_assigned
 from audionet.data.folds import Folds, assign_folds
 from audionet.data.given_split import are_folds, given_folds, given_sets, given_split
 from audionet.data.grouping import Recording, group_recordings, join_copies
@@ -23,16 +22,17 @@ from audionet.data.naming import UNKNOWN
 from audionet.data.split import SETS, Split, split_images, without_copies
 from audionet.errors import DatasetError, UsageError
 from audionet.training.config import RetrainConfig
+from audionet.training.data_tables import folds_table, multi_label_table, split_table
 from audionet.training.datasets import FeatureExamples
 from audionet.training.exact_head import MAX_COST, MAX_NUMBERS, fit_cost
+from audionet.training.multi_label_data import is_multi_label, multi_label_folds, read_labels
 from audionet.training.speech import without_pauses
 from audionet.utils.arrays import BoolArray, FloatArray, IntArray
 from audionet.utils.process import available_cores
-from audionet.utils.text import escape, format_table, pluralise
+from audionet.utils.text import escape, pluralise
 
 log = logging.getLogger(__name__)
 
-_MAX_LABELS_SHOWN = 40
 _APART = 2  # chunks, where the images' overlap is not known
 _MAX_ODD_SIZES_SHOWN = 5
 
@@ -126,6 +126,7 @@ def prepare_data(
     assigned = read_assigned(config.image_dir)
     if config.split == "given":
         given_sets(images, assigned)  # before the bottlenecks, which may take hours
+    multi_label = is_multi_label({image.label for image in images}, config)
     bottlenecks = compute_bottlenecks(images, backbone, config.bottleneck_dir, available_cores(), config.scheduler)
     rate = f" at {bottlenecks.computed / bottlenecks.seconds:.0f} a second" if bottlenecks.computed else ""
     counts = f"{bottlenecks.computed} computed{rate}, {bottlenecks.cached} from {escape(config.bottleneck_dir)}"
@@ -147,6 +148,10 @@ def prepare_data(
             f"Groups: {pluralise(grouping.speakers, 'recording')} named as in Speech Commands; those of one speaker "
             "are kept together"
         )
+    if multi_label:
+        if _numbers(bottlenecks, backbone) > MAX_NUMBERS:
+            raise DatasetError(f"{len(images)} images are too many to fit a top layer for several labels exactly")
+        return _multi_label_data(spectrogram_config, bottlenecks, grouping.groups, assigned, config, speech)
     exact = config.exact and not _too_large(bottlenecks, len(labels), backbone)
     groups, folds, copies = join_copies(grouping.groups, bottlenecks.images, keys), None, 0
     sets = given_sets(bottlenecks.images, assigned) if config.split == "given" else None
@@ -175,8 +180,7 @@ def prepare_data(
         _log_given(bottlenecks.images, sets, split)
     if copies:
         log.info(f"Left out {pluralise(copies, 'image')} with copies in another set: they would leak between the sets.")
-    for one, other in sorted(_conflicting_labels(bottlenecks.images, keys)):
-        log.warning(f"{one}: has the same sound as {other}, so one of the two labels is wrong: remove the wrong copy")
+    _log_conflicts(bottlenecks.images, keys)
     row_of = {image: i for i, image in enumerate(bottlenecks.images)}
     number_of = {label: i for i, label in enumerate(labels)}
     targets = np.array([number_of.get(image.label, -1) for image in bottlenecks.images], np.int64)
@@ -192,6 +196,34 @@ def prepare_data(
     return Data(spectrogram_config, labels, bottlenecks, targets, split, rows, background, groups, folds, exact, speech)
 
 
+def _multi_label_data(
+    spectrogram_config: SpectrogramConfig | None,
+    bottlenecks: Bottlenecks,
+    groups: dict[Recording, str],
+    assigned: Assigned | None,
+    config: RetrainConfig,
+    speech: bool,
+) -> Data:
+    """Read the labels that the names of folders join, and assign folds that hold each of them evenly."""
+    images, keys = bottlenecks.images, [key.tobytes() for key in bottlenecks.keys]
+    labels, present = read_labels(images)
+    for place in np.flatnonzero(present.all(axis=0)).tolist():
+        log.warning(f"every recording has the label {labels[place]}, so that it will always be answered")
+    groups = join_copies(groups, images, keys)
+    sets = given_sets(images, assigned) if config.split == "given" else None
+    folds = multi_label_folds(images, groups, sets, config.folds)
+    log.info(multi_label_table(labels, images, folds))
+    _log_conflicts(images, keys)
+    split = Split({"training": images, "validation": [], "testing": []}, [], 0)
+    none = np.zeros(0, np.int64)
+    rows = dict.fromkeys(SETS, none) | {"training": np.arange(len(images))}
+    targets = np.where(present.any(axis=1), present.argmax(axis=1), -1)
+    background = dict.fromkeys(SETS, none)
+    return Data(
+        spectrogram_config, labels, bottlenecks, targets, split, rows, background, groups, folds, True, speech, present
+    )
+
+
 def _log_given(images: Sequence[ChunkImage], sets: Mapping[Recording, str], split: Split) -> None:
     """Log the recordings that come without a set, and the images left out to keep groups on one side."""
     without = len({(image.label, image.recording) for image in images} - set(sets))
@@ -205,14 +237,23 @@ def _log_given(images: Sequence[ChunkImage], sets: Mapping[Recording, str], spli
 def _too_large(bottlenecks: Bottlenecks, labels: int, backbone: Backbone | None) -> bool:
     """Return whether the exact fit would take too long, and log that the head is trained in steps instead."""
     chunks = sum(not image.copy for image in bottlenecks.images)
-    width = backbone.width if backbone else MFCC_STATISTICS_WIDTH
-    too_large = fit_cost(chunks, width, labels) > MAX_COST or len(bottlenecks.images) * width > MAX_NUMBERS
+    width = _width(backbone)
+    too_large = fit_cost(chunks, width, labels) > MAX_COST or _numbers(bottlenecks, backbone) > MAX_NUMBERS
     if too_large:
         log.info(
             f"{chunks} chunks of {labels} labels are too many to fit the top layer exactly and to cross-validate it: "
             "it is trained in steps, and tested on a part of the recordings"
         )
     return too_large
+
+
+def _width(backbone: Backbone | None) -> int:
+    return backbone.width if backbone else MFCC_STATISTICS_WIDTH
+
+
+def _numbers(bottlenecks: Bottlenecks, backbone: Backbone | None) -> int:
+    """Return the number of features of all images."""
+    return len(bottlenecks.images) * _width(backbone)
 
 
 def _drop_odd_sizes(bottlenecks: Bottlenecks, config: SpectrogramConfig | None) -> Bottlenecks:
@@ -241,6 +282,12 @@ def _drop_odd_sizes(bottlenecks: Bottlenecks, config: SpectrogramConfig | None) 
     )
 
 
+def _log_conflicts(images: Sequence[ChunkImage], keys: Sequence[bytes]) -> None:
+    """Warn of recordings with different labels that share an identical image."""
+    for one, other in sorted(_conflicting_labels(images, keys)):
+        log.warning(f"{one}: has the same sound as {other}, so one of the two labels is wrong: remove the wrong copy")
+
+
 def _conflicting_labels(images: Sequence[ChunkImage], keys: Sequence[bytes]) -> set[tuple[str, str]]:
     """Find pairs of recordings, ``label/name``, that have different labels and share an identical image."""
     first: dict[bytes, ChunkImage] = {}
@@ -250,30 +297,3 @@ def _conflicting_labels(images: Sequence[ChunkImage], keys: Sequence[bytes]) -> 
         if other.label != image.label:
             pairs.add((f"{other.label}/{other.recording}", f"{image.label}/{image.recording}"))
     return pairs
-
-
-def folds_table(labels: Sequence[str], images: Sequence[ChunkImage], folds: Folds) -> str:
-    """Format the numbers of recordings, chunks and tested chunks of each label; of many, the first and the sum."""
-    originals = [image for image in images if not image.copy]
-    recordings = Counter(label for label, _ in {(image.label, image.recording) for image in originals})
-    chunks = Counter(image.label for image in originals)
-    tested = Counter(images[row].label for row in folds.tested.tolist())
-    shown = labels[:_MAX_LABELS_SHOWN]
-    rows = [[label, str(recordings[label]), str(chunks[label]), str(tested[label])] for label in shown]
-    if len(labels) > len(shown):
-        totals = (recordings.total(), chunks.total(), tested.total())
-        rows.append([f"all {len(labels)} labels", *map(str, totals)])
-    return format_table(["label", "recordings", "chunks", "tested"], rows)
-
-
-def split_table(labels: Sequence[str], split: Split) -> str:
-    """Format the numbers of chunks and recordings of each label and set; of many labels, the first and the sum."""
-    chunks = {name: Counter(image.label for image in split.sets[name]) for name in SETS}
-    recordings = {
-        name: Counter(label for label, _ in {(p.label, p.recording) for p in split.sets[name]}) for name in SETS
-    }
-    shown = labels[:_MAX_LABELS_SHOWN]
-    rows = [[label, *(f"{chunks[name][label]} ({recordings[name][label]})" for name in SETS)] for label in shown]
-    if len(labels) > len(shown):
-        rows.append([f"all {len(labels)} labels", *(f"{chunks[n].total()} ({recordings[n].total()})" for n in SETS)])
-    return format_table(["chunks (recordings)", *SETS], rows)

@@ -14,7 +14,6 @@ from audionet.data.dataset import ChunkImage
 from audionet.data.grouping import Recording
 from audionet.metrics.accuracy import Groups
 from audionet.training.exact_fit import (
-    DEFAULT_STRENGTH,
     STRENGTHS,
     Design,
     Solution,
@@ -122,19 +121,19 @@ def fit_cost(examples: int, width: int, labels: int) -> float:
     return float(examples) * min(examples, width) * labels
 
 
-def _choose_strength(trials: Sequence[Trial]) -> float:
+def _choose_strength(trials: Sequence[Trial], default_strength: float) -> float:
     """Choose the strength with the lowest loss, if that is clearly lower than the default strength's.
 
     Clearly: by more than the standard error of the difference. On few recordings the strengths differ by chance, and
     each makes the head another confidence, so that calibration would suffer from a choice among equals.
     """
     if not trials:
-        return DEFAULT_STRENGTH
-    default = trials[STRENGTHS.index(DEFAULT_STRENGTH)]
+        return default_strength
+    default = trials[STRENGTHS.index(default_strength)]
     best = min(trials, key=lambda trial: trial.loss)
     gains = default.losses - best.losses
     error = float(gains.std(ddof=1)) / np.sqrt(len(gains)) if len(gains) > 1 else np.inf
-    return best.strength if float(gains.mean()) > error else DEFAULT_STRENGTH
+    return best.strength if float(gains.mean()) > error else default_strength
 
 
 def _choose_features(trials: Sequence[Sequence[Trial]]) -> int:
@@ -190,7 +189,7 @@ class ExactTrainer:
         found = [self._try_features(number, kept, inner) for number in range(len(self.feature_sets))]
         features = _choose_features([trials for _, trials, _ in found])
         designed, trials, path = found[features]
-        strength = _choose_strength(trials)
+        strength = _choose_strength(trials, self.objective.default_strength)
         copies, gain = self.copies or NO_COPIES, 0.0
         if self.copies is None and self._is_copy[rows].any():
             copies, gain = self._choose_copies(features, strength, rows, inner)

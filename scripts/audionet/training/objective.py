@@ -15,7 +15,14 @@ from audionet.data.dataset import ChunkImage
 from audionet.data.folds import Folds, assign_folds, assign_multi_label_folds
 from audionet.data.grouping import Recording
 from audionet.metrics.accuracy import Groups
-from audionet.training.exact_fit import Solution, fit_independent, fit_logistic, recording_weights
+from audionet.training.exact_fit import (
+    DEFAULT_INDEPENDENT_STRENGTH,
+    DEFAULT_STRENGTH,
+    Solution,
+    fit_independent,
+    fit_logistic,
+    recording_weights,
+)
 from audionet.utils.arrays import AnyFloatArray, BoolArray, FloatArray, IntArray
 
 
@@ -25,6 +32,10 @@ class Objective(Protocol):
     @property
     def labels(self) -> int:
         """Number of labels."""
+
+    @property
+    def default_strength(self) -> float:
+        """L2 strength unless another is clearly better on held-out recordings."""
 
     @property
     def known(self) -> BoolArray:
@@ -69,6 +80,11 @@ class SingleLabel:
     targets: IntArray
     labels: int
     balanced: bool = False
+
+    @property
+    def default_strength(self) -> float:
+        """The one for one label at a time."""
+        return DEFAULT_STRENGTH
 
     @property
     def known(self) -> BoolArray:
@@ -116,6 +132,11 @@ class MultiLabel:
     """
 
     present: BoolArray
+
+    @property
+    def default_strength(self) -> float:
+        """The one for several labels at a time."""
+        return DEFAULT_INDEPENDENT_STRENGTH
 
     @property
     def labels(self) -> int:

@@ -16,10 +16,12 @@ from audionet.backbones.registry import Backbone
 from audionet.classifier.calibration import Calibration
 from audionet.classifier.embedding import EmbeddingSpace
 from audionet.classifier.head import Head
+from audionet.classifier.multi_label import LabelThresholds
 from audionet.classifier.open_set import OpenSet
 from audionet.classifier.rejection import RejectionRule
 from audionet.data.dataset import ChunkImage
 from audionet.metrics.accuracy import Accuracy, Groups, accuracy
+from audionet.metrics.multi_label import MultiLabelScores
 from audionet.training.config import RetrainConfig
 from audionet.training.cross_validation import OutOfFold
 from audionet.training.data_module import Data
@@ -259,6 +261,25 @@ class Candidate:
 
 
 @dataclass(frozen=True)
+class MultiLabelTraining:
+    """Results of training for several labels at a time.
+
+    Attributes
+    ----------
+    thresholds : LabelThresholds
+        Fitted on all out-of-fold answers.
+    test : MultiLabelScores or None
+        Of the cross-validation; each recording is decided by thresholds that do not know it.
+    baseline : MultiLabelScores or None
+        Of heads on MFCC statistics, in the same folds, at a threshold of a half.
+    """
+
+    thresholds: LabelThresholds
+    test: MultiLabelScores | None
+    baseline: MultiLabelScores | None
+
+
+@dataclass(frozen=True)
 class Trained:
     """Result of a training.
 
@@ -291,6 +312,8 @@ class Trained:
         Checkpoints and converted backbones, to delete once the model is published; until then, training can resume.
     cross_validation : CrossValidation or None
         None for a classic split.
+    multi_label : MultiLabelTraining or None
+        None if labels exclude each other.
     """
 
     data: Data
@@ -308,6 +331,7 @@ class Trained:
     summaries: Path
     temporary_files: list[Path]
     cross_validation: CrossValidation | None = None
+    multi_label: MultiLabelTraining | None = None
 
     @property
     def trained_on_left_out(self) -> bool:

@@ -34,6 +34,7 @@ from audionet.training.exact_run import choose_embedded, course, exact_trainer, 
 from audionet.training.features import MFCC, head_fields, head_widths
 from audionet.training.head_training import train_head
 from audionet.training.hyper_search import search
+from audionet.training.multi_label_run import train_multi_label
 from audionet.training.networks import INPUT_SIZES, ImageNetwork, from_backbone, from_scratch
 from audionet.training.results import TUNED, Candidate, Trained, test_result
 from audionet.training.tensorboard_log import Curves, run_folder
@@ -93,9 +94,10 @@ def train(config: RetrainConfig) -> Trained:
         if backbone is not None and data.folds is not None:
             points = evenly(len(data.bottlenecks.images), _PROJECTOR_POINTS)
             others = [prepared(name) for name in _ENDPOINTS if name != backbone.endpoint] if automatic else []
-            return train_cross_validated(data, [backbone, *others], config, points, folder)
-        run = _TrainingRun(data, config, folder)
-        return run.with_backbone(backbone) if backbone else run.from_scratch()
+            run = train_cross_validated if data.present is None else train_multi_label
+            return run(data, [backbone, *others], config, points, folder)
+        stepwise = _TrainingRun(data, config, folder)
+        return stepwise.with_backbone(backbone) if backbone else stepwise.from_scratch()
 
 
 class _TrainingRun:
