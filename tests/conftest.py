@@ -18,6 +18,7 @@ from audionet.data.naming import DATASET_JSON
 from audionet.training.config import RetrainConfig, StepConfig
 from audionet.utils.files import write_json
 from audionet.utils.settings import setting_names
+from tests.support.chords import make_chords
 from tests.support.images import make_images
 from tests.support.models import TONES, save_backbone, save_lite_backbone
 
@@ -74,6 +75,32 @@ def tone_model(tmp_path_factory: pytest.TempPathFactory, model_dir: Path, lite_b
     )
     publish(train(config), config)
     return graph
+
+
+@pytest.fixture(scope="session")
+def chord_images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Images of three tones in every combination, in folders that join their names."""
+    return make_chords(tmp_path_factory.mktemp("chords") / "data_image", 5)
+
+
+@pytest.fixture(scope="session")
+def chord_model(chord_images: Path, lite_backbone: Path, model_dir: Path) -> Path:
+    """A model that answers with any number of three tones at a time."""
+    from audionet.export.publish import publish
+    from audionet.training.trainer import train
+
+    folder = chord_images.parent
+    folders = ("bottleneck_dir", "checkpoint_dir", "summaries_dir")
+    config = RetrainConfig(
+        image_dir=chord_images,
+        model_dir=model_dir,
+        output_graph=folder / "chords_graph.tflite",
+        output_labels=folder / "chords_labels.txt",
+        architecture=str(lite_backbone),
+        **{name: folder / name for name in folders},  # type: ignore[arg-type]
+    )
+    publish(train(config), config)
+    return config.output_graph
 
 
 @pytest.fixture

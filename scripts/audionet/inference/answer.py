@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -11,8 +11,9 @@ import numpy as np
 from audionet.audio.network_input import LEAST_ACTIVITY, LEAST_SHARE
 from audionet.audio.samples import PAUSE_DB
 from audionet.classifier.decision import Rule
-from audionet.classifier.rejection import RejectionRule
-from audionet.inference.segmentation import Window, segments
+from audionet.classifier.multi_label import LabelThresholds, pool_chunks
+from audionet.classifier.rejection import KnownOdds, RejectionRule
+from audionet.inference.segmentation import Segment, Window, label_segments, segments
 from audionet.utils.arrays import BoolArray, FloatArray
 
 NO_SPEECH = "no speech was found in it"
@@ -96,6 +97,8 @@ class Answer:
         Start of each other chunk: silent, far quieter than the rest, or without speech where labels are spoken.
     remark : str or None
         Damage to the clip, if part of it could be used; or that it has no speech, where labels are spoken.
+    present : list of str or None
+        Where labels may be present at a time: those that are, the most probable first. Otherwise None.
     """
 
     seconds: float | None
@@ -106,6 +109,7 @@ class Answer:
     chunks: list[ChunkAnswer]
     pauses: list[float]
     remark: str | None = None
+    present: list[str] | None = None
 
 
 class Decider(NamedTuple):
@@ -120,6 +124,8 @@ class Decider(NamedTuple):
     rejection : RejectionRule or None
     least_enrolled : float
         Lowest score that verification accepts; an enrolled speaker that is verified is not unknown.
+    thresholds : LabelThresholds or None
+        Where several labels may be present at a time; then nothing else counts.
     """
 
     labels: list[str]
@@ -127,12 +133,14 @@ class Decider(NamedTuple):
     rule: Rule
     rejection: RejectionRule | None
     least_enrolled: float
+    thresholds: LabelThresholds | None = None
 
     def decide(self, probabilities: FloatArray, scores: FloatArray, chunks: float) -> Decision:
         """Decide between unknown, an enrolled speaker and a label.
 
         The clip is unknown if its highest score is below the threshold, and the enrolled speaker with that score if it
-        is one. Otherwise the decision rule chooses the label from the probabilities.
+        is one. Otherwise the decision rule chooses the label from the probabilities. Where several labels may be
+        present, it is the most probable of those that are, and the score its probability.
 
         Parameters
         ----------
@@ -141,6 +149,9 @@ class Decider(NamedTuple):
         chunks : float
             Number of chunks that they are the mean of.
         """
+        if self.thresholds is not None:
+            present = self.present(probabilities)
+            return Decision(present[0] if present else None, float(probabilities.max()), False, None)
         nearest = int(scores.argmax())
         score, enrolled = float(scores[nearest]), nearest >= len(self.labels)
         threshold = None if self.rejection is None else self.rejection.threshold(chunks)
@@ -152,8 +163,42 @@ class Decider(NamedTuple):
             return Decision(self.enrolled[nearest - len(self.labels)], score, True, threshold)
         return Decision(self.labels[int(self.rule.decide(probabilities[None])[0])], score, False, threshold)
 
+    def present(self, probabilities: FloatArray) -> list[str]:
+        """Return the labels that are present, the most probable first, where several may be."""
+        assert self.thresholds is not None
+        answered = self.thresholds.decide(probabilities)
+        return [self.labels[i] for i in np.argsort(-probabilities, kind="stable").tolist() if answered[i]]
+
+    def combine(self, chunks: Sequence[ChunkAnswer]) -> tuple[FloatArray, FloatArray]:
+        """Return the probabilities and scores of a clip with these chunks, at least one.
+
+        The means, weighted by the chunks' activity; where several labels may be present, probabilities are pooled.
+        """
+        weights = np.maximum([chunk.activity for chunk in chunks], LEAST_ACTIVITY)
+        scores = np.average([chunk.scores for chunk in chunks], axis=0, weights=weights).astype(np.float32)
+        probabilities = np.stack([chunk.probabilities for chunk in chunks])
+        if self.thresholds is not None:
+            return pool_chunks(probabilities, weights.astype(np.float32)), scores
+        return np.average(probabilities, axis=0, weights=weights).astype(np.float32), scores
+
+    def turns(
+        self,
+        windows: Iterable[Window],
+        window_seconds: float,
+        step_seconds: float,
+        seconds: Callable[[], float],
+        odds: KnownOdds | None,
+    ) -> Iterable[Segment]:
+        """Find the segments of labels and enrolled speakers in windows, as `segments` or `label_segments` do."""
+        if self.thresholds is not None:
+            thresholds = self.thresholds.values
+            return label_segments(windows, self.labels, thresholds, window_seconds, step_seconds, seconds)
+        return segments(windows, [*self.labels, *self.enrolled], window_seconds, step_seconds, seconds, odds)
+
     def window(self, chunk: ChunkAnswer) -> Window:
         """Return a chunk's output as a window; an enrolled speaker with the highest score gets probability 1."""
+        if self.thresholds is not None:
+            return Window(chunk.start, chunk.probabilities, None)
         nearest = int(chunk.scores.argmax())
         probabilities: FloatArray = np.zeros(len(chunk.scores), np.float32)
         if nearest < len(self.labels):
@@ -175,14 +220,6 @@ def find_pauses(chunks: Sequence[ChunkAnswer]) -> BoolArray:
     quiet |= activity < LEAST_SHARE * activity[~quiet].max()
     speechless = np.array([not chunk.speech for chunk in chunks], bool)
     return quiet if (quiet | speechless).all() else quiet | speechless
-
-
-def mean_answer(chunks: Sequence[ChunkAnswer]) -> tuple[FloatArray, FloatArray]:
-    """Return the mean probabilities and scores of chunks, at least one, weighted by their activity."""
-    weights = np.maximum([chunk.activity for chunk in chunks], LEAST_ACTIVITY)
-    probabilities = np.average([chunk.probabilities for chunk in chunks], axis=0, weights=weights)
-    scores = np.average([chunk.scores for chunk in chunks], axis=0, weights=weights)
-    return probabilities.astype(np.float32), scores.astype(np.float32)
 
 
 def combine_chunks(
@@ -213,19 +250,28 @@ def combine_chunks(
     pause = find_pauses(chunks)
     counted = [chunk for chunk, is_pause in zip(chunks, pause, strict=True) if not is_pause]
     pauses = sorted([*silent, *(chunk.start for chunk, is_pause in zip(chunks, pause, strict=True) if is_pause)])
-    probabilities, scores = mean_answer(counted)
+    probabilities, scores = decider.combine(counted)
     decision = decider.decide(probabilities, scores, len(counted))
     if not any(chunk.speech for chunk in counted):
         decision = decision._replace(label=None, enrolled=False)
         remark = NO_SPEECH if remark is None else f"{remark}; {NO_SPEECH}"
     length = seconds if seconds is not None else chunk_seconds or 0.0
     voices = [Voice(decision.label, max(0.0, length))]
+    if decider.thresholds is not None:
+        present = [] if decision.label is None else decider.present(probabilities)
+        voices = [Voice(label, _seconds_with(decider, label, counted, length)) for label in present]
+        return Answer(seconds, probabilities, scores, decision, voices, counted, pauses, remark, present)
     if chunk_seconds and step_seconds and len(counted) >= 2 * _LEAST_CHUNKS and decider.labels:
         several = find_voices(decider, counted, pauses, chunk_seconds, step_seconds, length)
         if len(several) > 1:
             voices = several
             decision = decision._replace(label=several[0].label, enrolled=several[0].label in decider.enrolled)
     return Answer(seconds, probabilities, scores, decision, voices, counted, pauses, remark)
+
+
+def _seconds_with(decider: Decider, label: str, chunks: Sequence[ChunkAnswer], length: float) -> float:
+    """Estimate how long a label is present: the share of the chunks that have it, of the clip's length."""
+    return length * sum(label in decider.present(chunk.probabilities) for chunk in chunks) / len(chunks)
 
 
 def find_voices(

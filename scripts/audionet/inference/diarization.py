@@ -20,7 +20,7 @@ from audionet.errors import RecordingError, UsageError
 from audionet.inference.answer import Decider
 from audionet.inference.clip import Clip, ClipChunk, is_image
 from audionet.inference.predictor import Predictor
-from audionet.inference.segmentation import LAG_SECONDS, Segment, Window, segments
+from audionet.inference.segmentation import LAG_SECONDS, Segment, Window
 from audionet.inference.timeline_files import (
     CSV_HEADER,
     RAVEN_HEADER,
@@ -49,7 +49,7 @@ class Diarization:
     seconds : float
         Length of the recording.
     segments : list of Segment
-        In order of time, never overlapping.
+        In order of time; they overlap only where several labels may be present at a time.
     remark : str or None
         Damage to the recording, where part of it could be diarized.
     files : list of Path
@@ -104,8 +104,7 @@ def diarize(
     windows = _Windows(predictor, clip)
     found: list[Segment] = []
     odds = None if predictor.rejection is None else predictor.rejection.window_odds
-    decided = segments(windows, predictor.names, length, step, lambda: clip.seconds or 0.0, odds)
-    for segment in decided:
+    for segment in predictor.decider.turns(windows, length, step, lambda: clip.seconds or 0.0, odds):
         found.append(segment)
         if on_segment is not None:
             on_segment(segment)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,9 @@ from audionet.inference.timeline_files import format_segment
 from audionet.inference.verification import Verification
 from audionet.utils.text import escape, pluralise
 
+NONE_PRESENT = "none of the labels"
+"""Answer of a model for several labels at a time where none of them is present."""
+
 
 def answer_json(
     source: FileSource, answer: Answer, predictor: Predictor, top_k: int, per_chunk: bool
@@ -25,6 +29,8 @@ def answer_json(
         {"label": voice.label, "unknown": voice.label is None, "seconds": round(voice.seconds, 3)}
         for voice in answer.voices
     ]
+    if answer.present is not None:
+        content["present"] = answer.present
     content["labels"] = predictor.ranked(answer.probabilities, top_k)
     if predictor.enrolled:
         scores = answer.scores[len(predictor.labels) :]
@@ -40,6 +46,7 @@ def answer_json(
             {
                 "start": round(chunk.start, 3),
                 **decision_json(decider.decide(chunk.probabilities, chunk.scores, 1)),
+                **({} if decider.thresholds is None else {"present": decider.present(chunk.probabilities)}),
                 "labels": predictor.ranked(chunk.probabilities, top_k),
             }
             for chunk in answer.chunks
@@ -70,7 +77,9 @@ def answer_text(source: FileSource, answer: Answer, predictor: Predictor, top_k:
     decision = answer.decision
     lines += _decision_lines(answer, predictor)
     qualifier = ""
-    if len(answer.voices) > 1:
+    if answer.present is not None:
+        qualifier = ""
+    elif len(answer.voices) > 1:
         qualifier = " over the whole clip"
     elif decision.label is None:
         qualifier = " if it were one of the labels"
@@ -86,6 +95,8 @@ def answer_text(source: FileSource, answer: Answer, predictor: Predictor, top_k:
 
 def _decision_lines(answer: Answer, predictor: Predictor) -> list[str]:
     decision = answer.decision
+    if answer.present is not None:
+        return [f"  {_names(answer.present)}"]
     if len(answer.voices) > 1:
         named = ", ".join(f"{_name(voice.label)} {voice.seconds:.0f} s" for voice in answer.voices)
         kind = "voices" if predictor.spoken else "sounds"
@@ -108,9 +119,16 @@ def _chunk_lines(answer: Answer, predictor: Predictor) -> list[str]:
         best = predictor.ranked(chunk.probabilities, 1)[0]
         given = decider.decide(chunk.probabilities, chunk.scores, 1).label
         note = "" if given == best["label"] else f", decided {_name(given)}"
+        if decider.thresholds is not None:
+            note = f", decided {_names(decider.present(chunk.probabilities))}"
         line = f"  at {chunk.start:7.1f} s  {best['probability']:7.2%}  {escape(best['label'])}{note}"
         lines.append((chunk.start, line))
     return [line for _, line in sorted(lines)]
+
+
+def _names(present: Sequence[str]) -> str:
+    """Name the labels that are present."""
+    return ", ".join(map(escape, present)) or NONE_PRESENT
 
 
 def _name(label: str | None) -> str:

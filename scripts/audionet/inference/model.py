@@ -44,12 +44,15 @@ class ChunkPrediction:
         Calibrated probability of each label.
     score : float
         Likeness to the most similar label or enrolled speaker: about 1 for one like itself, 0 for others.
+    present : tuple of str or None
+        As for `Prediction`.
     """
 
     start: float
     label: str | None
     probabilities: dict[str, float]
     score: float
+    present: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -77,6 +80,9 @@ class Prediction:
         Length of the clip; None for an image.
     remark : str or None
         What to know of the recording: damage where part of it could be used, the track or channel that was taken.
+    present : tuple of str or None
+        Labels that are present, the most probable first, where the model answers with several at a time; `label` is
+        the first of them then, and `score` the highest probability. None for a model of one label at a time.
     """
 
     label: str | None
@@ -88,6 +94,7 @@ class Prediction:
     pauses: tuple[float, ...]
     seconds: float | None
     remark: str | None
+    present: tuple[str, ...] | None = None
 
     @property
     def is_unknown(self) -> bool:
@@ -257,8 +264,8 @@ class Model:
         Returns
         -------
         list of Segment
-            In order of time, never overlapping: ``start``, ``end``, ``label`` (None if unknown), ``probability``,
-            ``score``.
+            In order of time: ``start``, ``end``, ``label`` (None if unknown), ``probability``, ``score``. They
+            overlap only where the model answers with several labels at a time.
 
         Examples
         --------
@@ -277,7 +284,8 @@ class Model:
                 chunk.start,
                 decider.decide(chunk.probabilities, chunk.scores, 1).label,
                 self._by_label(chunk.probabilities),
-                float(chunk.scores.max()),
+                decider.decide(chunk.probabilities, chunk.scores, 1).score,
+                None if decider.thresholds is None else tuple(decider.present(chunk.probabilities)),
             )
             for chunk in answer.chunks
         )
@@ -291,6 +299,7 @@ class Model:
             tuple(answer.pauses),
             answer.seconds,
             answer.remark,
+            None if answer.present is None else tuple(answer.present),
         )
 
     def _by_label(self, probabilities: FloatArray) -> dict[str, float]:

@@ -16,6 +16,7 @@ from audionet.backbones.litert import Runner
 from audionet.classifier.calibration import join_scores
 from audionet.classifier.enrolment import Enrolled, read_enrolled
 from audionet.classifier.model_files import load_model_files
+from audionet.classifier.multi_label import apply_independent_temperature
 from audionet.classifier.prototypes import acceptance_threshold, read_outputs
 from audionet.errors import ModelError
 from audionet.inference.answer import Answer, ChunkAnswer, Decider, combine_chunks
@@ -107,6 +108,8 @@ class Predictor:
     rejection : RejectionRule or None
         None if the model never answers unknown.
     rule : Rule
+    thresholds : LabelThresholds or None
+        Where several labels may be present at a time.
     spoken : bool
         True if the labels are spoken, so that chunks without speech do not count.
     statistics : str or None
@@ -136,6 +139,7 @@ class Predictor:
         self.dimensions = self.arrays.voices.centroids.shape[1]
         self.calibration, self.rejection, self.rule = parsed.calibration, parsed.rejection, parsed.rule
         self.spoken, self.statistics = parsed.spoken, parsed.statistics
+        self.thresholds = parsed.thresholds
         self.verification_rate = parsed.asked_rate or _DEFAULT_RATE
         self.enrolled: dict[str, Enrolled] = {}
         self.voices = self.arrays.voices
@@ -176,7 +180,8 @@ class Predictor:
     @property
     def decider(self) -> Decider:
         """All that decisions depend on, with the enrolled speakers as they are now."""
-        return Decider(self.labels, list(self.enrolled), self.rule, self.rejection, self.verification_threshold)
+        least = self.verification_threshold
+        return Decider(self.labels, list(self.enrolled), self.rule, self.rejection, least, self.thresholds)
 
     @functools.cached_property
     def verification_threshold(self) -> float:
@@ -211,8 +216,9 @@ class Predictor:
         """Make the answer for a chunk from the network's probabilities, embedding and detection of speech."""
         probabilities, embedding, speech = output
         scores = self.voices.scores(embedding[None])
-        joined = join_scores(probabilities[None], scores[:, : len(self.labels)], *self.calibration[1:])
-        return ChunkAnswer(start, joined[0], scores[0], activity, level, speech)
+        if self.thresholds is None:
+            (probabilities,) = join_scores(probabilities[None], scores[:, : len(self.labels)], *self.calibration[1:])
+        return ChunkAnswer(start, probabilities, scores[0], activity, level, speech)
 
     def combine_chunks(
         self, chunks: Sequence[ChunkAnswer], silent: Sequence[float], seconds: float | None, remark: str | None
@@ -248,6 +254,12 @@ class Predictor:
         embeddings, logits = read_outputs(outputs, self.voices)
         speech = np.ones(len(outputs), bool) if logits is None else logits > 0
         return BatchOutput(probabilities, embeddings, speech)
+
+    def calibrate(self, probabilities: FloatArray, scores: FloatArray) -> FloatArray:
+        """Calibrate stored probabilities of the head alone, shape (n, labels), as labelling does."""
+        if self.thresholds is not None:
+            return apply_independent_temperature(probabilities, self.calibration.temperature)
+        return self.calibration.apply(probabilities, scores)
 
     def ranked(self, probabilities: FloatArray, top_k: int) -> list[dict[str, Any]]:
         """Return the `top_k` most probable labels with their probabilities, best first; all of them if it is 0."""

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from audionet.classifier.rejection import KnownOdds
-from audionet.utils.arrays import FloatArray
+from audionet.utils.arrays import Float64Array, FloatArray
 
 STAY_SECONDS = 3.0
 """Mean duration of a speaker's turn. It need not be exact: the path depends only on its logarithm."""
@@ -108,6 +108,51 @@ def segments(
     for run in _joined(_path(cells, penalty, max(1, round(lag_seconds / step_seconds)), odds)):
         label = None if run.label is None else labels[run.label]
         yield Segment(run.start, run.end, label, run.probability / run.cells, run.mean_score)
+
+
+def label_segments(
+    windows: Iterable[Window],
+    labels: Sequence[str],
+    thresholds: Float64Array,
+    window_seconds: float,
+    step_seconds: float,
+    seconds: Callable[[], float],
+) -> list[Segment]:
+    """Find the segments of each label by itself, where several may be present at a time.
+
+    Each label has a hidden Markov model with two states, present and not, with even odds at its threshold.
+
+    Parameters
+    ----------
+    windows, labels, window_seconds, step_seconds, seconds
+        As for `segments`; the windows' probabilities are independent of each other.
+    thresholds : ndarray of float64, shape (labels,)
+        Lowest probability at which a label is present, above 0 and below 1.
+
+    Returns
+    -------
+    list of Segment
+        In order of time, then of label; those of different labels may overlap. Without a score.
+    """
+    kept = list(windows)
+    found: list[Segment] = []
+    for place, label in enumerate(labels):
+        odds = KnownOdds(threshold=_log_odds(float(thresholds[place])), slope=1.0)
+        alone = [_window_of_label(window, place) for window in kept]
+        turns = segments(alone, [label], window_seconds, step_seconds, seconds, odds)
+        found += [turn._replace(score=None) for turn in turns if turn.label is not None]
+    return sorted(found, key=lambda segment: segment[:2])
+
+
+def _window_of_label(window: Window, place: int) -> Window:
+    if window.probabilities is None:
+        return window
+    return Window(window.start, window.probabilities[place : place + 1], _log_odds(float(window.probabilities[place])))
+
+
+def _log_odds(probability: float) -> float:
+    bounded = min(max(probability, _MIN_PROBABILITY), 1 - _MIN_PROBABILITY)
+    return math.log(bounded / (1 - bounded))
 
 
 class _Cell(NamedTuple):

@@ -81,6 +81,15 @@ class Enrolment(NamedTuple):
     in_part: dict[Source, str]
 
 
+def _require_voices(predictor: Predictor) -> None:
+    """Raise UsageError if the model answers with several labels at a time, and so compares no speakers."""
+    if predictor.thresholds is not None:
+        raise UsageError(
+            f"{escape(predictor.graph)} answers with several labels at a time: speakers are verified and enrolled with "
+            "a model of one label at a time"
+        )
+
+
 def check_name(predictor: Predictor, name: str) -> None:
     """Raise UsageError if a new speaker cannot have this name."""
     if find_name(name, predictor.labels):
@@ -99,6 +108,7 @@ def enrol_from_clips(predictor: Predictor, name: str, clips: Sequence[Source]) -
     UsageError
         If the speaker cannot have this name.
     """
+    _require_voices(predictor)
     check_name(predictor, name)
     name = find_name(name, predictor.enrolled) or name
     embeddings: list[FloatArray] = []
@@ -214,6 +224,7 @@ class Verifier:
     """
 
     def __init__(self, predictor: Predictor, name: str) -> None:
+        _require_voices(predictor)
         found = find_name(name, predictor.names)
         if found is None:
             some = ", ".join(map(escape, predictor.names[:_MAX_NAMES]))
