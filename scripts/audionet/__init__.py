@@ -18,7 +18,7 @@ if TYPE_CHECKING:
         RecordingError,
         UsageError,
     )
-    from audionet.evaluation.run import EvaluationResult, evaluate
+    from audionet.evaluation.run import EvaluationResult, MultiLabelResult, evaluate
     from audionet.export.hub_folder import export_model
     from audionet.export.run import Run, train
     from audionet.inference.model import Model, Prediction, load_model
@@ -33,6 +33,7 @@ __all__ = [
     "EvaluationResult",
     "Model",
     "ModelError",
+    "MultiLabelResult",
     "Prediction",
     "RecordingError",
     "Run",
@@ -52,7 +53,7 @@ _HOMES = {
     "audionet.discovery.discover": ("Discovered",),
     "audionet.discovery.run": ("discover",),
     "audionet.errors": tuple(name for name in __all__ if name.endswith("Error")),
-    "audionet.evaluation.run": ("EvaluationResult", "evaluate"),
+    "audionet.evaluation.run": ("EvaluationResult", "MultiLabelResult", "evaluate"),
     "audionet.export.hub_folder": ("export_model",),
     "audionet.export.run": ("Run", "train"),
     "audionet.inference.model": ("Model", "Prediction", "load_model"),

@@ -12,9 +12,12 @@ from typing import Any
 
 from audionet.classifier.decision import Rule
 from audionet.cli.console import Parser, warn
+from audionet.cli.multi_label import format_multi_label, name_some
 from audionet.evaluation.config import EvaluateConfig
 from audionet.evaluation.evaluate import evaluate, store_rule
 from audionet.evaluation.label_files import check_has_times, write_labels
+from audionet.evaluation.multi_label import evaluate_multi_label, summarise_multi_label
+from audionet.evaluation.multi_label_report import write_multi_label_report
 from audionet.evaluation.report import write_report
 from audionet.evaluation.summary import summarise
 from audionet.inference.predictor import Predictor
@@ -37,6 +40,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     require_modules("sklearn", "scipy", "matplotlib")
     make_writable_folder(config.report_dir)
     predictor = Predictor(config.graph, with_enrolled=False)
+    if predictor.thresholds is not None:
+        report_multi_label(predictor, config)
+        return
     if config.labels_dir is not None:
         check_has_times(predictor)
         make_writable_folder(config.labels_dir)
@@ -53,6 +59,24 @@ def main(argv: Sequence[str] | None = None) -> None:
     print(f"Report: {escape(written[0])}")
     if config.labels_dir is not None:
         print(f"Labels: {', '.join(map(escape, write_labels(result, predictor, config, config.labels_dir)))}")
+
+
+def report_multi_label(predictor: Predictor, config: EvaluateConfig) -> None:
+    """Evaluate a model that answers with several labels at a time, print its scores and write the report."""
+    found = evaluate_multi_label(predictor, config)
+    content = summarise_multi_label(found, predictor, config)
+    written = write_multi_label_report(found, content, predictor, config.report_dir)
+    data = content["data"]
+    unseen = "none of them seen in training" if data["unseen"] else "ALL OF THEM SEEN IN TRAINING"
+    if data["cross_validated"]:
+        unseen = "each tested by a model that was not trained on it"
+    print(f"{pluralise(data['recordings'], 'recording')} from {data['source']}, {unseen}:")
+    print(format_multi_label(found.scores, found.labels))
+    if (baseline := content["mfcc_statistics"]) is not None and data["cross_validated"]:
+        print(f"  {'MFCC statistics':<22} {baseline:.3f}")
+    if missing := data["missing_labels"]:
+        print(f"  not tested: {pluralise(len(missing), 'label')} without a recording ({name_some(missing)})")
+    print(f"Report: {escape(written[0])}")
 
 
 def print_summary(content: dict[str, Any]) -> None:
@@ -79,8 +103,7 @@ def print_summary(content: dict[str, Any]) -> None:
             f"  {'a leaky split':<16} {format_accuracy(content['leaky_split'])}: chunks split at random, too optimistic"
         )
     if missing := data["missing_labels"]:
-        some = ", ".join(map(escape, missing[:5])) + (", ..." if len(missing) > 5 else "")
-        print(f"  not tested: {pluralise(len(missing), 'label')} without a recording ({some})")
+        print(f"  not tested: {pluralise(len(missing), 'label')} without a recording ({name_some(missing)})")
     unknown = open_set["unknown"]
     if unknown["accepted"] is not None and unknown["clips"]:
         print(f"Unknown voices: {unknown['accepted']} of {unknown['clips']} accepted ({unknown['of']})")

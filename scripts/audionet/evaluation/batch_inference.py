@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 from audionet.backbones.cache import KEY_BYTES, content_key
 from audionet.classifier.calibration import apply_temperature
 from audionet.classifier.model_files import short_keys
-from audionet.data.naming import UNKNOWN
+from audionet.data.naming import UNKNOWN, separate_labels
 from audionet.errors import DatasetError, RecordingError
 from audionet.evaluation.config import EvaluateConfig
 from audionet.evaluation.recordings import HeldOutRecording, held_out_recordings
-from audionet.inference.answer import ChunkAnswer, find_pauses, mean_answer
+from audionet.inference.answer import ChunkAnswer, find_pauses
 from audionet.inference.clip import Clip, ClipChunk, process_images
 from audionet.inference.predictor import ImageOutput, Predictor
 from audionet.utils.arrays import FloatArray, IntArray
@@ -50,7 +50,7 @@ class RecordingPrediction:
         Probability of that label.
     probabilities, uncalibrated, scores : ndarray of float32, shape (labels,)
         Means over the chunks, weighted by their activity: of the calibrated probabilities, of the classifier head's
-        own before calibration, and of the scores.
+        own before calibration, and of the scores. Where several labels may be present, probabilities are pooled.
     by_length : dict of int to ndarray of int64
         For each clip length in chunks, the most probable label of each clip that the recording is cut into.
     baseline : ndarray of int64, shape (chunks + 1,), or None
@@ -135,7 +135,7 @@ def _predict_recording(predictor: Predictor, recorded: HeldOutRecording) -> Reco
     counted = [one for one, is_pause in zip(found, pause, strict=True) if not is_pause]
     answers = [one.answer for one in counted]
     probabilities = np.stack([answer.probabilities for answer in answers])
-    mean, scores = mean_answer(answers)
+    mean, scores = predictor.decider.combine(answers)
     weights = [answer.activity for answer in answers]
     given = probabilities.argmax(axis=1)
     arrays, baseline = predictor.arrays, None
@@ -247,7 +247,7 @@ def as_held_out(
     predictor: Predictor, config: EvaluateConfig, recordings: list[RecordingPrediction]
 ) -> HeldOutPredictions:
     """Return cross-validated predictions, all by models that were not trained on the recording, as held-out ones."""
-    present = {one.recorded.label for one in recordings}
+    present = {label for one in recordings for label in labels_of(predictor, one.recorded.label)}
     missing = [label for label in predictor.labels if label not in present]
     source = f"the cross-validation on {escape(config.image_dir)}"
     return HeldOutPredictions(source, recordings, [], [], 0, False, missing, [], cross_validated=True)
@@ -278,22 +278,28 @@ def predict_held_out(predictor: Predictor, config: EvaluateConfig) -> HeldOutPre
         log.warning(f"{pluralise(seen, 'recording')} of {len(found)} took part in training or validation; left out")
     kept = found if all_seen else unseen
     known = set(predictor.labels)
-    folders = {one.recorded.label for one in kept}
+    folders = {label for one in kept for label in labels_of(predictor, one.recorded.label)}
     foreign = sorted(folders - known - {UNKNOWN})
+    several = predictor.thresholds is not None
     if foreign:
         some = ", ".join(map(escape, foreign[:_MAX_LABELS_NAMED]))
         some += ", ..." if len(foreign) > _MAX_LABELS_NAMED else ""
-        log.warning(f"the model has no label {some}: counted as unknown voices")
+        log.warning(f"the model has no label {some}: counted as {'no label' if several else 'unknown voices'}")
     return HeldOutPredictions(
         source,
-        [one for one in kept if one.recorded.label in known],
-        [one for one in kept if one.recorded.label not in known],
+        [one for one in kept if several or one.recorded.label in known],
+        [one for one in kept if not several and one.recorded.label not in known],
         skipped,
         seen,
         all_seen,
         [label for label in predictor.labels if label not in folders],
         foreign,
     )
+
+
+def labels_of(predictor: Predictor, folder: str) -> Sequence[str]:
+    """Return the labels of a folder's recordings: its name, or those that it joins where several may be present."""
+    return [folder] if predictor.thresholds is None else separate_labels(folder)
 
 
 def predict_and_report(

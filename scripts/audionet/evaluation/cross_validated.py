@@ -10,6 +10,7 @@ import numpy as np
 from audionet._paths import out_of_fold_path
 from audionet.backbones.cache import KEY_BYTES, content_key
 from audionet.classifier.model_files import short_keys
+from audionet.classifier.multi_label import pool_chunks
 from audionet.classifier.out_of_fold import OutOfFoldAnswers, read_out_of_fold
 from audionet.data.dataset import ChunkImage, find_images
 from audionet.data.naming import UNKNOWN
@@ -44,7 +45,8 @@ def cross_validated_predictions(predictor: Predictor, config: EvaluateConfig) ->
         predictor.card["cross_validation"]["sha256"],
         len(predictor.labels),
     )
-    images = [p for p in find_images(config.image_dir) if not p.copy and p.label != UNKNOWN]
+    several = predictor.thresholds is not None
+    images = [p for p in find_images(config.image_dir) if not p.copy and (several or p.label != UNKNOWN)]
     keys = b"".join(content_key(image.path.read_bytes()) for image in images)
     rows = stored.rows_of(short_keys(np.frombuffer(keys, f"V{KEY_BYTES}")))
     if not (rows >= 0).any():
@@ -70,7 +72,7 @@ def _prediction(
 ) -> RecordingPrediction:
     (recorded,) = group_by_recording(images, step_seconds(predictor))
     uncalibrated, scores, weights = stored.probabilities[rows], stored.scores[rows], stored.activity[rows]
-    probabilities = predictor.calibration.apply(uncalibrated, scores)
+    probabilities = predictor.calibrate(uncalibrated, scores)
     given, baseline = probabilities.argmax(axis=1), None
     if stored.baseline is not None:
         by_chunk = stored.baseline[rows]
@@ -78,6 +80,8 @@ def _prediction(
     mean, mean_uncalibrated, mean_scores = (
         np.average(part, axis=0, weights=weights).astype(np.float32) for part in (probabilities, uncalibrated, scores)
     )
+    if predictor.thresholds is not None:
+        mean = pool_chunks(probabilities, weights)
     return RecordingPrediction(
         recorded,
         np.array(recorded.starts),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +13,7 @@ from audionet.evaluation.costs import RulePoint, SelectedRule
 from audionet.metrics.accuracy import Accuracy
 from audionet.metrics.classification import Reliability
 from audionet.metrics.detection import Detection
-from audionet.utils.arrays import AnyFloatArray
+from audionet.utils.arrays import AnyFloatArray, BoolArray, FloatArray
 from audionet.utils.plots import png
 from audionet.utils.text import escape, pluralise
 
@@ -24,7 +24,9 @@ if TYPE_CHECKING:
 
 Curves = Sequence[tuple[str, Detection]]
 
-_MAX_CURVES = 10
+MAX_CURVES = 10
+"""Maximum number of labels in a plot with a curve for each."""
+
 _MAX_NAME_LENGTH = 24
 _MAX_HORIZONTAL_TICK_LABELS = 12
 _LINES = ("-", "--", "-.", ":")
@@ -55,7 +57,7 @@ def roc_plot(curves: Curves, pooled: Detection | None = None) -> bytes:
     axes.set_xlabel("false alarm rate")
     axes.set_ylabel("detection rate (1 − miss rate)")
     axes.set_title("ROC" + _title_suffix(pooled, area=True), loc="left", fontsize=10)
-    _add_legend(axes, curves)
+    _add_legend(axes, len(curves), "Equal error rate (targets + nontargets)")
     return png(figure)
 
 
@@ -101,7 +103,52 @@ def det_plot(curves: Curves, pooled: Detection | None = None) -> bytes:
     axes.set_xlabel("false alarm rate, %")
     axes.set_ylabel("miss rate, %")
     axes.set_title("DET" + _title_suffix(pooled, area=False), loc="left", fontsize=10)
-    _add_legend(axes, curves)
+    _add_legend(axes, len(curves), "Equal error rate (targets + nontargets)")
+    return png(figure)
+
+
+class LabelCurve(NamedTuple):
+    """Label whose precision is drawn over its recall.
+
+    Attributes
+    ----------
+    label : str
+    average_precision : float
+    probabilities : ndarray of float32, shape (recordings,)
+    present : ndarray of bool, shape (recordings,)
+    chosen : (float or None, float or None)
+        Recall and precision at the model's threshold.
+    """
+
+    label: str
+    average_precision: float
+    probabilities: FloatArray
+    present: BoolArray
+    chosen: tuple[float | None, float | None]
+
+
+def precision_recall_plot(curves: Sequence[LabelCurve]) -> bytes:
+    """Draw precision over recall as a PNG, for the labels with the lowest average precision."""
+    from matplotlib import colormaps
+    from sklearn.metrics import precision_recall_curve
+
+    figure, axes = _square()
+    worst = sorted(curves, key=lambda curve: curve.average_precision)[:MAX_CURVES]
+    colours = colormaps["tab10"].colors  # type: ignore[attr-defined]
+    for place, curve in enumerate(worst):
+        precision, recall, _ = precision_recall_curve(curve.present, curve.probabilities)
+        label = f"{curve.average_precision:.3f}  {_short(curve.label)} ({int(curve.present.sum())})"
+        line = _LINES[place % len(_LINES)]
+        axes.step(recall, precision, where="post", color=colours[place], linestyle=line, linewidth=1.1, label=label)
+        chosen_recall, chosen_precision = curve.chosen
+        if chosen_recall is not None and chosen_precision is not None:
+            axes.plot(chosen_recall, chosen_precision, "o", color=colours[place], markersize=4)
+    axes.set_xlim(-0.01, 1.01)
+    axes.set_ylim(-0.01, 1.03)
+    axes.set_xlabel("recall")
+    axes.set_ylabel("precision")
+    axes.set_title("Precision over recall", loc="left", fontsize=10)
+    _add_legend(axes, len(curves), "Average precision (recordings)")
     return png(figure)
 
 
@@ -236,7 +283,7 @@ def _styled_curves(curves: Curves, pooled: Detection | None) -> list[tuple[Detec
     """Return the curves to draw with their line styles: all trials pooled, then the worst labels."""
     from matplotlib import colormaps
 
-    worst = sorted(curves, key=lambda curve: -curve[1].equal_error_rate)[:_MAX_CURVES]
+    worst = sorted(curves, key=lambda curve: -curve[1].equal_error_rate)[:MAX_CURVES]
     # Dark to light as well as dashed, to be distinguishable in grey.
     colours = colormaps["plasma"](np.linspace(0.05, 0.85, len(worst)))
     drawn: list[tuple[Detection, dict[str, Any]]] = []
@@ -255,13 +302,13 @@ def _legend_label(name: str, found: Detection) -> str:
     return f"{found.equal_error_rate:.1%}  {_short(name)} ({found.targets} + {found.nontargets})"
 
 
-def _add_legend(axes: Axes, curves: Curves) -> None:
+def _add_legend(axes: Axes, labels: int, title: str) -> None:
     handles, names = axes.get_legend_handles_labels()
     if not handles:
         return
-    some = f"\nthe {_MAX_CURVES} worst of {len(curves)} labels" if len(curves) > _MAX_CURVES else ""
+    some = f"\nthe {MAX_CURVES} worst of {labels} labels" if labels > MAX_CURVES else ""
     legend = axes.legend(
-        title=f"Equal error rate (targets + nontargets){some}",
+        title=title + some,
         loc="upper left",
         bbox_to_anchor=(1.02, 1),
         borderaxespad=0,

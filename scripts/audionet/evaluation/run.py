@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from audionet.evaluation import evaluate as evaluation
+from audionet.evaluation import multi_label
 from audionet.evaluation.config import EvaluateConfig
 from audionet.evaluation.summary import summarise
 from audionet.inference.model import Model
@@ -89,12 +90,56 @@ class EvaluationResult:
         return write_labels(self.evaluation, self.predictor, self.config, Path(folder))
 
 
+@dataclass(frozen=True)
+class MultiLabelResult:
+    """Results of a model that answers with several labels at a time, on held-out recordings.
+
+    Attributes
+    ----------
+    evaluation : MultiLabelEvaluation
+        Probabilities, labels and answers of every recording.
+    predictor : Predictor
+    config : EvaluateConfig
+    """
+
+    evaluation: multi_label.MultiLabelEvaluation
+    predictor: Predictor
+    config: EvaluateConfig
+
+    @property
+    def mean_average_precision(self) -> float | None:
+        """Mean over the labels of the average precision, 0 to 1; None if no label is in some recordings only."""
+        return self.evaluation.scores.mean_average_precision
+
+    @property
+    def accuracy(self) -> Accuracy:
+        """Share of recordings that are answered with exactly their labels, with its 95 % interval."""
+        return self.evaluation.scores.all_right
+
+    @functools.cached_property
+    def summary(self) -> dict[str, Any]:
+        """Every number of the report, as ``report.json`` holds it."""
+        return multi_label.summarise_multi_label(self.evaluation, self.predictor, self.config)
+
+    def write_report(self, folder: PathLike) -> Path:
+        """Write ``report.html``, ``report.json`` and the plot; returns the page.
+
+        Parameters
+        ----------
+        folder : str or path
+            Created if missing.
+        """
+        from audionet.evaluation.multi_label_report import write_multi_label_report
+
+        return write_multi_label_report(self.evaluation, self.summary, self.predictor, Path(folder))[0]
+
+
 def evaluate(
     model: Model | PathLike,
     test_dir: PathLike | None = None,
     progress: ProgressCallback | None = None,
     **settings: Any,
-) -> EvaluationResult:
+) -> EvaluationResult | MultiLabelResult:
     """Evaluate a model on recordings that training did not use.
 
     Parameters
@@ -106,6 +151,11 @@ def evaluate(
         Called with the name of the work, the amount done and the total.
     **settings
         Fields of `EvaluateConfig`, such as ``image_dir``, ``cost``, ``workers``.
+
+    Returns
+    -------
+    EvaluationResult or MultiLabelResult
+        The second for a model that answers with several labels at a time.
 
     Raises
     ------
@@ -129,4 +179,6 @@ def evaluate(
     (config,) = from_parameters("evaluate", {"graph": graph, **given}, EvaluateConfig)
     predictor = Predictor(config.graph, with_enrolled=False)
     with calling(progress):
+        if predictor.thresholds is not None:
+            return MultiLabelResult(multi_label.evaluate_multi_label(predictor, config), predictor, config)
         return EvaluationResult(evaluation.evaluate(predictor, config), predictor, config)

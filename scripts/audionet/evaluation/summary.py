@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from audionet.evaluation.batch_inference import RecordingPrediction
+from audionet.evaluation.batch_inference import HeldOutPredictions, RecordingPrediction
 from audionet.evaluation.config import EvaluateConfig
 from audionet.evaluation.costs import mean_cost
 from audionet.evaluation.evaluate import Evaluation
@@ -29,32 +29,8 @@ def summarise(found: Evaluation, predictor: Predictor, config: EvaluateConfig) -
     """Build the content of report.json: every number with the number of recordings, or chunks, that it is based on."""
     card, predictions = predictor.card, found.predictions
     return {
-        "model": {
-            "graph": predictor.graph.name,
-            "graph_sha256": card["graph_sha256"],
-            "labels": len(found.labels),
-            "backbone": card["backbone"]["name"],
-            "trained_on": card["split"]["training"],
-            "cross_validated": bool(card.get("cross_validation")),
-        },
-        "data": {
-            "source": predictions.source,
-            "recordings": len(predictions.recordings),
-            "chunks": sum(len(one.given) for one in predictions.recordings),
-            "unknown_recordings": len(predictions.unknown),
-            "unseen": not predictions.all_seen,
-            "cross_validated": predictions.cross_validated,
-            "left_out_as_seen": 0 if predictions.all_seen else predictions.seen,
-            "recordings_also_heard_in_training": card["split"]["heard_in_training"] if config.test_dir is None else [],
-            "missing_labels": predictions.missing_labels,
-            "foreign_labels": predictions.foreign_labels,
-            "judged_in_part": [
-                {"file": str(one.recorded.paths[0]), "reason": one.remark}
-                for one in (*predictions.recordings, *predictions.unknown)
-                if one.remark
-            ],
-            "skipped": [{"file": str(recorded.paths[0]), "reason": reason} for recorded, reason in predictions.skipped],
-        },
+        "model": describe_model(predictor, len(found.labels)),
+        "data": describe_data(predictions, predictor, config),
         "accuracy": {
             "recordings": _share(found.most_probable == found.true, found.folds),
             "chunks": _chunks([one.given for one in predictions.recordings], found.true, found.folds),
@@ -85,6 +61,42 @@ def summarise(found: Evaluation, predictor: Predictor, config: EvaluateConfig) -
         "open_set": _open_set(found, predictor),
         "costs": _costs(found),
         "mistakes": [_mistake(found, *place) for place in found.mistakes(config.worst)],
+    }
+
+
+def describe_model(predictor: Predictor, labels: int) -> dict[str, Any]:
+    """Build the part of report.json that says which model it is about, and how many labels it has."""
+    card = predictor.card
+    return {
+        "graph": predictor.graph.name,
+        "graph_sha256": card["graph_sha256"],
+        "labels": labels,
+        "backbone": card["backbone"]["name"],
+        "trained_on": card["split"]["training"],
+        "cross_validated": bool(card.get("cross_validation")),
+    }
+
+
+def describe_data(predictions: HeldOutPredictions, predictor: Predictor, config: EvaluateConfig) -> dict[str, Any]:
+    """Build the part of report.json that says which recordings it is about."""
+    in_training = predictor.card["split"]["heard_in_training"]
+    return {
+        "source": predictions.source,
+        "recordings": len(predictions.recordings),
+        "chunks": sum(len(one.given) for one in predictions.recordings),
+        "unknown_recordings": len(predictions.unknown),
+        "unseen": not predictions.all_seen,
+        "cross_validated": predictions.cross_validated,
+        "left_out_as_seen": 0 if predictions.all_seen else predictions.seen,
+        "recordings_also_heard_in_training": in_training if config.test_dir is None else [],
+        "missing_labels": predictions.missing_labels,
+        "foreign_labels": predictions.foreign_labels,
+        "judged_in_part": [
+            {"file": str(one.recorded.paths[0]), "reason": one.remark}
+            for one in (*predictions.recordings, *predictions.unknown)
+            if one.remark
+        ],
+        "skipped": [{"file": str(recorded.paths[0]), "reason": reason} for recorded, reason in predictions.skipped],
     }
 
 
