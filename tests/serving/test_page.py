@@ -12,6 +12,7 @@ import soundfile
 from selenium.webdriver import ActionChains, Chrome, Keys
 
 from tests.support.browser import PHONE, Page, chromium
+from tests.support.chords import chord
 from tests.support.serving import serving
 from tests.support.sounds import tone
 
@@ -497,3 +498,24 @@ def test_nothing_stands_in_anybodys_way(page: Page, sounds: Path, state: str, sc
         page.element("#chunk-part summary").click()
         page.wait("document.querySelectorAll('#chunk-rows tr').length")
     assert page.violations() == []
+
+
+def test_several_labels_at_a_time_are_all_named(
+    driver: Chrome, chord_model: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    folder = tmp_path_factory.mktemp("chords")
+    soundfile.write(folder / "chord.wav", np.concatenate([chord(("low",), 3), chord(("high", "low"), 3)]), 16_000)
+    soundfile.write(folder / "none.wav", chord((), 2), 16_000)
+    with serving(chord_model, temporary=tmp_path_factory.mktemp("server")) as server:
+        page = Page(driver, server.url)
+        assert page.ask(folder / "chord.wav") == "high, low"
+        assert page.text("#labels-title") == "Probability of each label"
+        assert [lane.text.split()[0] for lane in page.all(".name.lane")] == ["low", "high"]
+        assert page.text("#basis") == "12 chunks."
+        page.element("#chunk-part summary").click()
+        rows = [row.text.split(maxsplit=2)[2] for row in page.all("#chunk-rows tr")]
+        assert rows[0].startswith("low ")
+        assert rows[-1].startswith("high, low ")
+        assert page.violations() == []
+        assert page.ask(folder / "none.wav") == "None of the labels"
+        assert page.complaints() == []

@@ -44,6 +44,11 @@ class Decision(_Schema):
     unknown: bool
     score: float = Field(description="Likeness to the most similar known label: about 1 like itself, 0 like others.")
     threshold: float | None = Field(description="Scores below it are unknown; null: none is.")
+    present: list[str] | None = Field(
+        default=None,
+        description="Only if the model answers with several labels at a time: those that are present, the most "
+        "probable first. The decision is the first of them then, null if there is none, and the score its probability.",
+    )
     labels: list[LabelProbability] = Field(description="In descending order of probability.")
 
 
@@ -54,7 +59,7 @@ class Chunk(Decision):
 
 
 class Segment(_Schema):
-    """A segment with a single speaker."""
+    """A segment with a single speaker or, where several labels may be present at a time, of one label."""
 
     start: float
     end: float
@@ -111,6 +116,9 @@ class ModelCard(_Schema):
     threshold: float | None
     temperature: float
     test: dict[str, Any] | None = Field(description="Accuracy on the held-out test set, with confidence intervals.")
+    multi_label: dict[str, Any] | None = Field(
+        description="Thresholds and scores of a model that answers with several labels at a time; null: with one."
+    )
     open_set: dict[str, Any] = Field(description="Estimate of the rejection threshold for unknown speakers.")
     limits: LargestUpload
     ffmpeg: bool = Field(

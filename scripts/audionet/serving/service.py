@@ -19,7 +19,7 @@ from audionet.errors import AudioNetError, BusyError, LimitError, ModelError
 from audionet.inference.answer import ChunkAnswer
 from audionet.inference.formatting import answer_json, segment_json
 from audionet.inference.predictor import Predictor
-from audionet.inference.segmentation import Window, segments
+from audionet.inference.segmentation import Window
 from audionet.serving.config import ServeConfig
 from audionet.serving.metrics import Metrics
 from audionet.serving.spool import Spool
@@ -191,6 +191,7 @@ class Service:
             "threshold": predictor.several_threshold,
             "temperature": predictor.calibration.temperature,
             "test": card["test"],
+            "multi_label": card.get("multi_label"),
             "open_set": card["open_set"],
             "limits": {"megabytes": config.max_megabytes, **dataclasses.asdict(self.limits)},
             "ffmpeg": True,  # older clients ask
@@ -254,9 +255,8 @@ def _combine(model: Model, frames: list[Frame], name: str, top_k: int) -> dict[s
     windows = [decider.window(chunk) for chunk in answer.chunks] + [
         Window(start, None, None) for start in answer.pauses
     ]
-    turns = segments(
+    turns = decider.turns(
         sorted(windows, key=lambda window: window.start),
-        predictor.names,
         spectrogram.chunk_seconds,
         spectrogram.step_length / spectrogram.sample_rate,
         lambda: float(ended["seconds"]),

@@ -16,7 +16,7 @@ export function writeAnswer(answer, file) {
   element("decision").classList.toggle("long", headline(answer).length > LONG_NAME);
   element("sure").textContent = howSure(answer);
   element("basis").textContent = basis(answer);
-  setNote("turns", turns(state.lanes));
+  setNote("turns", turns(state.lanes, answer));
   setNote("remark", remark(answer));
   element("labels-title").textContent = labelsTitle(answer);
   element("labels").classList.toggle("unknown-labels", answer.unknown);

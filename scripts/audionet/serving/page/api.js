@@ -1,10 +1,11 @@
 /**
  * @typedef {{label: string, probability: number}} Ranked
- * @typedef {{start: number, decision: ?string, unknown: boolean, score: number, labels: Ranked[]}} Chunk
+ * @typedef {{start: number, decision: ?string, unknown: boolean, score: number, present?: string[],
+ *   labels: Ranked[]}} Chunk
  * @typedef {{start: number, end: number, label: ?string, unknown: boolean, probability: ?number,
  *   score: ?number}} Segment
  * @typedef {{file: string, seconds: number, chunks: number, decision: ?string, unknown: boolean, score: number,
- *   threshold: ?number, labels: Ranked[], enrolled?: {name: string, score: number}[], remark?: string,
+ *   threshold: ?number, present?: string[], labels: Ranked[], enrolled?: {name: string, score: number}[], remark?: string,
  *   voices: {label: ?string, unknown: boolean, seconds: number}[], per_chunk: Chunk[], pauses: number[],
  *   segments: Segment[], model: string}} Answer
  * @typedef {{id: string, labels: string[], enrolled?: string[], chunk_seconds: number, step_seconds: number,

@@ -47,6 +47,11 @@ export function names(some, most = 12) {
 
 /** Describe the confidence of an answer in a sentence. @param {Answer} answer */
 export function howSure(answer) {
+  if (answer.present) {
+    const ranked = answer.labels.filter(({ label }) => answer.present?.includes(label));
+    const sure = ranked.map(({ label, probability }) => `${apart(label)} ${percent(probability)}`).join(", ");
+    return sure ? `${sure}.` : "None of the labels is probable enough.";
+  }
   if (isSeveral(answer)) return `${answer.voices.map(voiceTime).join(", ")}.`;
   if (answer.unknown) {
     const limit = answer.threshold == null ? "" : `; accepted from ${similarity(answer.threshold)}`;
@@ -63,7 +68,7 @@ export function howSure(answer) {
 const voiceTime = ({ label, seconds }) => `${label == null ? "unknown" : apart(label)} ${lasting(Math.round(seconds))}`;
 
 /** Whether several voices, or other sounds, are heard for long enough. @param {Answer} answer */
-const isSeveral = (answer) => answer.voices.length > 1;
+const isSeveral = (answer) => !answer.present && answer.voices.length > 1;
 
 /** @param {Answer} answer */
 const isEnrolled = (answer) => (answer.enrolled ?? []).some(({ name }) => name === answer.decision);
@@ -73,9 +78,9 @@ export function basis(answer) {
   const chunks = answer.per_chunk.length;
   const same = answer.per_chunk.filter((chunk) => chunk.decision === answer.decision).length;
   const some = `${same ? same.toLocaleString("en") : "none"} of them ${same > 1 ? "say" : "says"} so`;
-  const agree = chunks < 2 ? "" : `; ${same === chunks ? "all say the same" : some}`;
+  const agree = chunks < 2 || answer.present ? "" : `; ${same === chunks ? "all say the same" : some}`;
   const { threshold } = answer;
-  const isSaid = threshold == null || answer.unknown || isEnrolled(answer) || isSeveral(answer);
+  const isSaid = answer.present || threshold == null || answer.unknown || isEnrolled(answer) || isSeveral(answer);
   const score = isSaid ? "" : ` Similarity ${similarity(answer.score)}; accepted from ${similarity(threshold)}.`;
   const pauses = answer.pauses.length ? `; ${count(answer.pauses.length, "pause")} left out` : "";
   return `${count(answer.chunks, "chunk")}${agree}${pauses}.${score}`;
@@ -85,8 +90,10 @@ export function basis(answer) {
  * Mention the speakers of a recording with several, as the answer is for the whole recording.
  *
  * @param {Lane[]} lanes
+ * @param {Answer} answer
  */
-export function turns(lanes) {
+export function turns(lanes, answer) {
+  if (answer.present) return "";
   const total = lanes.reduce((sum, { seconds }) => sum + seconds, 0);
   const speakers = lanes.filter(({ seconds }) => seconds >= TURN_SHARE * total).map(({ name }) => name);
   return speakers.length < 2 ? "" : `More than one speaker: ${names(speakers, 4)}. See the timeline below.`;
@@ -94,12 +101,16 @@ export function turns(lanes) {
 
 /** Title of the list of labels. @param {Answer} answer */
 export function labelsTitle(answer) {
+  if (answer.present) return "Probability of each label";
   if (answer.unknown) return "If it were one of these";
   return isEnrolled(answer) ? "Of those trained on" : "Most probable";
 }
 
-/** @param {{decision?: ?string, label?: ?string, unknown: boolean}} said */
-export const heard = (said) => said.decision ?? said.label ?? "Unknown";
+/** @param {{decision?: ?string, label?: ?string, unknown: boolean, present?: string[]}} said */
+export function heard(said) {
+  if (said.present) return [...said.present].sort().join(", ") || "None of the labels";
+  return said.decision ?? said.label ?? "Unknown";
+}
 
 /** The answer in large letters. @param {Answer} answer */
 export const headline = (answer) => (isSeveral(answer) ? count(answer.voices.length, "voice") : heard(answer));
@@ -118,6 +129,11 @@ export function segmentSure(segment) {
 
 /** @param {Chunk} chunk */
 export function chunkSure(chunk) {
+  if (chunk.present) {
+    const ranked = chunk.labels.filter(({ label }) => chunk.present?.includes(label));
+    ranked.sort((one, other) => (one.label < other.label ? -1 : 1)); // as `heard` names them
+    return ranked.map(({ probability }) => percent(probability)).join(", ");
+  }
   const [best] = chunk.labels;
   if (!best) return "";
   const sure = percent(best.probability);
