@@ -258,3 +258,18 @@ def test_the_command_says_what_it_wrote(graph: Path, tmp_path: Path, capsys: pyt
     assert "No licence is stated" in out
     assert f"hf upload OWNER/NAME {tmp_path / 'hub'}" in out
     assert hub_folder.CARD_NAME in out
+
+
+def test_a_model_of_several_labels_at_a_time_says_so(chord_model: Path, tmp_path: Path) -> None:
+    export_model(chord_model, tmp_path / "hub")
+    text = (tmp_path / "hub" / "README.md").read_text()
+    assert "which of 3 labels, any number of them at a time" in text
+    assert "Mean average precision" in text
+    assert "40 recordings" in text
+    results = card_of(tmp_path / "hub").data.eval_results
+    assert {result.metric_type for result in results} == {"mean_average_precision", "f1", "accuracy"}
+    with safetensors.safe_open(tmp_path / "hub" / "model.safetensors", "numpy") as weights:
+        assert weights.metadata()["activation"] == "logistic"
+        assert len(json.loads(weights.metadata()["thresholds"])) == 3
+    head, _ = read_head(next((tmp_path / "hub").glob("*.tflite")).read_bytes())
+    assert head.independent

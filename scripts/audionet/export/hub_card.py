@@ -57,7 +57,9 @@ def model_card(content: CardContent) -> str:
         "front_matter": front_matter(content),
         "name": markdown(content.name),
         "graph": content.graph,
-        "count": pluralise(len(parsed.labels), "label"),
+        "purpose": _purpose(content.files),
+        "answer": "label" if parsed.thresholds is None else "present",
+        "calibrated": ", before calibration" if parsed.thresholds is None else "",
         "labels": _labels(parsed.labels),
         "unknown": _unknown(content.files),
         "results": _results(content.metrics, card_metrics(card, "mfcc_statistics"), card),
@@ -120,7 +122,17 @@ def _labels(labels: Sequence[str]) -> str:
     return f"{shown} and {more} more, in the front matter" if more > 0 else shown
 
 
+def _purpose(files: ModelFiles) -> str:
+    """Say what the model does with how many labels."""
+    labels = pluralise(len(files.parsed.labels), "label")
+    if files.parsed.thresholds is not None:
+        return f"This model answers which of {labels}, any number of them at a time, recordings of sound have:"
+    return f"This model tells {labels} apart in recordings of sound:"
+
+
 def _unknown(files: ModelFiles) -> str:
+    if files.parsed.thresholds is not None:
+        return "A sound may have none of them."
     return (
         "It always answers with one of them."
         if files.parsed.rejection is None

@@ -202,7 +202,10 @@ def pack_weights(files: ModelFiles) -> bytes:
         "calibration": json.dumps(card["calibration"]),
         "backbone": json.dumps(without_paths(card["backbone"])),
         "unit_length": str(head.unit_length).lower(),
+        "activation": "logistic" if head.independent else "softmax",
     }
+    if files.parsed.thresholds is not None:
+        metadata["thresholds"] = json.dumps(files.parsed.thresholds.values.tolist())
     return bytes(save({name: np.ascontiguousarray(array) for name, array in tensors.items()}, metadata))
 
 

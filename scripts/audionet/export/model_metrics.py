@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -62,6 +63,8 @@ def card_metrics(card: Mapping[str, Any], part: str = "network") -> list[Metric]
     """
     found = (card.get("test") or {}).get(part) or {}
     tested_on = CROSS_VALIDATION if card.get("cross_validation") else TEST_SET
+    if (several := card.get("multi_label")) is not None:
+        return _multi_label(several.get("test") or {}, tested_on) if part == "network" else []
     return [
         metric
         for unit in ("recordings", "chunks")
@@ -76,6 +79,8 @@ def report_metrics(report: Mapping[str, Any]) -> list[Metric]:
     is_part = str(data.get("source")).startswith("the test part of")
     tested_on = CROSS_VALIDATION if data.get("cross_validated") else TEST_SET if is_part else HELD_OUT
     recordings = {"recordings": data.get("recordings")}
+    if (several := report.get("multi_label")) is not None:
+        return _multi_label(several, tested_on)
     shares = report.get("accuracy") or {}
     labels, pooled = report.get("labels") or {}, (report.get("verification") or {}).get("pooled")
     after = (report.get("calibration") or {}).get("after")
@@ -87,6 +92,20 @@ def report_metrics(report: Mapping[str, Any]) -> list[Metric]:
         _metric("brier_score", "Brier score", after, "brier", after, tested_on),
         _metric("ece", "Calibration error", after, "calibration_error", after, tested_on),
     ]
+    return [metric for metric in found if metric is not None]
+
+
+def _multi_label(scores: Mapping[str, Any], tested_on: str) -> list[Metric]:
+    """Return the metrics of a model that answers with several labels at a time."""
+    found = [
+        _metric(
+            "mean_average_precision", "Mean average precision", scores, "mean_average_precision", scores, tested_on
+        ),
+        _metric("f1", "Macro F1 by recording", scores, "macro_f1", scores, tested_on),
+    ]
+    exact = _accuracy(scores.get("all_right"), "recordings", tested_on)
+    if exact is not None:
+        found.append(dataclasses.replace(exact, name="Recordings answered with exactly their labels"))
     return [metric for metric in found if metric is not None]
 
 
