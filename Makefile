@@ -7,6 +7,10 @@ RUN := $(BIN)/python
 SAMPLES := tf_files/sample_audio
 DEMO := tf_files/demo
 ARGS ?=
+# An experiment of its own: make data PROJECT=birds
+PROJECT ?=
+export AUDIONET_PROJECT := $(PROJECT)
+FILES := tf_files$(if $(PROJECT),/projects/$(PROJECT))
 BACKBONE ?= inception_v3_speech
 # Through the environment and unexpanded: a clip's name may hold quotes, dollars and spaces.
 override export CLIP := $(value CLIP)
@@ -20,6 +24,7 @@ help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo
 	@echo "Flags go in ARGS: make data ARGS='--chunk_seconds 2'"
+	@echo "Two experiments side by side: make data PROJECT=birds"
 
 $(VENV)/.runs: pyproject.toml requirements.txt constraints.txt
 	@echo "Setting up $(VENV) (once, some minutes) ..."
@@ -75,7 +80,7 @@ probe: $(VENV)/.runs ## compare frozen backbones on real recordings: make probe 
 	@$(RUN) scripts/probe.py $(addprefix --backbone=,$(BACKBONE)) --data_dir="$(DATA)" $(ARGS)
 
 tensorboard: $(VENV)/.runs ## curves, confusions and bottlenecks of every training, in the browser
-	@$(BIN)/tensorboard --logdir tf_files/training_summaries $(ARGS)
+	@$(BIN)/tensorboard --logdir $(FILES)/training_summaries $(ARGS)
 
 label: $(VENV)/.runs ## say who is heard: make label CLIP=clip.wav
 	@test -n "$$CLIP" || { echo "name a clip: make label CLIP=clip.wav" >&2; exit 2; }
@@ -117,5 +122,5 @@ bench: $(VENV)/.tests ## measure speed and quality; DATA=folder with fsdd/ adds 
 	@for bench in tests/benchmarks/bench_*.py; do echo "== $$bench"; $(RUN) "$$bench" $(if $(DATA),--data "$(DATA)"); done
 
 clean: ## remove what data, retrain and the demo made; recordings and downloaded backbones stay
-	@rm -rf $(DEMO) tf_files/data_wav tf_files/data_image tf_files/gallery tf_files/bottlenecks tf_files/training_summaries \
-	    tf_files/checkpoints tf_files/models/converted tf_files/report tf_files/timelines tf_files/retrained_*
+	@rm -rf $(DEMO) $(addprefix $(FILES)/,data_wav data_image gallery bottlenecks training_summaries checkpoints \
+	    models/converted report timelines retrained_*)

@@ -24,7 +24,11 @@ OFFLINE = dict.fromkeys(("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY
 
 
 def run(*command: object, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
-    clean = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "AUDIONET_HOME")}
+    clean = {
+        name: value
+        for name, value in os.environ.items()
+        if name not in ("PYTHONPATH", "AUDIONET_HOME", "AUDIONET_PROJECT")
+    }
     return subprocess.run(
         list(map(str, command)), cwd=cwd, env=clean | environment, check=False, capture_output=True, text=True
     )

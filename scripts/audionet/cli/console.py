@@ -22,6 +22,13 @@ class Parser(argparse.ArgumentParser):
 
     def __init__(self, description: str) -> None:
         super().__init__(description=description, allow_abbrev=False)
+        # Taken out of the command line by `cli.main`, before the defaults below are read.
+        self.add_argument(
+            "--project",
+            metavar="NAME",
+            default=argparse.SUPPRESS,
+            help="keep recordings, images, models and reports apart from others, in tf_files/projects/NAME",
+        )
 
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"{self.prog}: {escape(message)} (--help lists the flags)\n")

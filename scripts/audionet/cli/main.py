@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 from typing import NoReturn
 
@@ -21,6 +22,9 @@ COMMANDS = {
     "probe": "compare frozen backbones by linear probes",
     "pretrain": "train a backbone on public recordings",
 }
+
+
+_PROJECT_VARIABLE = "AUDIONET_PROJECT"  # of `_paths`, which must not be imported before it is set
 
 
 def main() -> NoReturn:
@@ -46,9 +50,23 @@ def main() -> NoReturn:
 def run_command(name: str) -> NoReturn:
     """Run one command in this process, and exit with its code."""
     tune_process()  # before anything imports NumPy
+    sys.argv, project = split_project(sys.argv)
+    if project is not None:
+        os.environ[_PROJECT_VARIABLE] = project
     from audionet.cli.console import run
 
     run(lambda: _import_and_run(name))
+
+
+def split_project(argv: list[str]) -> tuple[list[str], str | None]:
+    """Take ``--project NAME`` out of a command line; returns the rest, and the name or None."""
+    flags = argv[: argv.index("--")] if "--" in argv else argv
+    for place, flag in enumerate(flags):
+        if flag.startswith("--project="):
+            return [*argv[:place], *argv[place + 1 :]], flag.partition("=")[2]
+        if flag == "--project" and place + 1 < len(flags):
+            return [*argv[:place], *argv[place + 2 :]], argv[place + 1]
+    return argv, None
 
 
 def _import_and_run(name: str) -> None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from audionet._paths import TF_FILES
+from audionet._paths import SHARED_FILES, TF_FILES
 from audionet.utils.process import available_cores
 from audionet.utils.settings import require, setting
 
@@ -20,7 +20,7 @@ class EmbedConfig:
 
     graph: Path | None = setting(None, "trained model to embed with; default: a backbone alone, --architecture")
     architecture: str = setting("inception_v3_speech", "backbone to embed with, as for retrain.py")
-    model_dir: Path = setting(TF_FILES / "models", "folder for downloaded and converted backbones")
+    model_dir: Path = setting(SHARED_FILES / "models", "folder for downloaded and converted backbones")
     kind: Literal["voice", "bottleneck"] = setting(
         "voice",
         "voice: the space in which speakers are compared; bottleneck: all that the backbone gives, for any sound",
@@ -70,7 +70,7 @@ class DiscoverConfig:
 
     out: Path = setting(TF_FILES / "discovered", "folder for the voices, the table of labels and the page")
     architecture: str = setting("inception_v3_speech", "backbone in whose voice space voices are compared")
-    model_dir: Path = setting(TF_FILES / "models", "folder for downloaded and converted backbones")
+    model_dir: Path = setting(SHARED_FILES / "models", "folder for downloaded and converted backbones")
     graph: Path | None = setting(None, "trained model that names the voices it knows")
     suggest: int = setting(0, "print so many turns whose labels would teach most, the least sure of each voice")
     workers: int = setting(available_cores(), "number of processes")

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from audionet._paths import TF_FILES
+from audionet._paths import SHARED_FILES
 from audionet.utils.process import available_cores
 from audionet.utils.settings import require, setting
 
@@ -16,20 +16,20 @@ class PretrainConfig:
     """Settings for pretraining a backbone: data, network, optimizer, augmentation and output."""
 
     data_dir: Path = setting(
-        TF_FILES / "pretraining_audio", "folder of the recordings, in the sub-folders that the manifest names"
+        SHARED_FILES / "pretraining_audio", "folder of the recordings, in the sub-folders that the manifest names"
     )
     manifest: Path = setting(
-        TF_FILES / "pretraining.json",
+        SHARED_FILES / "pretraining.json",
         "JSON file that lists the datasets: folder, task, pattern of labels in file names, licence",
     )
     output_dir: Path = setting(
-        TF_FILES / "models" / "pretrained", "folder for the finished backbone; its name becomes the backbone's name"
+        SHARED_FILES / "models" / "pretrained", "folder for the finished backbone; its name becomes the backbone's name"
     )
     checkpoint_dir: Path = setting(
-        TF_FILES / "checkpoints" / "pretraining",
+        SHARED_FILES / "checkpoints" / "pretraining",
         "folder for checkpoints, from which interrupted training resumes, and for cached teacher embeddings",
     )
-    summaries_dir: Path = setting(TF_FILES / "training_summaries" / "pretraining", "folder for TensorBoard logs")
+    summaries_dir: Path = setting(SHARED_FILES / "training_summaries" / "pretraining", "folder for TensorBoard logs")
     teacher: Literal["campplus", "none"] = setting(
         "campplus", "published network whose speaker embeddings are distilled; needs audionet[pretrain]"
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from audionet._paths import TF_FILES
+from audionet._paths import SHARED_FILES, TF_FILES
 from audionet.augment.config import PROBE_CONDITIONS
 from audionet.utils.process import available_cores
 from audionet.utils.settings import require, setting
@@ -25,7 +25,7 @@ class ProbeConfig:
         "bundled name, folder of a SavedModel, TF Hub handle, or random (untrained Inception-v3); "
         "name#endpoint#pooling selects its feature layer; may be repeated (default: inception_v3_speech)",
     )
-    model_dir: Path = setting(TF_FILES / "models", "folder for downloaded and converted backbones")
+    model_dir: Path = setting(SHARED_FILES / "models", "folder for downloaded and converted backbones")
     input_size: int | None = setting(
         None, "side of the backbone's input in pixels, if the backbone does not specify it"
     )

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from audionet._paths import GRAPH_SUFFIXES, TF_FILES, lite_path, model_json_path
+from audionet._paths import GRAPH_SUFFIXES, SHARED_FILES, TF_FILES, lite_path, model_json_path
 from audionet.errors import UsageError
 from audionet.utils.expressions import Expression
 from audionet.utils.settings import require, setting
@@ -120,7 +120,7 @@ class RetrainConfig:
         TF_FILES / "data_image", "spectrogram images, one folder per label, as data_maker.py writes them"
     )
     bottleneck_dir: Path = setting(TF_FILES / "bottlenecks", "cache of bottleneck features")
-    model_dir: Path = setting(TF_FILES / "models", "cache of fetched and converted backbones")
+    model_dir: Path = setting(SHARED_FILES / "models", "cache of fetched and converted backbones")
     checkpoint_dir: Path = setting(TF_FILES / "checkpoints", "checkpoints, from which interrupted training resumes")
     summaries_dir: Path = setting(TF_FILES / "training_summaries", "TensorBoard summaries and the curves as a PNG")
     output_graph: Path = setting(
