@@ -7,12 +7,14 @@ the least expected cost, and stores it in the model: label_image.py then applies
 from __future__ import annotations
 
 import argparse
+import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
 from audionet.classifier.decision import Rule
 from audionet.cli.console import Parser, warn
 from audionet.cli.multi_label import format_multi_label, name_some
+from audionet.evaluation.comparison import compare, comparison_text, parse_report
 from audionet.evaluation.config import EvaluateConfig
 from audionet.evaluation.evaluate import evaluate, store_rule
 from audionet.evaluation.label_files import check_has_times, write_labels
@@ -27,6 +29,7 @@ from audionet.utils.settings import add_flags, from_flags
 from audionet.utils.text import escape, pluralise
 
 _LABELS_NAMED = 5
+_COMPARED = 10  # recordings that one model gets and the other does not
 
 
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -40,8 +43,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     require_modules("sklearn", "scipy", "matplotlib")
     make_writable_folder(config.report_dir)
     predictor = Predictor(config.graph, with_enrolled=False)
+    other = None if config.against is None else Predictor(config.against, with_enrolled=False)
     if predictor.thresholds is not None:
-        report_multi_label(predictor, config)
+        content = report_multi_label(predictor, config)
+        print_comparison(content, predictor, other, config)
         return
     if config.labels_dir is not None:
         check_has_times(predictor)
@@ -57,12 +62,34 @@ def main(argv: Sequence[str] | None = None) -> None:
     elif result.picked is not None:
         print_rule(result.rule, content["costs"], predictor.labels)
     print(f"Report: {escape(written[0])}")
+    print_comparison(content, predictor, other, config)
     if config.labels_dir is not None:
         print(f"Labels: {', '.join(map(escape, write_labels(result, predictor, config, config.labels_dir)))}")
 
 
-def report_multi_label(predictor: Predictor, config: EvaluateConfig) -> None:
-    """Evaluate a model that answers with several labels at a time, print its scores and write the report."""
+def print_comparison(
+    content: dict[str, Any], predictor: Predictor, other: Predictor | None, config: EvaluateConfig
+) -> None:
+    """Evaluate the other model, if there is one, on the same recordings, and print the comparison."""
+    if other is None:
+        return
+    same = dataclasses.replace(config, graph=other.graph, against=None, cost=(), labels_dir=None)
+    if other.thresholds is not None:
+        against = summarise_multi_label(evaluate_multi_label(other, same), other, same)
+    else:
+        against = summarise(evaluate(other, same), other, same)
+    found = compare(parse_report(str(other.graph), against), parse_report(str(predictor.graph), content))
+    print(comparison_text(found, _COMPARED))
+
+
+def report_multi_label(predictor: Predictor, config: EvaluateConfig) -> dict[str, Any]:
+    """Evaluate a model that answers with several labels at a time, print its scores and write the report.
+
+    Returns
+    -------
+    dict
+        Content of report.json.
+    """
     found = evaluate_multi_label(predictor, config)
     content = summarise_multi_label(found, predictor, config)
     written = write_multi_label_report(found, content, predictor, config.report_dir)
@@ -77,6 +104,7 @@ def report_multi_label(predictor: Predictor, config: EvaluateConfig) -> None:
     if missing := data["missing_labels"]:
         print(f"  not tested: {pluralise(len(missing), 'label')} without a recording ({name_some(missing)})")
     print(f"Report: {escape(written[0])}")
+    return content
 
 
 def print_summary(content: dict[str, Any]) -> None:

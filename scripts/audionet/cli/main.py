@@ -13,6 +13,7 @@ COMMANDS = {
     "data": "recordings to WAV chunks and spectrogram images",
     "train": "train a classifier head on the images, and test it",
     "evaluate": "test a model on held-out recordings, and write a report",
+    "compare": "compare models on the same recordings, or list trainings",
     "label": "label clips; diarize, verify and enrol speakers",
     "discover": "find the voices in recordings without labels",
     "embed": "write embeddings of recordings to a file, and draw them",

@@ -20,6 +20,7 @@ class EvaluateConfig:
         None, "held-out recordings, one folder per label (default: the test set of the training images)"
     )
     image_dir: Path = setting(TF_FILES / "data_image", "the images that the model was trained on")
+    against: Path | None = setting(None, "another model, to compare with on the same recordings")
     report_dir: Path = setting(TF_FILES / "report", "folder for report.html, report.json and the plots")
     labels_dir: Path | None = setting(
         None, "folder for the predicted segments as CSV, RTTM, Audacity and Raven labels; default: none are written"
@@ -44,3 +45,18 @@ class EvaluateConfig:
     def drops_rule(self) -> bool:
         """Return whether the costs stored in the model are to be removed."""
         return self.cost == ("none",)
+
+
+@dataclass(frozen=True)
+class CompareConfig:
+    """Settings of `audionet compare`."""
+
+    to: Path | None = setting(
+        None,
+        "file for the answers of all models, a row for each recording (.csv); or for the list of trainings (or .html)",
+    )
+    worst: int = setting(10, "number of recordings to name that one model gets and the other does not")
+    models_dir: Path = setting(TF_FILES, "folder of the trained models that are listed if no reports are named")
+
+    def __post_init__(self) -> None:
+        require(self.worst >= 0, "worst", self.worst, "0 or more")

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from audionet.classifier.multi_label import fit_thresholds_out_of_fold
+from audionet.data.naming import join_labels
 from audionet.errors import UsageError
 from audionet.evaluation.batch_inference import (
     HeldOutPredictions,
@@ -16,6 +17,7 @@ from audionet.evaluation.batch_inference import (
     labels_of,
     predict_held_out,
 )
+from audionet.evaluation.comparison import answers_json
 from audionet.evaluation.config import EvaluateConfig
 from audionet.evaluation.cross_validated import cross_validated_predictions, is_cross_validated
 from audionet.evaluation.summary import describe_data, describe_model
@@ -137,4 +139,10 @@ def summarise_multi_label(found: MultiLabelEvaluation, predictor: Predictor, con
             }
             for one in found.mistakes(config.worst)
         ],
+        "label_names": found.labels,
+        "recordings": answers_json(
+            [one.recorded for one in found.predictions.recordings],
+            [join_labels(found.labels[k] for k in np.flatnonzero(row)) for row in found.answered],
+            (found.answered == found.present).all(axis=1).tolist(),
+        ),
     }

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from audionet.evaluation.batch_inference import HeldOutPredictions, RecordingPrediction
+from audionet.evaluation.comparison import answers_json
 from audionet.evaluation.config import EvaluateConfig
 from audionet.evaluation.costs import mean_cost
 from audionet.evaluation.evaluate import Evaluation
@@ -61,6 +62,12 @@ def summarise(found: Evaluation, predictor: Predictor, config: EvaluateConfig) -
         "open_set": _open_set(found, predictor),
         "costs": _costs(found),
         "mistakes": [_mistake(found, *place) for place in found.mistakes(config.worst)],
+        "label_names": found.labels,
+        "recordings": answers_json(
+            [one.recorded for one in predictions.recordings],
+            [found.labels[place] for place in found.most_probable],
+            (found.most_probable == found.true).tolist(),
+        ),
     }
 
 
