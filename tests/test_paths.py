@@ -11,7 +11,7 @@ import pytest
 
 from audionet import _paths
 from audionet._paths import PROJECT_VARIABLE, _home
-from audionet.cli.main import split_project
+from audionet.cli.main import check_project, split_project
 from audionet.errors import UsageError
 from tests.support.sounds import ROOT
 
@@ -52,10 +52,9 @@ def test_a_project_has_a_folder_of_its_own_and_shares_the_backbones(
 
 
 @pytest.mark.parametrize("name", ["a/b", "..", ".hidden", "a\\b", "x" * 300, "a\nb"])
-def test_a_project_is_named_as_a_folder_is(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(PROJECT_VARIABLE, name)
+def test_a_project_is_named_as_a_folder_is(name: str) -> None:
     with pytest.raises(UsageError, match="it must be the name of a folder"):
-        importlib.reload(_paths)
+        check_project(name)
 
 
 @pytest.mark.parametrize(

@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from audionet.errors import UsageError
-
 PROJECT_VARIABLE = "AUDIONET_PROJECT"
 """Environment variable that names the project, which worker processes inherit; the flag ``--project`` sets it."""
 
@@ -25,25 +23,12 @@ def _home(package: Path) -> Path:
     return (checkout if (checkout / "pyproject.toml").is_file() else Path()) / "tf_files"
 
 
-def _project_folder(home: Path, name: str | None) -> Path:
-    """Return the folder of a project inside the home folder; of none, the home folder itself.
-
-    Raises
-    ------
-    UsageError
-        If the name is no folder's name.
-    """
-    if not name:
-        return home
-    if not name.isprintable() or name.startswith(".") or set(name) & set("/\\") or len(os.fsencode(name)) > 255:
-        raise UsageError(f"--project is {name!r}: it must be the name of a folder, not a path, without a dot first")
-    return home / "projects" / name
-
-
 SHARED_FILES = _home(Path(__file__).resolve().parent)
 """Folder of what all projects share: fetched and converted backbones."""
 
-TF_FILES = _project_folder(SHARED_FILES, os.environ.get(PROJECT_VARIABLE))
+_project = os.environ.get(PROJECT_VARIABLE)
+
+TF_FILES = SHARED_FILES / "projects" / _project if _project else SHARED_FILES
 """Folder of one project's recordings, images, bottlenecks, models and reports."""
 
 GRAPH_SUFFIXES = (".tflite", ".pb", ".keras", "")

@@ -7,6 +7,7 @@ import os
 import sys
 from typing import NoReturn
 
+from audionet.errors import UsageError
 from audionet.utils.process import tune_process
 
 COMMANDS = {
@@ -70,8 +71,15 @@ def split_project(argv: list[str]) -> tuple[list[str], str | None]:
     return argv, None
 
 
+def check_project(name: str) -> None:
+    """Raise UsageError if a project's name is no folder's name."""
+    if not name.isprintable() or name.startswith(".") or set(name) & set("/\\") or len(os.fsencode(name)) > 255:
+        raise UsageError(f"--project is {name!r}: it must be the name of a folder, not a path, without a dot first")
+
+
 def _import_and_run(name: str) -> None:
     from audionet.utils.extras import extras_named
 
+    check_project(os.environ.get(_PROJECT_VARIABLE, ""))
     with extras_named():
         importlib.import_module(f"audionet.cli.{name}").main()

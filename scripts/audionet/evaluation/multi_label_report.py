@@ -8,13 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from audionet.evaluation.multi_label import MultiLabelEvaluation
-from audionet.evaluation.page import environment, plot_image, truncate
+from audionet.evaluation.page import PRECISION_RECALL_PNG, environment, plot_image, truncate
 from audionet.evaluation.plots import MAX_CURVES, LabelCurve, precision_recall_plot
 from audionet.evaluation.report import PNGS
 from audionet.inference.predictor import Predictor
 from audionet.utils.files import make_folder, write_bytes, write_json
 
-_PLOT = "precision_recall.png"
 _MAX_LABELS = 100
 _MAX_NAMED = 10
 _MAX_LISTED = 20
@@ -64,7 +63,7 @@ def draw(found: MultiLabelEvaluation, content: dict[str, Any]) -> dict[str, byte
         for k, entry in enumerate(content["multi_label"]["labels"])
         if entry["average_precision"] is not None
     ]
-    return {_PLOT: precision_recall_plot(curves)} if curves else {}
+    return {PRECISION_RECALL_PNG: precision_recall_plot(curves)} if curves else {}
 
 
 def page(content: dict[str, Any], predictor: Predictor, plots: dict[str, bytes]) -> str:

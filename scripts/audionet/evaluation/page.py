@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from jinja2 import Environment
 
 _TEMPLATES = Path(__file__).parent / "templates"
+PRECISION_RECALL_PNG = "precision_recall.png"
+"""File name of the plot in the report of a model that answers with several labels at a time."""
+
 _NO_VALUE = "–"
 _CSS_DPI = 96
 

@@ -13,7 +13,7 @@ import numpy as np
 from audionet.classifier.rejection import SEGMENT_CHUNKS
 from audionet.evaluation.batch_inference import image_at
 from audionet.evaluation.evaluate import Evaluation
-from audionet.evaluation.page import Truncated, data_uri, environment, plot_image, truncate
+from audionet.evaluation.page import PRECISION_RECALL_PNG, Truncated, data_uri, environment, plot_image, truncate
 from audionet.evaluation.plots import cost_plot, det_plot, duration_plot, openset_plot, reliability_plot, roc_plot
 from audionet.evaluation.score_map import score_map
 from audionet.evaluation.summary import open_set_scores
@@ -35,7 +35,6 @@ PNGS = (
     "openset.png",
     "cost.png",
     "confusion_before.png",
-    "precision_recall.png",
 )
 """File names of all plots that a report may have."""
 
@@ -99,6 +98,7 @@ def write_report(found: Evaluation, content: dict[str, Any], predictor: Predicto
             write_bytes(folder / name, plots[name])
         else:
             (folder / name).unlink(missing_ok=True)
+    (folder / PRECISION_RECALL_PNG).unlink(missing_ok=True)
     write_json(folder / "report.json", content)
     write_bytes(folder / "report.html", html.encode("utf-8"))
     return [folder / "report.html", folder / "report.json", *(folder / name for name in plots)]
