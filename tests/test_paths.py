@@ -11,7 +11,8 @@ import pytest
 
 from audionet import _paths
 from audionet._paths import PROJECT_VARIABLE, _home
-from audionet.cli.main import check_project, split_project
+from audionet.cli.early_flags import take_flag
+from audionet.cli.main import check_project
 from audionet.errors import UsageError
 from tests.support.sounds import ROOT
 
@@ -69,7 +70,7 @@ def test_a_project_is_named_as_a_folder_is(name: str) -> None:
     ],
 )
 def test_the_project_is_taken_out_of_a_command_line(argv: list[str], rest: list[str], name: str | None) -> None:
-    assert split_project(argv) == (rest, name)
+    assert take_flag(argv, "--project") == (rest, name)
 
 
 def test_the_flag_changes_the_default_folders_of_every_command(tmp_path: Path) -> None:

@@ -9,9 +9,11 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import NoReturn
 
+from audionet.cli.early_flags import take_flag
 from audionet.errors import AudioNetError, show_flags_in_messages
 from audionet.utils.progress import Advance, reporting_to
 from audionet.utils.text import escape, os_error_reason
@@ -29,6 +31,24 @@ class Parser(argparse.ArgumentParser):
             default=argparse.SUPPRESS,
             help="keep recordings, images, models and reports apart from others, in tf_files/projects/NAME",
         )
+        self.add_argument(
+            "--config",
+            metavar="FILE",
+            default=argparse.SUPPRESS,
+            help="settings from a TOML or JSON file, or those of an earlier run from its record, a model's JSON or "
+            "dataset.json; flags go before them",
+        )
+
+    def parse_args(  # type: ignore[override]
+        self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
+    ) -> argparse.Namespace:
+        """Parse a command line, with the settings of ``--config`` before its flags."""
+        given, path = take_flag(list(sys.argv[1:] if args is None else args), "--config")
+        if path is None:
+            return super().parse_args(given, namespace)
+        from audionet.cli.run_config import flags_from_file
+
+        return super().parse_args([*flags_from_file(Path(path), set(self._option_string_actions)), *given], namespace)
 
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"{self.prog}: {escape(message)} (--help lists the flags)\n")

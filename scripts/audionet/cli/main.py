@@ -7,6 +7,7 @@ import os
 import sys
 from typing import NoReturn
 
+from audionet.cli.early_flags import take_flag
 from audionet.errors import UsageError
 from audionet.utils.process import tune_process
 
@@ -52,23 +53,12 @@ def main() -> NoReturn:
 def run_command(name: str) -> NoReturn:
     """Run one command in this process, and exit with its code."""
     tune_process()  # before anything imports NumPy
-    sys.argv, project = split_project(sys.argv)
+    sys.argv, project = take_flag(sys.argv, "--project")
     if project is not None:
         os.environ[_PROJECT_VARIABLE] = project
     from audionet.cli.console import run
 
     run(lambda: _import_and_run(name))
-
-
-def split_project(argv: list[str]) -> tuple[list[str], str | None]:
-    """Take ``--project NAME`` out of a command line; returns the rest, and the name or None."""
-    flags = argv[: argv.index("--")] if "--" in argv else argv
-    for place, flag in enumerate(flags):
-        if flag.startswith("--project="):
-            return [*argv[:place], *argv[place + 1 :]], flag.partition("=")[2]
-        if flag == "--project" and place + 1 < len(flags):
-            return [*argv[:place], *argv[place + 2 :]], argv[place + 1]
-    return argv, None
 
 
 def check_project(name: str) -> None:
