@@ -17,6 +17,7 @@ COMMANDS = {
     "evaluate": "test a model on held-out recordings, and write a report",
     "compare": "compare models on the same recordings, or list trainings",
     "label": "label clips; diarize, verify and enrol speakers",
+    "listen": "say who speaks now, by the microphone; enrol a speaker",
     "discover": "find the voices in recordings without labels",
     "embed": "write embeddings of recordings to a file, and draw them",
     "search": "rank recordings by their likeness to a clip",

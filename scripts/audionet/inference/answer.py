@@ -13,7 +13,7 @@ from audionet.audio.samples import PAUSE_DB
 from audionet.classifier.decision import Rule
 from audionet.classifier.multi_label import LabelThresholds, pool_chunks
 from audionet.classifier.rejection import KnownOdds, RejectionRule
-from audionet.inference.segmentation import Segment, Window, label_segments, segments
+from audionet.inference.segmentation import LAG_SECONDS, Segment, Window, label_segments, segments
 from audionet.utils.arrays import BoolArray, FloatArray
 
 NO_SPEECH = "no speech was found in it"
@@ -188,12 +188,14 @@ class Decider(NamedTuple):
         step_seconds: float,
         seconds: Callable[[], float],
         odds: KnownOdds | None,
+        lag_seconds: float = LAG_SECONDS,
     ) -> Iterable[Segment]:
         """Find the segments of labels and enrolled speakers in windows, as `segments` or `label_segments` do."""
         if self.thresholds is not None:
             thresholds = self.thresholds.values
             return label_segments(windows, self.labels, thresholds, window_seconds, step_seconds, seconds)
-        return segments(windows, [*self.labels, *self.enrolled], window_seconds, step_seconds, seconds, odds)
+        names = [*self.labels, *self.enrolled]
+        return segments(windows, names, window_seconds, step_seconds, seconds, odds, lag_seconds=lag_seconds)
 
     def window(self, chunk: ChunkAnswer) -> Window:
         """Return a chunk's output as a window; an enrolled speaker with the highest score gets probability 1."""

@@ -17,6 +17,8 @@ Item = TypeVar("Item")
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg"})
 
+_SLIVER = 0.15  # of a window
+
 
 class ClipChunk(NamedTuple):
     """Chunk of a clip.
@@ -123,6 +125,21 @@ class Clip:
                     "give the recording itself"
                 )
         return jpg
+
+
+def is_cut_off(chunk: ClipChunk, seconds: float) -> bool:
+    """Return whether a window is silent but for the beginning or the end of a sound that others hear more of.
+
+    Parameters
+    ----------
+    chunk : ClipChunk
+    seconds : float
+        Length of the window.
+    """
+    if chunk.active is None:
+        return False
+    begin, end = (time - chunk.start for time in chunk.active)
+    return end < _SLIVER * seconds or begin > (1 - _SLIVER) * seconds
 
 
 def is_image(source: Source) -> bool:

@@ -45,3 +45,20 @@ class LabelConfig:
         if len(given) > 1:
             raise UsageError(f"{' and '.join(given)} cannot be combined: run label_image.py once for each")
         require(self.graph.name != "", "graph", self.graph, "a model that retrain.py wrote")
+
+
+@dataclass(frozen=True)
+class ListenConfig:
+    """Configuration of `audionet listen`."""
+
+    graph: Path = setting(TF_FILES / "retrained_graph.tflite", "model that retrain.py wrote")
+    device: str | None = setting(None, "microphone: its number, or a part of its name; default: the system's")
+    play: Path | None = setting(None, "recording to listen to instead of a microphone")
+    speed: float = setting(1.0, "speed of --play: 1 is real time, 0 as fast as possible")
+    enrol: str | None = setting(None, "enrol a speaker of this name, who speaks into the microphone")
+    json: bool = setting(False, "print one JSON object for each answer and each segment, one per line")
+
+    def __post_init__(self) -> None:
+        require(0 <= self.speed <= 1000, "speed", self.speed, "0 to 1000")
+        require(self.play is None or self.device is None, "play", self.play, "left out with --device")
+        require(self.graph.name != "", "graph", self.graph, "a model that retrain.py wrote")

