@@ -97,6 +97,12 @@ def logistic(logits: FloatArray) -> FloatArray:
     return result
 
 
+def log_odds(probabilities: FloatArray, least: float = 1e-9) -> FloatArray:
+    """Compute logits of probabilities, bounded to `least` and 1 - `least`: the inverse of `logistic`."""
+    bounded = np.clip(np.asarray(probabilities, np.float64), least, 1 - least)
+    return (np.log(bounded) - np.log1p(-bounded)).astype(np.float32)
+
+
 def standardisation(blocks: Iterable[FloatArray], widths: Sequence[int]) -> tuple[FloatArray, FloatArray]:
     """Compute the offset and scale that give the features mean 0, and every part of them its weight.
 

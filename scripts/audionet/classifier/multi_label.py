@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from audionet.classifier.head import log_odds, logistic
 from audionet.metrics.accuracy import Groups
 from audionet.utils.arrays import AnyFloatArray, BoolArray, Float64Array, FloatArray, IntArray
 
@@ -53,10 +54,7 @@ def independent_losses(probabilities: FloatArray, present: BoolArray) -> AnyFloa
 
 def apply_independent_temperature(probabilities: FloatArray, temperature: float) -> FloatArray:
     """Divide the logit of each label's probability by a temperature."""
-    bounded = np.clip(probabilities.astype(np.float64), 1e-9, 1 - 1e-9)
-    logits = (np.log(bounded) - np.log1p(-bounded)) / temperature
-    result: FloatArray = (0.5 * (np.tanh(0.5 * logits) + 1)).astype(np.float32)
-    return result
+    return logistic(log_odds(probabilities) / np.float32(temperature))
 
 
 def fit_independent_temperature(

@@ -94,10 +94,7 @@ def report_multi_label(predictor: Predictor, config: EvaluateConfig) -> dict[str
     content = summarise_multi_label(found, predictor, config)
     written = write_multi_label_report(found, content, predictor, config.report_dir)
     data = content["data"]
-    unseen = "none of them seen in training" if data["unseen"] else "ALL OF THEM SEEN IN TRAINING"
-    if data["cross_validated"]:
-        unseen = "each tested by a model that was not trained on it"
-    print(f"{pluralise(data['recordings'], 'recording')} from {data['source']}, {unseen}:")
+    print(f"{pluralise(data['recordings'], 'recording')} from {data['source']}, {_unseen(data)}:")
     print(format_multi_label(found.scores, found.labels))
     if (baseline := content["mfcc_statistics"]) is not None and data["cross_validated"]:
         print(f"  {'MFCC statistics':<22} {baseline:.3f}")
@@ -110,9 +107,7 @@ def report_multi_label(predictor: Predictor, config: EvaluateConfig) -> dict[str
 def print_summary(content: dict[str, Any]) -> None:
     """Print the most important results, each with the number of recordings or chunks behind it."""
     data, answers, open_set = content["data"], content["answers"], content["open_set"]
-    unseen = "none of them seen in training" if data["unseen"] else "ALL OF THEM SEEN IN TRAINING"
-    if data["cross_validated"]:
-        unseen = "each tested by a model that was not trained on it"
+    unseen = _unseen(data)
     if data["unseen"] and (cut := len(data["recordings_also_heard_in_training"])):
         unseen = f"of {pluralise(cut, 'label')} from other segments of recordings that were also used in training"
     others = f" and {data['unknown_recordings']} of no label" if data["unknown_recordings"] else ""
@@ -149,6 +144,13 @@ def print_summary(content: dict[str, Any]) -> None:
         rule, plain = (format_cost(costs[name]) for name in ("mean_cost", "mean_cost_of_most_probable"))
         counted = pluralise(costs["recordings"], "recording")
         print(f"Cost of a recording: {rule} by the rule, {plain} by the most probable label ({counted})")
+
+
+def _unseen(data: dict[str, Any]) -> str:
+    """Say whether the model was trained on the recordings."""
+    if data["cross_validated"]:
+        return "each tested by a model that was not trained on it"
+    return "none of them seen in training" if data["unseen"] else "ALL OF THEM SEEN IN TRAINING"
 
 
 def _refused(labels: Sequence[dict[str, Any]]) -> str:

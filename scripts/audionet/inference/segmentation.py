@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from audionet.classifier.head import log_odds
 from audionet.classifier.rejection import KnownOdds
 from audionet.utils.arrays import Float64Array, FloatArray
 
@@ -137,7 +138,7 @@ def label_segments(
     kept = list(windows)
     found: list[Segment] = []
     for place, label in enumerate(labels):
-        odds = KnownOdds(threshold=_log_odds(float(thresholds[place])), slope=1.0)
+        odds = KnownOdds(threshold=float(log_odds(thresholds[place], _MIN_PROBABILITY)), slope=1.0)
         alone = [_window_of_label(window, place) for window in kept]
         turns = segments(alone, [label], window_seconds, step_seconds, seconds, odds)
         found += [turn._replace(score=None) for turn in turns if turn.label is not None]
@@ -147,12 +148,8 @@ def label_segments(
 def _window_of_label(window: Window, place: int) -> Window:
     if window.probabilities is None:
         return window
-    return Window(window.start, window.probabilities[place : place + 1], _log_odds(float(window.probabilities[place])))
-
-
-def _log_odds(probability: float) -> float:
-    bounded = min(max(probability, _MIN_PROBABILITY), 1 - _MIN_PROBABILITY)
-    return math.log(bounded / (1 - bounded))
+    alone = window.probabilities[place : place + 1]
+    return Window(window.start, alone, float(log_odds(alone, _MIN_PROBABILITY)[0]))
 
 
 class _Cell(NamedTuple):
