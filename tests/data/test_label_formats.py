@@ -133,8 +133,39 @@ def test_lines_of_json_may_differ_in_what_they_leave_out(tmp_path: Path) -> None
     assert isinstance(first, Row)
     assert isinstance(second, Row)
     assert (first.end, second.start, second.end, second.split) == (math.inf, 1, 4, "test")
-    assert several == BadRow(3, "has a list of labels, and one is wanted")
+    assert isinstance(several, Row)
+    assert several.label == "ann;bob"
     assert none == BadRow(4, "has no label")
+
+
+def test_odd_values_in_json_are_no_labels(tmp_path: Path) -> None:
+    values = ("[]", '["ann", null, " bob"]', '{"name": "ann"}', '[["ann"]]', "null", "7")
+    lines = "\n".join(f'{{"file": "a.wav", "label": {value}}}' for value in values)
+    odd = "has a label that is neither text nor a number"
+    wanted = ["", "ann;bob", odd, odd, "", "7"]
+    assert [
+        getattr(row, "label", getattr(row, "reason", None)) for row in rows_of(tmp_path, lines, "a.jsonl")
+    ] == wanted
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "# by hand\nfile,start,end,label\n#1.wav,0.5,2,ann\n# the end\n",
+        "#,file,start,end,label\n1,#1.wav,0.5,2,ann\n",
+        "file\tstart\tend\tlabel\n#1.wav\t0.5\t2\tann\n",
+    ],
+)
+def test_a_recording_may_be_named_like_a_comment(tmp_path: Path, text: str) -> None:
+    (row,) = rows_of(tmp_path, text)
+    assert isinstance(row, Row)
+    assert (row.file, row.start, row.end, row.label) == ("#1.wav", 0.5, 2, "ann")
+
+
+def test_a_tier_may_be_named_like_a_comment(tmp_path: Path) -> None:
+    (row,) = rows_of(tmp_path, "# from ELAN\n#1\t\t00:00:00.500\t00:00:02.000\t00:00:01.500\thello\n", "a.txt")
+    assert isinstance(row, Row)
+    assert (row.label, row.start, row.end) == ("#1", 0.5, 2)
 
 
 def test_accents_are_composed_and_unknown_speakers_have_no_label(tmp_path: Path) -> None:

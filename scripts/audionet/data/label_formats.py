@@ -11,9 +11,10 @@ import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from audionet.data.label_columns import Columns, choose_columns
+from audionet.data.naming import join_labels
 from audionet.errors import DatasetError
 from audionet.utils.text import composed, escape, os_error_reason
 
@@ -133,9 +134,13 @@ def _rows(stream: Iterator[str], path: Path, columns: Mapping[str, str]) -> Iter
 def _says_nothing(line: str) -> bool:
     """Return whether a line before the first row is empty, a comment, or what some programs put there.
 
-    An Audacity track may begin with a line of frequencies, an Excel export with ``sep=;``.
+    An Audacity track may begin with a line of frequencies, an Excel export with ``sep=;``. A number sign may also begin
+    a header, as the name of its first column, or a row of an ELAN export without one, as the name of a tier.
     """
-    return not line.strip() or line.startswith(("#", ";;", "\\\t", "sep="))
+    if line.startswith("#"):
+        cells = line.rstrip().split("\t")
+        return line[1:2] not in ("\t", ",", ";") and sum(map(_is_time, cells)) < 2
+    return not line.strip() or line.startswith((";;", "\\\t", "sep="))
 
 
 def _is_rttm(line: str) -> bool:
@@ -193,10 +198,19 @@ def _json_lines(lines: Iterator[tuple[int, str]], path: Path, columns: Mapping[s
                 continue
         chosen = known[keys]
         cells = {name: content[column] for name, column in chosen.names.items()}
-        if isinstance(cells["label"], list):
-            yield BadRow(number, "has a list of labels, and one is wanted")
+        cells["label"] = _label_of(cells["label"])
+        odd = [name for name, cell in cells.items() if isinstance(cell, dict | list)]
+        if odd:
+            yield BadRow(number, f"has a {odd[0]} that is neither text nor a number")
             continue
         yield row_from_cells(number, {name: "" if cell is None else str(cell) for name, cell in cells.items()}, chosen)
+
+
+def _label_of(cell: Any) -> Any:
+    """Join a list of labels as a cell of a table does."""
+    if not isinstance(cell, list) or any(isinstance(item, dict | list) for item in cell):
+        return cell
+    return join_labels(str(item).strip() for item in cell if item is not None)
 
 
 def _delimited(lines: Iterator[tuple[int, str]], path: Path, columns: Mapping[str, str]) -> Iterator[Row | BadRow]:
@@ -275,8 +289,8 @@ def _with_header(
     places = {name: names.index(column) for name, column in chosen.names.items()}
     width = max(places.values()) + 1
     for cells in table:
-        if not any(cell.strip() for cell in cells) or cells[0].startswith("#"):
-            continue
+        if not any(cell.strip() for cell in cells) or (len(cells) == 1 < width and cells[0].startswith("#")):
+            continue  # a comment; a row may begin so as well, as recordings may be named #1.wav
         if len(cells) < width:
             yield BadRow(numbers[0], f"has {len(cells)} columns, not {len(names)}")
             continue
