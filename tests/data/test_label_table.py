@@ -236,6 +236,11 @@ def test_overlapping_rows_are_joined_where_that_is_asked_for(audio: Path) -> Non
     assert list(alone.parts) == ["dog", "rain"]
 
 
+def test_a_row_that_is_left_out_does_not_make_labels_apply_at_the_same_time(audio: Path) -> None:
+    rows = "talk.wav,0,6,rain\ntalk.wav,4,8,dog\ntalk.wav,9,10,;\n"
+    assert not table_of(audio, HEADER + rows).multi_label
+
+
 def test_a_semicolon_is_part_of_a_label_where_it_is_said_to_be(audio: Path) -> None:
     rows = "talk.wav,0,6,AC;DC\ntalk.wav,4,8,dog\n"
     assert list(table_of(audio, HEADER + rows, multi_label=False).parts) == ["AC;DC", "dog"]

@@ -192,7 +192,6 @@ class _Found:
             return
         parts = row.label.split(SEPARATOR)
         problem = label_cell_problem(row.label) or next(filter(None, map(_part_problem, parts)), None)
-        self.has_joined |= len(parts) > 1
         if problem and row.label:
             problem += ": change it in the table"
         for kind, values in (("group", self.groups), ("split", self.splits)):
@@ -206,6 +205,7 @@ class _Found:
         if row.file is None and self._files.setdefault(name, file) != file:
             log.warning(f"{file}: is about {name}, and so is {self._files[name]}: where they differ, neither counts")
             self._files[name] = file
+        self.has_joined |= len(parts) > 1
         self._times[name, row.channel, row.label].extend((row.start, row.end))
 
     def assign_channels(self, audio_dir: Path, channel: ChannelSetting) -> None:
