@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from audionet.data.naming import chunk_name, parse_chunk_name, recording_name
+from audionet.data.naming import chunk_name, parse_chunk_name, recording_name, separate_labels
 
 file_paths = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), min_size=1, max_size=300)
 
@@ -48,3 +48,17 @@ def test_recording_names(path: str, name: str) -> None:
 
 def test_a_foreign_image_is_a_recording_of_its_own() -> None:
     assert parse_chunk_name("holiday") == ("holiday", 0, 0)
+
+
+@pytest.mark.parametrize(
+    ("folder", "labels"),
+    [
+        ("rain;dog", ("dog", "rain")),
+        (" dog ;dog; ", ("dog",)),
+        ("_background_;dog;_unknown_", ("dog",)),
+        (" ; ", ()),
+        ("cafe\u0301;rain", ("caf\u00e9", "rain")),
+    ],
+)
+def test_labels_of_a_folder(folder: str, labels: tuple[str, ...]) -> None:
+    assert separate_labels(folder) == labels

@@ -71,8 +71,11 @@ def join_labels(labels: Iterable[str]) -> str:
 
 
 def separate_labels(folder: str) -> tuple[str, ...]:
-    """Return the labels that a folder's name joins, in code-point order; none for unknown sounds and background."""
-    return tuple(sorted({part.strip() for part in folder.split(SEPARATOR)} - {"", UNKNOWN, BACKGROUND}))
+    """Return the labels that a folder's name joins, in code-point order; none for unknown sounds and background.
+
+    Accents are in NFC: names that differ only in their encoding are one label.
+    """
+    return tuple(sorted({composed(part.strip()) for part in folder.split(SEPARATOR)} - {"", UNKNOWN, BACKGROUND}))
 
 
 class ChunkName(NamedTuple):
