@@ -37,6 +37,16 @@ def test_the_interval_holds_the_mean_of_most_samples() -> None:
     assert held >= 34
 
 
+def test_the_interval_is_about_all_labels_where_a_resample_lacks_a_rare_one() -> None:
+    present = np.zeros((30, 2), bool)
+    present[:15, 0], present[20, 1] = True, True
+    probabilities = np.where(present, 0.9, 0.1).astype(np.float32)
+    probabilities[20, 1] = 0.0  # the rare label is ranked last, the other one perfectly
+    found = multi_label_scores(probabilities, present, present)
+    assert found.mean_average_precision == pytest.approx((1 + 1 / 30) / 2)
+    assert found.high < 0.6
+
+
 def test_nothing_to_score() -> None:
     found = multi_label_scores(np.zeros((0, 2), np.float32), np.zeros((0, 2), bool), np.zeros((0, 2), bool))
     assert found.mean_average_precision is None

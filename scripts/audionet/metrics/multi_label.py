@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from audionet.metrics.accuracy import Accuracy, accuracy
-from audionet.utils.arrays import AnyFloatArray, BoolArray, FloatArray
+from audionet.utils.arrays import AnyFloatArray, BoolArray, Float64Array, FloatArray
 
 _RESAMPLES = 1000
 _MAX_DRAWN = 2_000_000  # numbers that the bootstrap holds in memory at once
@@ -115,7 +115,9 @@ def multi_label_scores(
         )
         for k in range(present.shape[1])
     )
-    low, high = _interval(probabilities[:, ranked], present[:, ranked]) if precisions else (0.0, 1.0)
+    low, high = (0.0, 1.0)
+    if precisions:
+        low, high = _interval(probabilities[:, ranked], present[:, ranked], np.array(list(precisions.values())))
     return MultiLabelScores(
         labels,
         len(present),
@@ -150,8 +152,12 @@ def multi_label_json(found: MultiLabelScores, labels: Sequence[str]) -> dict[str
     }
 
 
-def _interval(probabilities: FloatArray, present: BoolArray) -> tuple[float, float]:
-    """Compute the 95 % percentile bootstrap interval of the mean average precision over recordings."""
+def _interval(probabilities: FloatArray, present: BoolArray, precisions: Float64Array) -> tuple[float, float]:
+    """Compute the 95 % percentile bootstrap interval of the mean average precision over recordings.
+
+    A label of which a resample draws no recording keeps its average precision, `precisions`: without it, the mean of
+    that resample would be one over other labels.
+    """
     n, labels = present.shape
     generator = np.random.default_rng(0)
     block = max(1, _MAX_DRAWN // n)
@@ -159,8 +165,7 @@ def _interval(probabilities: FloatArray, present: BoolArray) -> tuple[float, flo
     for start in range(0, _RESAMPLES, block):
         drawn = generator.multinomial(n, np.full(n, 1 / n), min(block, _RESAMPLES - start)).astype(np.float64)
         found = np.stack([_average_precisions(probabilities[:, k], present[:, k], drawn) for k in range(labels)])
-        counted = np.isfinite(found)
-        means.append(np.where(counted, found, 0).sum(axis=0) / np.maximum(counted.sum(axis=0), 1))
+        means.append(np.where(np.isfinite(found), found, precisions[:, None]).mean(axis=0))
     low, high = np.quantile(np.concatenate(means), [0.025, 0.975])
     return float(low), float(high)
 
