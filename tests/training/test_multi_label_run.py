@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from audionet.cli.label import main as label
 from audionet.cli.train import main as retrain
 from audionet.data.dataset import ChunkImage
 from audionet.data.folds import assign_multi_label_folds
-from audionet.data.naming import BACKGROUND
+from audionet.data.naming import BACKGROUND, DATASET_JSON
 from audionet.errors import DatasetError, ModelError, UsageError
 from audionet.export.publish import publish
 from audionet.inference.predictor import Predictor
@@ -141,6 +142,39 @@ def test_settings_for_one_label_are_refused(
     with pytest.raises(UsageError, match="several labels at a time"):
         train(config)
     assert not config.bottleneck_dir.exists()
+
+
+@pytest.mark.parametrize(
+    ("folders", "reason"), [(("high", ";"), "';' names no label"), ((BACKGROUND, f"{BACKGROUND};"), "has a label")]
+)
+def test_folders_without_a_label(
+    chord_images: Path,
+    retrain_config: Callable[..., RetrainConfig],
+    tmp_path: Path,
+    folders: tuple[str, str],
+    reason: str,
+) -> None:
+    for folder in folders:
+        shutil.copytree(chord_images / "high", tmp_path / "images" / folder)
+    shutil.copy(chord_images / DATASET_JSON, tmp_path / "images")
+    config = retrain_config(tmp_path / "images", how_many_training_steps=None, multi_label="on")
+    with pytest.raises(DatasetError, match=reason):
+        train(config)
+    assert not config.bottleneck_dir.exists()
+
+
+def test_copies_in_folders_of_different_labels_are_named(
+    chord_images: Path,
+    retrain_config: Callable[..., RetrainConfig],
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    images = shutil.copytree(chord_images, tmp_path / "images")
+    first = min((images / "high;low").iterdir())
+    shutil.copy(first, images / "middle" / f"copy{first.suffix}")
+    train(retrain_config(images, how_many_training_steps=None))
+    assert "middle/copy" in caplog.text
+    assert "in the folder of all labels that it has, such as high;low;middle" in caplog.text
 
 
 def test_joined_folders_are_labels_of_their_own_where_that_is_asked_for(

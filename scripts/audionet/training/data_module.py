@@ -18,7 +18,7 @@ from audionet.data.dataset import Assigned, ChunkImage, read_assigned
 from audionet.data.folds import Folds, assign_folds
 from audionet.data.given_split import are_folds, given_folds, given_sets, given_split
 from audionet.data.grouping import Recording, group_recordings, join_copies
-from audionet.data.naming import UNKNOWN
+from audionet.data.naming import UNKNOWN, join_labels, separate_labels
 from audionet.data.split import SETS, Split, split_images, without_copies
 from audionet.errors import DatasetError, UsageError
 from audionet.training.config import RetrainConfig
@@ -139,7 +139,7 @@ def prepare_data(
     all_labels = sorted({image.label for image in bottlenecks.images})
     labels = [label for label in all_labels if label != UNKNOWN]
     if len(labels) < 2:
-        raise DatasetError(f"{escape(config.image_dir)}: only '{escape(*labels)}' has readable images")
+        raise DatasetError(f"{escape(config.image_dir)}: only '{escape(*labels or [UNKNOWN])}' has readable images")
     apart = spectrogram_config.apart if spectrogram_config else _APART
     keys = [key.tobytes() for key in bottlenecks.keys]
     grouping = group_recordings(bottlenecks.images, config.group, assigned)
@@ -213,7 +213,7 @@ def _multi_label_data(
     sets = given_sets(images, assigned) if config.split == "given" else None
     folds = multi_label_folds(images, groups, sets, config.folds)
     log.info(multi_label_table(labels, images, folds))
-    _log_conflicts(images, keys)
+    _log_conflicts(images, keys, several=True)
     split = Split({"training": images, "validation": [], "testing": []}, [], 0)
     none = np.zeros(0, np.int64)
     rows = dict.fromkeys(SETS, none) | {"training": np.arange(len(images))}
@@ -282,18 +282,22 @@ def _drop_odd_sizes(bottlenecks: Bottlenecks, config: SpectrogramConfig | None) 
     )
 
 
-def _log_conflicts(images: Sequence[ChunkImage], keys: Sequence[bytes]) -> None:
-    """Warn of recordings with different labels that share an identical image."""
+def _log_conflicts(images: Sequence[ChunkImage], keys: Sequence[bytes], several: bool = False) -> None:
+    """Warn of recordings with different labels that share an identical image; `several`: they may have both."""
     for one, other in sorted(_conflicting_labels(images, keys)):
-        log.warning(f"{one}: has the same sound as {other}, so one of the two labels is wrong: remove the wrong copy")
+        way_out = "so one of the two labels is wrong: remove the wrong copy"
+        if several:
+            labels = {label for folder, _ in (one, other) for label in separate_labels(folder)}
+            way_out = f"keep one copy, in the folder of all labels that it has, such as {join_labels(labels)}"
+        log.warning(f"{'/'.join(one)}: has the same sound as {'/'.join(other)}, {way_out}")
 
 
-def _conflicting_labels(images: Sequence[ChunkImage], keys: Sequence[bytes]) -> set[tuple[str, str]]:
-    """Find pairs of recordings, ``label/name``, that have different labels and share an identical image."""
+def _conflicting_labels(images: Sequence[ChunkImage], keys: Sequence[bytes]) -> set[tuple[Recording, Recording]]:
+    """Find pairs of recordings, label and name, that have different labels and share an identical image."""
     first: dict[bytes, ChunkImage] = {}
     pairs = set()
     for image, key in zip(images, keys, strict=True):
         other = first.setdefault(key, image)
         if other.label != image.label:
-            pairs.add((f"{other.label}/{other.recording}", f"{image.label}/{image.recording}"))
+            pairs.add(((other.label, other.recording), (image.label, image.recording)))
     return pairs

@@ -10,10 +10,11 @@ from audionet.data.dataset import ChunkImage
 from audionet.data.folds import Folds, assign_multi_label_folds
 from audionet.data.given_split import are_folds, given_folds
 from audionet.data.grouping import Recording
-from audionet.data.naming import SEPARATOR, separate_labels
+from audionet.data.naming import BACKGROUND, SEPARATOR, separate_labels
 from audionet.errors import DatasetError, UsageError
 from audionet.training.config import RetrainConfig
 from audionet.utils.arrays import BoolArray
+from audionet.utils.text import escape
 
 _SEVERAL = "recordings have several labels at a time"
 
@@ -25,6 +26,8 @@ def is_multi_label(folders: Collection[str], config: RetrainConfig) -> bool:
     ------
     UsageError
         If settings are given that go with one label only.
+    DatasetError
+        If no folder names a label, or a folder's name is separators only.
     """
     if config.multi_label == "off" or (config.multi_label == "auto" and not any(SEPARATOR in name for name in folders)):
         return False
@@ -42,6 +45,15 @@ def is_multi_label(folders: Collection[str], config: RetrainConfig) -> bool:
     ):
         if not unused:
             raise UsageError(f"{_SEVERAL}, and --{flag} goes with one label only: leave it out")
+    if blank := [name for name in folders if not name.strip(f"{SEPARATOR} ")]:
+        raise DatasetError(
+            f"{escape(config.image_dir)}: the folder '{escape(blank[0])}' names no label: rename the folder of its "
+            f"recordings, to {BACKGROUND} if they have none of the labels, and run data_maker.py again"
+        )
+    if not any(map(separate_labels, folders)):
+        raise DatasetError(
+            f"{escape(config.image_dir)}: no recording has a label, as none is in a folder named after one"
+        )
     return True
 
 
