@@ -172,9 +172,12 @@ def test_copies_in_folders_of_different_labels_are_named(
     images = shutil.copytree(chord_images, tmp_path / "images")
     first = min((images / "high;low").iterdir())
     shutil.copy(first, images / "middle" / f"copy{first.suffix}")
+    (images / "low;high").mkdir()
+    shutil.copy(first, images / "low;high" / f"same{first.suffix}")
     train(retrain_config(images, how_many_training_steps=None))
     assert "middle/copy" in caplog.text
     assert "in the folder of all labels that it has, such as high;low;middle" in caplog.text
+    assert "low;high/same" not in caplog.text
 
 
 def test_joined_folders_are_labels_of_their_own_where_that_is_asked_for(

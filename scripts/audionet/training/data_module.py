@@ -285,11 +285,14 @@ def _drop_odd_sizes(bottlenecks: Bottlenecks, config: SpectrogramConfig | None) 
 def _log_conflicts(images: Sequence[ChunkImage], keys: Sequence[bytes], several: bool = False) -> None:
     """Warn of recordings with different labels that share an identical image; `several`: they may have both."""
     for one, other in sorted(_conflicting_labels(images, keys)):
-        way_out = "so one of the two labels is wrong: remove the wrong copy"
+        way_out = ", so one of the two labels is wrong: remove the wrong copy"
         if several:
-            labels = {label for folder, _ in (one, other) for label in separate_labels(folder)}
-            way_out = f"keep one copy, in the folder of all labels that it has, such as {join_labels(labels)}"
-        log.warning(f"{'/'.join(one)}: has the same sound as {'/'.join(other)}, {way_out}")
+            labels = [separate_labels(folder) for folder, _ in (one, other)]
+            if labels[0] == labels[1]:
+                continue
+            both = join_labels([*labels[0], *labels[1]])
+            way_out = f": keep one, in the folder of all labels that it has, such as {both}"
+        log.warning(f"{'/'.join(one)}: has the same sound as {'/'.join(other)}{way_out}")
 
 
 def _conflicting_labels(images: Sequence[ChunkImage], keys: Sequence[bytes]) -> set[tuple[Recording, Recording]]:
