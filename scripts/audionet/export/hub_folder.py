@@ -21,7 +21,7 @@ from audionet.errors import ModelError, UsageError
 from audionet.export.config import ExportConfig
 from audionet.export.hub_card import LIBRARY, CardContent, model_card
 from audionet.export.litert import read_head
-from audionet.export.model_metrics import Metric, card_metrics, report_metrics
+from audionet.export.model_metrics import Metric, card_metrics, part_of, report_metrics
 from audionet.utils.extras import require_modules
 from audionet.utils.files import PathLike, WriteBatch, atomic_path, make_folder, pack_json, read_json
 from audionet.utils.settings import from_parameters
@@ -172,9 +172,9 @@ def _metrics(files: ModelFiles, config: ExportConfig) -> list[Metric]:
         return own
     path = config.report / "report.json" if config.report.is_dir() else config.report
     report = read_json(path, ModelError, "name the report.json that evaluate.py wrote, or its folder")
-    if (report.get("model") or {}).get("graph_sha256") != files.card["graph_sha256"]:
+    if part_of(report, "model").get("graph_sha256") != files.card["graph_sha256"]:
         raise ModelError(f"{escape(path)} is the report of another model: run evaluate.py with this --graph")
-    if not (report.get("data") or {}).get("unseen"):
+    if not part_of(report, "data").get("unseen"):
         raise ModelError(f"{escape(path)}: its recordings were seen in training: test the model on others")
     found = report_metrics(report)
     same = {(metric.kind, metric.name, metric.tested_on) for metric in found}

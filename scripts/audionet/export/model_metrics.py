@@ -44,9 +44,11 @@ class Metric:
     def __str__(self) -> str:
         right = f"{self.counts['right']:,} of " if "right" in self.counts else ""
         counts = " and ".join(f"{count:,} {name}" for name, count in self.counts.items() if name != "right")
-        shown = f"{self.value:.1%}" if self.kind in _SHARES else f"{self.value:.3f}"
-        between = "" if self.interval is None else f", 95 % interval {self.interval[0]:.1%} to {self.interval[1]:.1%}"
-        return f"{self.name}: {shown} ({right}{counts}{between})"
+        form = ".1%" if self.kind in _SHARES else ".3f"
+        between = ""
+        if self.interval is not None:
+            between = f", 95 % interval {self.interval[0]:{form}} to {self.interval[1]:{form}}"
+        return f"{self.name}: {self.value:{form}} ({right}{counts}{between})"
 
 
 _SHARES = ("accuracy", "f1", "eer")
@@ -61,10 +63,10 @@ def card_metrics(card: Mapping[str, Any], part: str = "network") -> list[Metric]
     part : str
         ``network``, or ``mfcc_statistics`` for the baseline's.
     """
-    found = (card.get("test") or {}).get(part) or {}
+    found = part_of(part_of(card, "test"), part)
     tested_on = CROSS_VALIDATION if card.get("cross_validation") else TEST_SET
     if (several := card.get("multi_label")) is not None:
-        return _multi_label(several.get("test") or {}, tested_on) if part == "network" else []
+        return _multi_label(part_of(several, "test"), tested_on) if part == "network" else []
     return [
         metric
         for unit in ("recordings", "chunks")
@@ -74,16 +76,16 @@ def card_metrics(card: Mapping[str, Any], part: str = "network") -> list[Metric]
 
 def report_metrics(report: Mapping[str, Any]) -> list[Metric]:
     """Return the metrics in the report.json of an evaluation; those that it lacks are left out."""
-    data = report.get("data") or {}
+    data = part_of(report, "data")
     # The path of the folder is the user's own affair.
     is_part = str(data.get("source")).startswith("the test part of")
     tested_on = CROSS_VALIDATION if data.get("cross_validated") else TEST_SET if is_part else HELD_OUT
     recordings = {"recordings": data.get("recordings")}
-    if (several := report.get("multi_label")) is not None:
-        return _multi_label(several, tested_on)
-    shares = report.get("accuracy") or {}
-    labels, pooled = report.get("labels") or {}, (report.get("verification") or {}).get("pooled")
-    after = (report.get("calibration") or {}).get("after")
+    if report.get("multi_label") is not None:
+        return _multi_label(part_of(report, "multi_label"), tested_on)
+    shares, labels = part_of(report, "accuracy"), part_of(report, "labels")
+    pooled = part_of(report, "verification").get("pooled")
+    after = part_of(report, "calibration").get("after")
     found = [_accuracy(shares.get(unit), unit, tested_on) for unit in ("recordings", "chunks")]
     found += [
         _metric("f1", "Macro F1 by recording", labels.get("macro"), "f1", recordings, tested_on),
@@ -97,26 +99,38 @@ def report_metrics(report: Mapping[str, Any]) -> list[Metric]:
 
 def _multi_label(scores: Mapping[str, Any], tested_on: str) -> list[Metric]:
     """Return the metrics of a model that answers with several labels at a time."""
-    found = [
-        _metric(
-            "mean_average_precision", "Mean average precision", scores, "mean_average_precision", scores, tested_on
-        ),
-        _metric("f1", "Macro F1 by recording", scores, "macro_f1", scores, tested_on),
-    ]
+    kind = "mean_average_precision"
+    precision = _metric(kind, "Mean average precision", scores, kind, scores, tested_on)
+    if precision is not None:
+        precision = dataclasses.replace(precision, interval=_interval(scores))
+    found = [precision, _metric("f1", "Macro F1 by recording", scores, "macro_f1", scores, tested_on)]
     exact = _accuracy(scores.get("all_right"), "recordings", tested_on)
     if exact is not None:
         found.append(dataclasses.replace(exact, name="Recordings answered with exactly their labels"))
     return [metric for metric in found if metric is not None]
 
 
+def part_of(content: Any, name: str) -> Mapping[str, Any]:
+    """Return an object inside a JSON object; an empty one if there is none, or the value is of another type."""
+    value = content.get(name) if isinstance(content, Mapping) else None
+    return value if isinstance(value, Mapping) else {}
+
+
 def _accuracy(share: Any, unit: str, tested_on: str) -> Metric | None:
     try:
         right, total = whole(share, "right"), whole(share, "total", 1)
-        interval = real(share, "low", 0, 1), real(share, "high", 0, 1)
     except DamagedError:
         return None
     counts = {unit: total, "right": right}
-    return Metric("accuracy", f"Accuracy by {unit.removesuffix('s')}", right / total, tested_on, counts, interval)
+    name = f"Accuracy by {unit.removesuffix('s')}"
+    return Metric("accuracy", name, right / total, tested_on, counts, _interval(share))
+
+
+def _interval(section: Any) -> tuple[float, float] | None:
+    try:
+        return real(section, "low", 0, 1), real(section, "high", 0, 1)
+    except DamagedError:
+        return None
 
 
 _COUNTS = ("recordings", "targets", "nontargets")
@@ -124,8 +138,8 @@ _COUNTS = ("recordings", "targets", "nontargets")
 
 def _metric(kind: str, name: str, section: Any, key: str, counted: Any, tested_on: str) -> Metric | None:
     """Return a metric of a section of a report; None if it, or its count, is not there."""
-    counts = {count: counted[count] for count in _COUNTS if isinstance(counted, dict) and counted.get(count)}
     try:
+        counts = {count: whole(counted, count) for count in _COUNTS if isinstance(counted, dict) and counted.get(count)}
         return Metric(kind, name, real(section, key), tested_on, counts) if counts else None
     except DamagedError:
         return None
