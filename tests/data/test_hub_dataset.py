@@ -230,6 +230,8 @@ def test_rows_that_cannot_be_used_are_named_and_counted(tmp_path: Path, caplog: 
         ([1, 0, 1], ["a", "b"], "a;b"),
         (["rain", "dog", None, ""], None, "dog;rain"),
         ([], None, ""),
+        (float("nan"), None, ""),
+        ({"name": "ann"}, None, ""),
         (3, None, "3"),
         ("  ann ", None, "ann"),
     ],

@@ -133,7 +133,7 @@ def label_text(value: Any, classes: list[str] | None) -> str:
     """
     if isinstance(value, list | tuple):
         return ";".join(sorted({text for item in value if (text := label_text(item, classes))}))
-    if value is None:
+    if value is None or isinstance(value, dict) or value != value:  # NaN is how some tables write that there is none
         return ""
     if classes is not None and isinstance(value, int):
         return classes[value] if 0 <= value < len(classes) else ""
