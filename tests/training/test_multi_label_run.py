@@ -163,6 +163,19 @@ def test_folders_without_a_label(
     assert not config.bottleneck_dir.exists()
 
 
+def test_training_and_test_sets_are_refused_before_the_bottlenecks(
+    chord_images: Path, retrain_config: Callable[..., RetrainConfig], tmp_path: Path
+) -> None:
+    images = shutil.copytree(chord_images, tmp_path / "images")
+    settings = json.loads((images / DATASET_JSON).read_text())
+    settings["table"] = {"groups": {}, "sets": {f"{number}.wav": "test" if number else "train" for number in range(5)}}
+    (images / DATASET_JSON).write_text(json.dumps(settings))
+    config = retrain_config(images, how_many_training_steps=None, split="given")
+    with pytest.raises(UsageError, match="leave out split given"):
+        train(config)
+    assert not config.bottleneck_dir.exists()
+
+
 def test_copies_in_folders_of_different_labels_are_named(
     chord_images: Path,
     retrain_config: Callable[..., RetrainConfig],

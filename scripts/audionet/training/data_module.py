@@ -25,7 +25,7 @@ from audionet.training.config import RetrainConfig
 from audionet.training.data_tables import folds_table, multi_label_table, split_table
 from audionet.training.datasets import FeatureExamples
 from audionet.training.exact_head import MAX_COST, MAX_NUMBERS, fit_cost
-from audionet.training.multi_label_data import is_multi_label, multi_label_folds, read_labels
+from audionet.training.multi_label_data import is_multi_label, multi_label_folds, read_labels, require_folds
 from audionet.training.speech import without_pauses
 from audionet.utils.arrays import BoolArray, FloatArray, IntArray
 from audionet.utils.process import available_cores
@@ -124,9 +124,11 @@ def prepare_data(
         If fewer than two labels have readable images.
     """
     assigned = read_assigned(config.image_dir)
-    if config.split == "given":
-        given_sets(images, assigned)  # before the bottlenecks, which may take hours
     multi_label = is_multi_label({image.label for image in images}, config)
+    if config.split == "given":  # before the bottlenecks, which may take hours
+        found = given_sets(images, assigned)
+        if multi_label:
+            require_folds(found)
     bottlenecks = compute_bottlenecks(images, backbone, config.bottleneck_dir, available_cores(), config.scheduler)
     rate = f" at {bottlenecks.computed / bottlenecks.seconds:.0f} a second" if bottlenecks.computed else ""
     counts = f"{bottlenecks.computed} computed{rate}, {bottlenecks.cached} from {escape(config.bottleneck_dir)}"

@@ -34,8 +34,8 @@ def is_multi_label(folders: Collection[str], config: RetrainConfig) -> bool:
     if not config.exact or config.wants_split:
         raise UsageError(
             f"{_SEVERAL}, and a top layer for several labels is fitted exactly and cross-validated: leave out --head, "
-            "--how_many_training_steps, --fine_tune, --hyper_search and the percentages of a split, or name the "
-            "folders as labels of their own with --multi_label off"
+            "--how_many_training_steps, --fine_tune, --hyper_search, networks trained from scratch and the percentages "
+            "of a split, or take the names of folders for labels of their own with --multi_label off"
         )
     for flag, unused in (
         ("repeats", config.repeats == 1),
@@ -74,6 +74,15 @@ def read_labels(images: Sequence[ChunkImage]) -> tuple[list[str], BoolArray]:
     return labels, present
 
 
+def require_folds(sets: Mapping[Recording, str]) -> None:
+    """Raise UsageError if recordings come with training, validation and test sets, not with folds."""
+    if not are_folds(sets):
+        raise UsageError(
+            "--split given: the recordings come with training and test sets, and a top layer for several labels is "
+            "cross-validated: number folds in the table's column instead, or leave out --split given"
+        )
+
+
 def multi_label_folds(
     images: Sequence[ChunkImage], groups: Mapping[Recording, str], sets: Mapping[Recording, str] | None, folds: int
 ) -> Folds:
@@ -86,8 +95,8 @@ def multi_label_folds(
     DatasetError
         If all recordings are in one group.
     """
-    if sets is not None and not are_folds(sets):
-        raise UsageError("--split given: the recordings come with sets, and a top layer for several labels needs folds")
+    if sets is not None:
+        require_folds(sets)
     if len(set(groups.values())) < 2:
         raise DatasetError("all recordings are in one group: a cross-validation needs two or more")
     if sets is not None:
