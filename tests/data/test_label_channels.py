@@ -12,9 +12,10 @@ import soundfile
 from audionet.audio.config import SpectrogramConfig
 from audionet.data.config import DataConfig
 from audionet.data.dataset import find_images
-from audionet.data.label_table import WHOLE, read_label_table
+from audionet.data.label_table import read_label_table
 from audionet.data.naming import BACKGROUND
 from audionet.data.render import render_folder
+from audionet.data.spans import WHOLE
 from audionet.errors import DatasetError
 from tests.support.sounds import tone
 

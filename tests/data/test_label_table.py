@@ -11,17 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from audionet.data.label_table import (
-    WHOLE,
-    LabelledParts,
-    LabelTable,
-    complement,
-    join_spans,
-    read_label_table,
-    with_joined_labels,
-    without_overlaps,
-)
+from audionet.data.label_table import LabelledParts, LabelTable, read_label_table
 from audionet.data.naming import BACKGROUND
+from audionet.data.spans import WHOLE, complement, join_spans, with_joined_labels, without_overlaps
 from audionet.errors import DatasetError
 from tests.support.sounds import write_tone
 

@@ -20,8 +20,10 @@ def format_multi_label(found: MultiLabelScores, labels: Sequence[str]) -> str:
     """Format the scores as text: those of all labels, and a row for each; of many, the worst."""
     lines = []
     if found.mean_average_precision is not None:
-        interval = f"95 % interval {found.low:.3f} to {found.high:.3f}, by chance {found.chance:.3f}"
-        lines.append(f"  {'mean average precision':<22} {found.mean_average_precision:.3f}  ({interval})")
+        # Where no label is ranked wrongly, every resample is the same, and the interval proves nothing.
+        interval = f"95 % interval {found.low:.3f} to {found.high:.3f}, " if found.low < found.high else ""
+        chance = f"by chance {found.chance:.3f}"
+        lines.append(f"  {'mean average precision':<22} {found.mean_average_precision:.3f}  ({interval}{chance})")
     if found.macro_f1 is not None:
         lines.append(f"  {'mean F1':<22} {found.macro_f1:.3f}")
     lines.append(f"  {'exactly their labels':<22} {found.all_right}")

@@ -18,7 +18,8 @@ from audionet.data.hub_columns import HubColumns, choose_hub_columns, label_text
 from audionet.data.hub_sound import Sound, keep_sound, safe_name, sound_of
 from audionet.data.hub_splits import HubName, HubSplit, open_splits, reading
 from audionet.data.label_formats import BadRow, Row, row_from_cells
-from audionet.data.label_table import WHOLE, label_cell_problem
+from audionet.data.naming import label_cell_problem
+from audionet.data.spans import WHOLE
 from audionet.errors import DatasetError, UsageError
 from audionet.utils.extras import require_modules
 from audionet.utils.files import (

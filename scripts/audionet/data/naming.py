@@ -150,3 +150,14 @@ def label_problem(label: str) -> str | None:
     if label == DATASET_JSON:
         return "a label cannot have the name of a file that is written beside it: rename the folder"
     return None
+
+
+def label_cell_problem(label: str) -> str | None:
+    """Return why a label in a table cannot be used, as the end of a sentence about its row; None if it can."""
+    if not label.strip(f"{SEPARATOR} "):
+        return "has no label"
+    if not label.isprintable() or label.startswith(".") or set(label) & set("/\\") or len(os.fsencode(label)) > 255:
+        return f"has the label '{escape(label)[:60]}', which cannot be a folder's name"
+    if label_problem(label):
+        return f"has the label '{escape(label)}', which is the name of a file that is written"
+    return None

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
-from audionet.data.label_table import label_cell_problem
+from audionet.data.naming import label_cell_problem
 from audionet.discovery.turns import (
     LABELS_CSV,
     LABELS_RTTM,
