@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from audionet.evaluation.run import EvaluationResult, MultiLabelResult, evaluate
     from audionet.export.hub_folder import export_model
     from audionet.export.run import Run, train
+    from audionet.inference.explanation import Explanation
     from audionet.inference.model import Model, Prediction, load_model
 
 __version__ = "0.2.0"
@@ -31,6 +32,7 @@ __all__ = [
     "DatasetError",
     "Discovered",
     "EvaluationResult",
+    "Explanation",
     "Model",
     "ModelError",
     "MultiLabelResult",
@@ -56,6 +58,7 @@ _HOMES = {
     "audionet.evaluation.run": ("EvaluationResult", "MultiLabelResult", "evaluate"),
     "audionet.export.hub_folder": ("export_model",),
     "audionet.export.run": ("Run", "train"),
+    "audionet.inference.explanation": ("Explanation",),
     "audionet.inference.model": ("Model", "Prediction", "load_model"),
 }
 

@@ -74,7 +74,11 @@ def image_features(jpg: bytes, input_size: tuple[int, int]) -> ImageFeatures:
     DatasetError
         If the bytes are not an image.
     """
-    image = decode(jpg)
+    return features_of(decode(jpg), input_size)
+
+
+def features_of(image: Image.Image, input_size: tuple[int, int]) -> ImageFeatures:
+    """Compute all inputs of a model from an RGB image, as `image_features` does from a JPG."""
     size = image.size
     height, width = input_size
     pixels = np.asarray(image.resize((width, height), Image.Resampling.BILINEAR))[None]

@@ -50,6 +50,16 @@ def mel_filterbank(config: SpectrogramConfig) -> FloatArray:
     return (np.maximum(0, triangles) * 2 / (high - low)).astype(np.float32)
 
 
+def row_frequencies(config: SpectrogramConfig) -> NDArray[np.float64] | None:
+    """Return the centre of each row of an image in Hz, shape (rows,), the lowest first; None for pitch classes."""
+    if config.representation == "chroma":
+        return None
+    if config.representation == "linear":
+        return np.array(config.bins) * (config.sample_rate / config.fft_length)
+    ends = hz_to_mel(np.array([config.min_frequency, config.top_frequency]))
+    return mel_to_hz(np.linspace(ends[0], ends[1], config.n_mels + 2))[1:-1]
+
+
 def check_bands(config: SpectrogramConfig) -> None:
     """Check that images of these settings have no rows without content, before they are rendered.
 

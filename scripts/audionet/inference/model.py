@@ -18,6 +18,7 @@ from audionet.errors import DatasetError, ModelError, RecordingError
 from audionet.inference.answer import Answer, Voice
 from audionet.inference.clip import Clip, process_images
 from audionet.inference.diarization import diarize
+from audionet.inference.explanation import Explanation, explain
 from audionet.inference.predictor import Predictor
 from audionet.inference.segmentation import Segment
 from audionet.inference.verification import Enrolment, Verification, Verifier, enrol_from_clips, forget_voice
@@ -190,6 +191,40 @@ class Model:
         embeddings: FloatArray = np.stack(found)
         mean: FloatArray = embeddings.mean(axis=0)
         return embeddings if per_chunk else mean
+
+    def explain(self, sound: Sound, label: str | None = None, sample_rate: int | None = None) -> Explanation:
+        """Explain where in time and frequency the evidence for a label is, in up to a second a chunk.
+
+        Parameters
+        ----------
+        sound, sample_rate
+            As for `predict`.
+        label : str, optional
+            A label or an enrolled speaker; default: the answer or, if that is unknown, the most probable label.
+
+        Returns
+        -------
+        Explanation
+            With the map as `relevance`, shape (rows, frames), and the units of its axes as `times` and
+            `frequencies`; `save` draws it.
+
+        Raises
+        ------
+        UsageError
+            If the model has no such label.
+
+        Examples
+        --------
+        >>> model = audionet.load_model(model_path)
+        >>> explanation = model.explain(clip_path)
+        >>> explanation.label
+        'a300'
+        >>> explanation.relevance.shape == (len(explanation.frequencies), len(explanation.times))
+        True
+        """
+        source = as_source(sound, sample_rate)
+        with _named(source):
+            return explain(self.predictor, source, label)[1]
 
     def verify(self, sound: Sound, name: str, sample_rate: int | None = None) -> Verification:
         """Verify that a clip is of the label or enrolled speaker that it is claimed to be.

@@ -18,13 +18,15 @@ from audionet.classifier.enrolment import Enrolled, read_enrolled
 from audionet.classifier.model_files import load_model_files
 from audionet.classifier.multi_label import apply_independent_temperature
 from audionet.classifier.prototypes import acceptance_threshold, read_outputs
-from audionet.errors import ModelError
+from audionet.errors import ModelError, UsageError
 from audionet.inference.answer import Answer, ChunkAnswer, Decider, combine_chunks
 from audionet.inference.clip import Clip, ClipChunk, process_images
+from audionet.inference.occlusion import occluded_outputs
 from audionet.utils.arrays import BoolArray, FloatArray, UInt8Array
 from audionet.utils.process import available_cores
-from audionet.utils.text import escape
+from audionet.utils.text import escape, find_name
 
+_MAX_NAMES = 10
 _DEFAULT_RATE = 0.05  # false acceptance rate of verification where none was asked for
 
 
@@ -156,6 +158,21 @@ class Predictor:
         """Names of the labels, followed by those of the enrolled speakers."""
         return [*self.labels, *self.enrolled]
 
+    def index_of(self, name: str, setting: str, kind: str = "label") -> int:
+        """Return the place of a label or an enrolled speaker in `names`.
+
+        Raises
+        ------
+        UsageError
+            If there is no such name; the message names the flag or parameter, and the kind of name that it wants.
+        """
+        found = find_name(name, self.names)
+        if found is None:
+            some = ", ".join(map(escape, self.names[:_MAX_NAMES]))
+            more = ", ..." if len(self.names) > _MAX_NAMES else ""
+            raise UsageError(f"{setting} {escape(name)}: the model has no such {kind}, it has {some}{more}")
+        return self.names.index(found)
+
     def read_enrolled(self) -> None:
         """Read the enrolled speakers from disk again, after one was added or removed.
 
@@ -215,10 +232,22 @@ class Predictor:
     ) -> ChunkAnswer:
         """Make the answer for a chunk from the network's probabilities, embedding and detection of speech."""
         probabilities, embedding, speech = output
-        scores = self.voices.scores(embedding[None])
+        joined, scores = self.score_batch(probabilities[None], embedding[None])
+        return ChunkAnswer(start, joined[0], scores[0], activity, level, speech)
+
+    def score_batch(self, probabilities: FloatArray, embeddings: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """Score n embeddings against each speaker, and join the head's probabilities with the labels' scores.
+
+        Returns
+        -------
+        probabilities : ndarray of float32, shape (n, labels)
+            Calibrated.
+        scores : ndarray of float32, shape (n, labels and enrolled speakers)
+        """
+        scores = self.voices.scores(embeddings)
         if self.thresholds is None:
-            (probabilities,) = join_scores(probabilities[None], scores[:, : len(self.labels)], *self.calibration[1:])
-        return ChunkAnswer(start, probabilities, scores[0], activity, level, speech)
+            probabilities = join_scores(probabilities, scores[:, : len(self.labels)], *self.calibration[1:])
+        return probabilities, scores
 
     def combine_chunks(
         self, chunks: Sequence[ChunkAnswer], silent: Sequence[float], seconds: float | None, remark: str | None
@@ -248,6 +277,19 @@ class Predictor:
         """
         extra = () if self.statistics is None or statistics is None else (statistics,)
         return self.read_outputs(*self._runner.run_all(pixels, *extra))
+
+    def predict_occluded(self, jpg: bytes) -> tuple[FloatArray, BatchOutput]:
+        """Run the network on an image and its occlusions.
+
+        Returns
+        -------
+        level : ndarray of float32, shape (rows, frames)
+            The image, 0 to 1, the lowest frequency first.
+        output : BatchOutput
+            Of the image, then of each occlusion, in the order of `occlusion.occluded`.
+        """
+        level, outputs = occluded_outputs(self._runner, jpg, self.statistics)
+        return level, self.read_outputs(*outputs)
 
     def read_outputs(self, probabilities: FloatArray, outputs: FloatArray) -> BatchOutput:
         """Read the network's two outputs, shapes (n, labels) and (n, width)."""

@@ -25,7 +25,6 @@ RELIABLE_SECONDS = 10.0
 RELIABLE_NORM = 0.5
 """Norm below which a speaker is so unlike all training data that others recorded alike may be accepted."""
 
-_MAX_NAMES = 10
 _LEAST_CHUNKS = 2  # of each of two speakers in a clip
 
 
@@ -225,11 +224,7 @@ class Verifier:
 
     def __init__(self, predictor: Predictor, name: str) -> None:
         _require_voices(predictor)
-        found = find_name(name, predictor.names)
-        if found is None:
-            some = ", ".join(map(escape, predictor.names[:_MAX_NAMES]))
-            more = ", ..." if len(predictor.names) > _MAX_NAMES else ""
-            raise UsageError(f"--verify {escape(name)}: the model has no such speaker, it has {some}{more}")
+        self._index = predictor.index_of(name, "--verify", "speaker")
         impostors = predictor.arrays.impostors
         self._rate = predictor.verification_rate
         needed = int(np.ceil(1 / self._rate)) - 1
@@ -239,7 +234,6 @@ class Verifier:
                 f"{self._rate:.2%} needs {needed}: train it on three labels or more, or with examples in {UNKNOWN}"
             )
         self._predictor = predictor
-        self._index = predictor.names.index(found)
 
     def verify(self, source: Source) -> Verification:
         """Verify that a clip is of the speaker.
