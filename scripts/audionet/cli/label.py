@@ -21,18 +21,22 @@ from audionet.errors import AudioNetError, DatasetError, RecordingError, UsageEr
 from audionet.inference.clip import IMAGE_SUFFIXES, is_image
 from audionet.inference.config import LabelConfig
 from audionet.inference.diarization import diarize_to_files
+from audionet.inference.explanation import explain
 from audionet.inference.formatting import (
     answer_json,
     answer_text,
     diarization_json,
     diarization_text,
+    explanation_json,
+    explanation_text,
     name_source,
     verification_json,
     verification_text,
 )
 from audionet.inference.predictor import Predictor
 from audionet.inference.verification import RELIABLE_NORM, RELIABLE_SECONDS, Verifier, enrol_from_clips, forget_voice
-from audionet.utils.files import walk
+from audionet.utils.extras import require_modules
+from audionet.utils.files import make_writable_folder, walk, write_bytes
 from audionet.utils.settings import add_flags, from_flags, path_flag
 from audionet.utils.text import escape, pluralise
 
@@ -120,15 +124,24 @@ def make_answerer(predictor: Predictor, config: LabelConfig) -> Callable[[FileSo
             return verification_json(source, name, found), verification_text(source, name, found)
 
     elif config.timeline:
-        used: set[str] = set()
+        name_file = unique_names()
 
         def answer(source: FileSource) -> Formatted:
-            # RTTM's file id and the files' names, which scoring tools compare: no blanks, no ending, unique.
-            stem = re.sub(r"\s", "_", recording_name(_stem(source)))
-            names = (f"{stem}{f'-{number}' if number else ''}" for number in range(len(used) + 1))
-            used.add(name := next(name for name in names if name not in used))
-            found = diarize_to_files(predictor, source, config.timeline_step, config.timeline_dir, name)
+            found = diarize_to_files(predictor, source, config.timeline_step, config.timeline_dir, name_file(source))
             return diarization_json(source, found), diarization_text(source, found)
+
+    elif config.explain:
+        require_modules("matplotlib")
+        make_writable_folder(config.explain_dir)
+        name_file = unique_names()
+
+        def answer(source: FileSource) -> Formatted:
+            found, explanation = explain(predictor, source, config.explain_label, "--explain_label")
+            path = config.explain_dir / f"{name_file(source)}.explain.png"
+            write_bytes(path, explanation.png(_title(source)))
+            options = (predictor, config.top_k, config.per_chunk)
+            content = answer_json(source, found, *options) | {"explanation": explanation_json(explanation, path)}
+            return content, f"{answer_text(source, found, *options)}\n{explanation_text(explanation, path)}"
 
     else:
 
@@ -137,6 +150,26 @@ def make_answerer(predictor: Predictor, config: LabelConfig) -> Callable[[FileSo
             return answer_json(source, found, *options), answer_text(source, found, *options)
 
     return answer
+
+
+def unique_names() -> Callable[[FileSource], str]:
+    """Return a function that names each source's files: without blanks and ending, no name twice.
+
+    The name is also RTTM's file id, which scoring tools compare.
+    """
+    used: set[str] = set()
+
+    def name(source: FileSource) -> str:
+        stem = re.sub(r"\s", "_", recording_name(_stem(source)))
+        names = (f"{stem}{f'-{number}' if number else ''}" for number in range(len(used) + 1))
+        used.add(unique := next(name for name in names if name not in used))
+        return unique
+
+    return name
+
+
+def _title(source: FileSource) -> str:
+    return source.name if isinstance(source, Path) else f"{source.path.name}, channel {source.channel}"
 
 
 def _stem(source: FileSource) -> str:

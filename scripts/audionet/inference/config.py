@@ -31,6 +31,11 @@ class LabelConfig:
     timeline_dir: Path = setting(
         TF_FILES / "timelines", "folder of the diarization files, which are named after the recording"
     )
+    explain: bool = setting(
+        False, "also say and draw where in time and frequency the evidence for the answer is; takes a second a chunk"
+    )
+    explain_label: str | None = setting(None, "with --explain, the label or enrolled speaker to explain in its place")
+    explain_dir: Path = setting(TF_FILES / "explanations", "folder of the drawings, <name>.explain.png for each clip")
     enrol: str | None = setting(None, "enrol a speaker of this name from 10 to 30 seconds of speech, without training")
     forget: str | None = setting(None, "remove an enrolled speaker")
     verify: str | None = setting(None, "verify whether each clip is of this speaker, trained or enrolled")
@@ -40,10 +45,12 @@ class LabelConfig:
         require(self.top_k >= 0, "top_k", self.top_k, "0 or more")
         step = self.timeline_step
         require(step is None or 0.01 <= step <= 600, "timeline_step", step, "0.01 to 600 seconds")
-        modes = ("timeline", "enrol", "forget", "verify")
+        modes = ("explain", "timeline", "enrol", "forget", "verify")
         given = [f"--{mode}" for mode in modes if getattr(self, mode) not in (None, False)]
         if len(given) > 1:
             raise UsageError(f"{' and '.join(given)} cannot be combined: run label_image.py once for each")
+        if self.explain_label is not None and not self.explain:
+            raise UsageError("--explain_label goes with --explain")
         require(self.graph.name != "", "graph", self.graph, "a model that retrain.py wrote")
 
 

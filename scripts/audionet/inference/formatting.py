@@ -9,6 +9,7 @@ from typing import Any
 from audionet.audio.decoding import FileSource
 from audionet.inference.answer import Answer, Decision
 from audionet.inference.diarization import Diarization
+from audionet.inference.explanation import Explanation
 from audionet.inference.predictor import Predictor
 from audionet.inference.segmentation import Segment
 from audionet.inference.timeline_files import format_segment
@@ -153,6 +154,22 @@ def verification_text(source: FileSource, name: str, found: Verification) -> str
         f"{escape(str(source))}: {'yes' if found.accepted else 'no'}, {'' if found.accepted else 'not '}{escape(name)} "
         f"(likeness {found.score:.2f}; {found.nearer} of {found.trials} impostor trials scored as high)"
     )
+
+
+def explanation_json(explanation: Explanation, path: Path) -> dict[str, Any]:
+    """Format an explanation for JSON: the region with half of the evidence, null where there is none."""
+    region = explanation.region
+    place = None
+    if region is not None:
+        low, high = (None if hz is None else round(hz, 1) for hz in (region.low, region.high))
+        place = {"start": round(region.start, 3), "end": round(region.end, 3), "low": low, "high": high}
+        place["area"] = round(region.share, 4)
+    return {"label": explanation.label, "summary": explanation.summary(), "region": place, "written": str(path)}
+
+
+def explanation_text(explanation: Explanation, path: Path) -> str:
+    """Format an explanation as text."""
+    return f"  {explanation.summary()}\n  written: {escape(path)}"
 
 
 def diarization_json(source: FileSource, diarization: Diarization) -> dict[str, Any]:
