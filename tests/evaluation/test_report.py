@@ -27,6 +27,7 @@ from audionet.evaluation.page import clock
 from audionet.evaluation.recordings import HeldOutRecording
 from audionet.evaluation.report import page, write_report
 from audionet.evaluation.summary import summarise
+from audionet.inference.explanation import ExplainedChunk
 from tests.support.sounds import tone
 
 PNG = b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR\x00\x00\x00\x10\x00\x00\x00\x10"
@@ -338,7 +339,7 @@ def test_no_threshold(changes: dict[str, Any], why: str) -> None:
     assert len(rows(tree, "Separation of known")) == 2
 
 
-def test_the_worst_mistakes_with_their_images(tmp_path: Path) -> None:
+def test_the_worst_mistakes_with_their_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config = SpectrogramConfig()
     jpg = render((tone(440, 3) * 16_000).astype(np.int16), config)
     found, content, predictor = evaluated(["ann", "bob", "cy"])
@@ -360,6 +361,22 @@ def test_the_worst_mistakes_with_their_images(tmp_path: Path) -> None:
     assert "c_nohash_0025.jpg" in gallery
     assert "The spectrogram cannot be rendered" in gallery
     assert f"{content['mistakes'][0]['probability']:.2%} over 2 chunks" in gallery
+    assert "evidence" not in gallery
+    shown = np.zeros((config.rows, config.frames), np.float32)
+    shown[20:30, 100:120] = 0.1
+    explained = ExplainedChunk(74.96, np.abs(shown), shown)
+    monkeypatch.setattr(report, "explain_image", lambda _, start, image, index: explained)
+    predictor.spectrogram, predictor.labels, predictor.names = None, found.labels, found.labels
+    predictor.thresholds = None
+    tree = parsed(page(found, content, predictor, report.draw(found, content, predictor), explains=True))
+    images = [one for one in tree.iter("img") if "evidence" in one.get("alt")]
+    assert [one.get("alt") for one in images] == ["the same with the evidence for bob"]
+    png = base64.b64decode(images[0].get("src").partition(",")[2])
+    with Image.open(io.BytesIO(png), formats=["PNG"]) as image:
+        assert image.size == (config.frames, config.rows)
+    gallery = section(tree, "mistakes")
+    assert "Below it the evidence for the wrong label" in gallery
+    assert "most of the evidence for bob: frames " in gallery
 
 
 @pytest.mark.parametrize(

@@ -53,7 +53,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         make_writable_folder(config.labels_dir)
     result = evaluate(predictor, config)
     content = summarise(result, predictor, config)
-    written = write_report(result, content, predictor, config.report_dir)
+    written = write_report(result, content, predictor, config.report_dir, config.explain)
     if result.picked is not None or config.drops_rule:
         store_rule(predictor, result.rule)
     print_summary(content)
@@ -90,6 +90,8 @@ def report_multi_label(predictor: Predictor, config: EvaluateConfig) -> dict[str
     dict
         Content of report.json.
     """
+    if config.explain:
+        warn("--explain: the report on several labels at a time shows no mistakes: try label_image.py --explain")
     found = evaluate_multi_label(predictor, config)
     content = summarise_multi_label(found, predictor, config)
     written = write_multi_label_report(found, content, predictor, config.report_dir)

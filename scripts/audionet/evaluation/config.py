@@ -32,6 +32,9 @@ class EvaluateConfig:
     )
     channel: str = setting("auto", CHANNEL_HELP, alias="channels")
     worst: int = setting(24, "number of mistakes to show, the most confident first")
+    explain: bool = setting(
+        False, "also show where in each of these mistakes the evidence for the wrong label is, up to a second each"
+    )
     workers: int = setting(available_cores(), "number of worker processes")
 
     def __post_init__(self) -> None:

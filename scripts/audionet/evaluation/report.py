@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import io
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,6 +18,7 @@ from audionet.evaluation.page import PRECISION_RECALL_PNG, Truncated, data_uri, 
 from audionet.evaluation.plots import cost_plot, det_plot, duration_plot, openset_plot, reliability_plot, roc_plot
 from audionet.evaluation.score_map import score_map
 from audionet.evaluation.summary import open_set_scores
+from audionet.inference.explanation import explain_image, join_chunks
 from audionet.metrics.detection import Detection
 from audionet.utils.arrays import IntArray
 from audionet.utils.files import make_folder, write_bytes, write_json
@@ -66,14 +68,27 @@ class LabelRow(NamedTuple):
 
 
 class Mistake(NamedTuple):
-    """Misclassified recording, and the image of the chunk most confident of the wrong label, if it can be rendered."""
+    """Misclassified recording with the chunk most confident of the wrong label.
+
+    Attributes
+    ----------
+    entry : dict
+    image : str or None
+        Its image as a data URI; None if it cannot be rendered.
+    refused : bool
+    evidence : (str, str) or None
+        Image of the evidence for the wrong label in it, as a data URI, and in a sentence, if asked for.
+    """
 
     entry: dict[str, Any]
     image: str | None
     refused: bool
+    evidence: tuple[str, str] | None
 
 
-def write_report(found: Evaluation, content: dict[str, Any], predictor: Predictor, folder: Path) -> list[Path]:
+def write_report(
+    found: Evaluation, content: dict[str, Any], predictor: Predictor, folder: Path, explains: bool = False
+) -> list[Path]:
     """Write report.html, report.json and the plots; plots of an earlier report are deleted.
 
     Parameters
@@ -84,6 +99,8 @@ def write_report(found: Evaluation, content: dict[str, Any], predictor: Predicto
     predictor : Predictor
     folder : Path
         Created if missing.
+    explains : bool
+        Whether to show the evidence for the wrong label in each mistake.
 
     Returns
     -------
@@ -91,7 +108,7 @@ def write_report(found: Evaluation, content: dict[str, Any], predictor: Predicto
         Files written, the page first.
     """
     plots = draw(found, content, predictor)
-    html = page(found, content, predictor, plots)
+    html = page(found, content, predictor, plots, explains)
     make_folder(folder)
     for name in PNGS:
         if name in plots:
@@ -126,7 +143,9 @@ def draw(found: Evaluation, content: dict[str, Any], predictor: Predictor) -> di
     return plots
 
 
-def page(found: Evaluation, content: dict[str, Any], predictor: Predictor, plots: dict[str, bytes]) -> str:
+def page(
+    found: Evaluation, content: dict[str, Any], predictor: Predictor, plots: dict[str, bytes], explains: bool = False
+) -> str:
     """Render the report as HTML, with the plots embedded.
 
     Names come from folders and files, and may contain any characters: whatever the template inserts is made printable,
@@ -161,7 +180,8 @@ def page(found: Evaluation, content: dict[str, Any], predictor: Predictor, plots
             open_set_card=predictor.card["open_set"],
             rule_costs=truncate(content["costs"]["rule"]["costs"], _MAX_LIST_ITEMS) if content["costs"] else None,
             label_names=found.labels,
-            gallery=_gallery(found, content, predictor),
+            gallery=_gallery(found, content, predictor, explains),
+            explains=explains,
             wrong=int((found.given != found.true).sum()),
         )
     )
@@ -231,11 +251,21 @@ def _rank_by_eer(content: dict[str, Any]) -> Truncated:
     return truncate(sorted(rows, key=lambda entry: -entry["equal_error_rate"]), _MAX_ROWS)
 
 
-def _gallery(found: Evaluation, content: dict[str, Any], predictor: Predictor) -> list[Mistake]:
+def _gallery(found: Evaluation, content: dict[str, Any], predictor: Predictor, explains: bool) -> list[Mistake]:
     entries = content["mistakes"]
     mistakes = []
     for entry, (place, chunk) in zip(entries, found.mistakes(len(entries)), strict=True):
         one = found.predictions.recordings[place]
         jpg = image_at(predictor, one.recorded, float(one.starts[chunk]))
-        mistakes.append(Mistake(entry, None if jpg is None else data_uri(jpg, "jpeg"), bool(found.decided[place] < 0)))
+        image = None if jpg is None else data_uri(jpg, "jpeg")
+        evidence = _evidence(predictor, jpg, float(one.starts[chunk]), entry["given"]) if jpg and explains else None
+        mistakes.append(Mistake(entry, image, bool(found.decided[place] < 0), evidence))
     return mistakes
+
+
+def _evidence(predictor: Predictor, jpg: bytes, start: float, label: str) -> tuple[str, str]:
+    """Draw the evidence for a label in the chunk that starts at `start` seconds, and say where it is."""
+    index = predictor.labels.index(label)
+    explanation = join_chunks(predictor, [explain_image(predictor, start, jpg, index)], index)
+    explanation.image().save(buffer := io.BytesIO(), "PNG")
+    return data_uri(buffer.getvalue(), "png"), explanation.summary()

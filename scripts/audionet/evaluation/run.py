@@ -70,7 +70,7 @@ class EvaluationResult:
         """
         from audionet.evaluation.report import write_report
 
-        return write_report(self.evaluation, self.summary, self.predictor, Path(folder))[0]
+        return write_report(self.evaluation, self.summary, self.predictor, Path(folder), self.config.explain)[0]
 
     def write_labels(self, folder: PathLike) -> list[Path]:
         """Write the predicted segments as CSV, RTTM, Audacity label tracks and Raven selection tables.
