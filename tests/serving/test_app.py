@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import os
 import re
@@ -14,11 +15,13 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from urllib.parse import unquote
 
 import httpx
 import numpy as np
 import psutil
 import pytest
+import soundfile
 import soxr
 from PIL import Image
 
@@ -49,7 +52,7 @@ KEY = "0123456789abcdef-key"
 SITE = "https://example.org"
 PATHS = ("/", "/docs", "/openapi.json", "/healthz", "/readyz", "/metrics", "/v1/model", "/page/page.css")
 OPEN_PATHS = frozenset(PATHS) - {"/metrics", "/v1/model"}
-WORK_PATHS = ("/v1/classify", "/v1/spectrogram", "/classify/")
+WORK_PATHS = ("/v1/classify", "/v1/spectrogram", "/v1/explain", "/classify/")
 IN_HOUSE = "audionet_requests_in_flight"
 
 
@@ -261,6 +264,38 @@ def test_the_image_of_a_clip_spans_it(server: Serving, tmp_path: Path, two_tones
         columns = np.asarray(image.convert("L"), dtype=float).mean(axis=0)
     first, second, third = (part.mean() for part in np.array_split(columns, 3))
     assert min(first, third) > second + 1  # which is silent
+
+
+def test_the_evidence_in_a_clip_is_drawn(server: Serving, two_tones: Path, tmp_path: Path) -> None:
+    reply = server.form("/v1/explain", two_tones.read_bytes(), "two.flac")
+    assert (reply.status, reply.headers["Content-Type"]) == (200, "image/png")
+    assert float(reply.headers["AudioNet-Seconds"]) == 6.0
+    summary = unquote(reply.headers["AudioNet-Evidence"])
+    decision = server.classify(two_tones.read_bytes())["decision"]
+    assert decision in summary
+    other = next(name for name in TONES if name != decision)
+    named = server.post(f"/v1/explain?label={other}", two_tones.read_bytes())
+    assert other in unquote(named.headers["AudioNet-Evidence"])
+    assert named.body != reply.body
+    with Image.open(io.BytesIO(reply.body), formats=["PNG"]) as image:
+        pixels = np.asarray(image).astype(int)
+    spectrogram = server.post("/v1/spectrogram?view=clip", two_tones.read_bytes())
+    with Image.open(io.BytesIO(spectrogram.body), formats=["JPEG"]) as image:
+        assert pixels.shape == (image.height, image.width, 3)
+    coloured = (pixels[..., 0] != pixels[..., 2]).any(axis=0)
+    first, second, third = (part.mean() for part in np.array_split(coloured, 3))
+    assert first + third > 0
+    assert second < 0.05  # which is silent
+
+
+def test_what_cannot_be_explained_is_a_problem(server: Serving, two_tones: Path) -> None:
+    unknown = server.form("/v1/explain?label=zo%0Ae", two_tones.read_bytes(), "two.flac")
+    assert unknown.status == 422
+    assert unknown.detail.startswith(r"two.flac: label zo\ne: the model has no such label, it has a300, b600")
+    silent = io.BytesIO()
+    soundfile.write(silent, np.zeros(16_000), 16_000, format="WAV")
+    refused = server.form("/v1/explain", silent.getvalue(), "x.wav")
+    assert (refused.status, refused.detail) == (422, "x.wav: is silent from beginning to end")
 
 
 def test_the_model_describes_itself(server: Serving, tone_model: Path) -> None:

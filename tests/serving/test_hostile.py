@@ -44,7 +44,7 @@ from tests.support.sounds import SAMPLE_AUDIO, tone
 IN_HOUSE = "audionet_requests_in_flight"
 FORM = "multipart/form-data; boundary=boundary"
 CHUNKED = {"Transfer-Encoding": "chunked"}
-WORK_PATHS = ("/v1/classify", "/v1/spectrogram", "/classify/")
+WORK_PATHS = ("/v1/classify", "/v1/spectrogram", "/v1/explain", "/classify/")
 MEGABYTE = 1 << 20
 
 CLIP = encoded(sound(1200, 1.0))

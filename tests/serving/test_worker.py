@@ -19,6 +19,7 @@ from audionet.audio.config import SpectrogramConfig
 from audionet.backbones.litert import Runner
 from audionet.errors import BusyError, LimitError, RecordingError
 from audionet.inference.clip import Clip
+from audionet.inference.occlusion import OCCLUSIONS
 from audionet.inference.predictor import Predictor
 from audionet.serving.worker import Frame, Job, Limits, frames
 from audionet.serving.worker_pool import Network, Worker, WorkerPool
@@ -48,7 +49,7 @@ async def first_frames(worker: Worker, wanted: Job) -> list[Frame]:
 
 
 def test_a_job_survives_being_sent(clip: Path) -> None:
-    sent = job(clip, want="chunk", chunk=2)
+    sent = job(clip, want="occlusions", chunk=2, chunks=(0, 2))
     assert Job.from_line(sent.line()) == sent
 
 
@@ -96,6 +97,25 @@ def test_one_chunk_is_the_very_image(clip: Path) -> None:
     [(header, jpg)] = frames(job(clip, want="chunk", chunk=1))
     assert header == {"start": 0.5}
     assert jpg == list(Clip(clip, SPECTROGRAM))[1][1]
+
+
+def test_occlusions_of_the_chunks_asked_for_then_the_clip(tone_model: Path, clip: Path) -> None:
+    predictor = Predictor(tone_model)
+    *chunks, (whole, levels), (end, _) = frames(job(clip, want="occlusions", chunks=(0, 2)), Runner(predictor.network))
+    assert [header for header, _ in chunks] == [{"start": 0.0}, {"start": 1.0}]
+    for (_, content), chunk in zip(chunks, list(Clip(clip, SPECTROGRAM))[::2], strict=True):
+        assert chunk.jpg is not None
+        level, output = predictor.predict_occluded(chunk.jpg)
+        assert content.startswith(level.tobytes())
+        outputs = np.frombuffer(content[level.nbytes :], np.float32).reshape(OCCLUSIONS, -1)
+        found = predictor.read_outputs(*np.split(outputs, [len(predictor.labels)], axis=1))
+        np.testing.assert_array_equal(found.embeddings, output.embeddings)
+        np.testing.assert_array_equal(found.probabilities, output.probabilities)
+    assert whole == {"start": 0.0, "spans": 1.5}
+    level = np.frombuffer(levels, np.float32).reshape(SPECTROGRAM.rows, -1)
+    assert level.shape[1] == 3 * SPECTROGRAM.frames
+    assert 0 <= level.min() < level.max() <= 1
+    assert end == {"seconds": 1.5, "remark": None}
 
 
 def test_a_silent_chunk_has_no_image(tmp_path: Path, network: Runner) -> None:

@@ -7,6 +7,7 @@ import json
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
+from urllib.parse import quote
 
 from fastapi import APIRouter, Depends, FastAPI, Query, Request
 from fastapi.exceptions import RequestValidationError
@@ -35,6 +36,9 @@ Work = Coroutine[Any, Any, Result]
 Name = Annotated[str, Query(description="File name of a recording that is sent as the body.", max_length=4096)]
 TopK = Annotated[int, Query(ge=0, le=100_000, description="Number of labels to list; 0: all.")]
 ChunkNumber = Annotated[int, Query(ge=0, le=1_000_000, description="Index of the chunk, from 0.")]
+LabelName = Annotated[
+    str, Query(description="Label or enrolled speaker to explain; default: the answer.", max_length=4096)
+]
 View = Annotated[
     Literal["chunk", "clip"],
     Query(description="One chunk, byte for byte the image that the model gets; or the whole clip in one image."),
@@ -67,7 +71,7 @@ def make_app(config: ServeConfig) -> tuple[ASGIApp, Service]:
             allow_origins=list(config.cors_origin),
             allow_methods=["GET", "POST"],
             allow_headers=["Authorization", "Content-Type"],
-            expose_headers=["AudioNet-Seconds", "Retry-After"],
+            expose_headers=["AudioNet-Evidence", "AudioNet-Seconds", "Retry-After"],
         )
     return guarded, service
 
@@ -155,6 +159,35 @@ async def spectrogram(
     number = chunk if view == "chunk" else None
     jpg, seconds = await _with_upload(request, service, name, lambda sent: service.image(sent, number))
     return Response(jpg, headers={"AudioNet-Seconds": f"{seconds:.3f}"}, media_type="image/jpeg")
+
+
+@router.post(
+    "/v1/explain",
+    tags=["Recordings"],
+    summary="Draw where in a recording the evidence for a label is",
+    response_class=Response,
+    responses={
+        200: {
+            "description": "A PNG image of the whole clip, the lowest frequency at the bottom: a grey spectrogram, "
+            "orange where the sound speaks for the label, blue where it speaks against it.",
+            "content": {"image/png": {"schema": {"type": "string", "format": "binary"}}},
+            "headers": {
+                "AudioNet-Seconds": {"schema": {"type": "number"}, "description": "Duration that the image spans."},
+                "AudioNet-Evidence": {
+                    "schema": {"type": "string"},
+                    "description": "Sentence that says where most of the evidence is; UTF-8, percent-encoded.",
+                },
+            },
+        },
+        **problem_responses(*_UPLOAD_PROBLEMS),
+    },
+    openapi_extra=RECORDING_BODY,
+)
+async def explain(request: Request, service: ServiceState, label: LabelName = "", name: Name = "") -> Response:
+    """Silence parts of the recording in turn, and return how much of the evidence goes with each: seconds of work."""
+    found = await _with_upload(request, service, name, lambda sent: service.explain(sent, label or None))
+    headers = {"AudioNet-Seconds": f"{found.seconds:.3f}", "AudioNet-Evidence": quote(found.summary)}
+    return Response(found.png, headers=headers, media_type="image/png")
 
 
 @router.get("/v1/model", tags=["Model"], response_model=schemas.ModelCard, responses=problem_responses(*_READ_PROBLEMS))

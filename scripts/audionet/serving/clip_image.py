@@ -50,14 +50,18 @@ class ClipImage:
         resized = image.resize((max(1, right - left), self._canvas.shape[0]), Image.Resampling.BOX)
         self._canvas[:, left : left + resized.width] = np.asarray(resized)[:, : self._canvas.shape[1] - left]
 
-    def jpg(self) -> bytes:
-        """Return the JPEG image from the clip's beginning to the last chunk's end, at most `max_width` pixels wide."""
+    def image(self) -> Image.Image:
+        """Return the image from the clip's beginning to the last chunk's end, at most `max_width` pixels wide."""
         width = max(1, round(self.seconds * self._per_second))
         image = Image.fromarray(self._canvas[:, :width])
         if width > self._max_width:
             image = image.resize((self._max_width, image.height), Image.Resampling.BOX)
+        return image
+
+    def jpg(self) -> bytes:
+        """Return the image as a JPEG."""
         buffer = io.BytesIO()
-        image.save(buffer, "JPEG", quality=QUALITY)
+        self.image().save(buffer, "JPEG", quality=QUALITY)
         return buffer.getvalue()
 
     def _halve(self) -> None:

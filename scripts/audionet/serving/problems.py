@@ -15,6 +15,7 @@ from audionet.errors import (
     ModelError,
     RecordingError,
     UnavailableError,
+    UsageError,
 )
 
 PROBLEM_JSON = "application/problem+json"
@@ -25,6 +26,7 @@ _STATUS: tuple[tuple[type[AudioNetError], int], ...] = (
     (UnavailableError, 415),
     (RecordingError, 422),
     (DatasetError, 422),
+    (UsageError, 422),
     (BusyError, 503),
     (ModelError, 409),
 )

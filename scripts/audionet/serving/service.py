@@ -16,10 +16,13 @@ import numpy as np
 
 from audionet.audio.config import SpectrogramConfig
 from audionet.errors import AudioNetError, BusyError, LimitError, ModelError
-from audionet.inference.answer import ChunkAnswer
+from audionet.inference.answer import Answer, ChunkAnswer
+from audionet.inference.explanation import chosen_starts, explained_index
 from audionet.inference.formatting import answer_json, segment_json
+from audionet.inference.occlusion import OCCLUSIONS
 from audionet.inference.predictor import Predictor
 from audionet.inference.segmentation import Window
+from audionet.serving.clip_evidence import ClipEvidence, draw_evidence
 from audionet.serving.config import ServeConfig
 from audionet.serving.metrics import Metrics
 from audionet.serving.spool import Spool
@@ -120,14 +123,7 @@ class Service:
             If the queue is full, or no worker becomes free in time.
         """
         model = self.model  # a reload may replace it meanwhile
-        job = Job(
-            str(upload.path),
-            model.spectrogram,
-            self.limits,
-            statistics=model.predictor.statistics,
-            batch=self.config.batch,
-        )
-        found = await self._run(job, upload.client, model.network)
+        found = await self._outputs(upload, model)
         combine_chunks = functools.partial(_combine, model, found, upload.name, top_k)
         # Combining the chunks of a long recording would block the event loop.
         content = combine_chunks() if len(found) < _MANY_CHUNKS else await asyncio.to_thread(combine_chunks)
@@ -149,6 +145,37 @@ class Service:
         job = Job(str(upload.path), spectrogram, self.limits, "clip" if chunk is None else "chunk", chunk=chunk or 0)
         header, jpg = next(frame for frame in await self._run(job, upload.client) if frame[1])
         return jpg, header.get("spans", spectrogram.chunk_seconds)
+
+    async def explain(self, upload: Upload, name: str | None) -> ClipEvidence:
+        """Draw where in a clip the evidence is for a label or an enrolled speaker; default: the answer.
+
+        Raises
+        ------
+        UsageError
+            If the model has no such name.
+        RecordingError
+            If no part of the clip can be classified.
+        BusyError
+            If the queue is full, or no worker becomes free in time.
+        """
+        model = self.model  # a reload may replace it meanwhile
+        predictor, spectrogram = model.predictor, model.spectrogram
+        index = None if name is None else predictor.index_of(name, "label")
+        found = await self._outputs(upload, model)
+        answer = await asyncio.to_thread(_answer, predictor, found)
+        index = explained_index(predictor, answer) if index is None else index
+        starts = set(chosen_starts(answer, index))
+        chunks = tuple(number for number, (header, _) in enumerate(found) if header.get("start") in starts)
+        job = Job(str(upload.path), spectrogram, self.limits, "occlusions", predictor.statistics, chunks=chunks)
+        occluded = await self._run(job, upload.client, model.network)
+        self.metrics.images.inc(OCCLUSIONS * len(chunks))
+        return await asyncio.to_thread(draw_evidence, predictor, spectrogram, occluded, index)
+
+    async def _outputs(self, upload: Upload, model: Model) -> list[Frame]:
+        """Run a model's network on the chunks of a clip."""
+        statistics, batch = model.predictor.statistics, self.config.batch
+        job = Job(str(upload.path), model.spectrogram, self.limits, statistics=statistics, batch=batch)
+        return await self._run(job, upload.client, model.network)
 
     async def _run(self, job: Job, client: str, network: Network | None = None) -> list[Frame]:
         """Run a job of a client; run it once more if its process was killed: not every crash is the recording's fault.
@@ -247,10 +274,7 @@ class Service:
 def _combine(model: Model, frames: list[Frame], name: str, top_k: int) -> dict[str, Any]:
     """Return the JSON of `label_image.py --json --per_chunk`, with the diarization and the model's id."""
     predictor, spectrogram = model.predictor, model.spectrogram
-    *found, (ended, _) = frames
-    silent = [header["start"] for header, content in found if not content]
-    chunks = _chunk_answers(predictor, [frame for frame in found if frame[1]])
-    answer = predictor.combine_chunks(chunks, silent, ended["seconds"], ended["remark"])
+    answer = _answer(predictor, frames)
     decider = predictor.decider
     windows = [decider.window(chunk) for chunk in answer.chunks] + [
         Window(start, None, None) for start in answer.pauses
@@ -259,11 +283,19 @@ def _combine(model: Model, frames: list[Frame], name: str, top_k: int) -> dict[s
         sorted(windows, key=lambda window: window.start),
         spectrogram.chunk_seconds,
         spectrogram.step_length / spectrogram.sample_rate,
-        lambda: float(ended["seconds"]),
+        lambda: answer.seconds or 0.0,
         None if predictor.rejection is None else predictor.rejection.odds(len(answer.chunks)),
     )
     content = answer_json(Path(name), answer, predictor, top_k, per_chunk=True)
     return content | {"file": name, "segments": list(map(segment_json, turns)), "model": model.id}
+
+
+def _answer(predictor: Predictor, frames: list[Frame]) -> Answer:
+    """Combine the network's outputs for the chunks of a clip."""
+    *found, (ended, _) = frames
+    silent = [header["start"] for header, content in found if not content]
+    chunks = _chunk_answers(predictor, [frame for frame in found if frame[1]])
+    return predictor.combine_chunks(chunks, silent, ended["seconds"], ended["remark"])
 
 
 def _chunk_answers(predictor: Predictor, frames: list[Frame]) -> list[ChunkAnswer]:

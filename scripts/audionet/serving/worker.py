@@ -25,12 +25,13 @@ import numpy as np
 
 from audionet.audio.config import SpectrogramConfig
 from audionet.audio.decoding import open_sound
-from audionet.audio.image import decode
+from audionet.audio.image import decode, level_of
 from audionet.audio.network_input import ImageFeatures, image_features, model_inputs
 from audionet.audio.recording import SILENT
 from audionet.backbones.litert import Runner
 from audionet.errors import LimitError, ModelError, RecordingError
 from audionet.inference.clip import Clip, ClipChunk
+from audionet.inference.occlusion import occluded_outputs
 from audionet.serving.clip_image import ClipImage
 from audionet.utils.process import tune_process
 from audionet.utils.settings import from_json
@@ -62,23 +63,27 @@ class Job:
     path : str
     spectrogram : SpectrogramConfig
     limits : Limits
-    want : {"outputs", "chunk", "clip"}
-        The network's outputs for each chunk; the image of one chunk; one image of the whole clip.
+    want : {"outputs", "chunk", "clip", "occlusions"}
+        The network's outputs for each chunk; the image of one chunk; one image of the whole clip; the outputs for the
+        occlusions of some chunks, and the levels of the whole clip.
     statistics : str or None
         Image statistics that the network takes as well.
     batch : int
         Maximum number of images in a forward pass.
     chunk : int
         Index of the chunk, from 0.
+    chunks : tuple of int
+        Indices of the chunks whose occlusions are wanted.
     """
 
     path: str
     spectrogram: SpectrogramConfig
     limits: Limits
-    want: Literal["outputs", "chunk", "clip"] = "outputs"
+    want: Literal["outputs", "chunk", "clip", "occlusions"] = "outputs"
     statistics: str | None = None
     batch: int = 1
     chunk: int = 0
+    chunks: tuple[int, ...] = ()
 
     def line(self) -> bytes:
         """Serialize the job as a line of JSON."""
@@ -91,6 +96,7 @@ class Job:
         content: dict[str, Any] = json.loads(line)
         content["spectrogram"] = _spectrogram(tuple(content["spectrogram"].items()))
         content["limits"] = Limits(**content["limits"])
+        content["chunks"] = tuple(content["chunks"])
         return cls(**content)
 
 
@@ -183,7 +189,8 @@ def frames(job: Job, network: Runner | None = None) -> Iterator[Frame]:
     (dict, bytes)
         For each chunk, `start`, `level`, `activity` and the network's outputs, float32, one after the other, or only
         the start if it is silent; at the end, `seconds`, where the recording ends on its clock, and `remark`, what to
-        know of it, if anything. For want "chunk", the one image alone.
+        know of it, if anything. For want "chunk", the one image alone. For "occlusions", of each chunk asked for its
+        start, and its levels and the outputs one after the other; then the duration of the whole clip and its levels.
 
     Raises
     ------
@@ -198,13 +205,15 @@ def frames(job: Job, network: Runner | None = None) -> Iterator[Frame]:
         return
     damage = None
     used = False
-    clip_image = ClipImage(job.spectrogram, CLIP_IMAGE_WIDTH) if job.want == "clip" else None
+    clip_image = ClipImage(job.spectrogram, CLIP_IMAGE_WIDTH) if job.want in ("clip", "occlusions") else None
     pipeline = None
     if job.want == "outputs":
         assert network is not None
         pipeline = Pipeline(network, job.statistics, job.batch)
     try:
-        for chunk in _limited_chunks(clip, job.limits):
+        for number, chunk in enumerate(_limited_chunks(clip, job.limits)):
+            if chunk.jpg is not None and number in job.chunks:
+                yield _occlusions_frame(chunk.start, chunk.jpg, network, job.statistics)
             if clip_image is not None:
                 clip_image.paste(chunk.start, None if chunk.jpg is None else decode(chunk.jpg))
             elif pipeline is not None:
@@ -220,10 +229,17 @@ def frames(job: Job, network: Runner | None = None) -> Iterator[Frame]:
     if not used:
         raise RecordingError(SILENT)
     if clip_image is not None:
-        yield {"start": 0.0, "spans": clip_image.seconds}, clip_image.jpg()
+        content = clip_image.jpg() if job.want == "clip" else level_of(clip_image.image()).tobytes()
+        yield {"start": 0.0, "spans": clip_image.seconds}, content
     elif pipeline is not None:
         yield from pipeline.finish()
     yield {"seconds": clip.seconds, "remark": clip.remark(damage)}, b""
+
+
+def _occlusions_frame(start: float, jpg: bytes, network: Runner | None, statistics: str | None) -> Frame:
+    assert network is not None
+    level, outputs = occluded_outputs(network, jpg, statistics)
+    return {"start": start}, level.tobytes() + np.concatenate(outputs, axis=1).tobytes()
 
 
 def _chunk(clip: Clip, job: Job) -> Frame:
