@@ -11,7 +11,7 @@ import pytest
 import soundfile
 from selenium.webdriver import ActionChains, Chrome, Keys
 
-from tests.support.browser import PHONE, Page, chromium
+from tests.support.browser import PHONE, WIDE, Page, chromium
 from tests.support.chords import chord
 from tests.support.serving import serving
 from tests.support.sounds import tone
@@ -344,6 +344,49 @@ def test_what_the_browser_cannot_play_is_answered_all_the_same(page: Page, sound
     page.run("document.getElementById('seek').focus()")
     press(page, Keys.ARROW_RIGHT)
     assert page.attribute("#seek", "aria-valuenow") == "0.5"
+
+
+@pytest.mark.parametrize("size", [WIDE, PHONE], ids=["wide", "phone"])
+def test_the_evidence_is_shown_in_place_of_the_spectrogram_and_back(
+    page: Page, sounds: Path, size: tuple[int, int]
+) -> None:
+    page.look(size)
+    page.ask(sounds / "c1200.wav")
+    page.wait("!document.getElementById('evidence').hidden")
+    assert page.text("#evidence") == "Show the evidence"
+    before = page.attribute("#spectrogram", "src")
+    page.run("document.getElementById('evidence').focus()")
+    press(page, Keys.ENTER)
+    page.wait("document.getElementById('evidence').textContent === 'Show the spectrogram'")
+    assert focused(page) == "evidence"
+    assert "evidence for c1200" in page.text("#evidence-note")
+    assert page.text("#evidence-note").endswith(". Orange speaks for it, blue against it.")
+    assert page.run("return document.getElementById('status').textContent") == page.text("#evidence-note")
+    assert page.attribute("#spectrogram", "alt").startswith("Evidence in c1200.wav: ")
+    assert page.attribute("#spectrogram", "src") != before
+    assert page.run("return document.getElementById('spectrogram').naturalWidth") > 100
+    assert overflow(page) <= 0
+    assert page.violations() == []
+    press(page, Keys.ENTER)
+    page.wait("document.getElementById('spectrogram').alt.startsWith('Spectrogram of c1200.wav')")
+    assert not page.is_shown("#evidence-note")
+    page.ask(sounds / "turns.wav")
+    page.wait("!document.getElementById('evidence').hidden")
+    assert page.text("#evidence") == "Show the evidence"
+
+
+def test_evidence_that_cannot_be_found_leaves_the_spectrogram(page: Page, sounds: Path) -> None:
+    page.answers("""
+        if (String(url).includes("explain")) return Response.json({detail: "not today"}, {status: 500});
+        return real(url, options);
+    """)
+    page.ask(sounds / "c1200.wav")
+    page.wait("!document.getElementById('evidence').hidden")
+    page.element("#evidence").click()
+    page.wait("!document.getElementById('evidence-note').hidden")
+    assert page.text("#evidence-note") == "The evidence is not known: not today"
+    assert page.text("#evidence") == "Show the evidence"
+    assert page.is_shown("#spectrogram")
 
 
 def test_without_a_spectrogram_the_answer_stands(page: Page, sounds: Path) -> None:

@@ -10,6 +10,7 @@
  *   segments: Segment[], model: string}} Answer
  * @typedef {{id: string, labels: string[], enrolled?: string[], chunk_seconds: number, step_seconds: number,
  *   threshold: ?number, limits?: {megabytes?: number, seconds?: number}}} Model
+ * @typedef {{picture: Blob, seconds: number, summary?: string}} Picture Image of a whole clip, and what it spans
  * @typedef {{key: string, signal: AbortSignal, onBusy: (seconds: number, attempt: number) => void}} Asking
  */
 
@@ -88,12 +89,30 @@ export async function classify(file, asking) {
 }
 
 /**
- * Fetch the spectrogram of the whole clip, and its duration in seconds.
+ * Fetch the spectrogram of the whole clip.
  *
  * @param {File} file
  * @param {Asking} asking
+ * @returns {Promise<Picture>}
  */
 export async function spectrogram(file, asking) {
-  const response = await send("v1/spectrogram?view=clip", file, asking);
-  return { spectrogram: await response.blob(), seconds: parseFloat(response.headers.get("AudioNet-Seconds") ?? "") };
+  return pictureOf(await send("v1/spectrogram?view=clip", file, asking));
+}
+
+/**
+ * Fetch the spectrogram of the whole clip with the evidence for its answer in it.
+ *
+ * @param {File} file
+ * @param {Asking} asking
+ * @returns {Promise<Picture>}
+ */
+export async function evidence(file, asking) {
+  const response = await send("v1/explain", file, asking);
+  const summary = decodeURIComponent(response.headers.get("AudioNet-Evidence") ?? "");
+  return { ...(await pictureOf(response)), summary };
+}
+
+/** @param {Response} response @returns {Promise<Picture>} */
+async function pictureOf(response) {
+  return { picture: await response.blob(), seconds: parseFloat(response.headers.get("AudioNet-Seconds") ?? "") };
 }

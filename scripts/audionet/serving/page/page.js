@@ -1,7 +1,8 @@
 import { writeAnswer } from "./answer.js";
 import { Problem, TRIES, classify, fetchModel, spectrogram } from "./api.js";
+import { offerEvidence, toggleEvidence, withdrawEvidence } from "./evidence.js";
 import { openMicrophone, wavFile } from "./recorder.js";
-import { draw, emptyStage, prepareStage, showNoSpectrogram, showSpectrogram, wireStage } from "./stage.js";
+import { draw, emptyStage, prepareStage, showNoSpectrogram, showPicture, wireStage } from "./stage.js";
 import { element, say, setNote, state } from "./state.js";
 import { apart, clock, count, headline, howSure, limits, names } from "./words.js";
 
@@ -83,6 +84,7 @@ async function ask(file, note = "") {
   state.job?.abort();
   closeMicrophone();
   emptyStage();
+  withdrawEvidence();
   const job = new AbortController();
   const waiting = `Listening to ${apart(file.name)}…`;
   change({ phase: "waiting", job, file, answer: null, problem: null, note, waiting });
@@ -117,12 +119,16 @@ function refuseTooLarge(file) {
 
 /** @param {File} file @param {import("./api.js").Asking} asking */
 async function addSpectrogram(file, asking) {
+  let picture = null;
   try {
-    await showSpectrogram(await spectrogram(file, asking), asking.signal);
+    const got = await spectrogram(file, asking);
+    await showPicture(got, "", asking.signal);
+    picture = got;
   } catch (error) {
     const reason = error instanceof Problem ? error.message : "it cannot be drawn here.";
     if (!asking.signal.aborted) showNoSpectrogram(`There is no spectrogram: ${reason}`);
   }
+  if (!asking.signal.aborted) offerEvidence(picture);
 }
 
 /** @param {any} error */
@@ -293,6 +299,9 @@ element("stop").addEventListener("click", finishRecording);
 element("discard").addEventListener("click", () => discard(""));
 element("cancel").addEventListener("click", cancel);
 element("again").addEventListener("click", () => state.file && ask(state.file));
+element("evidence").addEventListener("click", () => {
+  if (state.job) void toggleEvidence({ key: storedKey(), signal: state.job.signal, onBusy });
+});
 element("key-form").addEventListener("submit", onKeySubmit);
 addEventListener("dragenter", onDrag);
 addEventListener("dragover", onDrag);

@@ -2,7 +2,7 @@ import { drawCells, drawLines, drawRuler, lanesOf, surface } from "./drawing.js"
 import { element, made, state } from "./state.js";
 import { apart, chunkSure, clock, heard, lasting, segmentSure } from "./words.js";
 
-/** @import {Answer, Model} from "./api.js" */
+/** @import {Answer, Model, Picture} from "./api.js" */
 /** @import {Cell, Lane} from "./drawing.js" */
 
 const VOICES = 8;
@@ -68,17 +68,17 @@ function laneRow({ name, seconds }) {
   return [title, canvas];
 }
 
-/** @param {{spectrogram: Blob, seconds: number}} got @param {AbortSignal} signal */
-export async function showSpectrogram({ spectrogram, seconds }, signal) {
+/** Show an image of the whole clip. @param {Picture} got @param {string} alt "": a spectrogram @param {AbortSignal} signal */
+export async function showPicture({ picture, seconds }, alt, signal) {
   const image = element("spectrogram");
-  const url = URL.createObjectURL(spectrogram);
+  const url = URL.createObjectURL(picture);
   const { file, answer } = state;
   try {
     image.src = url;
     await image.decode();
     if (signal.aborted) return;
     const long = lasting(answer?.seconds ?? seconds);
-    image.alt = `Spectrogram of ${file?.name}: ${long} from left to right, low pitch at the bottom`;
+    image.alt = alt || `Spectrogram of ${file?.name}: ${long} from left to right, low pitch at the bottom`;
     if (seconds > 0) state.span = seconds;
     showNoSpectrogram("");
     image.hidden = false;
