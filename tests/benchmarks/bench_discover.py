@@ -29,8 +29,8 @@ from audionet.classifier.prototypes import unit_length
 from audionet.discovery.clustering import ClusterConfig, cluster_voices
 from audionet.discovery.config import DiscoverConfig
 from audionet.discovery.discover import find_voices
-from audionet.discovery.embeddings import embed_files, find_clips
 from audionet.discovery.turns import Turn, join_pieces
+from audionet.inference.embeddings import embed_files, find_clips
 from audionet.metrics.accuracy import Groups
 from audionet.utils.arrays import FloatArray
 

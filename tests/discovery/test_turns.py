@@ -9,8 +9,8 @@ import pytest
 
 from audionet.data.label_table import read_label_table
 from audionet.discovery.clustering import Voices
-from audionet.discovery.embeddings import Embeddings
 from audionet.discovery.turns import Turn, join_pieces, labels_rttm, labels_table, labels_tracks, suggest, surest_first
+from audionet.inference.embeddings import Embeddings
 from tests.support.sounds import write_tone
 
 

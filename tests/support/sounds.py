@@ -22,3 +22,12 @@ def write_tone(path: Path, frequency: float = 440, seconds: float = 1.0, rate: i
     path.parent.mkdir(parents=True, exist_ok=True)
     soundfile.write(os.fsencode(path), tone(frequency, seconds, rate), rate, **options)
     return path
+
+
+def link_voices(folder: Path, voices: int, recordings: int) -> Path:
+    """Fill a folder with links to recordings of the first bundled voices, one sub-folder each."""
+    for voice in sorted(path for path in SAMPLE_AUDIO.iterdir() if path.is_dir())[:voices]:
+        (folder / voice.name).mkdir(parents=True)
+        for recording in sorted(voice.iterdir())[:recordings]:
+            (folder / voice.name / recording.name).symlink_to(recording)
+    return folder

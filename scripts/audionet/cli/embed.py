@@ -9,9 +9,10 @@ import argparse
 from collections.abc import Sequence
 
 from audionet.cli.console import Parser
-from audionet.discovery.config import EmbedConfig, EmbedOutput
+from audionet.discovery.config import EmbedOutput
 from audionet.discovery.embedding_files import embedding_map, write_embeddings
-from audionet.discovery.embeddings import embed_files, find_clips
+from audionet.inference.config import EmbedConfig
+from audionet.inference.embeddings import embed_files, find_clips
 from audionet.utils.extras import require_modules
 from audionet.utils.files import make_writable_folder, write_bytes
 from audionet.utils.settings import add_flags, from_flags, path_flag

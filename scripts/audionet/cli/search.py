@@ -12,10 +12,11 @@ from collections.abc import Sequence
 import numpy as np
 
 from audionet.cli.console import Parser
-from audionet.discovery.config import EmbedConfig, SearchConfig
-from audionet.discovery.embeddings import ClipFile, embed_files, find_clips
+from audionet.discovery.config import SearchConfig
 from audionet.discovery.search import Match, rank
 from audionet.errors import DatasetError
+from audionet.inference.config import EmbedConfig
+from audionet.inference.embeddings import ClipFile, embed_files, find_clips
 from audionet.utils.settings import add_flags, from_flags, path_flag
 from audionet.utils.text import escape, format_table
 

@@ -1,4 +1,4 @@
-"""Settings of ``audionet embed`` and ``audionet search``."""
+"""Settings of ``audionet embed``, ``audionet search`` and ``audionet discover``."""
 
 from __future__ import annotations
 
@@ -7,34 +7,12 @@ from pathlib import Path
 from typing import Literal
 
 from audionet._paths import SHARED_FILES, TF_FILES
+from audionet.inference.config import EmbedConfig
 from audionet.utils.process import available_cores
 from audionet.utils.settings import require, setting
 
 FILE_KINDS = (".npz", ".csv", ".parquet")
 """Endings of files that embeddings are written to."""
-
-
-@dataclass(frozen=True)
-class EmbedConfig:
-    """Settings of the embeddings: the model or backbone that computes them, and their kind."""
-
-    graph: Path | None = setting(None, "trained model to embed with; default: a backbone alone, --architecture")
-    architecture: str = setting("inception_v3_speech", "backbone to embed with, as for retrain.py")
-    model_dir: Path = setting(SHARED_FILES / "models", "folder for downloaded and converted backbones")
-    kind: Literal["voice", "bottleneck"] = setting(
-        "voice",
-        "voice: the space in which speakers are compared; bottleneck: all that the backbone gives, for any sound",
-    )
-    workers: int = setting(available_cores(), "number of processes")
-
-    def __post_init__(self) -> None:
-        require(1 <= self.workers <= 1024, "workers", self.workers, "1 to 1024")
-        require(
-            self.graph is None or self.kind == "voice",
-            "kind",
-            self.kind,
-            "voice with --graph: a trained model gives embeddings in its own space alone",
-        )
 
 
 @dataclass(frozen=True)

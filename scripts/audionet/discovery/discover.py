@@ -10,9 +10,9 @@ from audionet.audio.config import SpectrogramConfig
 from audionet.audio.recording import Recording
 from audionet.discovery.clustering import ClusterConfig, cluster_voices
 from audionet.discovery.config import DiscoverConfig
-from audionet.discovery.embeddings import embed_files, find_clips
 from audionet.discovery.turns import Turn, by_file, join_pieces, surest_first, voice_name
 from audionet.errors import DatasetError, RecordingError, UsageError
+from audionet.inference.embeddings import embed_files, find_clips
 from audionet.inference.model import Model, load_model
 from audionet.metrics.accuracy import Groups
 from audionet.utils.text import escape, pluralise

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from audionet.discovery.embeddings import Embeddings
+from audionet.inference.embeddings import Embeddings
 from audionet.utils.array_files import pack_npz
 from audionet.utils.files import atomic_path, write_bytes
 from audionet.utils.map_plot import map_plot, most_frequent

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from audionet.classifier.prototypes import unit_length
-from audionet.discovery.embeddings import Embeddings
+from audionet.inference.embeddings import Embeddings
 from audionet.metrics.accuracy import Groups
 from audionet.utils.arrays import FloatArray
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from audionet.data.naming import recording_name
 from audionet.discovery.clustering import Voices
-from audionet.discovery.embeddings import Embeddings
+from audionet.inference.embeddings import Embeddings
 from audionet.inference.segmentation import Segment
 from audionet.inference.timeline_files import label_tracks, segment_to_rttm
 

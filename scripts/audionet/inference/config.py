@@ -1,13 +1,15 @@
-"""Configuration of label_image.py."""
+"""Configuration of label_image.py and of the embedding of recordings."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
-from audionet._paths import TF_FILES
+from audionet._paths import SHARED_FILES, TF_FILES
 from audionet.audio.config import CHANNEL_HELP, parse_channel
 from audionet.errors import UsageError
+from audionet.utils.process import available_cores
 from audionet.utils.settings import require, setting
 
 
@@ -69,3 +71,26 @@ class ListenConfig:
         require(0 <= self.speed <= 1000, "speed", self.speed, "0 to 1000")
         require(self.play is None or self.device is None, "play", self.play, "left out with --device")
         require(self.graph.name != "", "graph", self.graph, "a model that retrain.py wrote")
+
+
+@dataclass(frozen=True)
+class EmbedConfig:
+    """Settings of the embeddings: the model or backbone that computes them, and their kind."""
+
+    graph: Path | None = setting(None, "trained model to embed with; default: a backbone alone, --architecture")
+    architecture: str = setting("inception_v3_speech", "backbone to embed with, as for retrain.py")
+    model_dir: Path = setting(SHARED_FILES / "models", "folder for downloaded and converted backbones")
+    kind: Literal["voice", "bottleneck"] = setting(
+        "voice",
+        "voice: the space in which speakers are compared; bottleneck: all that the backbone gives, for any sound",
+    )
+    workers: int = setting(available_cores(), "number of processes")
+
+    def __post_init__(self) -> None:
+        require(1 <= self.workers <= 1024, "workers", self.workers, "1 to 1024")
+        require(
+            self.graph is None or self.kind == "voice",
+            "kind",
+            self.kind,
+            "voice with --graph: a trained model gives embeddings in its own space alone",
+        )

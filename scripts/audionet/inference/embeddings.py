@@ -21,9 +21,9 @@ from audionet.audio.sound_pieces import Piece, find_pieces
 from audionet.backbones.litert import AT_A_TIME, thread_runner
 from audionet.backbones.registry import Backbone, prepare
 from audionet.classifier.prototypes import unit_length
-from audionet.discovery.config import EmbedConfig
 from audionet.errors import DatasetError, ModelError, RecordingError, UsageError
 from audionet.inference.clip import Clip, ClipChunk
+from audionet.inference.config import EmbedConfig
 from audionet.inference.predictor import Predictor
 from audionet.utils.arrays import BoolArray, FloatArray, UInt8Array
 from audionet.utils.files import walk
