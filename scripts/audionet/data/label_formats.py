@@ -90,13 +90,13 @@ def read_rows(path: Path, columns: Mapping[str, str] | None = None) -> Iterator[
         If it cannot be read, or is in none of the formats.
     """
     try:
-        with path.open(encoding=_encoding(path), errors="replace", newline="") as lines:
+        with path.open(encoding=text_encoding(path), errors="replace", newline="") as lines:
             yield from _rows(lines, path, columns or {})
     except OSError as error:
         raise DatasetError(f"{escape(path)}: cannot be read ({os_error_reason(error)}); check --labels") from None
 
 
-def _encoding(path: Path) -> str:
+def text_encoding(path: Path) -> str:
     """Find a text file's encoding: by its byte order mark, UTF-8, or else Windows' Western European."""
     with path.open("rb") as stream:
         block = stream.read(1 << 20)

@@ -12,6 +12,7 @@ from pathlib import Path
 from audionet.audio.sound import ChannelSetting
 from audionet.data.label_channels import recordings_by_channel
 from audionet.data.label_formats import LABEL_SUFFIXES, BadRow, Row, read_rows
+from audionet.data.named_recordings import NamedRecordings
 from audionet.data.naming import (
     BACKGROUND,
     SEPARATOR,
@@ -20,7 +21,6 @@ from audionet.data.naming import (
     separate_labels,
 )
 from audionet.data.recording_files import Found, RecordingFile
-from audionet.data.recording_index import RecordingIndex
 from audionet.data.spans import WHOLE, Span, complement, join_spans, with_joined_labels, without_overlaps
 from audionet.errors import DatasetError
 from audionet.utils.files import walk
@@ -124,7 +124,7 @@ def read_label_table(
     DatasetError
         If there is no usable row, or a file is in none of the formats.
     """
-    found = _Found(RecordingIndex(audio_dir, path))
+    found = _Found(NamedRecordings(audio_dir, path))
     for file in _label_files(path):
         try:
             for row in read_rows(file, columns):
@@ -159,7 +159,7 @@ def read_label_table(
 class _Found:
     """Rows of label files, by recording and label, and the reasons why others are left out."""
 
-    def __init__(self, recordings: RecordingIndex) -> None:
+    def __init__(self, recordings: NamedRecordings) -> None:
         self.groups: dict[str, str] = {}
         self.splits: dict[str, str] = {}
         self.has_joined = False

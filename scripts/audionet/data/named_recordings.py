@@ -1,4 +1,4 @@
-"""Recordings of a folder, found by the names that label files give them."""
+"""Recordings of a folder, by the names that tables give them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from audionet.utils.files import walk
 from audionet.utils.text import composed, escape
 
 
-class RecordingIndex:
+class NamedRecordings:
     """Recordings of a folder, found by the end of their paths, with or without the ending of their names.
 
     Parameters
