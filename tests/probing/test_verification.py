@@ -1,4 +1,4 @@
-"""Verification in probes: pairs, cosines, cohort normalisation and intervals by speaker."""
+"""Verification in probes: materials, pairs and ways of comparing."""
 
 from __future__ import annotations
 
@@ -8,21 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from audionet.errors import UsageError
-from audionet.metrics.detection import detection
 from audionet.probing.config import ProbeConfig
 from audionet.probing.features import ClipFeatures, Network
 from audionet.probing.tasks import ACCENTED, Excerpt, VerificationMaterial, find_verification
-from audionet.probing.verification import (
-    Pairs,
-    error_rate_interval,
-    find_pairs,
-    normalise_by_cohort,
-    verify,
-)
+from audionet.probing.verification import find_pairs, verify
 from tests.support.features import WIDTH, speakers, voice_space
 
 NETWORK = Network("network", Path(), (8, 8))
@@ -82,46 +73,6 @@ def test_listed_pairs_alone_are_compared_and_unusable_recordings_left_out() -> N
     nothing = find_pairs(material(["a", "b"], listed), [3], np.array([0]))
     assert len(nothing.target) == 0
     assert verify(material(["a", "a"]), clips_of(np.eye(2, 3, dtype=np.float32)), [NETWORK], [None], 0) is None
-
-
-def test_cohort_normalisation_takes_out_a_side_s_mean_and_spread() -> None:
-    generator = np.random.default_rng(0)
-    against = generator.normal(0, 1, (4, 80)).astype(np.float32)
-    pairs = Pairs(np.array([0, 1]), np.array([2, 3]), np.array([True, False]))
-    scores = np.array([0.5, 0.2], np.float32)
-    expected = normalise_by_cohort(scores, against, pairs)
-    shifted, slope = scores * 3 + 2, against * 3 + 2
-    np.testing.assert_allclose(normalise_by_cohort(shifted, slope, pairs), expected, rtol=1e-4)
-    mean, deviation = against.mean(axis=1), against.std(axis=1)
-    by_hand = [(0.5 - mean[i]) / deviation[i] for i in (0, 2)]
-    assert expected[0] == pytest.approx(np.mean(by_hand), rel=1e-5)
-
-
-@given(seed=st.integers(0, 2**32 - 1))
-@settings(max_examples=10, deadline=None)
-def test_weights_count_as_repetitions(seed: int) -> None:
-    generator = np.random.default_rng(seed)
-    scores, target = generator.normal(size=30), np.arange(30) < 10
-    weights = generator.integers(1, 4, 30)
-    one = detection(scores, target, weights)
-    other = detection(np.repeat(scores, weights), np.repeat(target, weights))
-    assert one is not None
-    assert other is not None
-    assert one.equal_error_rate == pytest.approx(other.equal_error_rate, abs=1e-9)
-
-
-def test_the_interval_widens_with_fewer_speakers() -> None:
-    widths = []
-    for count in (8, 64):
-        of = np.repeat(np.arange(count), 4)
-        generator = np.random.default_rng(1)
-        first, second = np.triu_indices(len(of), 1)
-        target = of[first] == of[second]
-        hard = generator.normal(0, 1, count)  # some speakers are harder than others
-        scores = generator.normal(0, 1, len(first)) + np.where(target, 1.5 + hard[of[first]], 0)
-        low, high = error_rate_interval(scores, Pairs(first, second, target), of, 0)
-        widths.append(high - low)
-    assert widths[1] < 0.6 * widths[0]
 
 
 def test_the_last_readers_halves_and_the_last_speakers_are_found(tmp_path: Path) -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 
@@ -16,30 +15,17 @@ from audionet.backbones.voice_space import VoiceSpace
 from audionet.classifier.prototypes import unit_length
 from audionet.metrics.accuracy import Groups
 from audionet.metrics.detection import detection
+from audionet.metrics.pairs import (
+    COHORT_NEAREST,
+    Pairs,
+    normalise_by_cohort,
+    pair_products,
+    percentile_interval,
+    resampled,
+)
 from audionet.probing.features import BANDS, MFCC, RESEMBLYZER, ClipFeatures, Network
 from audionet.probing.tasks import VerificationMaterial
-from audionet.utils.arrays import AnyFloatArray, BoolArray, FloatArray, IntArray
-
-COHORT_NEAREST = 100
-"""Number of cohort speakers that a recording's scores are normalised by: its most similar ones."""
-
-_RESAMPLES = 200
-
-
-class Pairs(NamedTuple):
-    """Pairs of recordings to compare.
-
-    Attributes
-    ----------
-    first, second : ndarray of int64, shape (n,)
-        Numbers of recordings.
-    target : ndarray of bool, shape (n,)
-        True where both are of one speaker.
-    """
-
-    first: IntArray
-    second: IntArray
-    target: BoolArray
+from audionet.utils.arrays import FloatArray, IntArray
 
 
 @dataclass(frozen=True)
@@ -118,7 +104,8 @@ def verify(
         for comparison, scores in _comparisons(features, groups, name in (RESEMBLYZER, *voices), space, pairs):
             found = detection(scores, pairs.target)
             assert found is not None
-            low, high = error_rate_interval(scores, pairs, speakers, seed)
+            found_again = resampled(scores, pairs.target, speakers[pairs.first], speakers[pairs.second], seed)
+            low, high = percentile_interval([one.equal_error_rate for one in found_again])
             rows.append(VerificationRow(name, comparison, found.equal_error_rate, low, high, found.min_dcf()))
     targets = int(pairs.target.sum())
     return VerificationResult(
@@ -156,63 +143,19 @@ def _comparisons(
 ) -> Iterator[tuple[str, FloatArray]]:
     """Yield the ways of comparing features, with the scores of the pairs; those made for cosines as they are."""
     if for_cosines:
-        yield "cosine", cosines(unit_length(groups.mean(features)), pairs)
+        yield "cosine", _cosines(unit_length(groups.mean(features)), pairs)
         return
     means = groups.mean(features)
     standardised = (means - means.mean(axis=0)) / np.maximum(means.std(axis=0), 1e-6)
-    yield "standardised cosine", cosines(unit_length(standardised), pairs)
+    yield "standardised cosine", _cosines(unit_length(standardised), pairs)
     if space is not None:
         voices = unit_length(groups.mean(space.directions(features)))
-        scores = cosines(voices, pairs)
+        scores = _cosines(voices, pairs)
         yield "voice space", scores
-        yield "voice space, cohort", normalise_by_cohort(scores, voices @ space.cohort.T, pairs)
+        against = voices @ space.cohort.T
+        yield "voice space, cohort", normalise_by_cohort(scores, against, against, pairs, COHORT_NEAREST)
 
 
-def cosines(vectors: FloatArray, pairs: Pairs) -> FloatArray:
+def _cosines(vectors: FloatArray, pairs: Pairs) -> FloatArray:
     """Return the cosine of each pair of unit vectors, shape (pairs,), from vectors of shape (recordings, width)."""
-    every: FloatArray = vectors @ vectors.T
-    return every[pairs.first, pairs.second]
-
-
-def normalise_by_cohort(scores: FloatArray, against_cohort: FloatArray, pairs: Pairs) -> FloatArray:
-    """Normalise scores by those of each side against its nearest cohort speakers (AS-norm: Matejka et al., 2017).
-
-    Parameters
-    ----------
-    scores : ndarray of float32, shape (pairs,)
-    against_cohort : ndarray of float32, shape (recordings, cohort)
-        Scores of each recording against each cohort speaker.
-    pairs : Pairs
-
-    Returns
-    -------
-    ndarray of float32, shape (pairs,)
-        Mean over both sides of the deviation from the cohort's mean, in its standard deviations.
-    """
-    nearest = np.sort(against_cohort, axis=1)[:, -COHORT_NEAREST:]
-    mean, deviation = nearest.mean(axis=1), np.maximum(nearest.std(axis=1), 1e-6)
-    sides = [(scores - mean[side]) / deviation[side] for side in (pairs.first, pairs.second)]
-    normalised: FloatArray = (sides[0] + sides[1]) / 2
-    return normalised
-
-
-def error_rate_interval(scores: AnyFloatArray, pairs: Pairs, speakers: IntArray, seed: int) -> tuple[float, float]:
-    """Compute the 95 % interval of the equal error rate by resampling speakers (percentile bootstrap).
-
-    A pair of two speakers counts as often as the product of how often they were drawn, a pair of one speaker as often
-    as that speaker: pairs that share a speaker are not independent.
-    """
-    generator, count = np.random.default_rng(seed), int(speakers.max()) + 1
-    one, other = speakers[pairs.first], speakers[pairs.second]
-    rates = []
-    for _ in range(_RESAMPLES):
-        drawn = generator.multinomial(count, np.full(count, 1 / count))
-        weights = np.where(pairs.target, drawn[one], drawn[one] * drawn[other])
-        kept = weights > 0
-        found = detection(scores[kept], pairs.target[kept], weights[kept])
-        if found is not None:
-            rates.append(found.equal_error_rate)
-    if not rates:
-        return float("nan"), float("nan")
-    low, high = np.quantile(rates, [0.025, 0.975])
-    return float(low), float(high)
+    return pair_products(vectors, vectors, pairs)
