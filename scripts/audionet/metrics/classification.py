@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from audionet.metrics.likelihood_ratios import ratio_cost
 from audionet.utils.arrays import AnyFloatArray, BoolArray, IntArray
 
 _LEAST_PROBABILITY = 1e-12
@@ -179,6 +180,4 @@ def cllr(probabilities: AnyFloatArray, true: IntArray) -> float:
         return float("nan")
     exact = np.clip(probabilities.astype(np.float64), _LEAST_PROBABILITY, 1 - _LEAST_PROBABILITY)
     ratios = np.log(exact / (1 - exact)) + np.log(labels - 1)
-    target = true[:, None] == np.arange(labels)
-    costs = np.logaddexp(0, -ratios[target]).mean() + np.logaddexp(0, ratios[~target]).mean()
-    return float(costs / (2 * np.log(2)))
+    return ratio_cost(ratios, true[:, None] == np.arange(labels))

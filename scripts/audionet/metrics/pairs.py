@@ -37,6 +37,10 @@ class Pairs(NamedTuple):
     second: IntArray
     target: BoolArray
 
+    def where(self, chosen: BoolArray) -> Pairs:
+        """Return some of the pairs."""
+        return Pairs(self.first[chosen], self.second[chosen], self.target[chosen])
+
 
 def pair_products(first: NDArray[Float], second: NDArray[Float], pairs: Pairs) -> NDArray[Float]:
     """Compute the scalar product of each pair, shape (pairs,): its cosine, if vectors have unit length.
