@@ -22,8 +22,9 @@ from audionet.audio.resampling import resample_samples
 from audionet.audio.samples import to_int16
 from tests.inference.test_predictor import sound, write_sound
 from tests.support.images import make_images
-from tests.support.sounds import ROOT, tone, write_tone
+from tests.support.sounds import ROOT, link_voices, tone, write_tone
 from tests.support.talk import write_talk
+from tests.support.trials import write_trials
 
 
 @pytest.fixture
@@ -211,9 +212,12 @@ def test_examples_run(
         write_tone(tmp_path / "test" / label / "1.wav", pitch, 1.0)
     for label in ("ann", "bob"):
         write_tone(tmp_path / "audio" / label / "1.wav", 500, 1.0)
+    voices = link_voices(tmp_path / "voices", 2, 2)
     names = {
         "audionet": audionet,
         "talk_dir": write_talk(tmp_path / "talk", ("espeak-en-gb-scotland+f4", "flite-awb"), 1, 2, 6.0),
+        "trial_list": write_trials(tmp_path / "trials.txt", voices),
+        "voices_dir": voices,
         "folder": tmp_path,
         "model_path": model.path,
         "clip_path": clip,

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
         RecordingError,
         UsageError,
     )
-    from audionet.evaluation.run import EvaluationResult, MultiLabelResult, evaluate
+    from audionet.evaluation.run import EvaluationResult, MultiLabelResult, TrialResult, evaluate, evaluate_trials
     from audionet.export.hub_folder import export_model
     from audionet.export.run import Run, train
     from audionet.inference.explanation import Explanation
@@ -40,9 +40,11 @@ __all__ = [
     "RecordingError",
     "Run",
     "SpectrogramConfig",
+    "TrialResult",
     "UsageError",
     "discover",
     "evaluate",
+    "evaluate_trials",
     "export_model",
     "load_model",
     "render",
@@ -55,7 +57,7 @@ _HOMES = {
     "audionet.discovery.discover": ("Discovered",),
     "audionet.discovery.run": ("discover",),
     "audionet.errors": tuple(name for name in __all__ if name.endswith("Error")),
-    "audionet.evaluation.run": ("EvaluationResult", "MultiLabelResult", "evaluate"),
+    "audionet.evaluation.run": ("EvaluationResult", "MultiLabelResult", "TrialResult", "evaluate", "evaluate_trials"),
     "audionet.export.hub_folder": ("export_model",),
     "audionet.export.run": ("Run", "train"),
     "audionet.inference.explanation": ("Explanation",),

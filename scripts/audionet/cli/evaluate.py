@@ -1,7 +1,8 @@
 """Evaluate a model on recordings that it was not trained on, and write a report: tf_files/report/report.html.
 
 The recordings are the test set of its split, or any folder of labels. With --cost it also fits the decision rule with
-the least expected cost, and stores it in the model: label_image.py then applies it.
+the least expected cost, and stores it in the model: label_image.py then applies it. With --trials it scores a list of
+verification trials instead, by a model or by a backbone alone.
 """
 
 from __future__ import annotations
@@ -9,13 +10,15 @@ from __future__ import annotations
 import argparse
 import dataclasses
 from collections.abc import Sequence
+from dataclasses import fields
 from typing import Any
 
 from audionet.classifier.decision import Rule
 from audionet.cli.console import Parser, warn
 from audionet.cli.multi_label import format_multi_label, name_some
+from audionet.cli.trials import report_trials
 from audionet.evaluation.comparison import compare, comparison_text, parse_report
-from audionet.evaluation.config import EvaluateConfig
+from audionet.evaluation.config import EvaluateConfig, TrialConfig
 from audionet.evaluation.evaluate import evaluate, store_rule
 from audionet.evaluation.label_files import check_has_times, write_labels
 from audionet.evaluation.multi_label import evaluate_multi_label, summarise_multi_label
@@ -25,7 +28,7 @@ from audionet.evaluation.summary import summarise
 from audionet.inference.predictor import Predictor
 from audionet.utils.extras import require_modules
 from audionet.utils.files import make_writable_folder
-from audionet.utils.settings import add_flags, from_flags
+from audionet.utils.settings import add_flags, from_flags, path_flag, setting_names
 from audionet.utils.text import escape, pluralise
 
 _LABELS_NAMED = 5
@@ -34,13 +37,35 @@ _COMPARED = 10  # recordings that one model gets and the other does not
 
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = Parser(__doc__.partition("\n")[0])
-    add_flags(parser, EvaluateConfig)
-    return parser.parse_args(argv)
+    parser.add_argument(
+        "--trials",
+        type=path_flag,
+        metavar="LIST",
+        help="score verification trials instead: rows '1 enrol.wav test.wav', or CSV with enrol, test and label; by a "
+        "backbone alone, or by --graph",
+    )
+    add_flags(parser, EvaluateConfig, optional=True)
+    add_flags(parser, TrialConfig, optional=True)
+    flags = parser.parse_args(argv)
+    given = {name for name, value in vars(flags).items() if value not in (None, [])}
+    if flags.trials is None and (wrong := given & setting_names(TrialConfig)):
+        parser.error(f"argument --{min(wrong)}: goes with --trials alone")
+    if flags.trials is not None and (wrong := given - {item.name for item in fields(TrialConfig)} - {"trials"}):
+        parser.error(f"argument --{min(wrong)}: does not go with --trials")
+    if {"graph", "architecture"} <= given:
+        parser.error("argument --architecture: does not go with --graph, which has its own backbone")
+    return flags
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    config = from_flags(EvaluateConfig, parse_args(argv))
+    flags = parse_args(argv)
     require_modules("sklearn", "scipy", "matplotlib")
+    if flags.trials is not None:
+        trial_config = from_flags(TrialConfig, flags)
+        make_writable_folder(trial_config.report_dir)
+        report_trials(flags.trials, trial_config)
+        return
+    config = from_flags(EvaluateConfig, flags)
     make_writable_folder(config.report_dir)
     predictor = Predictor(config.graph, with_enrolled=False)
     other = None if config.against is None else Predictor(config.against, with_enrolled=False)

@@ -1,12 +1,14 @@
-"""Settings of evaluate.py."""
+"""Settings of evaluate.py: of tests on labelled recordings, and of verification trials."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
-from audionet._paths import TF_FILES
+from audionet._paths import SHARED_FILES, TF_FILES
 from audionet.audio.config import CHANNEL_HELP, parse_channel
+from audionet.inference.config import EmbedConfig
 from audionet.utils.process import available_cores
 from audionet.utils.settings import require, setting
 
@@ -63,3 +65,53 @@ class CompareConfig:
 
     def __post_init__(self) -> None:
         require(self.worst >= 0, "worst", self.worst, "0 or more")
+
+
+@dataclass(frozen=True)
+class TrialConfig:
+    """Settings for scoring a list of verification trials.
+
+    Attributes
+    ----------
+    graph : Path or None
+        Trained model to embed recordings with, instead of a backbone alone.
+    workers : int
+    report_dir : Path
+    """
+
+    audio_dir: Path | None = setting(
+        None, "with --trials: folder of the recordings that the list names (default: the folder of the list)"
+    )
+    enrolments: Path | None = setting(
+        None, "with --trials: table of models and their files, where a speaker is enrolled from several"
+    )
+    architecture: str = setting(
+        "inception_v3_speech", "with --trials: backbone whose voice space compares speakers, unless --graph does"
+    )
+    model_dir: Path = setting(SHARED_FILES / "models", "with --trials: folder for downloaded and converted backbones")
+    score_norm: Literal["none", "s", "as"] = setting(
+        "none",
+        "with --trials: also normalise scores by a cohort of speakers: by all (s), or by the most similar ones (as)",
+    )
+    cohort: Path | None = setting(
+        None,
+        "with --score_norm: folder of the cohort, one folder per speaker (default: the speakers that come with the "
+        "backbone, or that --graph was trained on)",
+    )
+    plda: Path | None = setting(
+        None, "with --trials: also score by PLDA, trained on this folder of other speakers, one folder per speaker"
+    )
+    graph: Path | None = None
+    workers: int = available_cores()
+    report_dir: Path = TF_FILES / "report"
+
+    def __post_init__(self) -> None:
+        require(
+            self.cohort is None or self.score_norm != "none", "score_norm", self.score_norm, "s or as with --cohort"
+        )
+        require(1 <= self.workers <= 1024, "workers", self.workers, "1 to 1024")
+
+    @property
+    def embedding(self) -> EmbedConfig:
+        """Settings of the embeddings."""
+        return EmbedConfig(self.graph, self.architecture, self.model_dir, "voice", self.workers)

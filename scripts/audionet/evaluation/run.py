@@ -1,4 +1,4 @@
-"""Evaluation for Python programs: one function, and its numbers."""
+"""Evaluation for Python programs: a function for labels and one for trials, and their numbers."""
 
 from __future__ import annotations
 
@@ -9,8 +9,10 @@ from typing import Any
 
 from audionet.evaluation import evaluate as evaluation
 from audionet.evaluation import multi_label
-from audionet.evaluation.config import EvaluateConfig
+from audionet.evaluation.config import EvaluateConfig, TrialConfig
 from audionet.evaluation.summary import summarise
+from audionet.evaluation.trial_scores import TrialEvaluation, Variant, score_trials
+from audionet.evaluation.trial_summary import summarise_trials
 from audionet.inference.model import Model
 from audionet.inference.predictor import Predictor
 from audionet.metrics.accuracy import Accuracy, accuracy
@@ -134,6 +136,41 @@ class MultiLabelResult:
         return write_multi_label_report(self.evaluation, self.summary, self.predictor, Path(folder))[0]
 
 
+@dataclass(frozen=True)
+class TrialResult:
+    """Results of a list of verification trials.
+
+    Attributes
+    ----------
+    evaluation : TrialEvaluation
+        Trials, speakers, and what was asked for.
+    """
+
+    evaluation: TrialEvaluation
+
+    @property
+    def variants(self) -> list[Variant]:
+        """Ways of scoring, each with its scores and error rates: cosine, then what else was asked for."""
+        return self.evaluation.variants
+
+    @functools.cached_property
+    def summary(self) -> dict[str, Any]:
+        """Every number of the report, as ``report.json`` holds it."""
+        return summarise_trials(self.evaluation)
+
+    def write_report(self, folder: PathLike) -> Path:
+        """Write ``report.html``, ``report.json``, the DET plot and the scores; returns the page.
+
+        Parameters
+        ----------
+        folder : str or path
+            Created if missing.
+        """
+        from audionet.evaluation.trial_report import write_trial_report
+
+        return write_trial_report(self.evaluation, self.summary, Path(folder))[0]
+
+
 def evaluate(
     model: Model | PathLike,
     test_dir: PathLike | None = None,
@@ -182,3 +219,52 @@ def evaluate(
         if predictor.thresholds is not None:
             return MultiLabelResult(multi_label.evaluate_multi_label(predictor, config), predictor, config)
         return EvaluationResult(evaluation.evaluate(predictor, config), predictor, config)
+
+
+def evaluate_trials(
+    trials: PathLike,
+    audio_dir: PathLike | None = None,
+    progress: ProgressCallback | None = None,
+    **settings: Any,
+) -> TrialResult:
+    """Score a list of verification trials, by a backbone's voice embeddings or in a trained model's space.
+
+    Parameters
+    ----------
+    trials : str or path
+        Rows ``1 enrol.wav test.wav``, or CSV with the columns ``enrol``, ``test`` and ``label``; see `read_trials`.
+    audio_dir : str or path, optional
+        Folder of the recordings; default: that of the list.
+    progress : callable, optional
+        Called with the name of the work, the amount done and the total.
+    **settings
+        Fields of `TrialConfig`, such as ``graph``, ``score_norm``, ``plda``, ``workers``.
+
+    Returns
+    -------
+    TrialResult
+        Scores and error rates of each way of scoring: ``cosine`` first.
+
+    Raises
+    ------
+    TypeError
+        If there is no such setting, or it is of another type.
+    DatasetError
+        If no trial is left, or a folder has too few speakers.
+    UsageError, BackboneError, ModelError
+        If there is no such folder, backbone or model, or it compares no voices.
+
+    Examples
+    --------
+    >>> found = audionet.evaluate_trials(trial_list, voices_dir, score_norm="as", workers=1)
+    >>> [variant.name for variant in found.variants]
+    ['cosine', 'cosine, AS-norm']
+    >>> 0 <= found.variants[0].equal_error_rate.value <= 1
+    True
+    >>> found.write_report(folder / "trials").name
+    'report.html'
+    """
+    given = settings if audio_dir is None else {"audio_dir": audio_dir, **settings}
+    (config,) = from_parameters("evaluate_trials", given, TrialConfig)
+    with calling(progress):
+        return TrialResult(score_trials(Path(trials), config))

@@ -111,6 +111,8 @@ class Embedder(Protocol):
     input_size: tuple[int, int]
     are_voices: bool
     """True if embeddings are compared by their direction, and have unit length."""
+    cohort: FloatArray
+    """Mean embeddings of speakers to normalise scores by, of unit length, shape (speakers, dimensions); maybe none."""
 
     def embed(self, pixels: UInt8Array, mfcc: FloatArray) -> tuple[FloatArray, BoolArray]:
         """Compute embeddings of images, shape (n, height, width, 3), and MFCC statistics.
@@ -132,6 +134,7 @@ class _ModelEmbedder:
         if self._predictor.spectrogram is None:
             raise ModelError(f"{escape(graph)}: data_maker.py did not render its images, so it cannot embed recordings")
         self.spectrogram, self.input_size = self._predictor.spectrogram, self._predictor.input_size
+        self.cohort = self._predictor.voices.centroids
 
     def embed(self, pixels: UInt8Array, mfcc: FloatArray) -> tuple[FloatArray, BoolArray]:
         return unit_length(self._predictor.predict_batch(pixels, mfcc).embeddings), np.ones(len(pixels), bool)
@@ -150,6 +153,7 @@ class _BackboneEmbedder:
                 "--kind bottleneck"
             )
         self.input_size = backbone.input_size
+        self.cohort = np.zeros((0, 0), np.float32) if backbone.voice_space is None else backbone.voice_space.cohort
 
     def embed(self, pixels: UInt8Array, mfcc: FloatArray) -> tuple[FloatArray, BoolArray]:
         features, voice_space = (
