@@ -85,6 +85,11 @@ class Server(uvicorn.Server):
             await self._service.reload()
 
 
+_ANY_IPV6 = "::"
+_LOOPBACK_OF = {"0.0.0.0": "127.0.0.1", _ANY_IPV6: "::1"}
+"""Loopback addresses for those that stand for all of a machine's, which are no destination."""
+
+
 def listen(config: ServeConfig) -> socket.socket:
     """Open the listening socket.
 
@@ -94,8 +99,9 @@ def listen(config: ServeConfig) -> socket.socket:
         If the address does not exist or is in use.
     """
     try:
-        family, *_, address = socket.getaddrinfo(config.host, config.port, type=socket.SOCK_STREAM)[0]
-        return socket.create_server(address[:2], family=family, backlog=1024)
+        family, *_, address = socket.getaddrinfo(config.host.strip("[]"), config.port, type=socket.SOCK_STREAM)[0]
+        both = address[0] == _ANY_IPV6 and socket.has_dualstack_ipv6()
+        return socket.create_server(address[:2], family=family, backlog=1024, dualstack_ipv6=both)
     except (OSError, UnicodeError) as error:
         where = f"{config.host}, port {config.port}"
         number = error.errno if isinstance(error, OSError) else None
@@ -104,8 +110,9 @@ def listen(config: ServeConfig) -> socket.socket:
 
 
 def url_of(listener: socket.socket) -> str:
-    """Return the URL of a listening socket."""
+    """Return the URL at which this machine reaches a listening socket."""
     host, port = listener.getsockname()[:2]
+    host = _LOOPBACK_OF.get(host, host)
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
