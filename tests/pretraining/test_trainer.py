@@ -365,7 +365,7 @@ def test_as_a_user_runs_it(config, tmp_path: Path) -> None:
     ]
     done = run_script("pretrain.py", *flags)
     assert (done.returncode, done.stderr.count("Traceback")) == (0, 0), done.stderr
-    assert "Use it:   python scripts/retrain.py --architecture" in done.stdout
+    assert f"--architecture {settings.output_dir}" in done.stdout.partition("Use it:")[2]
     assert "No voice space: the manifest's datasets of speakers and of other sounds would bring it" in done.stdout
     card = (settings.output_dir / "README.md").read_text()
     assert "readers (CC0, https://example.org): 24 recordings, 1 minutes, speakers" in card

@@ -21,7 +21,7 @@ from audionet.utils.text import escape, format_table
 
 
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = Parser(__doc__.partition("\n")[0])
+    parser = Parser(__doc__)
     parser.add_argument("reports", nargs="*", type=path_flag, metavar="REPORT", help="report.json, or its folder")
     add_flags(parser, CompareConfig)
     return parser.parse_args(argv)

@@ -7,6 +7,8 @@ import contextlib
 import io
 import logging
 import os
+import shlex
+import shutil
 import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -18,12 +20,21 @@ from audionet.errors import AudioNetError, show_flags_in_messages
 from audionet.utils.progress import Advance, reporting_to
 from audionet.utils.text import escape, os_error_reason
 
+SCRIPTS = {"train": "retrain.py", "label": "label_image.py", "probe": "probe.py"}
+"""Scripts of the commands that others name as the next step."""
+
 
 class Parser(argparse.ArgumentParser):
-    """Argument parser with one-line error messages and without abbreviated flags."""
+    """Argument parser with one-line error messages and without abbreviated flags.
 
-    def __init__(self, description: str) -> None:
-        super().__init__(description=description, allow_abbrev=False)
+    Parameters
+    ----------
+    documentation : str or None
+        A command's docstring, whose first line describes it; None under ``python -OO``.
+    """
+
+    def __init__(self, documentation: str | None) -> None:
+        super().__init__(description=(documentation or "").partition("\n")[0], allow_abbrev=False)
         # Taken out of the command line by `cli.main`, before the defaults below are read.
         self.add_argument(
             "--project",
@@ -82,6 +93,31 @@ def run(main: Callable[[], None]) -> NoReturn:
     except KeyboardInterrupt as interrupt:
         _fail(script, f"interrupted; {escape(str(interrupt)) or 'run it again to go on, finished work is kept'}", 130)
     raise SystemExit(0)
+
+
+def command_line(command: str, *arguments: str | os.PathLike[str]) -> str:
+    """Return the shortest line that runs a command of AudioNet in this environment, from the current folder.
+
+    Parameters
+    ----------
+    command : str
+        One of `SCRIPTS`.
+    *arguments : str or path
+        Quoted where a shell would take them apart.
+    """
+    own, here, script = Path(sys.executable), Path.cwd(), Path(sys.argv[0]).with_name(SCRIPTS[command])
+
+    def is_own(program: str) -> bool:
+        found = shutil.which(program)
+        return found is not None and Path(found).absolute().parent == own.parent
+
+    if is_own("audionet"):
+        words = ["audionet", command]
+    else:
+        nearest = own.relative_to(here) if own.is_relative_to(here) else own
+        python = next(filter(is_own, ("python", "python3")), str(nearest))
+        words = [python, str(script)] if script.is_file() else [python, "-m", "audionet", command]
+    return " ".join(escape(shlex.quote(os.fspath(word))) for word in (*words, *arguments))
 
 
 def _interrupt(*_: object) -> NoReturn:

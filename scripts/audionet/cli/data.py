@@ -23,7 +23,7 @@ from audionet.utils.text import escape, format_table, pluralise
 
 
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = Parser(__doc__.partition("\n")[0])
+    parser = Parser(__doc__)
     add_flags(parser, DataConfig)
     add_flags(parser, SpectrogramConfig)
     add_flags(parser, AugmentConfig)

@@ -25,7 +25,7 @@ from audionet.utils.text import escape, pluralise
 
 
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = Parser(__doc__.partition("\n")[0])
+    parser = Parser(__doc__)
     parser.add_argument("folder", nargs="?", type=path_flag, metavar="FOLDER", help="a folder of recordings")
     parser.add_argument("--review", action="store_true", help="name the voices in --out, in the browser")
     parser.add_argument("--port", type=int, default=8001, help="port of the review, on this machine alone; 0: any")

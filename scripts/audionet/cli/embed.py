@@ -20,7 +20,7 @@ from audionet.utils.text import escape, pluralise
 
 
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = Parser(__doc__.partition("\n")[0])
+    parser = Parser(__doc__)
     parser.add_argument("clips", nargs="+", type=path_flag, metavar="CLIP", help="a recording or a folder")
     add_flags(parser, EmbedConfig)
     add_flags(parser, EmbedOutput)

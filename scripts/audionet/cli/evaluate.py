@@ -36,7 +36,7 @@ _COMPARED = 10  # recordings that one model gets and the other does not
 
 
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = Parser(__doc__.partition("\n")[0])
+    parser = Parser(__doc__)
     parser.add_argument(
         "--trials",
         type=path_flag,

@@ -16,7 +16,7 @@ from audionet.utils.text import escape, format_table
 
 
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = Parser(__doc__.partition("\n")[0])
+    parser = Parser(__doc__)
     add_flags(parser, ExportConfig)
     return parser.parse_args(argv)
 

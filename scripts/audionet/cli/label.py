@@ -15,7 +15,7 @@ from typing import Any
 
 from audionet.audio.config import parse_channel
 from audionet.audio.decoding import AUDIO_SUFFIXES, FileSource, choose_channels
-from audionet.cli.console import Parser, warn
+from audionet.cli.console import Parser, command_line, warn
 from audionet.data.naming import recording_name
 from audionet.errors import AudioNetError, DatasetError, RecordingError, UsageError
 from audionet.inference.clip import IMAGE_SUFFIXES, is_image
@@ -47,7 +47,7 @@ Formatted = tuple[dict[str, Any], str]
 
 
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = Parser(__doc__.partition("\n")[0])
+    parser = Parser(__doc__)
     parser.add_argument(
         "clips", nargs="*", type=path_flag, metavar="CLIP", help="a recording, a spectrogram JPG or a folder"
     )
@@ -61,7 +61,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     config = from_flags(LabelConfig, flags)
     wanted = [*flags.clips, *flags.image]
     if not wanted and config.forget is None:
-        raise UsageError("name a clip: python scripts/label_image.py clip.wav")
+        raise UsageError(f"name a clip: {command_line('label', 'clip.wav')}")
     predictor = Predictor(config.graph, config.labels)
     if config.forget is not None:
         forget_voice(predictor, config.forget)

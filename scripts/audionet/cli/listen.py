@@ -29,7 +29,7 @@ _WIDTH = 78  # columns of the line that is written again and again
 
 
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = Parser(__doc__.partition("\n")[0])
+    parser = Parser(__doc__)
     add_flags(parser, ListenConfig)
     return parser.parse_args(argv)
 

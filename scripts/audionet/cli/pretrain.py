@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
-from audionet.cli.console import Parser
+from audionet.cli.console import Parser, command_line
 from audionet.pretraining.card import add_voice_space, write_backbone
 from audionet.pretraining.config import PretrainConfig
 from audionet.pretraining.manifest import find_utterances, read_manifest
@@ -21,7 +21,7 @@ from audionet.utils.text import escape
 
 
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = Parser(__doc__.partition("\n")[0])
+    parser = Parser(__doc__)
     add_flags(parser, PretrainConfig)
     return parser.parse_args(argv)
 
@@ -39,8 +39,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         add_voices(str(folder), config)
     else:
         print("No voice space: the manifest's datasets of speakers and of other sounds would bring it")
-    print(f"Probe it: python scripts/probe.py --backbone {escape(folder)} --data_dir RECORDINGS")
-    print(f"Use it:   python scripts/retrain.py --architecture {escape(folder)}")
+    print(f"Probe it: {command_line('probe', '--backbone', folder)} --data_dir RECORDINGS")
+    print(f"Use it:   {command_line('train', '--architecture', folder)}")
 
 
 def add_voices(architecture: str, config: PretrainConfig) -> None:

@@ -24,7 +24,7 @@ _CLIP = "\0clip"  # no file has this name
 
 
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = Parser(__doc__.partition("\n")[0])
+    parser = Parser(__doc__)
     parser.add_argument("clip", type=path_flag, metavar="CLIP", help="a recording")
     parser.add_argument("folder", type=path_flag, metavar="FOLDER", help="the recordings to search")
     add_flags(parser, EmbedConfig)

@@ -20,7 +20,7 @@ from audionet.utils.settings import add_flags, from_flags
 
 
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = Parser(__doc__.partition("\n")[0])
+    parser = Parser(__doc__)
     add_flags(parser, ServeConfig)
     return parser.parse_args(argv)
 

@@ -16,7 +16,7 @@ import numpy as np
 from audionet._paths import lite_path
 from audionet.classifier.open_set import OpenSet
 from audionet.classifier.threshold import segments_needed
-from audionet.cli.console import Parser
+from audionet.cli.console import Parser, command_line
 from audionet.cli.multi_label import format_multi_label
 from audionet.data.naming import UNKNOWN
 from audionet.export.publish import publish, summarise
@@ -38,7 +38,7 @@ _WORTHWHILE_GAIN = 0.01  # accuracy gained by the last doubling of the recording
 
 
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = Parser(__doc__.partition("\n")[0])
+    parser = Parser(__doc__)
     add_flags(parser, RetrainConfig)
     add_flags(parser, StepConfig, optional=True)
     return parser.parse_args(argv)
@@ -62,7 +62,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     print("Model:  " + "\n        ".join(map(escape, written)))
     print(f"Labels: {escape(config.output_labels)}")
     print(f"Plots:  {escape(summaries[0].parent)}/ ({', '.join(path.name for path in summaries)}), make tensorboard")
-    print(f"Use it: python scripts/label_image.py --graph {escape(config.output_graph)} CLIP")
+    print(f"Use it: {command_line('label', '--graph', config.output_graph)} CLIP")
 
 
 def report(trained: Trained, config: RetrainConfig) -> None:
