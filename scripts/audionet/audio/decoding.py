@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import re
 import shutil
 import stat
 import warnings
@@ -38,6 +39,14 @@ AUDIO_SUFFIXES = CONTAINER_SUFFIXES | _endings(
     "mp3 wav flac ogg oga opus aif aiff aifc au snd caf w64 rf64 mp1 mp2 voc"
 )
 """Lower-case file name endings of recordings."""
+
+_IMAGES = {
+    "PNG": re.compile(rb"\x89PNG"),
+    "GIF": re.compile(rb"GIF8"),
+    "WebP": re.compile(rb"RIFF....WEBP", re.DOTALL),
+    "JPG": re.compile(rb"\xff\xd8\xff"),
+}
+"""Beginnings of image files."""
 
 _MOST_PADDING = 4000  # samples that an MP3's encoder may add at both ends, and its header has taken off again
 
@@ -258,7 +267,7 @@ def check_readable(path: Path) -> None:
     Raises
     ------
     RecordingError
-        If it is empty, or not a regular file.
+        If it is empty, an image, or not a regular file.
     UnavailableError
         If it cannot be read.
     """
@@ -269,7 +278,12 @@ def check_readable(path: Path) -> None:
         if not stat.S_ISREG(mode):
             raise RecordingError("is a pipe or a device, not a file")  # opening it could block forever
         with path.open("rb") as file:  # reports why it cannot be opened, as libsndfile does not
-            if not file.read(1):
+            if not (head := file.read(12)):
                 raise RecordingError("the file is empty")
+            if kind := next((kind for kind, expression in _IMAGES.items() if expression.match(head)), None):
+                raise RecordingError(
+                    f"is a {kind} image: of images, only JPG spectrograms that data_maker.py rendered are read, "
+                    "with the ending .jpg"
+                )
     except OSError as error:
         raise UnavailableError(f"cannot be read: {error.strerror}") from None

@@ -1,0 +1,38 @@
+"""label_image.py with unusual names and files."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from tests.support.scripts import run_script
+
+
+@pytest.fixture
+def graph(tone_model: Path, tmp_path: Path) -> Path:
+    for path in tone_model.parent.glob("retrained_*"):
+        shutil.copy(path, tmp_path)
+    return tmp_path / tone_model.name
+
+
+@pytest.mark.parametrize("form", ["PNG", "WebP", "GIF"])
+def test_an_image_of_another_format_is_refused_as_such(graph: Path, tmp_path: Path, form: str) -> None:
+    path = tmp_path / f"x.{form.lower()}"
+    Image.new("RGB", (47, 128)).save(path, form)
+    for flags in ([path], ["--image", path], ["--timeline", path], ["--enrol", "zoe", path]):
+        done = run_script("label_image.py", "--graph", graph, *flags)
+        assert done.returncode == 1
+        assert (
+            f"is a {form} image: of images, only JPG spectrograms that data_maker.py rendered are read" in done.stderr
+        )
+        assert "damaged" not in done.stderr
+
+
+def test_a_jpg_named_otherwise_is_refused_as_such(graph: Path, tmp_path: Path) -> None:
+    Image.new("RGB", (47, 128)).save(tmp_path / "x.wav", "JPEG")
+    done = run_script("label_image.py", "--graph", graph, tmp_path / "x.wav")
+    assert "is a JPG image" in done.stderr
+    assert "with the ending .jpg" in done.stderr
