@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 from PIL import Image
 
 from tests.support.scripts import run_script
+from tests.support.sounds import write_tone
 
 
 @pytest.fixture
@@ -36,3 +38,14 @@ def test_a_jpg_named_otherwise_is_refused_as_such(graph: Path, tmp_path: Path) -
     done = run_script("label_image.py", "--graph", graph, tmp_path / "x.wav")
     assert "is a JPG image" in done.stderr
     assert "with the ending .jpg" in done.stderr
+
+
+@pytest.mark.parametrize("name", [" ann", "ann ", "\u00a0ann", "ann\u3000"])
+def test_a_name_with_blanks_around_it_is_refused(graph: Path, tmp_path: Path, name: str) -> None:
+    clip = write_tone(tmp_path / "clip.wav", 850, 6.0)
+    assert run_script("label_image.py", "--graph", graph, "--enrol", "ann", clip).returncode == 0
+    done = run_script("label_image.py", "--graph", graph, "--enrol", name, clip)
+    assert done.returncode == 2
+    assert "the name begins or ends with a blank, which nobody sees: leave it out" in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert list(json.loads((tmp_path / "retrained_enrolled.json").read_text())["voices"]) == ["ann"]
