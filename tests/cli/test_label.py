@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -11,6 +12,9 @@ from PIL import Image
 
 from tests.support.scripts import run_script
 from tests.support.sounds import write_tone
+
+C_LOCALE = {**os.environ, "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+C_LOCALE.pop("PYTHONIOENCODING", None)
 
 
 @pytest.fixture
@@ -49,3 +53,23 @@ def test_a_name_with_blanks_around_it_is_refused(graph: Path, tmp_path: Path, na
     assert "the name begins or ends with a blank, which nobody sees: leave it out" in done.stderr
     assert done.stderr.count("\n") == 1
     assert list(json.loads((tmp_path / "retrained_enrolled.json").read_text())["voices"]) == ["ann"]
+
+
+@pytest.mark.parametrize("environment", [C_LOCALE, {**os.environ, "PYTHONIOENCODING": "latin-1"}], ids=["C", "latin-1"])
+def test_json_and_names_are_the_same_in_every_locale(graph: Path, tmp_path: Path, environment: dict[str, str]) -> None:
+    clip = write_tone(tmp_path / "clié.wav", 850, 6.0)
+    missing = tmp_path / "nó.wav"
+    assert run_script("label_image.py", "--graph", graph, "--enrol", "zoë", clip).returncode == 0
+    done = run_script("label_image.py", "--graph", graph, "--json", clip, missing, env=environment, encoding="latin-1")
+    assert "Traceback" not in done.stderr
+    answer, error = (json.loads(line) for line in done.stdout.splitlines())
+    assert (answer["file"], answer["decision"]) == (str(clip), "zoë")
+    assert error["file"] == str(missing)
+    again = run_script("label_image.py", "--graph", graph, "--enrol", "zoë", clip, env=environment, encoding="latin-1")
+    assert "in place of the previous one" in again.stdout
+    verified = run_script(
+        "label_image.py", "--graph", graph, "--json", "--verify", "zoë", clip, env=environment, encoding="latin-1"
+    )
+    assert json.loads(verified.stdout)["claimed"] == "zoë"
+    forgotten = run_script("label_image.py", "--graph", graph, "--forget", "zoë", env=environment, encoding="latin-1")
+    assert forgotten.returncode == 0, forgotten.stderr

@@ -7,6 +7,7 @@ enrols and verifies speakers without training.
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import re
 from collections.abc import Callable, Iterator, Sequence
@@ -38,7 +39,7 @@ from audionet.inference.verification import RELIABLE_NORM, RELIABLE_SECONDS, Ver
 from audionet.utils.extras import require_modules
 from audionet.utils.files import make_writable_folder, walk, write_bytes
 from audionet.utils.settings import add_flags, from_flags, path_flag
-from audionet.utils.text import escape, pluralise
+from audionet.utils.text import escape, pluralise, utf8_name
 
 _NOT_ACCEPTED = 3  # exit status of --verify for a clip that is not of the speaker
 
@@ -58,7 +59,7 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
 
 def main(argv: Sequence[str] | None = None) -> None:
     flags = parse_args(argv)
-    config = from_flags(LabelConfig, flags)
+    config = with_utf8_names(from_flags(LabelConfig, flags))
     wanted = [*flags.clips, *flags.image]
     if not wanted and config.forget is None:
         raise UsageError(f"name a clip: {command_line('label', 'clip.wav')}")
@@ -72,6 +73,12 @@ def main(argv: Sequence[str] | None = None) -> None:
         contents = answer_each(expand(wanted), make_answerer(predictor, config), config)
         if config.verify is not None and not all(content["verified"] for content in contents):
             raise SystemExit(_NOT_ACCEPTED)
+
+
+def with_utf8_names(config: LabelConfig) -> LabelConfig:
+    """Return the settings with speakers' names as UTF-8 has them, whatever the locale's encoding."""
+    enrol, forget, verify = (name and utf8_name(name) for name in (config.enrol, config.forget, config.verify))
+    return dataclasses.replace(config, enrol=enrol, forget=forget, verify=verify)
 
 
 def answer_each(

@@ -18,7 +18,7 @@ from audionet.errors import DatasetError
 from audionet.inference.config import EmbedConfig
 from audionet.inference.embeddings import ClipFile, embed_files, find_clips
 from audionet.utils.settings import add_flags, from_flags, path_flag
-from audionet.utils.text import escape, format_table
+from audionet.utils.text import escape, format_table, utf8_name
 
 _CLIP = "\0clip"  # no file has this name
 
@@ -45,7 +45,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     matches = rank(found.vectors[is_clip].mean(axis=0), found.where(~is_clip))[: search.top_k or None]
     if search.json:
         for match in matches:
-            print(json.dumps(match._asdict()))
+            print(json.dumps(match._asdict() | {"file": utf8_name(match.file)}))
     else:
         print(format_table(["recording", "likeness", "best at", "there"], [_row(match) for match in matches]))
 

@@ -14,7 +14,7 @@ from audionet.inference.predictor import Predictor
 from audionet.inference.segmentation import Segment
 from audionet.inference.timeline_files import format_segment
 from audionet.inference.verification import Verification
-from audionet.utils.text import escape, pluralise
+from audionet.utils.text import escape, pluralise, utf8_name
 
 NONE_PRESENT = "none of the labels"
 """Answer of a model for several labels at a time where none of them is present."""
@@ -205,8 +205,8 @@ def diarization_text(source: FileSource, diarization: Diarization) -> str:
 def name_source(source: FileSource) -> dict[str, Any]:
     """Name a source for JSON: the file, and the channel if one was chosen."""
     if isinstance(source, Path):
-        return {"file": str(source)}
-    return {"file": str(source.path), "channel": source.channel}
+        return {"file": utf8_name(str(source))}
+    return {"file": utf8_name(str(source.path)), "channel": source.channel}
 
 
 def _rounded(seconds: float | None) -> float | None:

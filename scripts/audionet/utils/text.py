@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import unicodedata
 from collections.abc import Iterable, Sequence
@@ -30,6 +31,16 @@ def escape(name: str | os.PathLike[str]) -> str:
     return "".join(
         char if char.isprintable() else char.encode("unicode_escape", "surrogatepass").decode("ascii") for char in text
     )
+
+
+def utf8_name(name: str) -> str:
+    """Return a name of a file or from the command line as UTF-8 has it, where a locale has decoded it otherwise.
+
+    Under ``LC_ALL=C``, an é in it is two escaped bytes, which many programs refuse in JSON, and which are no label's.
+    """
+    with contextlib.suppress(UnicodeError):  # it is in the locale's encoding
+        return os.fsencode(name).decode("utf-8")
+    return name
 
 
 def composed(name: str) -> str:
