@@ -145,6 +145,40 @@ def test_a_saved_model_backbone_is_no_keras_file(image_folder, retrain_config, t
     assert not list((tmp_path / "out").iterdir())
 
 
+@pytest.mark.parametrize("name", ["map", "concat", "Identity", "network"])
+def test_the_frozen_graphs_output_has_its_name_whatever_the_networks_nodes_have(
+    image_folder, retrain_config, tmp_path: Path, name: str
+) -> None:
+    config = retrain_config(
+        image_folder(),
+        output_graph=tmp_path / "out" / "model.pb",
+        how_many_training_steps=3,
+        final_tensor_name=name,
+    )
+    publish(train(config), config)
+    tf = import_tensorflow()
+    nodes = tf.compat.v1.GraphDef.FromString(config.output_graph.read_bytes()).node
+    operations = {node.name: node.op for node in nodes}
+    assert (operations[name], operations["jpeg"]) == ("Softmax", "Placeholder")
+    assert json.loads(config.output_model.read_text())["exports"]["model.pb"]["difference"] < 0.05
+
+
+@pytest.mark.parametrize("name", ["last", "features", "standardise"])
+def test_a_keras_files_output_may_be_named_like_a_layer(
+    image_folder, retrain_config, tmp_path: Path, name: str
+) -> None:
+    graph = tmp_path / "out" / "model.keras"
+    config = retrain_config(image_folder(), architecture="simple_cnn", how_many_training_steps=3, output_graph=graph)
+    config = dataclasses.replace(config, final_tensor_name=name)
+    publish(train(config), config)
+    import keras
+
+    model = keras.models.load_model(graph)
+    assert model.layers[-1].name == name
+    with pytest.raises(ValueError, match="shape"):
+        model.predict(np.zeros((1, 77, 90, 3), np.float32), verbose=0)
+
+
 def test_a_saved_model_is_replaced_and_nothing_else_is(image_folder, retrain_config, tmp_path: Path) -> None:
     config = retrain_config(image_folder(), output_graph=tmp_path / "out" / "served", how_many_training_steps=3)
     trained = train(config)

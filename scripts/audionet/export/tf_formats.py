@@ -17,19 +17,28 @@ from audionet.audio.network_input import BANDS, STATISTICS_WIDTHS, ImageFeatures
 from audionet.backbones.registry import Backbone
 from audionet.backbones.tf_runtime import import_tensorflow
 from audionet.classifier.head import Head
-from audionet.errors import ModelError
+from audionet.errors import AudioNetError, BackboneError, ModelError
 from audionet.training.config import StepConfig
 from audionet.training.head_training import set_head_weights
 from audionet.training.networks import add_head
 from audionet.utils.arrays import FloatArray
 from audionet.utils.process import native_stderr_muted
+from audionet.utils.text import first_line
 
 INPUT_NAME = "jpeg"
 
+_INNER = ".network"  # --final_tensor_name begins with a letter, so that no other node or layer can have its name
 _LUMA = (19595, 38470, 7471)  # Pillow's weights of red, green and blue, times 65536
 
 
-def write_model(path: Path, suffix: str, backbone: Backbone, head: Head, output_name: str) -> None:
+def write_model(
+    path: Path,
+    suffix: str,
+    backbone: Backbone,
+    head: Head,
+    output_name: str,
+    image_size: tuple[int, int] | None = None,
+) -> None:
     """Write a model in one of TensorFlow's formats.
 
     Parameters
@@ -43,28 +52,57 @@ def write_model(path: Path, suffix: str, backbone: Backbone, head: Head, output_
     backbone : Backbone
     head : Head
     output_name : str
+    image_size : (int, int), optional
+        Height and width of the only JPG images that a frozen graph and a SavedModel take; default: they resize any.
 
     Raises
     ------
     ModelError
         If the backbone cannot be written in this format.
     """
-    {".pb": _write_graph, ".keras": _write_keras, "": _write_saved_model}[suffix](path, backbone, head, output_name)
+    if suffix == ".keras":
+        _write_keras(path, backbone, head, output_name)
+        return
+    write = _write_graph if suffix else _write_saved_model
+    write(path, *_probabilities(backbone, head, output_name, image_size))
 
 
-def _write_graph(path: Path, backbone: Backbone, head: Head, output_name: str) -> None:
+def check_backbone(suffix: str, backbone: Backbone) -> None:
+    """Check that a model on this backbone can be written in one of TensorFlow's formats.
+
+    Raises
+    ------
+    ModelError
+        If the format does not hold it.
+    BackboneError
+        If its original network cannot be loaded.
+    """
+    try:
+        original = backbone.load()
+    except AudioNetError:
+        raise
+    except Exception as error:  # of whatever class in TensorFlow and Keras
+        raise BackboneError(
+            f"{backbone.name}: its original network cannot be loaded ({first_line(error)}): name a .tflite file"
+        ) from None
+    if suffix == ".keras" and original.model is None:
+        raise ModelError(
+            f"{backbone.name} is a SavedModel, which a .keras file cannot hold: name a .tflite or .pb file, or a folder"
+        )
+
+
+def _write_graph(path: Path, owner: Any, function: Any) -> None:
     from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
-    _, function = _probabilities(backbone, head, output_name)
     with native_stderr_muted():
         frozen = convert_variables_to_constants_v2(function.get_concrete_function())
     path.write_bytes(frozen.graph.as_graph_def().SerializeToString())
 
 
-def _write_saved_model(path: Path, backbone: Backbone, head: Head, output_name: str) -> None:
+def _write_saved_model(path: Path, owner: Any, function: Any) -> None:
     tf = import_tensorflow()
     module = tf.Module()
-    module.network, module.probabilities = _probabilities(backbone, head, output_name)
+    module.network, module.probabilities = owner, function
     signature = module.probabilities.get_concrete_function()
     with native_stderr_muted():
         tf.saved_model.save(module, str(path), signatures={"serving_default": signature})
@@ -74,18 +112,16 @@ def _write_keras(path: Path, backbone: Backbone, head: Head, output_name: str) -
     import_tensorflow()
     import keras
 
+    check_backbone(".keras", backbone)
     features = backbone.load().model
-    if features is None:
-        raise ModelError(
-            f"{backbone.name} is a SavedModel, which a .keras file cannot hold: name a .tflite or .pb file, or a folder"
-        )
     config = StepConfig(head=head.kind, hidden_units=1 if head.hidden is None else len(head.hidden.biases))
     built = add_head(features, head.offset, head.scale, len(head.last.biases), backbone.statistics, config)
     model = built.network.model
     set_head_weights(head, model)
     temporary = path.with_name(path.name + ".keras")  # Keras chooses the format by the suffix
     activation = keras.layers.Activation("sigmoid" if head.independent else "softmax", name=output_name)
-    keras.Model(model.inputs, activation(model.outputs[0])).save(temporary)
+    inner = keras.Model(model.inputs, model.outputs[0], name=_INNER)
+    keras.Model(model.inputs, activation(inner(model.inputs))).save(temporary)
     shutil.move(temporary, path)
 
 
@@ -138,7 +174,9 @@ def load_graph(path: Path, output_name: str) -> Callable[[Any], Any]:
     return function
 
 
-def _probabilities(backbone: Backbone, head: Head, output_name: str) -> tuple[Any, Any]:
+def _probabilities(
+    backbone: Backbone, head: Head, output_name: str, image_size: tuple[int, int] | None
+) -> tuple[Any, Any]:
     """Return the object that owns the network's weights, and a tf.function from JPG bytes to probabilities."""
     tf = import_tensorflow()
     original = backbone.load()
@@ -146,9 +184,9 @@ def _probabilities(backbone: Backbone, head: Head, output_name: str) -> tuple[An
     kind = backbone.statistics
 
     def prepare(jpg: Any) -> tuple[Any, Any]:
-        return _pixels_and_statistics(tf, jpg, original.input_size, kind)
+        return _pixels_and_statistics(tf, _decode(tf, jpg, image_size), original.input_size, kind)
 
-    def probabilities(jpegs: Any) -> dict[str, Any]:
+    def logits(jpegs: Any) -> Any:
         height, width = original.input_size
         shapes = tf.TensorSpec((height, width, 3)), tf.TensorSpec((STATISTICS_WIDTHS[kind] if kind else 0,))
         pixels, statistics = tf.map_fn(prepare, jpegs, fn_output_signature=shapes)
@@ -159,19 +197,31 @@ def _probabilities(backbone: Backbone, head: Head, output_name: str) -> tuple[An
             values = tf.nn.relu(values @ head.hidden.weights + head.hidden.biases)
         if head.unit_length:
             values = tf.math.l2_normalize(values, axis=1)
-        logits = values @ head.last.weights + head.last.biases
+        return values @ head.last.weights + head.last.biases
+
+    def probabilities(jpegs: Any) -> dict[str, Any]:
+        with tf.name_scope(_INNER):
+            values = logits(jpegs)
         activation = tf.math.sigmoid if head.independent else tf.nn.softmax
-        return {output_name: activation(logits, name=output_name)}
+        return {output_name: activation(values, name=output_name)}
 
     signature = [tf.TensorSpec([None], tf.string, INPUT_NAME)]
     return original.owner, tf.function(probabilities, input_signature=signature, autograph=False)
 
 
-def _pixels_and_statistics(tf: Any, jpg: Any, input_size: tuple[int, int], kind: str | None) -> tuple[Any, Any]:
-    """Compute `network_input.image_features` of one image: pixels at the input size and statistics of this kind."""
+def _decode(tf: Any, jpg: Any, size: tuple[int, int] | None) -> Any:
+    """Decode an image, and check its height and width, as labelling does."""
     # The same decoder as Pillow's, so that the pixels are identical.
     image = tf.io.decode_jpeg(jpg, channels=3, dct_method="INTEGER_ACCURATE")
+    if size is None:
+        return image
+    message = f"is an image of another size, but those of this model are {size[1]} x {size[0]}"
+    with tf.control_dependencies([tf.debugging.assert_equal(tf.shape(image)[:2], size, message)]):
+        return tf.identity(image)
 
+
+def _pixels_and_statistics(tf: Any, image: Any, input_size: tuple[int, int], kind: str | None) -> tuple[Any, Any]:
+    """Compute `network_input.image_features` of one image: pixels at the input size and statistics of this kind."""
     shape = tf.shape(image)
 
     def resize(size: Any) -> Any:

@@ -22,6 +22,11 @@ LEARNING_RATES = {"linear": 0.08, "mlp": 0.003, "cosine": 0.03, "from scratch": 
 
 AUTO = "auto"
 
+_INPUTS = ("jpeg", "pixels", "statistics")
+_HEAD = ("bottleneck", "place", "embedding", "centred", "standardised", "hidden", "unit_length", "logits")
+OTHER_NAMES = (*_INPUTS, *_HEAD)
+"""Names of a model's other inputs and outputs, and of the tensors of its head, in one format or another."""
+
 _HIGHEST_RATE = 0.3  # of a linear head on few features
 
 REFERENCE_WIDTH = 768
@@ -268,6 +273,12 @@ class RetrainConfig:
             "final_tensor_name",
             repr(self.final_tensor_name),
             "a letter, then letters, digits, dots, dashes and underscores",
+        )
+        require(  # TensorFlow takes names that differ only in case for the same
+            self.final_tensor_name.lower() not in OTHER_NAMES,
+            "final_tensor_name",
+            self.final_tensor_name,
+            f"another name than {', '.join(OTHER_NAMES)}, which are tensors of the model",
         )
         require(
             self.output_graph.suffix in GRAPH_SUFFIXES and self.output_graph.name != "",
