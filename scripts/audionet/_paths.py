@@ -31,7 +31,7 @@ _project = os.environ.get(PROJECT_VARIABLE)
 TF_FILES = SHARED_FILES / "projects" / _project if _project else SHARED_FILES
 """Folder of one project's recordings, images, bottlenecks, models and reports."""
 
-GRAPH_SUFFIXES = (".tflite", ".pb", ".keras", "")
+GRAPH_SUFFIXES = (".tflite", ".onnx", ".pb", ".keras", "")
 """Suffixes of the formats that a model can be written in; a SavedModel is a folder, without a suffix."""
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import errno
 import hashlib
+import io
 import json
 import os
 import re
@@ -16,22 +17,27 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from audionet._paths import GRAPH_SUFFIXES, enrolled_path, lite_path
+from audionet.audio.config import SpectrogramConfig
 from audionet.audio.network_input import STATISTICS_WIDTHS, image_features
 from audionet.backbones import bottlenecks
 from audionet.backbones.tf_runtime import import_tensorflow
 from audionet.classifier.enrolment import enrol
 from audionet.classifier.head import Head, Layer
 from audionet.classifier.model_files import load_model_files
-from audionet.errors import ModelError, UsageError
+from audionet.data.dataset import dataset_json
+from audionet.data.naming import DATASET_JSON
+from audionet.errors import DatasetError, ModelError, UsageError
+from audionet.export import formats
 from audionet.export import publish as publishing
 from audionet.export.publish import publish
 from audionet.export.tf_formats import load_graph
 from audionet.inference.predictor import Predictor
 from audionet.training.results import Trained
 from audionet.training.trainer import train
-from audionet.utils.files import LOCK_NAME
+from audionet.utils.files import LOCK_NAME, write_json
 from tests.support.models import save_backbone
 from tests.support.scripts import run_script
 from tests.support.sounds import ROOT, SAMPLE_AUDIO
@@ -49,6 +55,16 @@ def probabilities(path: Path, jpgs: list[bytes], trained: Trained) -> np.ndarray
         return np.stack([predictor.predict_image(jpg).probabilities for jpg in jpgs])
     if path.suffix == ".pb":
         return np.concatenate([load_graph(path, "final_result")(tf.constant([jpg])).numpy() for jpg in jpgs])
+    if path.suffix == ".onnx":
+        import onnxruntime
+
+        session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+        kind = json.loads(session.get_modelmeta().custom_metadata_map["statistics"])
+        images = [image_features(jpg, tuple(session.get_inputs()[0].shape[1:3])) for jpg in jpgs]
+        values = [{"pixels": image.pixels} for image in images]
+        for value, image in zip(values, images, strict=True):
+            value |= {} if kind is None else {"statistics": image.statistics(kind)[None]}
+        return np.concatenate([session.run(["final_result"], value)[0] for value in values])
     if path.suffix == ".keras":
         images = [image_features(jpg, trained.backbone.input_size) for jpg in jpgs]
         inputs = [np.concatenate([image.pixels for image in images]).astype(np.float32)]
@@ -79,7 +95,7 @@ def test_every_export_of_the_bundled_backbone_answers_the_same(image_folder, ret
 
 
 @pytest.mark.parametrize("head", ["linear", "mlp", "cosine"])
-@pytest.mark.parametrize("suffix", [".pb", ""])
+@pytest.mark.parametrize("suffix", [".pb", "", ".onnx"])
 def test_every_head_survives_every_export(image_folder, retrain_config, head: str, suffix: str) -> None:
     config = retrain_config(image_folder(), head=head, how_many_training_steps=30)
     config = dataclasses.replace(config, output_graph=config.output_graph.with_name(f"model{suffix}"))
@@ -110,8 +126,6 @@ def test_a_network_from_scratch_as_keras(image_folder, retrain_config, tmp_path:
 @pytest.mark.parametrize("kind", ["bands", "mfcc"])
 def test_images_of_another_height_are_read_alike(kind: str, image_folder, retrain_config, tmp_path: Path) -> None:
     """Rows are not bands there: both sides resize before they take statistics."""
-    from PIL import Image
-
     folder = image_folder()
     for path in folder.rglob("*.jpg"):
         with Image.open(path, formats=["JPEG"]) as image:
@@ -139,7 +153,7 @@ def test_images_of_another_height_are_read_alike(kind: str, image_folder, retrai
 def test_a_saved_model_backbone_is_no_keras_file(image_folder, retrain_config, tmp_path: Path) -> None:
     config = retrain_config(image_folder(), output_graph=tmp_path / "out" / "model.keras")
     with pytest.raises(
-        ModelError, match=r"which a \.keras file cannot hold: name a \.tflite or \.pb file, or a folder"
+        ModelError, match=r"which a \.keras file cannot hold: name a \.tflite, \.onnx or \.pb file, or a folder"
     ):
         publish(train(config), config)
     assert not list((tmp_path / "out").iterdir())
@@ -177,6 +191,29 @@ def test_a_keras_files_output_may_be_named_like_a_layer(
     assert model.layers[-1].name == name
     with pytest.raises(ValueError, match="shape"):
         model.predict(np.zeros((1, 77, 90, 3), np.float32), verbose=0)
+
+
+@pytest.mark.parametrize("suffix", [".pb", ""])
+def test_images_of_another_size_are_refused_as_in_labelling(
+    image_folder, retrain_config, tmp_path: Path, suffix: str
+) -> None:
+    folder = image_folder()
+    settings = SpectrogramConfig(chunk_seconds=0.5)
+    write_json(folder / DATASET_JSON, dataset_json(settings, {}, None, complete=True))
+    config = retrain_config(folder, output_graph=tmp_path / "out" / f"model{suffix}", how_many_training_steps=3)
+    trained = train(config)
+    publish(trained, config)
+    right = trained.points[0].path
+    buffer = io.BytesIO()
+    with Image.open(right) as image:
+        image.resize((90, 77)).save(buffer, "JPEG")
+    (tmp_path / "other.jpg").write_bytes(buffer.getvalue())
+    size = f"are {settings.frames} x {settings.rows}"
+    assert probabilities(config.output_graph, [right.read_bytes()], trained).shape == (1, 3)
+    with pytest.raises(import_tensorflow().errors.InvalidArgumentError, match=size):
+        probabilities(config.output_graph, [right.read_bytes(), buffer.getvalue()], trained)
+    with pytest.raises(DatasetError, match=size):
+        Predictor(config.output_graph).answer(tmp_path / "other.jpg")
 
 
 def test_a_saved_model_is_replaced_and_nothing_else_is(image_folder, retrain_config, tmp_path: Path) -> None:
@@ -245,7 +282,7 @@ def test_a_model_stays_whole_while_the_next_one_is_written(
     publish(trained, config)
     earlier = load_model_files(config.output_graph).network
     enrol(enrolled_path(config.output_graph), Predictor(config.output_graph).card["graph_sha256"], "zoe", VOICE, 9.0)
-    difference, replace = publishing._difference, os.replace
+    difference, replace = publishing.difference, os.replace
     moments: list[str] = []
 
     def compare(*arguments: Any) -> float:
@@ -258,7 +295,8 @@ def test_a_model_stays_whole_while_the_next_one_is_written(
         if Path(target).parent == config.output_graph.parent and not Path(target).name.startswith("."):
             moments.append(re.sub(r"-\w{8}", "", Path(target).name))
 
-    monkeypatch.setattr(publishing, "_difference", compare)
+    for module in (publishing, formats):
+        monkeypatch.setattr(module, "difference", compare)
     monkeypatch.setattr(os, "replace", rename)
     publish(dataclasses.replace(trained, head=trained.head.with_temperature(1.1)), config)
     names = ["model.pb", "model.tflite", "model_model.npz", "model_model.json", "retrained_labels.txt"]

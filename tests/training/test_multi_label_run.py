@@ -209,8 +209,8 @@ def test_single_labels_may_be_independent_where_that_is_asked_for(
     assert trained.head.independent
 
 
-@pytest.mark.parametrize("name", ["graph.pb", "graph.keras", "graph"])
-def test_tensorflow_formats_answer_with_independent_labels(
+@pytest.mark.parametrize("name", ["graph.pb", "graph.keras", "graph", "graph.onnx"])
+def test_other_formats_answer_with_independent_labels(
     chord_images: Path, retrain_config: Callable[..., RetrainConfig], name: str
 ) -> None:
     config = retrain_config(chord_images, how_many_training_steps=None)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import functools
 from collections import Counter
 from collections.abc import Sequence
 
@@ -19,6 +20,7 @@ from audionet.classifier.threshold import segments_needed
 from audionet.cli.console import Parser, command_line
 from audionet.cli.multi_label import format_multi_label
 from audionet.data.naming import UNKNOWN
+from audionet.export.formats import check_backbone, require_format
 from audionet.export.publish import publish, summarise
 from audionet.metrics.accuracy import accuracy
 from audionet.training.config import AUTO, RetrainConfig, StepConfig
@@ -54,7 +56,8 @@ def config_of(flags: argparse.Namespace) -> RetrainConfig:
 def main(argv: Sequence[str] | None = None) -> None:
     config = config_of(parse_args(argv))
     require_modules("scipy", "matplotlib", "tensorboard")
-    trained = train(config)
+    require_format(config)
+    trained = train(config, functools.partial(check_backbone, config))
     report(trained, config)
     publish(trained, config)
     summaries = summarise(trained)

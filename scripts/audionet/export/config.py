@@ -13,7 +13,9 @@ from audionet.utils.settings import require, setting
 class ExportConfig:
     """Model, folder for the hub, and what the model's files do not say about it."""
 
-    graph: Path = setting(TF_FILES / "retrained_graph.tflite", "model that retrain.py wrote")
+    graph: Path = setting(
+        TF_FILES / "retrained_graph.tflite", "model that retrain.py wrote; an .onnx file goes along with its .tflite"
+    )
     to: Path = setting(TF_FILES / "hub_model", "output folder, ready for `hf upload`: a new one, or an earlier export")
     report: Path | None = setting(
         None, "report.json of evaluate.py, or its folder: its equal error rate and other metrics go into the card"

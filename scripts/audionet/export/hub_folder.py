@@ -44,7 +44,7 @@ def export_model(graph: PathLike, folder: PathLike, **settings: Any) -> Path:
     Parameters
     ----------
     graph : str or path
-        Model that `train` or retrain.py wrote.
+        Model that `train` or retrain.py wrote. The folder holds its LiteRT file and, if this is one, the ONNX file.
     folder : str or path
         A new or empty folder, an earlier export, or a new clone of a repository of the hub.
     **settings
@@ -144,12 +144,17 @@ def _content(files: ModelFiles, config: ExportConfig) -> dict[str, bytes]:
     arrays = arrays_path(config.graph).read_bytes()
     if hashlib.sha256(arrays).hexdigest() != files.card["arrays_sha256"]:
         raise ModelError(f"{escape(config.graph)} was replaced meanwhile: export it again")
+    others = {config.graph.name: config.graph.read_bytes()} if config.graph.suffix == ".onnx" else {}
+    exports = {name: files.card["exports"][name] for name in others}
+    if any(hashlib.sha256(data).hexdigest() != exports[name]["sha256"] for name, data in others.items()):
+        raise ModelError(f"{escape(config.graph)} was replaced meanwhile: export it again")
     labels = "".join(f"{label}\n" for label in files.parsed.labels).encode("utf-8", "surrogateescape")
     metrics = _metrics(files, config)
     text = model_card(CardContent(config.to.absolute().name, graph.name, files, metrics, config))
     return {
         graph.name: files.network,
-        model_json_path(graph).name: pack_json(without_paths(files.card | {"exports": {}})),
+        **others,
+        model_json_path(graph).name: pack_json(without_paths(files.card | {"exports": exports})),
         arrays_path(graph).name: arrays,
         f"{graph.stem.removesuffix('_graph')}_labels.txt": labels,
         WEIGHTS_NAME: pack_weights(files),

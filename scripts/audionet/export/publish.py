@@ -17,7 +17,6 @@ import numpy as np
 from audionet._paths import arrays_path, enrolled_path, lite_path, out_of_fold_path
 from audionet.audio.network_input import image_features
 from audionet.backbones.registry import describe
-from audionet.classifier.calibration import apply_temperature
 from audionet.classifier.head import Layer
 from audionet.classifier.model_files import (
     MODEL_FORMAT,
@@ -27,38 +26,27 @@ from audionet.classifier.model_files import (
     short_keys,
     thin_scores,
 )
-from audionet.classifier.multi_label import apply_independent_temperature
 from audionet.classifier.out_of_fold import OutOfFoldAnswers, pack_out_of_fold
 from audionet.classifier.threshold import segments_needed
 from audionet.data.dataset import read_augmentation, recordings_in
 from audionet.data.folds import Folds
 from audionet.data.split import SETS
-from audionet.errors import ModelError
+from audionet.export.formats import FLOAT_TOLERANCE, TOLERANCE, Sample, difference, write_format
 from audionet.export.litert import join_head
 from audionet.export.litert import predict as predict_litert
-from audionet.export.tf_formats import predict, write_model
 from audionet.metrics.multi_label import multi_label_json
 from audionet.training.config import LEARNING_RATES, RetrainConfig
 from audionet.training.results import CrossValidation, MultiLabelTraining, Trained
 from audionet.training.tensorboard_log import add_image, add_projector, finish_run, log_curves
-from audionet.utils.arrays import FloatArray, evenly
+from audionet.utils.arrays import evenly
 from audionet.utils.disk import sync_tree
-from audionet.utils.files import WriteBatch, atomic_path, content_hash, exclusive_lock, pack_json, sha256, write_bytes
+from audionet.utils.files import WriteBatch, atomic_path, exclusive_lock, pack_json, sha256, write_bytes
 from audionet.utils.plots import confusion_plot, curves_plot, learning_curve_plot
 
 log = logging.getLogger(__name__)
 
 _CHECKED_IMAGES = 16
 _VERIFICATION_RATE = 0.05  # false acceptance rate of --verify where none was asked for
-
-_TOLERANCE = 0.02
-"""Largest allowed difference between the LiteRT file's and the trainer's probabilities.
-
-The float16 bottleneck cache alone causes less than 0.005.
-"""
-
-_FLOAT_TOLERANCE = 0.2
-"""The same for the other formats, which hold the network's weights in float32 where LiteRT rounds them to int8."""
 
 
 def publish(trained: Trained, config: RetrainConfig) -> None:
@@ -78,32 +66,28 @@ def publish(trained: Trained, config: RetrainConfig) -> None:
 
 
 def _publish(trained: Trained, config: RetrainConfig) -> None:
-    graph, suffix, name = config.output_graph, config.output_graph.suffix, config.final_tensor_name
+    graph, statistics = config.output_graph, trained.backbone.statistics
     samples = evenly(len(trained.points), _CHECKED_IMAGES)
-    expected = trained.head.probabilities(trained.features[samples])
     jpgs = [trained.points[i].path.read_bytes() for i in samples]
     images = [image_features(jpg, trained.backbone.input_size) for jpg in jpgs]
+    sample = Sample(jpgs, images, trained.head.probabilities(trained.features[samples]))
+    network = join_head(trained.backbone, trained.head, config.final_tensor_name, _output_layer(trained))
+    tolerance = TOLERANCE if trained.data.bottlenecks.engine == "LiteRT" else FLOAT_TOLERANCE
+    apart = difference(predict_litert(network, images, statistics), sample.expected, trained, tolerance)
+    fingerprint = _sha256(network)
     exports: dict[str, dict[str, Any]] = {}
     labels = "".join(f"{label}\n" for label in trained.data.labels).encode("utf-8", "surrogateescape")
     arrays, stored = pack_arrays(_model_arrays(trained)), _pack_out_of_fold(trained)
+    card = _card(trained, config, fingerprint, apart, exports) | {"arrays_sha256": _sha256(arrays)}
+    if stored is not None:
+        card["cross_validation"]["sha256"] = _sha256(stored)
     # All files are on the disk before the first takes its place, so that who reads a model meanwhile finds it whole.
     with WriteBatch() as files, contextlib.ExitStack() as other_format:
-        if suffix != ".tflite":
+        if graph.suffix != ".tflite":
             other = other_format.enter_context(atomic_path(graph))
-            write_model(other, suffix, trained.backbone, trained.head, name)
+            exports[graph.name] = write_format(other, trained, config, network, card, sample)
             sync_tree(other)
-            probabilities = predict(other, suffix, name, jpgs, images, trained.backbone)
-            apart = _difference(probabilities, expected, trained, _FLOAT_TOLERANCE)
-            exports[graph.name] = {"sha256": content_hash(other), "difference": apart}
-        network = join_head(trained.backbone, trained.head, name, _output_layer(trained))
-        probabilities = predict_litert(network, images, trained.backbone.statistics)
-        exact = trained.data.bottlenecks.engine == "LiteRT"
-        difference = _difference(probabilities, expected, trained, _TOLERANCE if exact else _FLOAT_TOLERANCE)
-        fingerprint = _sha256(network)
         is_same = _compare_with_previous(config, fingerprint, exports)
-        card = _card(trained, config, fingerprint, difference, exports) | {"arrays_sha256": _sha256(arrays)}
-        if stored is not None:
-            card["cross_validation"]["sha256"] = _sha256(stored)
         files.write(lite_path(graph), network)
         if stored is not None:
             files.write(out_of_fold_path(graph), stored)
@@ -190,19 +174,6 @@ def _learning_curve(trained: Trained, validated: CrossValidation) -> bytes:
     return learning_curve_plot([max(1.0, one.share * trained_on) for one in validated.learning_curve], points)
 
 
-def _difference(found: FloatArray, expected: FloatArray, trained: Trained, tolerance: float) -> float:
-    # At temperature 1: calibration enlarges small differences where it makes the probabilities more confident.
-    apply = apply_independent_temperature if trained.head.independent else apply_temperature
-    found, expected = (apply(probabilities, 1 / trained.calibration.temperature) for probabilities in (found, expected))
-    difference = float(np.abs(found - expected).max())
-    if not difference <= tolerance:
-        raise ModelError(
-            f"the exported model's probabilities differ from the trained one's by {difference:.3f}: nothing was "
-            "published; delete the converted backbone under --model_dir and run again"
-        )
-    return difference
-
-
 def _set_aside_enrolled(path: Path) -> None:
     """Rename the file of speakers enrolled in the previous model, whose embeddings are of another space."""
     if path.exists():
@@ -247,7 +218,7 @@ def _open_set(trained: Trained) -> dict[str, Any]:
 
 
 def _card(
-    trained: Trained, config: RetrainConfig, fingerprint: str, difference: float, exports: dict[str, Any]
+    trained: Trained, config: RetrainConfig, fingerprint: str, apart: float, exports: dict[str, Any]
 ) -> dict[str, Any]:
     """Collect the content of retrained_model.json."""
     data, fitted = trained.data, trained.fitted
@@ -299,7 +270,7 @@ def _card(
         "open_set": _open_set(trained),
         "decision": None,
         "multi_label": None if trained.multi_label is None else _multi_label(trained.multi_label, data.labels),
-        "export_difference": difference,
+        "export_difference": apart,
         "versions": {"python": platform.python_version()} | _versions(),
     }
 

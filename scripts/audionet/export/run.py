@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from audionet.export.formats import check_backbone, require_format
 from audionet.export.publish import publish
 from audionet.metrics.accuracy import Accuracy
 from audionet.training import trainer
@@ -60,8 +62,8 @@ class Run:
         Parameters
         ----------
         path : str or path
-            ``m.tflite``; ``m_model.json``, ``m_model.npz`` and ``m_labels.txt`` come beside it. ``.pb``, ``.keras`` or
-            no ending write that form as well.
+            ``m.tflite``; ``m_model.json``, ``m_model.npz`` and ``m_labels.txt`` come beside it. ``.onnx``, ``.pb``,
+            ``.keras`` or no ending write that form as well.
 
         Returns
         -------
@@ -119,6 +121,7 @@ def train(image_dir: PathLike, progress: ProgressCallback | None = None, **setti
     if setting_names(StepConfig) & set(settings):
         config = dataclasses.replace(config, steps=stepping)
     with calling(progress):
-        trained = trainer.train(config)
+        require_format(config)
+        trained = trainer.train(config, functools.partial(check_backbone, config))
     finish_run(trained.summaries)
     return Run(trained, config)

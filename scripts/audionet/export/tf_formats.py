@@ -83,11 +83,13 @@ def check_backbone(suffix: str, backbone: Backbone) -> None:
         raise
     except Exception as error:  # of whatever class in TensorFlow and Keras
         raise BackboneError(
-            f"{backbone.name}: its original network cannot be loaded ({first_line(error)}): name a .tflite file"
+            f"{backbone.name}: its original network cannot be loaded ({first_line(error)}): "
+            "name a .tflite or .onnx file"
         ) from None
     if suffix == ".keras" and original.model is None:
         raise ModelError(
-            f"{backbone.name} is a SavedModel, which a .keras file cannot hold: name a .tflite or .pb file, or a folder"
+            f"{backbone.name} is a SavedModel, which a .keras file cannot hold: name a .tflite, .onnx or .pb file, "
+            "or a folder"
         )
 
 

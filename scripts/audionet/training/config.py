@@ -130,7 +130,8 @@ class RetrainConfig:
     summaries_dir: Path = setting(TF_FILES / "training_summaries", "TensorBoard summaries and the curves as a PNG")
     output_graph: Path = setting(
         TF_FILES / "retrained_graph.tflite",
-        "model to write: .tflite, or in addition a frozen graph (.pb), a .keras file or, with no ending, a SavedModel",
+        "model to write: .tflite, or in addition an ONNX file (.onnx), a frozen graph (.pb), a .keras file or, with no "
+        "ending, a SavedModel",
     )
     output_labels: Path = setting(TF_FILES / "retrained_labels.txt", "label file to write, one label per line")
     architecture: str = setting(
@@ -284,7 +285,7 @@ class RetrainConfig:
             self.output_graph.suffix in GRAPH_SUFFIXES and self.output_graph.name != "",
             "output_graph",
             self.output_graph,
-            "a file name that ends in .tflite, .pb or .keras, or a folder's name without an ending",
+            "a file name that ends in .tflite, .onnx, .pb or .keras, or a folder's name without an ending",
         )
         require(
             self.output_labels not in (self.output_graph, lite_path(self.output_graph), self.output_model),

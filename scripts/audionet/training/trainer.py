@@ -58,10 +58,16 @@ _WITHOUT_EFFECT_ON_WEIGHTS = {
 }
 
 
-def train(config: RetrainConfig) -> Trained:
+def train(config: RetrainConfig, check_backbone: Callable[[Backbone], None] = lambda _: None) -> Trained:
     """Train on the images of ``config.image_dir``, and test beside a baseline on MFCC statistics.
 
     The training's summaries are kept once `finish_run` is called.
+
+    Parameters
+    ----------
+    config : RetrainConfig
+    check_backbone : callable, optional
+        Called with the converted backbone before the training, to raise an error if its model cannot be published.
 
     Raises
     ------
@@ -89,6 +95,8 @@ def train(config: RetrainConfig) -> Trained:
 
     automatic = config.endpoint == AUTO
     backbone = None if config.from_scratch else prepared(None if automatic else config.endpoint)
+    if backbone is not None:
+        check_backbone(backbone)
     data = prepare_data(spectrogram_config, images, backbone, config)
     with run_folder(config.summaries_dir) as folder:
         if backbone is not None and data.folds is not None:

