@@ -261,7 +261,7 @@ def test_variants_and_contact_sheets(tmp_path: Path, model_dir: Path) -> None:
         ("data_maker.py", ["--audio_dir", "/nowhere/at all"], 1, "/nowhere/at all is not a folder"),
         ("retrain.py", ["--image_dir", "/nowhere"], 1, "/nowhere is not a folder"),
         ("retrain.py", ["--testing_percentage", "100"], 2, "--testing_percentage is 100.0"),
-        ("retrain.py", ["--output_graph", "graph.txt"], 2, "ends in .tflite, .pb or .keras"),
+        ("retrain.py", ["--output_graph", "graph.txt"], 2, "ends in .tflite, .onnx, .pb or .keras"),
         ("retrain.py", ["--seed", "-1"], 2, "--seed is -1"),
         (
             "retrain.py",
