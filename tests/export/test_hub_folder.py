@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import audionet
@@ -144,6 +144,7 @@ _DAMAGED = st.recursive(
 )
 
 
+@settings(suppress_health_check=[HealthCheck.too_slow])  # the first draw, by older versions of hypothesis
 @given(
     st.dictionaries(
         st.sampled_from(["data", "accuracy", "labels", "verification", "calibration", "multi_label"]), _DAMAGED
