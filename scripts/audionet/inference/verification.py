@@ -93,12 +93,12 @@ def check_name(predictor: Predictor, name: str) -> None:
     """Raise UsageError if a new speaker cannot have this name."""
     if find_name(name, predictor.labels):
         raise UsageError(f"--enrol {escape(name)}: the model was trained on a label of that name: choose another name")
+    if name in (UNKNOWN, "unknown") or not name.strip() or label_problem(name):
+        raise UsageError(f"--enrol {escape(name)}: that is not a valid name for a speaker: choose another")
     if name != name.strip():
         raise UsageError(
             f"--enrol {escape(repr(name))}: the name begins or ends with a blank, which nobody sees: leave it out"
         )
-    if name in (UNKNOWN, "unknown") or not name.strip() or label_problem(name):
-        raise UsageError(f"--enrol {escape(name)}: that is not a valid name for a speaker: choose another")
 
 
 def enrol_from_clips(predictor: Predictor, name: str, clips: Sequence[Source]) -> Enrolment:
