@@ -23,7 +23,7 @@ from audionet.evaluation.batch_inference import HeldOutPredictions, RecordingPre
 from audionet.evaluation.config import EvaluateConfig
 from audionet.evaluation.costs import parse_costs, select_rule
 from audionet.evaluation.evaluate import Evaluation
-from audionet.evaluation.page import clock
+from audionet.evaluation.page import PNGS, clock
 from audionet.evaluation.recordings import HeldOutRecording
 from audionet.evaluation.report import page, write_report
 from audionet.evaluation.summary import summarise
@@ -168,13 +168,13 @@ def test_writes_the_page_the_numbers_and_the_plots(tmp_path: Path) -> None:
     found, content, predictor = evaluated(["ann", "bob", "cy"], costs=["ann:bob=5"])
     folder = tmp_path / "a" / "report"
     written = write_report(found, content, predictor, folder)
-    assert [path.name for path in written] == ["report.html", "report.json", *report.PNGS]
+    assert [path.name for path in written] == ["report.html", "report.json", *PNGS]
     assert sorted(folder.iterdir()) == sorted(written)
     assert json.loads((folder / "report.json").read_bytes()) == json.loads(json.dumps(content))
     sources = [one.get("src") for one in parsed((folder / "report.html").read_text("utf-8")).iter("img")]
     inside = {base64.b64decode(source.partition(",")[2]) for source in sources}
     assert all(source.startswith("data:image/png;base64,") for source in sources)
-    assert inside == {(folder / name).read_bytes() for name in report.PNGS}
+    assert inside == {(folder / name).read_bytes() for name in PNGS}
 
 
 def test_plots_of_an_earlier_report_go_and_other_files_stay(tmp_path: Path) -> None:
@@ -487,7 +487,7 @@ def test_no_name_becomes_a_tag() -> None:
 @given(st.lists(st.text(st.characters(), min_size=1), min_size=2, max_size=3, unique=True))
 def test_any_label_makes_a_page_that_parses(labels: list[str]) -> None:
     found, content, predictor = evaluated(labels)
-    parsed(page(found, content, predictor, dict.fromkeys(report.PNGS, PNG))).find("body")
+    parsed(page(found, content, predictor, dict.fromkeys(PNGS, PNG))).find("body")
 
 
 def test_plots_are_shown_at_the_size_they_were_drawn_for() -> None:

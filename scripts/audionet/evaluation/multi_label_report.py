@@ -8,11 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from audionet.evaluation.multi_label import MultiLabelEvaluation
-from audionet.evaluation.page import PRECISION_RECALL_PNG, environment, plot_image, truncate
+from audionet.evaluation.page import PRECISION_RECALL_PNG, environment, plot_image, truncate, write_report_files
 from audionet.evaluation.plots import MAX_CURVES, LabelCurve, precision_recall_plot
-from audionet.evaluation.report import PNGS
 from audionet.inference.predictor import Predictor
-from audionet.utils.files import make_folder, write_bytes, write_json
 
 _MAX_LABELS = 100
 _MAX_NAMED = 10
@@ -39,15 +37,7 @@ def write_multi_label_report(
         Files written, the page first.
     """
     plots = draw(found, content)
-    html = page(content, predictor, plots)
-    make_folder(folder)
-    for name in PNGS:
-        (folder / name).unlink(missing_ok=True)
-    for name, png in plots.items():
-        write_bytes(folder / name, png)
-    write_json(folder / "report.json", content)
-    write_bytes(folder / "report.html", html.encode("utf-8"))
-    return [folder / "report.html", folder / "report.json", *(folder / name for name in plots)]
+    return write_report_files(folder, page(content, predictor, plots), content, plots)
 
 
 def draw(found: MultiLabelEvaluation, content: dict[str, Any]) -> dict[str, bytes]:

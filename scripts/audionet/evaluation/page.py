@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import base64
 import struct
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from audionet.metrics.accuracy import accuracy
+from audionet.utils.files import make_folder, write_bytes, write_json
 from audionet.utils.plots import DPI
 from audionet.utils.text import escape
 
@@ -18,6 +19,19 @@ if TYPE_CHECKING:
     from jinja2 import Environment
 
 _TEMPLATES = Path(__file__).parent / "templates"
+PNGS = (
+    "confusion.png",
+    "map.png",
+    "roc.png",
+    "det.png",
+    "reliability.png",
+    "length.png",
+    "openset.png",
+    "cost.png",
+    "confusion_before.png",
+)
+"""File names of all plots that a report may have."""
+
 PRECISION_RECALL_PNG = "precision_recall.png"
 """File name of the plot in the report of a model that answers with several labels at a time."""
 
@@ -119,3 +133,31 @@ def data_uri(image: bytes, kind: str) -> str:
 def truncate(values: Sequence[Any], limit: int) -> Truncated:
     """Return the first items of a list, and the number of the others."""
     return Truncated(list(values[:limit]), max(0, len(values) - limit))
+
+
+def write_report_files(folder: Path, html: str, content: dict[str, Any], files: Mapping[str, bytes]) -> list[Path]:
+    """Write report.html, report.json and other files of a report; plots of an earlier report are deleted.
+
+    Parameters
+    ----------
+    folder : Path
+        Created if missing.
+    html : str
+    content : dict
+        Of report.json.
+    files : mapping of str to bytes
+        Plots and others, by file name.
+
+    Returns
+    -------
+    list of Path
+        Files written, the page first.
+    """
+    make_folder(folder)
+    for name in {*PNGS, PRECISION_RECALL_PNG} - set(files):
+        (folder / name).unlink(missing_ok=True)
+    for name, data in files.items():
+        write_bytes(folder / name, data)
+    write_json(folder / "report.json", content)
+    write_bytes(folder / "report.html", html.encode("utf-8"))
+    return [folder / "report.html", folder / "report.json", *(folder / name for name in files)]

@@ -14,31 +14,17 @@ import numpy as np
 from audionet.classifier.rejection import SEGMENT_CHUNKS
 from audionet.evaluation.batch_inference import image_at
 from audionet.evaluation.evaluate import Evaluation
-from audionet.evaluation.page import PRECISION_RECALL_PNG, Truncated, data_uri, environment, plot_image, truncate
+from audionet.evaluation.page import Truncated, data_uri, environment, plot_image, truncate, write_report_files
 from audionet.evaluation.plots import cost_plot, det_plot, duration_plot, openset_plot, reliability_plot, roc_plot
 from audionet.evaluation.score_map import score_map
 from audionet.evaluation.summary import open_set_scores
 from audionet.inference.explanation import explain_image, join_chunks
 from audionet.metrics.detection import Detection
 from audionet.utils.arrays import IntArray
-from audionet.utils.files import make_folder, write_bytes, write_json
 from audionet.utils.plots import confusion_plot
 
 if TYPE_CHECKING:
     from audionet.inference.predictor import Predictor
-
-PNGS = (
-    "confusion.png",
-    "map.png",
-    "roc.png",
-    "det.png",
-    "reliability.png",
-    "length.png",
-    "openset.png",
-    "cost.png",
-    "confusion_before.png",
-)
-"""File names of all plots that a report may have."""
 
 _MAX_CURVES = 10
 _MAX_MATRIX_LABELS = 20
@@ -109,16 +95,7 @@ def write_report(
     """
     plots = draw(found, content, predictor)
     html = page(found, content, predictor, plots, explains)
-    make_folder(folder)
-    for name in PNGS:
-        if name in plots:
-            write_bytes(folder / name, plots[name])
-        else:
-            (folder / name).unlink(missing_ok=True)
-    (folder / PRECISION_RECALL_PNG).unlink(missing_ok=True)
-    write_json(folder / "report.json", content)
-    write_bytes(folder / "report.html", html.encode("utf-8"))
-    return [folder / "report.html", folder / "report.json", *(folder / name for name in plots)]
+    return write_report_files(folder, html, content, plots)
 
 
 def draw(found: Evaluation, content: dict[str, Any], predictor: Predictor) -> dict[str, bytes]:

@@ -8,11 +8,9 @@ import io
 from pathlib import Path
 from typing import Any
 
-from audionet.evaluation.page import environment, plot_image
+from audionet.evaluation.page import environment, plot_image, write_report_files
 from audionet.evaluation.plots import det_plot
-from audionet.evaluation.report import PNGS
 from audionet.evaluation.trial_scores import TrialEvaluation
-from audionet.utils.files import make_folder, write_bytes, write_json
 
 DET_PNG, SCORES_CSV, SCORES_TXT = "det.png", "scores.csv", "scores.txt"
 
@@ -35,16 +33,8 @@ def write_trial_report(found: TrialEvaluation, content: dict[str, Any], folder: 
     """
     curves = [(variant.name, variant.detection) for variant in found.variants if variant.detection is not None]
     plots = {DET_PNG: det_plot(curves)} if curves else {}
-    html = page(content, plots)
-    make_folder(folder)
-    for name in PNGS:
-        (folder / name).unlink(missing_ok=True)
     files = {**plots, SCORES_CSV: scores_csv(found), SCORES_TXT: scores_txt(found)}
-    for name, data in files.items():
-        write_bytes(folder / name, data)
-    write_json(folder / "report.json", content)
-    write_bytes(folder / "report.html", html.encode("utf-8"))
-    return [folder / "report.html", folder / "report.json", *(folder / name for name in files)]
+    return write_report_files(folder, page(content, plots), content, files)
 
 
 def scores_csv(found: TrialEvaluation) -> bytes:
