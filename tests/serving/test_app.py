@@ -510,7 +510,7 @@ def test_when_the_house_is_full_others_are_told_to_come_back(narrow: Serving, cl
                 assert int(reply.headers["Retry-After"]) >= 1
                 assert "too many requests" in reply.detail
         assert narrow.get("/readyz").status == narrow.get("/v1/model").status == 200
-        assert narrow.gauge("audionet_requests_refused_total") == refused + 6
+        assert narrow.gauge("audionet_requests_refused_total") == refused + 2 * len(WORK_PATHS)
         assert narrow.gauge('audionet_requests_total{path="/v1/spectrogram",status="503"}') == counted + 2
     narrow.wait_for_gauge(IN_HOUSE, 0)
     assert narrow.classify(clip)["decision"] == "c1200"
