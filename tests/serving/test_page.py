@@ -556,6 +556,7 @@ def test_several_labels_at_a_time_are_all_named(
         assert [lane.text.split()[0] for lane in page.all(".name.lane")] == ["low", "high"]
         assert page.text("#basis") == "12 chunks."
         page.element("#chunk-part summary").click()
+        page.wait("document.querySelectorAll('#chunk-rows tr').length === 12")
         rows = [row.text.split(maxsplit=2)[2] for row in page.all("#chunk-rows tr")]
         assert rows[0].startswith("low ")
         assert rows[-1].startswith("high, low ")
