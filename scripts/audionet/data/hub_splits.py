@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import re
@@ -137,26 +138,22 @@ def _splits(found: Any, loose: bool = False) -> dict[str, HubSplit]:
     }
 
 
-class reading:  # noqa: N801 - called as a function
+@contextlib.contextmanager
+def reading(name: HubName) -> Iterator[None]:
     """Raise what goes wrong in `datasets` within the block as a DatasetError, and keep its own log messages back."""
+    import datasets
 
-    def __init__(self, name: HubName) -> None:
-        self._name = name
-
-    def __enter__(self) -> None:
-        import datasets
-
-        self._before = datasets.logging.get_verbosity()
-        datasets.logging.set_verbosity(logging.CRITICAL)
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        import datasets
-
-        datasets.logging.set_verbosity(self._before)
-        # The readers of a dozen formats share no base class of errors.
-        if isinstance(error, Exception) and not isinstance(error, DatasetError):
-            where = "is not on disk and cannot" if self._name.path is None else "cannot"
-            raise DatasetError(
-                f"--dataset {escape(self._name.name)}: {where} be read as a dataset ({first_line(error)}): it "
-                "must be one that the package datasets loads, an audio folder, Parquet files or what save_to_disk wrote"
-            ) from None
+    before = datasets.logging.get_verbosity()
+    datasets.logging.set_verbosity(logging.CRITICAL)
+    try:
+        yield
+    except DatasetError:
+        raise
+    except Exception as error:  # the readers of a dozen formats share no base class of errors
+        where = "is not on disk and cannot" if name.path is None else "cannot"
+        raise DatasetError(
+            f"--dataset {escape(name.name)}: {where} be read as a dataset ({first_line(error)}): it must be one that "
+            "the package datasets loads, an audio folder, Parquet files or what save_to_disk wrote"
+        ) from None
+    finally:
+        datasets.logging.set_verbosity(before)
