@@ -27,7 +27,7 @@ from audionet.utils.arrays import AnyFloatArray, BoolArray, FloatArray, IntArray
 
 
 class Objective(Protocol):
-    """What a head shall answer for images, how it is fitted to that, and how far it is from it."""
+    """Objective of a head: the answers that images have, the fit to them, and the distance from them."""
 
     @property
     def labels(self) -> int:
