@@ -8,7 +8,7 @@ from typing import Literal
 
 import numpy as np
 
-from audionet.utils.arrays import FloatArray
+from audionet.utils.arrays import AnyFloatArray, FloatArray
 
 EPSILON = 1e-12
 """Smallest norm to divide by; avoids division by zero."""
@@ -97,7 +97,7 @@ def logistic(logits: FloatArray) -> FloatArray:
     return result
 
 
-def log_odds(probabilities: FloatArray, least: float = 1e-9) -> FloatArray:
+def log_odds(probabilities: AnyFloatArray, least: float = 1e-9) -> FloatArray:
     """Compute logits of probabilities, bounded to `least` and 1 - `least`: the inverse of `logistic`."""
     bounded = np.clip(np.asarray(probabilities, np.float64), least, 1 - least)
     return (np.log(bounded) - np.log1p(-bounded)).astype(np.float32)

@@ -33,8 +33,7 @@ def pool_chunks(probabilities: FloatArray, weights: FloatArray) -> FloatArray:
     ndarray of float32, shape (labels,)
         From the mean to the maximum of the chunks'.
     """
-    weighted = np.maximum(probabilities, np.float32(_LEAST)) * np.asarray(weights, np.float32)[:, None]
-    pooled: FloatArray = (weighted * np.maximum(probabilities, np.float32(_LEAST))).sum(axis=0) / weighted.sum(axis=0)
+    pooled: FloatArray = pool_recordings(probabilities, weights, Groups([0] * len(probabilities)))[0]
     return pooled
 
 

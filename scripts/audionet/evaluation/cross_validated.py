@@ -10,7 +10,6 @@ import numpy as np
 from audionet._paths import out_of_fold_path
 from audionet.backbones.cache import KEY_BYTES, content_key
 from audionet.classifier.model_files import short_keys
-from audionet.classifier.multi_label import pool_chunks
 from audionet.classifier.out_of_fold import OutOfFoldAnswers, read_out_of_fold
 from audionet.data.dataset import ChunkImage, find_images
 from audionet.data.naming import UNKNOWN
@@ -77,11 +76,10 @@ def _prediction(
     if stored.baseline is not None:
         by_chunk = stored.baseline[rows]
         baseline = np.append(by_chunk.argmax(axis=1), np.average(by_chunk, axis=0, weights=weights).argmax())
-    mean, mean_uncalibrated, mean_scores = (
-        np.average(part, axis=0, weights=weights).astype(np.float32) for part in (probabilities, uncalibrated, scores)
+    mean = predictor.decider.pool(probabilities, weights)
+    mean_uncalibrated, mean_scores = (
+        np.average(part, axis=0, weights=weights).astype(np.float32) for part in (uncalibrated, scores)
     )
-    if predictor.thresholds is not None:
-        mean = pool_chunks(probabilities, weights)
     return RecordingPrediction(
         recorded,
         np.array(recorded.starts),

@@ -176,10 +176,14 @@ class Decider(NamedTuple):
         """
         weights = np.maximum([chunk.activity for chunk in chunks], LEAST_ACTIVITY)
         scores = np.average([chunk.scores for chunk in chunks], axis=0, weights=weights).astype(np.float32)
-        probabilities = np.stack([chunk.probabilities for chunk in chunks])
+        return self.pool(np.stack([chunk.probabilities for chunk in chunks]), weights.astype(np.float32)), scores
+
+    def pool(self, probabilities: FloatArray, weights: FloatArray) -> FloatArray:
+        """Return the probabilities of a clip, shape (labels,), from those of its chunks, shape (chunks, labels)."""
         if self.thresholds is not None:
-            return pool_chunks(probabilities, weights.astype(np.float32)), scores
-        return np.average(probabilities, axis=0, weights=weights).astype(np.float32), scores
+            return pool_chunks(probabilities, weights)
+        mean: FloatArray = np.average(probabilities, axis=0, weights=weights).astype(np.float32)
+        return mean
 
     def turns(
         self,

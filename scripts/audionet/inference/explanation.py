@@ -14,6 +14,7 @@ from PIL import Image
 from audionet.audio.config import SpectrogramConfig
 from audionet.audio.decoding import Source
 from audionet.audio.spectrogram import row_frequencies
+from audionet.classifier.head import log_odds
 from audionet.inference.answer import Answer, ChunkAnswer
 from audionet.inference.clip import Clip, ClipChunk, process_images
 from audionet.inference.evidence_plot import evidence_image, evidence_plot
@@ -188,11 +189,13 @@ def evidence(predictor: Predictor, output: BatchOutput, index: int) -> FloatArra
         return scores[:, index]
     probability = probabilities[:, index].astype(np.float64)
     if predictor.thresholds is not None:
-        others, least = 1 - probability, _LEAST_INDEPENDENT
-    else:  # a sum of small probabilities is exact, where 1 minus a large one is not
-        others, least = np.delete(probabilities, index, axis=1).sum(axis=1, dtype=np.float64), _LEAST_PROBABILITY
-    log_odds: FloatArray = np.log(np.maximum(probability, least)) - np.log(np.maximum(others, least))
-    return log_odds
+        return log_odds(probability, _LEAST_INDEPENDENT)
+    # A sum of small probabilities is exact, where 1 minus a large one is not.
+    others = np.delete(probabilities, index, axis=1).sum(axis=1, dtype=np.float64)
+    found: FloatArray = np.log(np.maximum(probability, _LEAST_PROBABILITY)) - np.log(
+        np.maximum(others, _LEAST_PROBABILITY)
+    )
+    return found
 
 
 def evidence_unit(predictor: Predictor, index: int) -> str:

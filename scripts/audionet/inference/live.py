@@ -27,7 +27,7 @@ _LAG_SECONDS = 1.0  # of segments: a turn is decided a second or two after it en
 
 
 class Now(NamedTuple):
-    """What is heard at a moment.
+    """Answer for a moment of live sound.
 
     Attributes
     ----------
