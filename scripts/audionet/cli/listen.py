@@ -15,8 +15,8 @@ from audionet.audio.live import LiveSound, open_microphone, play_file
 from audionet.cli.console import Parser, if_interrupted, warn
 from audionet.errors import RecordingError
 from audionet.inference.config import ListenConfig
-from audionet.inference.formatting import NONE_PRESENT, segment_json
-from audionet.inference.live import Now, collect_speech, listen
+from audionet.inference.formatting import NONE_PRESENT
+from audionet.inference.live import Now, collect_speech, listen, live_segment_json, now_json
 from audionet.inference.predictor import Predictor
 from audionet.inference.timeline_files import format_segment, format_time
 from audionet.inference.verification import RELIABLE_SECONDS, check_name, enrol_from_clips
@@ -64,13 +64,13 @@ def _listen(predictor: Predictor, sound: LiveSound, config: ListenConfig) -> Non
         nonlocal answers
         answers += 1
         if config.json:
-            print(json.dumps(_now_json(now)), flush=True)
+            print(json.dumps(now_json(now)), flush=True)
         elif live:
             print(f"\r{_now_line(now):<{_WIDTH}.{_WIDTH}}", end="", flush=True)
 
     for segment in listen(predictor, sound, show):
         if config.json:
-            print(json.dumps({"type": "segment", **segment_json(segment)}), flush=True)
+            print(json.dumps(live_segment_json(segment)), flush=True)
         else:
             print(("\r" if live else "") + f"{format_segment(segment):<{_WIDTH if live else 0}}", flush=True)
     if live:
@@ -88,20 +88,6 @@ def _now_line(now: Now) -> str:
     level = _QUIETEST if now.level is None else max(_QUIETEST, now.level)
     bars = round(_METER * (1 - level / _QUIETEST))
     return f"  {format_time(now.seconds, 1)}  [{'#' * bars:<{_METER}}] {level:4.0f} dB  {said}"
-
-
-def _now_json(now: Now) -> dict[str, object]:
-    decision = now.decision
-    return {
-        "type": "now",
-        "seconds": round(now.seconds, 3),
-        "pause": decision is None,
-        "label": None if decision is None else decision.label,
-        "unknown": decision is not None and decision.label is None,
-        **({} if now.present is None else {"present": now.present}),
-        "probability": round(now.probability, 6),
-        "level": None if now.level is None else round(now.level, 1),
-    }
 
 
 def _enrol(predictor: Predictor, sound: LiveSound, name: str) -> None:
