@@ -127,6 +127,15 @@ def test_a_silent_chunk_has_no_image(tmp_path: Path, network: Runner) -> None:
         list(frames(job(path, want="chunk", chunk=0)))
 
 
+def test_samples_are_those_of_the_recording(tmp_path: Path) -> None:
+    path = tmp_path / "clip.wav"
+    stereo = np.random.default_rng(0).integers(-3000, 3000, (80_000, 1), np.int16).repeat(2, axis=1)
+    soundfile.write(path, stereo, 44_100)
+    found = list(frames(job(path, want="samples")))
+    assert {header["rate"] for header, _ in found} == {44_100}
+    assert np.concatenate([np.frombuffer(block, np.int16) for _, block in found]) == pytest.approx(stereo[:, 0], abs=1)
+
+
 @pytest.mark.parametrize("want", ["outputs", "clip", "chunk"])
 def test_silence_is_refused(tmp_path: Path, network: Runner, want: str) -> None:
     path = tmp_path / "silence.wav"

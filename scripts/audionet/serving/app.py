@@ -10,17 +10,20 @@ from typing import Annotated, Any, Literal, TypeVar
 from urllib.parse import quote
 
 from fastapi import APIRouter, Depends, FastAPI, Query, Request
-from fastapi.exceptions import RequestValidationError
+from fastapi.exceptions import RequestValidationError, ValidationException, WebSocketRequestValidationError
 from fastapi.responses import FileResponse, HTMLResponse, JSONResponse, Response
 from fastapi.staticfiles import StaticFiles
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp
+from starlette.websockets import WebSocket
 
 from audionet.errors import AudioNetError
 from audionet.serving import openapi as schemas
 from audionet.serving.config import ServeConfig
+from audionet.serving.live_input import LiveFormat
+from audionet.serving.live_session import run_session
 from audionet.serving.metrics import CONTENT_TYPE, Metrics
 from audionet.serving.middleware import GuardMiddleware
 from audionet.serving.openapi import RECORDING_BODY, problem_responses, reference_page
@@ -39,6 +42,7 @@ ChunkNumber = Annotated[int, Query(ge=0, le=1_000_000, description="Index of the
 LabelName = Annotated[
     str, Query(description="Label or enrolled speaker to explain; default: the answer.", max_length=4096)
 ]
+Rate = Annotated[int, Query(ge=1000, le=1_000_000, description="Sample rate of 16-bit samples, Hz.")]
 View = Annotated[
     Literal["chunk", "clip"],
     Query(description="One chunk, byte for byte the image that the model gets; or the whole clip in one image."),
@@ -190,6 +194,18 @@ async def explain(request: Request, service: ServiceState, label: LabelName = ""
     return Response(found.png, headers=headers, media_type="image/png")
 
 
+@router.websocket("/v1/listen")
+async def listen(socket: WebSocket, format: LiveFormat = "s16le", rate: Rate = 16_000) -> None:
+    """Label live sound as it arrives."""
+    service: Service = socket.app.state.service
+    try:
+        if rate > service.limits.rate:
+            raise ProblemError(413, f"the sample rate is {rate} Hz, and the limit is {service.limits.rate} Hz")
+        await run_session(socket, service, format, rate)
+    except ProblemError as problem:
+        await socket.send_denial_response(problem.response())
+
+
 @router.get("/v1/model", tags=["Model"], response_model=schemas.ModelCard, responses=problem_responses(*_READ_PROBLEMS))
 async def model(service: ServiceState) -> Response:
     """Describe the model: labels, spectrogram settings, test results and upload limits."""
@@ -284,6 +300,11 @@ async def _wait_for_disconnect(request: Request) -> None:
         pass
 
 
+def _invalid(error: ValidationException) -> ProblemError:
+    first = error.errors()[0]
+    return ProblemError(422, f"{first['loc'][-1]}: {first['msg'][0].lower()}{first['msg'][1:]}")
+
+
 def _register_error_handlers(app: FastAPI) -> None:
     """Answer every error with problem details (RFC 9457)."""
 
@@ -302,8 +323,11 @@ def _register_error_handlers(app: FastAPI) -> None:
 
     @app.exception_handler(RequestValidationError)
     async def validation(_: Request, error: RequestValidationError) -> Response:
-        first = error.errors()[0]
-        return ProblemError(422, f"{first['loc'][-1]}: {first['msg'][0].lower()}{first['msg'][1:]}").response()
+        return _invalid(error).response()
+
+    @app.exception_handler(WebSocketRequestValidationError)
+    async def socket_validation(socket: WebSocket, error: WebSocketRequestValidationError) -> None:
+        await socket.send_denial_response(_invalid(error).response())
 
     @app.exception_handler(ClientDisconnect)
     async def client_disconnected(_: Request, __: ClientDisconnect) -> Response:

@@ -40,6 +40,7 @@ class ServeConfig:
         "already arriving may exceed it, up to twice",
     )
     uploads: int = setting(256, "maximum number of uploads that arrive at a time; the slowest make room for others")
+    listeners: int = setting(16, "maximum number of clients that send live sound at a time")
     spool_megabytes: float | None = setting(
         None, "maximum size of all uploads that arrive, wait or are at work, MB; default: 20 times --max_megabytes"
     )
@@ -70,6 +71,7 @@ class ServeConfig:
         require(0.1 <= self.time_limit <= 86_400, "time_limit", self.time_limit, "0.1 to 86400")
         require(1 <= self.queue <= 10_000, "queue", self.queue, "1 to 10000")
         require(1 <= self.uploads <= 10_000, "uploads", self.uploads, "1 to 10000")
+        require(0 <= self.listeners <= 1000, "listeners", self.listeners, "0 to 1000")
         spool = self.stored_megabytes
         require(
             spool >= self.max_megabytes, "spool_megabytes", spool, f"{self.max_megabytes:g}, as one upload, or more"

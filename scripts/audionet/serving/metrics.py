@@ -29,6 +29,8 @@ class Metrics:
         Response times by path.
     in_flight : Gauge
         Uploads in progress or waiting.
+    listeners : Gauge
+        Live sessions.
     refused : Counter
         Uploads refused with 503: the service was full, out of files or stopping, or a worker was held up.
     answers : Counter
@@ -55,6 +57,7 @@ class Metrics:
         self.in_flight = Gauge(
             "audionet_requests_in_flight", "Number of uploads in progress or waiting.", registry=registry
         )
+        self.listeners = Gauge("audionet_listeners", "Number of live sessions.", registry=registry)
         self.refused = Counter(
             "audionet_requests_refused",
             "Number of uploads refused with 503.",

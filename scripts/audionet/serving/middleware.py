@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import hmac
 import ipaddress
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from urllib.parse import unquote
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -38,9 +39,12 @@ _HOST = re.compile(r"([A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])(?::\d+)?")
 _PUBLIC_PATHS = frozenset({"/", "/docs", "/openapi.json", "/healthz", "/readyz"})
 _PUBLIC_FOLDER = "/page/"
 UPLOAD_PATHS = frozenset({"/v1/classify", "/v1/spectrogram", "/v1/explain", "/classify/", "/classify"})
-_KNOWN_PATHS = _PUBLIC_PATHS | UPLOAD_PATHS | {"/v1/model", "/v1/reload", "/metrics"}
+_KNOWN_PATHS = _PUBLIC_PATHS | UPLOAD_PATHS | {"/v1/listen", "/v1/model", "/v1/reload", "/metrics"}
 _OWN_SITES = frozenset({"none", "same-origin"})
 """Values of Sec-Fetch-Site for requests by a user and by this service's page."""
+
+KEY_SUBPROTOCOL = "bearer."
+"""Beginning of the WebSocket subprotocol that holds the API key."""
 
 _ABSOLUTE_FORM = re.compile(rb"https?://([^/]*)(/.*)?", re.IGNORECASE | re.DOTALL)
 _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
@@ -69,10 +73,13 @@ class GuardMiddleware:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on, or refuse it."""
-        if scope["type"] != "http":
+        if scope["type"] == "lifespan":
             await self._app(scope, receive, send)
             return
         scope = _with_origin_form(scope)
+        if scope["type"] == "websocket":
+            await self._open_socket(scope, receive, send)
+            return
         path: str = scope["path"]
         method: str = scope["method"]
         if method == "HEAD":  # the server leaves the body out
@@ -115,7 +122,28 @@ class GuardMiddleware:
                 self._metrics.refused.inc()
             self._metrics.seconds.labels(name).observe(time.perf_counter() - began)
 
-    def _check(self, path: str, method: str, headers: Headers) -> None:
+    async def _open_socket(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a WebSocket on, or refuse it with an HTTP response."""
+        path, status = scope["path"], _NO_RESPONSE
+
+        async def noted_send(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "websocket.accept":
+                status = 101
+            elif message["type"] == "websocket.http.response.start":
+                status = message["status"]
+            await send(message)
+
+        try:
+            # Any page may open a WebSocket to any host, so its origin counts as that of a request that changes things.
+            self._check(path, "WEBSOCKET", Headers(scope=scope), _key_offered(scope["subprotocols"]))
+            await self._app(scope, receive, noted_send)
+        except ProblemError as problem:
+            await problem.response()(scope, receive, noted_send)
+        finally:
+            self._metrics.requests.labels(path if path in _KNOWN_PATHS else "other", status).inc()
+
+    def _check(self, path: str, method: str, headers: Headers, key_offered: str = "") -> None:
         """Refuse a request on the basis of its path, method and headers."""
         if not path.isprintable():
             # A router may ignore a trailing line break of a path, which the comparisons below would not.
@@ -123,7 +151,7 @@ class GuardMiddleware:
         if self._config.api_key is None:
             self._check_host(headers.get("host", ""))
         elif not (path in _PUBLIC_PATHS or path.startswith(_PUBLIC_FOLDER)):
-            self._check_key(headers.get("authorization", ""))
+            self._check_key(headers.get("authorization", key_offered))
         if method not in _SAFE_METHODS:
             self._check_origin(headers.get("origin"), headers.get("host", ""), headers.get("sec-fetch-site", "none"))
         if path in UPLOAD_PATHS and headers.get("content-encoding", "identity").lower() != "identity":
@@ -169,6 +197,22 @@ class GuardMiddleware:
         return ProblemError(
             413, f"the upload is larger than {self._config.max_megabytes:g} MB, the limit of this service"
         )
+
+
+def _key_offered(subprotocols: Sequence[str]) -> str:
+    """Return the API key as an Authorization header from a WebSocket's subprotocols: pages can set no headers for it.
+
+    A subprotocol may not contain all characters that a key may, so it comes as base64url, without padding.
+    """
+    offered = next((name for name in subprotocols if name.startswith(KEY_SUBPROTOCOL)), None)
+    if offered is None:
+        return ""
+    encoded = offered.removeprefix(KEY_SUBPROTOCOL)
+    try:
+        key = base64.urlsafe_b64decode(encoded + "=" * (-len(encoded) % 4))
+    except ValueError:
+        return "Bearer"
+    return f"Bearer {key.decode(errors='replace')}"
 
 
 def _with_origin_form(scope: Scope) -> Scope:

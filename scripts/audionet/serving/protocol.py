@@ -163,6 +163,10 @@ class Protocol(H11Protocol):
         chunked = any(name == b"transfer-encoding" for name, _ in self.headers)
         return chunked and part.count(b"\r\n") * _MIN_CHUNK_BYTES > 2 * len(part) > 2 * _TINY_PART_BYTES
 
+    def handle_websocket_upgrade(self, event: h11.Request) -> None:
+        self._stop_timer()
+        super().handle_websocket_upgrade(event)
+
     def send_400_response(self, msg: str) -> None:
         error = sys.exc_info()[1]
         status = error.error_status_hint if isinstance(error, h11.RemoteProtocolError) else 400

@@ -20,6 +20,7 @@ from audionet.errors import AudioNetError
 from audionet.serving.config import ServeConfig
 from audionet.serving.protocol import MAX_HEADER_BYTES, Protocol
 from audionet.serving.service import Service
+from audionet.serving.socket_protocol import MAX_MESSAGE_BYTES, SocketProtocol
 
 log = logging.getLogger("audionet.serve")
 
@@ -123,7 +124,9 @@ def run_server(app: ASGIApp, service: Service, listener: socket.socket, on_ready
         app,
         http=functools.partial(Protocol, service=service),  # type: ignore[arg-type]
         h11_max_incomplete_event_size=MAX_HEADER_BYTES,
-        ws="none",
+        ws=SocketProtocol,
+        ws_max_size=MAX_MESSAGE_BYTES,
+        ws_per_message_deflate=False,  # compressed sound is no smaller, and a small message may inflate to a large one
         log_config=None,
         access_log=False,
         server_header=False,

@@ -12,13 +12,17 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import anyio
 import numpy as np
 
 from audionet.audio.config import SpectrogramConfig
-from audionet.errors import AudioNetError, BusyError, LimitError, ModelError
+from audionet.audio.samples import wav_bytes
+from audionet.errors import AudioNetError, BusyError, LimitError, ModelError, RecordingError
 from audionet.inference.answer import Answer, ChunkAnswer
+from audionet.inference.clip import ClipChunk, is_cut_off
 from audionet.inference.explanation import chosen_starts, explained_index
 from audionet.inference.formatting import answer_json, segment_json
+from audionet.inference.live import Heard, live_spectrogram
 from audionet.inference.occlusion import OCCLUSIONS
 from audionet.inference.predictor import Predictor
 from audionet.inference.segmentation import Window
@@ -26,9 +30,10 @@ from audionet.serving.clip_evidence import ClipEvidence, draw_evidence
 from audionet.serving.config import ServeConfig
 from audionet.serving.metrics import Metrics
 from audionet.serving.spool import Spool
-from audionet.serving.uploads import Upload, upload_folder
+from audionet.serving.uploads import Upload, stored, upload_folder
 from audionet.serving.worker import Frame, Job, Limits
 from audionet.serving.worker_pool import CrashError, Network, WorkerPool
+from audionet.utils.arrays import Int16Array
 
 log = logging.getLogger("audionet.serve")
 
@@ -72,6 +77,10 @@ class Service:
     workers : WorkerPool
     ready : bool
         True if it can answer requests.
+    listeners : int
+        Number of live sessions.
+    live_threads : CapacityLimiter
+        Their threads.
 
     Raises
     ------
@@ -85,6 +94,8 @@ class Service:
         self.limits = Limits(config.max_seconds, config.max_channels, config.max_rate)
         self.folder = Path()
         self.ready = False
+        self.listeners = 0
+        self.live_threads = anyio.CapacityLimiter(max(1, config.listeners))
         self.spool = Spool(config.uploads, round(config.stored_megabytes * 1e6), config.time_limit)
         self._reloading = asyncio.Lock()
         self._next_reload: asyncio.Task[Model] | None = None
@@ -92,6 +103,7 @@ class Service:
         self.workers = WorkerPool(
             config.workers, config.worker_megabytes, config.queue, self.model.network, metrics.replaced.inc
         )
+        metrics.listeners.set_function(lambda: self.listeners)
         metrics.in_flight.set_function(lambda: len(self.spool) + len(self.workers))
 
     @asynccontextmanager
@@ -170,6 +182,46 @@ class Service:
         occluded = await self._run(job, upload.client, model.network)
         self.metrics.images.inc(OCCLUSIONS * len(chunks))
         return await asyncio.to_thread(draw_evidence, predictor, spectrogram, occluded, index)
+
+    async def hear(self, model: Model, samples: Int16Array, rate: int, client: str) -> Heard | None:
+        """Run a model's network on a window of live sound, mono; None if it is silent.
+
+        Raises
+        ------
+        BusyError
+            If the queue is full, or no worker becomes free in time.
+        """
+        predictor, spectrogram = model.predictor, live_spectrogram(model.predictor)
+        with stored(wav_bytes(samples, rate), ".wav", self.folder, client) as upload:
+            job = Job(str(upload.path), spectrogram, self.limits, statistics=predictor.statistics)
+            try:
+                (header, outputs), *_ = await self._run(job, client, model.network)
+            except CrashError:
+                raise
+            except RecordingError:  # it is silent
+                return None
+        if not outputs:
+            return None
+        self.metrics.images.inc()
+        chunk = ClipChunk(header["start"], None, header["level"], header["active"])
+        answer = _chunk_answers(predictor, [(header, outputs)])[0]
+        cut_off = is_cut_off(chunk, spectrogram.chunk_seconds)
+        return Heard(header["level"], cut_off, lambda start: answer._replace(start=start))
+
+    async def decode(self, content: bytes, suffix: str, client: str) -> Int16Array:
+        """Decode a short recording in a worker; return mono samples at its own rate.
+
+        Raises
+        ------
+        RecordingError
+            If it cannot be decoded.
+        BusyError
+            If the queue is full, or no worker becomes free in time.
+        """
+        with stored(content, suffix, self.folder, client) as upload:
+            job = Job(str(upload.path), self.model.spectrogram, self.limits, "samples")
+            found = await self._run(job, client)
+        return np.concatenate([np.frombuffer(block, np.int16) for _, block in found] or [np.zeros(0, np.int16)])
 
     async def _outputs(self, upload: Upload, model: Model) -> list[Frame]:
         """Run a model's network on the chunks of a clip."""

@@ -84,23 +84,23 @@ async def _receive(request: Request, folder: Path, name: str) -> Upload:
             async for block in request.stream():
                 file.write(block)
         return Upload(path, name, client_of(request.client))
-    stored: Path | None = None
+    kept: Path | None = None
     try:
         async with request.form(max_files=1, max_fields=_MAX_FIELDS, max_part_size=1024) as form:
             sent = next((value for value in form.values() if isinstance(value, UploadFile)), None)
             if sent is None:
                 raise ProblemError(400, "the form has no file; send one, as curl -F file=@clip.wav does")
             name = display_name(sent.filename or "")
-            with _temporary_file(folder, _suffix(name, (sent.content_type or "").lower())) as (stored, file):
+            with _temporary_file(folder, _suffix(name, (sent.content_type or "").lower())) as (kept, file):
                 if (sent.size or 0) > _INLINE_BYTES:
                     await asyncio.to_thread(shutil.copyfileobj, sent.file, file, _INLINE_BYTES)
                 else:
                     shutil.copyfileobj(sent.file, file, _INLINE_BYTES)
     except BaseException:  # also while the form is closed
-        if stored is not None:
-            stored.unlink(missing_ok=True)
+        if kept is not None:
+            kept.unlink(missing_ok=True)
         raise
-    return Upload(stored, name, client_of(request.client))
+    return Upload(kept, name, client_of(request.client))
 
 
 def client_of(peer: tuple[str, int] | None) -> str:
@@ -155,6 +155,17 @@ def _folder_lock(folder: Path) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
+
+
+@contextlib.contextmanager
+def stored(content: bytes, suffix: str, folder: Path, client: str) -> Iterator[Upload]:
+    """Store a few seconds of sound in a temporary file for the duration of the block."""
+    with _temporary_file(folder, suffix) as (path, file):
+        file.write(content)
+    try:
+        yield Upload(path, "sound", client)
+    finally:
+        path.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager

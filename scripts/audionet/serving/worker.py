@@ -28,6 +28,7 @@ from audionet.audio.decoding import open_sound
 from audionet.audio.image import decode, level_of
 from audionet.audio.network_input import ImageFeatures, image_features, model_inputs
 from audionet.audio.recording import SILENT
+from audionet.audio.samples import to_int16
 from audionet.backbones.litert import Runner
 from audionet.errors import LimitError, ModelError, RecordingError
 from audionet.inference.clip import Clip, ClipChunk
@@ -63,9 +64,9 @@ class Job:
     path : str
     spectrogram : SpectrogramConfig
     limits : Limits
-    want : {"outputs", "chunk", "clip", "occlusions"}
+    want : {"outputs", "chunk", "clip", "occlusions", "samples"}
         The network's outputs for each chunk; the image of one chunk; one image of the whole clip; the outputs for the
-        occlusions of some chunks, and the levels of the whole clip.
+        occlusions of some chunks, and the levels of the whole clip; the decoded samples.
     statistics : str or None
         Image statistics that the network takes as well.
     batch : int
@@ -79,7 +80,7 @@ class Job:
     path: str
     spectrogram: SpectrogramConfig
     limits: Limits
-    want: Literal["outputs", "chunk", "clip", "occlusions"] = "outputs"
+    want: Literal["outputs", "chunk", "clip", "occlusions", "samples"] = "outputs"
     statistics: str | None = None
     batch: int = 1
     chunk: int = 0
@@ -172,7 +173,8 @@ def _network_thread() -> ThreadPoolExecutor:
 def _chunk_frame(chunk: ClipChunk, features: ImageFeatures | None, outputs: bytes) -> Frame:
     if features is None:
         return {"start": chunk.start}, b""
-    return {"start": chunk.start, "level": chunk.level, "activity": features.activity}, outputs
+    active = None if chunk.active is None else list(chunk.active)
+    return {"start": chunk.start, "level": chunk.level, "activity": features.activity, "active": active}, outputs
 
 
 def frames(job: Job, network: Runner | None = None) -> Iterator[Frame]:
@@ -187,10 +189,11 @@ def frames(job: Job, network: Runner | None = None) -> Iterator[Frame]:
     Yields
     ------
     (dict, bytes)
-        For each chunk, `start`, `level`, `activity` and the network's outputs, float32, one after the other, or only
-        the start if it is silent; at the end, `seconds`, where the recording ends on its clock, and `remark`, what to
-        know of it, if anything. For want "chunk", the one image alone. For "occlusions", of each chunk asked for its
-        start, and its levels and the outputs one after the other; then the duration of the whole clip and its levels.
+        For each chunk, `start`, `level`, `activity`, `active` and the network's outputs, float32, one after the other,
+        or only the start if it is silent; at the end, `seconds`, where the recording ends on its clock, and `remark`,
+        what to know of it, if anything. For want "chunk", the one image alone. For "occlusions", of each chunk asked
+        for its start, and its levels and the outputs one after the other; then the duration of the whole clip and its
+        levels. For "samples", mono blocks of int16 at the recording's own rate.
 
     Raises
     ------
@@ -199,6 +202,10 @@ def frames(job: Job, network: Runner | None = None) -> Iterator[Frame]:
     """
     path = Path(job.path)
     _check_header(path, job.limits)
+    if job.want == "samples":
+        with open_sound(path) as sound:
+            yield from (({"rate": sound.rate}, to_int16(block).tobytes()) for block in sound.mono())
+        return
     clip = Clip(path, job.spectrogram)
     if job.want == "chunk":
         yield _chunk(clip, job)

@@ -11,7 +11,8 @@ from audionet.errors import UsageError
 _MODULES = {
     "train": "audiomentations keras matplotlib pkg_resources regex scipy sklearn tensorboard tensorflow "
     "tensorflow_hub threadpoolctl",
-    "serve": "fastapi h11 jinja2 multipart prometheus_client pydantic python_multipart starlette uvicorn uvloop",
+    "serve": "anyio fastapi h11 jinja2 multipart prometheus_client pydantic python_multipart starlette uvicorn uvloop "
+    "wsproto",
     "cluster": "dask distributed",
     "hub": "datasets huggingface_hub safetensors",
     "parquet": "pyarrow",
