@@ -37,7 +37,7 @@ def sounds(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_sound(folder / "turns.wav", tone(300, 2), np.zeros(16_000), tone(4800, 2))
     write_sound(folder / "noise.wav", 0.5 * np.random.default_rng(1).uniform(-1, 1, 32_000))
     write_sound(folder / "<img src=x onerror=alert(1)>.wav", tone(600, 1))
-    write_sound(folder / "heard.wav", tone(2400, 3))
+    write_sound(folder / "heard.wav", tone(2400, 2), np.zeros(16_000), tone(2400, 1))
     (folder / "notes.txt").write_text("no sound in here\n" * 50)
     return folder
 
@@ -188,11 +188,23 @@ def test_the_microphone_is_heard(page: Page) -> None:
     assert page.element("#meter").aria_role == "meter"
     assert -40 < float(page.attribute("#meter", "aria-valuenow")) < 0
     assert page.attribute("#meter", "aria-valuetext").endswith(" decibels")
+    page.until(lambda: page.text("#now").startswith("d2400 "), "a live answer")
+    page.until(lambda: "d2400" in page.text("#live-turns"), "a segment, which a pause ends")
     page.element("#stop").click()
     page.wait_for_answer()
     assert page.text("#decision") == "d2400"
     assert page.text("#file-name").startswith("recording.wav, ")
     assert 2 <= page.run("return document.getElementById('player').duration") < 20
+
+
+def test_without_a_live_answer_the_recording_is_classified_all_the_same(page: Page) -> None:
+    page.run("window.WebSocket = class { constructor() { setTimeout(() => this.onclose()) } close() {} }")
+    page.element("#record").click()
+    page.wait("document.getElementById('now').textContent.startsWith('There is no live answer here')")
+    page.wait("document.getElementById('elapsed').textContent >= '0:02'")
+    page.element("#stop").click()
+    page.wait_for_answer()
+    assert page.text("#decision") == "d2400"
 
 
 def test_a_recording_can_be_discarded(page: Page) -> None:

@@ -1,12 +1,14 @@
 import { writeAnswer } from "./answer.js";
 import { Problem, TRIES, classify, fetchModel, spectrogram } from "./api.js";
 import { offerEvidence, toggleEvidence, withdrawEvidence } from "./evidence.js";
+import { openLive } from "./live.js";
 import { openMicrophone, wavFile } from "./recorder.js";
 import { draw, emptyStage, prepareStage, showNoSpectrogram, showPicture, wireStage } from "./stage.js";
 import { element, say, setNote, state } from "./state.js";
 import { apart, clock, count, headline, howSure, limits, names } from "./words.js";
 
 /** @import {Answer} from "./api.js" */
+/** @import {Live} from "./live.js" */
 /** @import {Block, Recording} from "./recorder.js" */
 
 const KEY = "audionet-key";
@@ -161,6 +163,8 @@ function cancel() {
 
 /** @type {?Recording} */
 let recording = null;
+/** @type {?Live} the answers while it is recorded */
+let live = null;
 
 async function record() {
   state.job?.abort();
@@ -171,6 +175,7 @@ async function record() {
     const opened = await openMicrophone(onBlock, finishRecording);
     if (job.signal.aborted) return opened.stop(); // another file was chosen while the browser asked for permission
     recording = opened;
+    live = openLive(storedKey(), opened.rate);
     element("longest").textContent = clock(longest());
     element("level-note").textContent = "";
     change({ microphone: "on" });
@@ -196,6 +201,7 @@ const recordedSeconds = () => state.blocks.reduce((sum, block) => sum + block.le
 function onBlock({ samples, rms, peak }) {
   if (!recording) return;
   state.blocks.push(samples);
+  live?.send(samples);
   state.loudest = Math.max(state.loudest, peak);
   const seconds = recordedSeconds();
   const whole = Math.floor(seconds);
@@ -230,7 +236,8 @@ const meterPlace = (amplitude) => Math.max(0, Math.min(100, 100 + (100 / 60) * d
 /** Release the microphone. */
 function closeMicrophone() {
   recording?.stop();
-  recording = null;
+  live?.close();
+  recording = live = null;
   Object.assign(state, { microphone: "off", blocks: [] });
 }
 
