@@ -101,8 +101,11 @@ def test_trainings_are_listed_with_what_differs(
     shutil.copy(tone_model.with_name("retrained_model.json"), tmp_path / "tones_model.json")
     shutil.copy(chord_model.with_name("chords_model.json"), tmp_path / "chords_model.json")
     (tmp_path / "broken_model.json").write_text("{")
+    card = json.loads((tmp_path / "tones_model.json").read_text())
+    card["cross_validation"] = {"repeats": [{"right": right, "total": 10} for right in (7, 9)]}
+    (tmp_path / "repeated_model.json").write_text(json.dumps(card))
     found = find_trainings(tmp_path)
-    assert {training.name for training in found} == {"tones", "chords"}
+    assert {training.name for training in found} == {"tones", "chords", "repeated"}
     assert "broken_model.json" in caplog.text
     header, rows = trainings_table(found)
     assert "unknown_fpr" in header
@@ -110,6 +113,7 @@ def test_trainings_are_listed_with_what_differs(
     scores = {row[0]: row[4] for row in rows}
     assert scores["chords"].startswith("mAP ")
     assert scores["tones"].split()[1:3] == ["of", "10"]
+    assert scores["repeated"] == scores["tones"] + "; 80.0% ± 14.1% in 2 repeats"
     for name in ("t.csv", "t.html"):
         compare_command([f"--models_dir={tmp_path}", f"--to={tmp_path / name}"])
         assert "chords" in (tmp_path / name).read_text()

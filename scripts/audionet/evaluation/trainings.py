@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import datetime
 import logging
+import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,7 +39,7 @@ class Training:
     recordings : int
         Recordings that it was trained on.
     score : str
-        Accuracy by recording, or mean average precision, with its interval.
+        Accuracy by recording, or mean average precision, with its interval, and the mean and the deviation of repeats.
     settings : dict of str to object
     """
 
@@ -97,7 +98,18 @@ def _score(card: dict[str, Any]) -> str:
         return "not tested"
     share = field(field(test, "network", dict), "recordings", dict)
     right, total = whole(share, "right"), whole(share, "total", 1)
-    return f"{right / total:.1%} of {total} ({real(share, 'low', 0, 1):.1%} to {real(share, 'high', 0, 1):.1%})"
+    interval = f"{real(share, 'low', 0, 1):.1%} to {real(share, 'high', 0, 1):.1%}"
+    return f"{right / total:.1%} of {total} ({interval}){_repeats(card)}"
+
+
+def _repeats(card: dict[str, Any]) -> str:
+    """Return what cross-validations with other folds came to, if there were any."""
+    validated = optional_field(card, "cross_validation", dict) or {}
+    repeats = optional_field(validated, "repeats", list) or []
+    if len(repeats) < 2:
+        return ""
+    shares = [whole(one, "right") / whole(one, "total", 1) for one in repeats]
+    return f"; {statistics.mean(shares):.1%} ± {statistics.stdev(shares):.1%} in {len(shares)} repeats"
 
 
 def trainings_table(found: Sequence[Training]) -> tuple[list[str], list[list[str]]]:
