@@ -7,6 +7,8 @@ RUN := $(BIN)/python
 SAMPLES := tf_files/sample_audio
 DEMO := tf_files/demo
 ARGS ?=
+# Tests of a file share what they prepare, so they run in one process.
+TESTERS := -n auto --dist loadfile
 # An experiment of its own: make data PROJECT=birds
 PROJECT ?=
 export AUDIONET_PROJECT := $(PROJECT)
@@ -93,7 +95,7 @@ serve: $(VENV)/.runs ## answer over HTTP, with a page: http://127.0.0.1:8000
 	@$(RUN) scripts/serve.py $(ARGS)
 
 test: $(VENV)/.tests ## run the tests, but those that take long (make test ARGS='-m slow')
-	@$(RUN) -m pytest -m 'not slow' $(ARGS)
+	@$(RUN) -m pytest $(TESTERS) -m 'not slow' $(ARGS)
 
 # The lowest versions of what pyproject.toml names. Without TensorFlow, which takes the longest to install and to test,
 # and pyannote.metrics, which only a benchmark needs: before 4.0 every Python process loads it, and 4.0 needs NumPy 2.
@@ -107,7 +109,7 @@ $(LOWEST)/.tests: pyproject.toml $(VENV)/.tests
 	@touch $@
 
 test-lowest: $(LOWEST)/.tests ## run the tests that do without TensorFlow on the lowest versions allowed
-	@$(LOWEST)/bin/python -m pytest -m 'not slow and not tensorflow' $(ARGS)
+	@$(LOWEST)/bin/python -m pytest $(TESTERS) -m 'not slow and not tensorflow' $(ARGS)
 
 check: $(VENV)/.tests ## style and types; changes nothing
 	@$(RUN) -m ruff check .
