@@ -81,6 +81,18 @@ def test_several_voices_are_named_with_the_longest_as_the_label() -> None:
     assert stranger.decision.label == "ann"
 
 
+def test_speakers_who_take_turns_are_named_although_the_clip_as_a_whole_is_like_none() -> None:
+    turns = [0, 0, 1, 1, 2, 2] * 3
+    talk = combined([chunk(3.0 * i, speaker, 0.75) for i, speaker in enumerate(turns)], 54.0)
+    assert talk.decision.score < DECIDER.rejection.threshold(len(turns)) < 0.75
+    assert sorted(voice.label for voice in talk.voices) == LABELS
+    assert {voice.seconds for voice in talk.voices} == {18.0}
+    # A stranger, some of whose chunks are like one speaker and some like another.
+    scores = [0.75 if i % 9 < 2 else 0.1 for i in range(18)]
+    stranger = combined([chunk(3.0 * i, i // 9, score) for i, score in enumerate(scores)], 54.0)
+    assert [voice.label for voice in stranger.voices] == [None]
+
+
 def test_one_odd_chunk_is_no_second_voice() -> None:
     for place in range(8):
         chunks = [chunk(3.0 * i, 2 if i == place else 0) for i in range(8)]

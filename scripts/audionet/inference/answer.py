@@ -13,12 +13,13 @@ from audionet.audio.samples import PAUSE_DB
 from audionet.classifier.decision import Rule
 from audionet.classifier.multi_label import LabelThresholds, pool_chunks
 from audionet.classifier.rejection import KnownOdds, RejectionRule
-from audionet.inference.segmentation import LAG_SECONDS, Segment, Window, label_segments, segments
+from audionet.inference.segmentation import LAG_SECONDS, STAY_SECONDS, Segment, Window, label_segments, segments
 from audionet.utils.arrays import BoolArray, FloatArray
 
 NO_SPEECH = "no speech was found in it"
 
 _STAY_SECONDS = 30.0  # mean duration of a turn: in a clip, a second voice needs more evidence than in a conversation
+_KNOWN_SHARE = 0.5  # of a conversation; most of it, so that two chance likenesses do not make one of a stranger's clip
 _LEAST_CHUNKS = 2  # of each of several voices
 
 
@@ -269,6 +270,10 @@ def combine_chunks(
         return Answer(seconds, probabilities, scores, decision, voices, counted, pauses, remark, present)
     if chunk_seconds and step_seconds and len(counted) >= 2 * _LEAST_CHUNKS and decider.labels:
         several = find_voices(decider, counted, pauses, chunk_seconds, step_seconds, length)
+        if len(several) < 2 and decision.label is None:
+            # A conversation is like none of its speakers as a whole, and "unknown" needs no change of speaker.
+            talk = find_voices(decider, counted, pauses, chunk_seconds, step_seconds, length, STAY_SECONDS)
+            several = talk if _is_mostly_known(talk) else several
         if len(several) > 1:
             voices = several
             decision = decision._replace(label=several[0].label, enrolled=several[0].label in decider.enrolled)
@@ -280,6 +285,11 @@ def _seconds_with(decider: Decider, label: str, chunks: Sequence[ChunkAnswer], l
     return length * sum(label in decider.present(chunk.probabilities) for chunk in chunks) / len(chunks)
 
 
+def _is_mostly_known(voices: Sequence[Voice]) -> bool:
+    known = sum(voice.seconds for voice in voices if voice.label is not None)
+    return known > 0 and known >= _KNOWN_SHARE * sum(voice.seconds for voice in voices)
+
+
 def find_voices(
     decider: Decider,
     chunks: Sequence[ChunkAnswer],
@@ -287,13 +297,14 @@ def find_voices(
     chunk_seconds: float,
     step_seconds: float,
     seconds: float,
+    stay_seconds: float = _STAY_SECONDS,
 ) -> list[Voice]:
     """Find the voices of a clip, the longest first; those of less than two chunks are none."""
     windows = [decider.window(chunk) for chunk in chunks] + [Window(start, None, None) for start in pauses]
     windows.sort(key=lambda window: window.start)
     names = [*decider.labels, *decider.enrolled]
     odds = None if decider.rejection is None else decider.rejection.odds(len(chunks))
-    turns = segments(windows, names, chunk_seconds, step_seconds, lambda: seconds, odds, stay_seconds=_STAY_SECONDS)
+    turns = segments(windows, names, chunk_seconds, step_seconds, lambda: seconds, odds, stay_seconds)
     totals: dict[str | None, float] = {}
     for turn in turns:
         totals[turn.label] = totals.get(turn.label, 0.0) + turn.end - turn.start
