@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import csv
 import json
 import shutil
 from collections.abc import Iterator
@@ -11,6 +12,8 @@ import pytest
 import soundfile
 from selenium.webdriver import ActionChains, Chrome, Keys
 
+from audionet.inference.segmentation import Segment
+from audionet.inference.timeline_files import CSV_HEADER, segment_to_audacity, segment_to_csv, segment_to_rttm
 from tests.support.browser import PHONE, WIDE, Page, chromium
 from tests.support.chords import chord
 from tests.support.serving import serving
@@ -158,7 +161,128 @@ def test_the_image_is_drawn_with_its_chunks_and_lanes(page: Page, sounds: Path) 
     assert [name.text.split("\n")[0] for name in page.all("div.lane")] == ["a300", "e4800"]
     assert page.colour("canvas.lane", 0.2) == low
     assert page.colour("canvas.lane", 0.8)[3] == 0
-    assert page.text("#turns").startswith("More than one speaker: a300 and e4800.")
+    assert page.text("#decision") == "a300 and e4800"
+    assert page.text("#sure") == "a300 2 s, e4800 2 s."
+    assert page.is_shown(".sure")
+
+
+def test_a_stranger_gets_no_check_mark(page: Page, sounds: Path) -> None:
+    """Where the sum of the chunks passes for a label that no chunk alone is enough like."""
+    chunks = answer_of(["ann", "bob"], 4)["per_chunk"]
+    give(
+        page, answer_of(["ann", "bob"], 4, per_chunk=[chunk | {"decision": None, "unknown": True} for chunk in chunks])
+    )
+    assert page.ask(sounds / "c1200.wav") == "ann"
+    assert page.text("#basis").startswith("4 chunks; none of them says so")
+    assert page.is_shown(".unsure")
+    assert not page.is_shown(".sure")
+    voices = [{"label": name, "unknown": name is None, "seconds": 9.0} for name in ("ann", None)]
+    give(page, answer_of(["ann", "bob"], 4, voices=voices))
+    assert page.ask(sounds / "c1200.wav") == "ann and unknown"
+    assert page.is_shown(".unsure")
+
+
+def test_chunks_have_the_colours_of_the_lanes(page: Page, sounds: Path) -> None:
+    segments = [{"start": 0, "end": 4, "label": "bob", "unknown": False, "probability": 0.9, "score": 0.7}]
+    give(page, answer_of(["ann", "bob"], 8, segments=segments, seconds=4))
+    page.ask(sounds / "c1200.wav")
+    assert page.colour("#chunks", 0.02) == page.colour("canvas.lane", 0.02)
+    assert "bob (alone: ann, " in page.text("#readout")
+    assert page.attribute("#seek", "aria-valuetext").endswith(")")
+
+
+def test_every_label_has_its_own_look(page: Page, sounds: Path) -> None:
+    script = """
+        const {look} = await import("./page/stage.js");
+        const {state} = await import("./page/state.js");
+        state.model = {...state.model, labels: Array.from({length: 40}, (_, i) => `label ${i}`), enrolled: []};
+        arguments[0](state.model.labels.map((name) => JSON.stringify(look(name))));
+    """
+    looks = page.driver.execute_async_script(f"(async (...arguments) => {{ {script} }})(...arguments)")
+    assert len(set(looks)) == 40
+
+
+def test_several_files_get_a_table(page: Page, sounds: Path) -> None:
+    page.choose(Path("\n".join(str(sounds / name) for name in ("c1200.wav", "notes.txt", "turns.wav"))))
+    page.wait("document.querySelectorAll('#files-rows button').length === 2")
+    page.wait_for_answer()
+    assert [row.text.split("\n")[0].split()[0] for row in page.all("#files-rows tr")] == [
+        "c1200.wav",
+        "notes.txt",
+        "turns.wav",
+    ]
+    assert page.text("#decision") == "c1200"
+    assert "notes.txt: " in page.all("#files-rows tr")[1].text
+    page.all("#files-rows button")[1].click()
+    page.wait_for_answer()
+    assert page.text("#decision") == "a300 and e4800"
+    assert page.attribute("#files-rows tr:last-child button", "aria-current") == "true"
+    saved = saves(page, "#save-answers")
+    assert saved[0] == "answers.csv"
+    first, second, _ = csv.DictReader(saved[1].splitlines())
+    assert (first["file"], first["label"], first["problem"]) == ("c1200.wav", "c1200", "")
+    assert second["problem"].startswith("notes.txt: ")
+    page.look(PHONE)
+    assert overflow(page) == 0
+    assert page.violations() == []
+    assert page.ask(sounds / "c1200.wav") == "c1200"
+    assert not page.is_shown("#files-part")
+
+
+def saves(page: Page, selector: str) -> tuple[str, str]:
+    """Press a button that saves a file; return its name and content."""
+    script = """
+        const click = HTMLAnchorElement.prototype.click;
+        const make = URL.createObjectURL;
+        URL.createObjectURL = (blob) => {
+            URL.createObjectURL = make;
+            blob.text().then((text) => { window.text = text; });
+            return make.call(URL, blob);
+        };
+        HTMLAnchorElement.prototype.click = function () {
+            HTMLAnchorElement.prototype.click = click;
+            window.download = this.download;
+        };
+        document.querySelector(arguments[0]).click();
+    """
+    page.run("window.text = undefined")
+    page.run(script, selector)
+    page.wait("window.text !== undefined")
+    return tuple(page.run("return [window.download, window.text]"))
+
+
+def test_a_timeline_is_saved_as_the_command_writes_it(page: Page, sounds: Path) -> None:
+    names = ["ann", 'b, "x"', "c\td <e> 100%"]
+    content = answer_of(names, 21)
+    give(page, content)
+    page.ask(sounds / "c1200.wav")
+    found = [
+        Segment(it["start"], it["end"], it["label"], it["probability"] or 0.0, it["score"])
+        for it in content["segments"]
+    ]
+    csv_text = "".join(f"{line}\r\n" for line in [CSV_HEADER, *map(segment_to_csv, found)])
+    assert saves(page, "[data-format=csv]") == ("c1200.timeline.csv", csv_text)
+    rttm = "".join(f"{segment_to_rttm(segment, 'c1200')}\n" for segment in found)
+    assert saves(page, "[data-format=rttm]") == ("c1200.rttm", rttm)
+    labels = "".join(f"{segment_to_audacity(segment)}\n" for segment in found)
+    assert saves(page, "[data-format=audacity]") == ("c1200.txt", labels)
+
+
+def test_the_cursor_passes_behind_names_and_times_on_a_phone(page: Page, sounds: Path) -> None:
+    page.look(PHONE)
+    page.ask(sounds / "turns.wav")
+    script = """
+        const box = document.querySelector(arguments[0]).getBoundingClientRect();
+        const cursor = document.getElementById("cursor");
+        cursor.style.pointerEvents = "auto";
+        for (const it of document.querySelectorAll(".name, #ruler")) it.style.pointerEvents = "auto";
+        const x = cursor.getBoundingClientRect().x;
+        return document.elementFromPoint(x + 1, box.y + box.height / 2) === cursor;
+    """
+    page.run("arguments[0].scrollIntoView({block: 'center'})", page.element("#seek"))
+    assert page.run(script, "#spectrogram-box")
+    assert not page.run(script, "#ruler")
+    assert not page.run(script, "div.name.lane")
 
 
 def test_the_timeline_as_a_table(page: Page, sounds: Path) -> None:
@@ -278,8 +402,13 @@ def test_a_server_that_is_gone_can_be_asked_again(page: Page, sounds: Path) -> N
 
 def test_unknown_looks_and_reads_different(page: Page, sounds: Path) -> None:
     assert page.ask(sounds / "noise.wav") == "Unknown"
-    assert page.text("#sure").startswith("Not similar enough to any known label (similarity ")
-    assert "; accepted from " in page.text("#sure")
+    assert page.text("#sure") == "Not enough like any known label."
+    assert page.text("#likeness-value").startswith("Likeness ")
+    assert page.text("#likeness-limit").startswith("accepted from ")
+    score, limit = (float(page.text(f"#likeness-{name}").split()[-1]) for name in ("value", "limit"))
+    assert score < limit
+    fill, scale = page.element("#likeness-fill").size["width"], page.element(".scale").size["width"]
+    assert fill == pytest.approx(max(score, 0) * scale, abs=3)
     assert page.text("#labels-title") == "If it were one of these"
     assert page.is_shown(".unsure")
     assert not page.is_shown(".sure")
@@ -491,7 +620,7 @@ def test_a_decision_may_be_an_enrolled_voice_or_not_the_most_probable_label(page
     enrolled = [{"name": "cy", "score": 0.83}]
     give(page, answer_of(["ann", "bob"], decision="cy", score=0.83, enrolled=enrolled))
     assert page.ask(sounds / "c1200.wav") == "cy"
-    assert page.text("#sure") == "An enrolled speaker, similarity 0.83."
+    assert page.text("#sure") == "An enrolled speaker, likeness 0.83."
     assert page.text("#labels-title") == "Of those trained on"
     give(page, answer_of(["ann", "bob"], decision="bob"))
     assert page.ask(sounds / "c1200.wav") == "bob"

@@ -5,6 +5,8 @@
  * @typedef {{paint: CanvasRenderingContext2D, width: number, height: number}} Surface
  */
 
+/** Number of patterns that a cell may be filled with; the first is none. */
+export const PATTERNS = 5;
 const MOST_LANES = 12;
 const TICKS = [0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200];
 
@@ -68,10 +70,11 @@ export function drawLines({ paint, width, height }, cells, span) {
  * @param {Surface} on
  * @param {Cell[]} cells
  * @param {number} span
- * @param {(cell: Cell) => string} colour
- * @param {{hatch: string, text: string}} inks `text` empty: no names
+ * @param {(cell: Cell) => {colour: string, pattern: number}} look
+ * @param {{hatch: string, text: string}} inks
+ * @param {boolean} named
  */
-export function drawCells({ paint, width, height }, cells, span, colour, inks) {
+export function drawCells({ paint, width, height }, cells, span, look, inks, named) {
   const place = (/** @type {Cell} */ cell) => {
     const left = Math.floor((cell.start / span) * width);
     return { left, wide: Math.max(1, Math.floor((cell.end / span) * width) - left) };
@@ -100,12 +103,43 @@ export function drawCells({ paint, width, height }, cells, span, colour, inks) {
   for (const cell of cells) {
     if (cell.unknown) continue;
     const { left, wide } = place(cell);
-    paint.fillStyle = colour(cell);
+    const { colour, pattern } = look(cell);
+    paint.fillStyle = colour;
     paint.fillRect(...box(cell));
-    const text = inks.text && wide > 20 ? fitting(paint, cell.name, wide - 8) : "";
+    drawPattern(paint, pattern, box(cell), inks.text);
+    const text = named && wide > 20 ? fitting(paint, cell.name, wide - 8) : "";
+    if (!text) continue;
+    const room = paint.measureText(text).width + 6;
+    paint.fillStyle = colour; // no pattern behind the text
+    paint.fillRect(left + (wide - room) / 2, 0, room, height);
     paint.fillStyle = inks.text;
-    if (text) paint.fillText(text, left + wide / 2, height / 2 + 1);
+    paint.fillText(text, left + wide / 2, height / 2 + 1);
   }
+}
+
+/**
+ * Draw a pattern, which tells labels apart whose colours look alike: dots, bars, lines or a grid.
+ *
+ * @param {CanvasRenderingContext2D} paint
+ * @param {number} pattern
+ * @param {readonly [number, number, number, number]} box
+ * @param {string} ink
+ */
+function drawPattern(paint, pattern, [left, top, wide, high], ink) {
+  if (!pattern) return;
+  paint.save();
+  paint.beginPath();
+  paint.rect(left, top, wide, high);
+  paint.clip();
+  paint.globalAlpha = 0.6;
+  paint.fillStyle = ink;
+  const first = left - (left % 6); // so that neighbours of one label join
+  for (let x = first; x < left + wide; x += 6) {
+    if (pattern === 2 || pattern === 4) paint.fillRect(x, top, 1, high);
+    if (pattern === 1) for (let y = top + 2; y < top + high; y += 6) paint.fillRect(x, y, 2, 2);
+  }
+  if (pattern >= 3) for (let y = top + 3; y < top + high; y += 6) paint.fillRect(left, y, wide, 1);
+  paint.restore();
 }
 
 /**

@@ -1,13 +1,16 @@
 import { writeAnswer } from "./answer.js";
 import { Problem, TRIES, classify, fetchModel, spectrogram } from "./api.js";
+import { answersCsv, save, saveTimeline } from "./downloads.js";
 import { offerEvidence, toggleEvidence, withdrawEvidence } from "./evidence.js";
+import { writeFiles } from "./files.js";
 import { openLive } from "./live.js";
 import { openMicrophone, wavFile } from "./recorder.js";
 import { draw, emptyStage, prepareStage, showNoSpectrogram, showPicture, wireStage } from "./stage.js";
 import { element, say, setNote, state } from "./state.js";
 import { apart, clock, count, headline, howSure, limits, names } from "./words.js";
 
-/** @import {Answer} from "./api.js" */
+/** @import {Answer, Asking} from "./api.js" */
+/** @import {Asked} from "./files.js" */
 /** @import {Live} from "./live.js" */
 /** @import {Block, Recording} from "./recorder.js" */
 
@@ -81,26 +84,65 @@ function askForKey() {
   element("key").focus();
 }
 
-/** Classify a file; abort any request in progress. @param {File} file @param {string} [note] */
-async function ask(file, note = "") {
+/** Begin a request, and abort any in progress. @param {File} file @param {string} waiting @returns {Asking} */
+function begin(file, waiting) {
   state.job?.abort();
   closeMicrophone();
   emptyStage();
   withdrawEvidence();
   const job = new AbortController();
-  const waiting = `Listening to ${apart(file.name)}…`;
-  change({ phase: "waiting", job, file, answer: null, problem: null, note, waiting });
+  change({ phase: "waiting", job, file, answer: null, problem: null, note: "", waiting });
   say(state.waiting);
-  const asking = { key: storedKey(), signal: job.signal, onBusy };
+  return { key: storedKey(), signal: job.signal, onBusy };
+}
+
+/** Classify a file. @param {File} file */
+async function ask(file) {
+  const asking = begin(file, `Listening to ${apart(file.name)}…`);
+  state.files = [];
+  writeFiles(showAsked);
   try {
     refuseTooLarge(file);
     const answer = await classify(file, asking);
-    if (job.signal.aborted) return;
+    if (asking.signal.aborted) return;
     showAnswer(answer, file);
     await addSpectrogram(file, asking);
   } catch (error) {
-    if (!job.signal.aborted) fail(error);
+    if (!asking.signal.aborted) fail(error);
   }
+}
+
+/** Classify several files, one after the other, and show the first that has an answer. @param {File[]} files */
+async function askAll(files) {
+  const asking = begin(files[0], "");
+  state.files = files.map((file) => ({ file, answer: null, problem: null }));
+  for (const [i, asked] of state.files.entries()) {
+    writeFiles(showAsked);
+    change({ waiting: `Listening to ${apart(asked.file.name)}, ${i + 1} of ${files.length}…` });
+    try {
+      refuseTooLarge(asked.file);
+      asked.answer = await classify(asked.file, asking);
+    } catch (error) {
+      if (asking.signal.aborted) return;
+      if (error.status === 401) return fail(error);
+      asked.problem = problemFor(error);
+    }
+    if (asking.signal.aborted) return;
+  }
+  const answered = state.files.find(({ answer }) => answer);
+  say(`${count(state.files.filter(({ answer }) => answer).length, "file")} of ${files.length} have an answer.`);
+  if (answered) await showAsked(answered);
+  else fail(state.files[0].problem);
+  element("files-title").focus();
+}
+
+/** Show the stored answer for one of several files. @param {Asked} asked */
+async function showAsked({ file, answer }) {
+  if (!answer) return;
+  const asking = begin(file, "");
+  showAnswer(answer, file);
+  writeFiles(showAsked);
+  await addSpectrogram(file, asking);
 }
 
 /** @param {number} seconds @param {number} attempt */
@@ -134,13 +176,18 @@ async function addSpectrogram(file, asking) {
 }
 
 /** @param {any} error */
+const problemFor = (error) =>
+  error instanceof Problem ? error : new Problem(`The answer cannot be shown (${error.message}).`);
+
+/** @param {any} error */
 function fail(error) {
   if (error.status === 401) {
     change({ phase: "start" });
     return askForKey();
   }
-  const problem = error instanceof Problem ? error : new Problem(`The answer cannot be shown (${error.message}).`);
+  const problem = problemFor(error);
   change({ phase: "failed", problem });
+  writeFiles(showAsked);
   say(problem.message);
   element("problem").scrollIntoView({ block: "nearest" });
 }
@@ -274,14 +321,14 @@ function onDrop(event) {
   event.preventDefault();
   document.body.removeAttribute("data-dragging");
   const [item] = event.dataTransfer?.items ?? [];
-  if (item?.webkitGetAsEntry?.()?.isDirectory) return change({ note: "That is a folder. Drop one recording." });
+  if (item?.webkitGetAsEntry?.()?.isDirectory) return change({ note: "That is a folder. Drop the recordings in it." });
   take(event.dataTransfer?.files);
 }
 
 /** @param {FileList | null | undefined} files */
 function take(files) {
-  const more = `One at a time: this is the first of ${files?.length} files.`;
-  if (files?.length) void ask(files[0], files.length > 1 ? more : "");
+  if (files?.length === 1) void ask(files[0]);
+  else if (files?.length) void askAll([...files]);
 }
 
 /** @param {SubmitEvent} event */
@@ -291,7 +338,9 @@ async function onKeySubmit(event) {
   element("key").value = "";
   change({ keyText: "" });
   await loadModel();
-  if (!state.keyText && state.file) await ask(state.file);
+  if (state.keyText || !state.file) return;
+  if (state.files.length) await askAll(state.files.map(({ file }) => file));
+  else await ask(state.file);
 }
 
 wireStage();
@@ -309,6 +358,13 @@ element("again").addEventListener("click", () => state.file && ask(state.file));
 element("evidence").addEventListener("click", () => {
   if (state.job) void toggleEvidence({ key: storedKey(), signal: state.job.signal, onBusy });
 });
+for (const button of document.querySelectorAll("[data-format]")) {
+  button.addEventListener("click", () => {
+    const { answer, file } = state;
+    if (answer && file) saveTimeline(/** @type {HTMLElement} */ (button).dataset.format ?? "csv", answer, file.name);
+  });
+}
+element("save-answers").addEventListener("click", () => save("answers.csv", answersCsv(state.files)));
 element("key-form").addEventListener("submit", onKeySubmit);
 addEventListener("dragenter", onDrag);
 addEventListener("dragover", onDrag);

@@ -1,13 +1,17 @@
-import { drawCells, drawLines, drawRuler, lanesOf, surface } from "./drawing.js";
+import { PATTERNS, drawCells, drawLines, drawRuler, lanesOf, surface } from "./drawing.js";
 import { element, made, state } from "./state.js";
 import { apart, chunkSure, clock, heard, lasting, segmentSure } from "./words.js";
 
-/** @import {Answer, Model, Picture} from "./api.js" */
+/** @import {Answer, Model, Picture, Segment} from "./api.js" */
 /** @import {Cell, Lane} from "./drawing.js" */
 
-const VOICES = 8;
+const COLOURS = 8;
+/** Number of looks: 8 colours and 5 patterns share no divisor, so each label has a pair of its own. */
+const LOOKS = COLOURS * PATTERNS;
 /** Maximum number of rows in a table; enough for an hour, the default limit of a recording. */
 const MOST_ROWS = 5000;
+/** Width of the tracks, pixels, below which their names stand above them. */
+const NARROW = 560;
 const player = /** @type {HTMLAudioElement} */ (element("player"));
 const seek = element("seek");
 const still = matchMedia("(prefers-reduced-motion: reduce)");
@@ -15,18 +19,30 @@ const still = matchMedia("(prefers-reduced-motion: reduce)");
 /**
  * Convert chunks to time intervals; an overlapping chunk ends where the next begins.
  *
+ * Each has the name of the segment that most of it lies in, as the lanes have, and that of its own decision.
+ *
  * @param {Answer} answer
  * @param {?Model} model
  * @returns {Cell[]}
  */
 function cellsOf(answer, model) {
   const long = model?.chunk_seconds ?? 3;
-  return answer.per_chunk.map((chunk, i, all) => ({
-    start: chunk.start,
-    end: Math.min(chunk.start + long, all[i + 1]?.start ?? answer.seconds ?? Infinity),
-    name: heard(chunk),
-    unknown: chunk.unknown,
-  }));
+  return answer.per_chunk.map((chunk, i, all) => {
+    const end = Math.min(chunk.start + long, all[i + 1]?.start ?? answer.seconds ?? Infinity);
+    const said = (!answer.present && segmentOf(answer.segments, chunk.start, end)) || chunk;
+    return { start: chunk.start, end, name: heard(said), unknown: said.unknown };
+  });
+}
+
+/** Return the segment that most of an interval lies in. @param {Segment[]} segments @param {number} start @param {number} end */
+function segmentOf(segments, start, end) {
+  const shared = (/** @type {Segment} */ it) => Math.min(it.end, end) - Math.max(it.start, start);
+  const first = segments.findIndex((it) => it.end > start);
+  let best = null;
+  for (let i = first; i >= 0 && i < segments.length && segments[i].start < end; i++) {
+    if (!best || shared(segments[i]) > shared(best)) best = segments[i];
+  }
+  return best;
 }
 
 /** @param {Answer} answer */
@@ -34,10 +50,18 @@ function voicesOf({ segments }) {
   return lanesOf(segments.map((segment) => ({ ...segment, name: heard(segment) })));
 }
 
-/** Return the colour of a speaker, the same in bars, chunks and lanes. @param {string} name */
-export function voiceColour(name) {
-  const place = state.lanes.findIndex((lane) => !lane.unknown && lane.name === name);
-  return place < 0 ? "" : `--voice-${place % VOICES}`;
+/**
+ * Return the colour and the pattern of a label, the same in bars, chunks and lanes, and for all recordings.
+ *
+ * @param {string} name
+ */
+export function look(name) {
+  const known = [...(state.model?.labels ?? []), ...(state.model?.enrolled ?? [])];
+  const place = known.indexOf(name);
+  const lane = state.lanes.findIndex((it) => !it.unknown && it.name === name);
+  const number = place >= 0 && known.length <= LOOKS ? place : lane;
+  if (number < 0) return { colour: "--edge", pattern: 0 };
+  return { colour: `--voice-${number % COLOURS}`, pattern: number % PATTERNS };
 }
 
 /** Prepare the chunks and lanes of an answer; the spectrogram follows later. @param {Answer} answer @param {File} file */
@@ -141,15 +165,19 @@ export function draw() {
   if (!state.answer) return;
   const style = getComputedStyle(document.documentElement);
   const ink = (/** @type {string} */ name) => style.getPropertyValue(name).trim();
-  const colour = (/** @type {Cell} */ cell) => ink(voiceColour(cell.name) || "--edge");
+  const lookOf = (/** @type {{name: string}} */ cell) => {
+    const { colour, pattern } = look(cell.name);
+    return { colour: ink(colour), pattern };
+  };
   const inks = { hatch: ink("--hatch"), text: ink("--on-voice") };
   drawLines(surface(element("lines")), state.chunks, state.span);
   drawRuler(surface(element("ruler")), state.span, ink("--soft"), clock);
-  drawCells(surface(element("chunks")), state.chunks, state.span, colour, inks);
+  const isNarrow = element("tracks").clientWidth < NARROW; // lanes have names beside them, and the cursor hides none
+  drawCells(surface(element("chunks")), state.chunks, state.span, lookOf, inks, !isNarrow);
   for (const [i, { spans }] of state.lanes.entries()) {
     const canvas = /** @type {HTMLCanvasElement} */ (document.querySelectorAll("canvas.lane")[i]);
-    const shown = ink(`--voice-${i % VOICES}`);
-    drawCells(surface(canvas), spans, state.span, () => shown, { ...inks, text: "" });
+    const lane = state.lanes[i];
+    drawCells(surface(canvas), spans, state.span, () => lookOf(lane), inks, false);
   }
   showTime();
 }
@@ -159,8 +187,12 @@ export function heardAt(time) {
   const place = state.chunks.findLastIndex((cell) => cell.start <= time);
   const cell = state.chunks[place];
   if (!cell || time > cell.end) return `${clock(time, 1)}, silence`;
-  const sure = chunkSure(/** @type {Answer} */ (state.answer).per_chunk[place]);
-  return `${clock(cell.start, 1)} to ${clock(cell.end, 1)}: ${apart(cell.name)}${cell.unknown ? "" : `, ${sure}`}`;
+  const chunk = /** @type {Answer} */ (state.answer).per_chunk[place];
+  const sure = chunkSure(chunk);
+  const times = `${clock(cell.start, 1)} to ${clock(cell.end, 1)}`;
+  const own = heard(chunk);
+  if (own === cell.name) return `${times}: ${apart(cell.name)}${cell.unknown ? "" : `, ${sure}`}`;
+  return `${times}: ${apart(cell.name)} (alone: ${apart(own)}${chunk.unknown ? "" : `, ${sure}`})`;
 }
 
 function showTime() {

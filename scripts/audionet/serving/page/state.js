@@ -19,6 +19,7 @@ export const state = {
   /** Position of the cursor in seconds. */ time: 0,
   /** @type {"off" | "opening" | "on"} */ microphone: "off",
   /** Note below the buttons. */ note: "",
+  /** @type {import("./files.js").Asked[]} several files, in order; empty if one was chosen */ files: [],
   /** @type {Int16Array<ArrayBuffer>[]} */ blocks: [],
   /** Peak amplitude of the recording so far, 0 to 1. */ loudest: 0,
 };

@@ -32,7 +32,7 @@ export function percent(p) {
 }
 
 /** @param {number} score */
-export const similarity = (score) => score.toFixed(2);
+export const likeness = (score) => score.toFixed(2);
 
 /** Isolate the direction of a name, so that a right-to-left name stays in its place in a sentence. @param {string} name */
 export const apart = (name) => `\u2068${name}\u2069`;
@@ -54,10 +54,9 @@ export function howSure(answer) {
   }
   if (isSeveral(answer)) return `${answer.voices.map(voiceTime).join(", ")}.`;
   if (answer.unknown) {
-    const limit = answer.threshold == null ? "" : `; accepted from ${similarity(answer.threshold)}`;
-    return `Not similar enough to any known label (similarity ${similarity(answer.score)}${limit}).`;
+    return "Not enough like any known label.";
   }
-  if (isEnrolled(answer)) return `An enrolled speaker, similarity ${similarity(answer.score)}.`;
+  if (isEnrolled(answer)) return `An enrolled speaker, likeness ${likeness(answer.score)}.`;
   const ranked = answer.labels.find(({ label }) => label === answer.decision);
   const sure = ranked ? `${percent(ranked.probability)} sure.` : "";
   if (ranked === answer.labels[0]) return sure;
@@ -67,23 +66,38 @@ export function howSure(answer) {
 /** @param {{label: ?string, seconds: number}} voice */
 const voiceTime = ({ label, seconds }) => `${label == null ? "unknown" : apart(label)} ${lasting(Math.round(seconds))}`;
 
+/** Number of chunks whose own decision is that for the recording. @param {Answer} answer */
+const agreeing = (answer) => answer.per_chunk.filter((chunk) => chunk.decision === answer.decision).length;
+
+/**
+ * Whether an answer deserves a check mark: every voice is known, and half of the chunks say so by themselves.
+ *
+ * @param {Answer} answer
+ */
+export function isCertain(answer) {
+  if (answer.present) return answer.present.length > 0;
+  if (isSeveral(answer)) return answer.voices.every(({ label }) => label != null);
+  return !answer.unknown && 2 * agreeing(answer) >= answer.per_chunk.length;
+}
+
+/** Whether the likeness to one label was decisive, and can be shown on its scale. @param {Answer} answer */
+export const hasLikeness = (answer) => !answer.present && !isSeveral(answer) && Number.isFinite(answer.score);
+
 /** Whether several voices, or other sounds, are heard for long enough. @param {Answer} answer */
 const isSeveral = (answer) => !answer.present && answer.voices.length > 1;
 
 /** @param {Answer} answer */
 const isEnrolled = (answer) => (answer.enrolled ?? []).some(({ name }) => name === answer.decision);
 
-/** Describe the evidence for an answer: its chunks and its similarity. @param {Answer} answer */
+/** Describe the evidence for an answer: its chunks. @param {Answer} answer */
 export function basis(answer) {
   const chunks = answer.per_chunk.length;
-  const same = answer.per_chunk.filter((chunk) => chunk.decision === answer.decision).length;
+  const same = agreeing(answer);
   const some = `${same ? same.toLocaleString("en") : "none"} of them ${same > 1 ? "say" : "says"} so`;
-  const agree = chunks < 2 || answer.present ? "" : `; ${same === chunks ? "all say the same" : some}`;
-  const { threshold } = answer;
-  const isSaid = answer.present || threshold == null || answer.unknown || isEnrolled(answer) || isSeveral(answer);
-  const score = isSaid ? "" : ` Similarity ${similarity(answer.score)}; accepted from ${similarity(threshold)}.`;
+  const isOne = !answer.present && !isSeveral(answer);
+  const agree = chunks < 2 || !isOne ? "" : `; ${same === chunks ? "all say the same" : some}`;
   const pauses = answer.pauses.length ? `; ${count(answer.pauses.length, "pause")} left out` : "";
-  return `${count(answer.chunks, "chunk")}${agree}${pauses}.${score}`;
+  return `${count(answer.chunks, "chunk")}${agree}${pauses}.`;
 }
 
 /**
@@ -93,7 +107,7 @@ export function basis(answer) {
  * @param {Answer} answer
  */
 export function turns(lanes, answer) {
-  if (answer.present) return "";
+  if (answer.present || isSeveral(answer)) return "";
   const total = lanes.reduce((sum, { seconds }) => sum + seconds, 0);
   const speakers = lanes.filter(({ seconds }) => seconds >= TURN_SHARE * total).map(({ name }) => name);
   return speakers.length < 2 ? "" : `More than one speaker: ${names(speakers, 4)}. See the timeline below.`;
@@ -112,8 +126,10 @@ export function heard(said) {
   return said.decision ?? said.label ?? "Unknown";
 }
 
-/** The answer in large letters. @param {Answer} answer */
-export const headline = (answer) => (isSeveral(answer) ? count(answer.voices.length, "voice") : heard(answer));
+/** The answer in large letters: of several voices, their names. @param {Answer} answer */
+export function headline(answer) {
+  return isSeveral(answer) ? names(answer.voices.map(({ label }) => label ?? "unknown"), 4) : heard(answer);
+}
 
 /** What is wrong with the recording. @param {Answer} answer */
 export function remark(answer) {
@@ -124,7 +140,7 @@ export function remark(answer) {
 /** @param {Segment} segment */
 export function segmentSure(segment) {
   if (!segment.unknown && segment.probability != null) return percent(segment.probability);
-  return segment.score == null ? "" : `similarity ${similarity(segment.score)}`;
+  return segment.score == null ? "" : `likeness ${likeness(segment.score)}`;
 }
 
 /** @param {Chunk} chunk */
