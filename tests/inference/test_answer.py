@@ -88,7 +88,7 @@ def test_speakers_who_take_turns_are_named_although_the_clip_as_a_whole_is_like_
     assert sorted(voice.label for voice in talk.voices) == LABELS
     assert {voice.seconds for voice in talk.voices} == {18.0}
     # A stranger, some of whose chunks are like one speaker and some like another.
-    scores = [0.75 if i % 9 < 2 else 0.1 for i in range(18)]
+    scores = [0.65 if i % 9 < 2 else 0.1 for i in range(18)]
     stranger = combined([chunk(3.0 * i, i // 9, score) for i, score in enumerate(scores)], 54.0)
     assert [voice.label for voice in stranger.voices] == [None]
 
