@@ -1,4 +1,4 @@
-"""Text for terminal output: escaped names, counts, tables."""
+"""Text for terminal output: escaped names, counts, sizes, tables."""
 
 from __future__ import annotations
 
@@ -11,6 +11,15 @@ from collections.abc import Iterable, Sequence
 def pluralise(number: int, noun: str) -> str:
     """Format a count with its noun: ``1 chunk``, ``2 chunks``."""
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def format_size(size: float) -> str:
+    """Format a number of bytes, in powers of a thousand: ``182.1 MB``."""
+    for unit in ("bytes", "kB", "MB"):
+        if size < 999.95 or (unit == "bytes" and size < 1000):
+            return f"{size:.0f} bytes" if unit == "bytes" else f"{size:.1f} {unit}"
+        size /= 1000
+    return f"{size:.1f} GB"
 
 
 def format_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
