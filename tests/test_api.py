@@ -203,7 +203,11 @@ def quick(folder: Path, backbone: Path, model_dir: Path) -> dict[str, Any]:
 
 @pytest.mark.usefixtures("unattended")
 @pytest.mark.parametrize(
-    "module", ["inference.model", "export.run", "export.hub_folder", "evaluation.run", "data.render", "discovery.run"]
+    "module",
+    [
+        *("inference.model", "export.run", "export.hub_folder", "evaluation.run", "data.render", "discovery.run"),
+        "data.fetch",
+    ],
 )
 def test_examples_run(
     module: str, model: audionet.Model, clip: Path, tmp_path: Path, averaging_backbone: Path, model_dir: Path
@@ -213,11 +217,13 @@ def test_examples_run(
     for label in ("ann", "bob"):
         write_tone(tmp_path / "audio" / label / "1.wav", 500, 1.0)
     voices = link_voices(tmp_path / "voices", 2, 2)
+    write_tone(tmp_path / "digits" / "0_george_0.wav")
     names = {
         "audionet": audionet,
         "talk_dir": write_talk(tmp_path / "talk", ("espeak-en-gb-scotland+f4", "flite-awb"), 1, 2, 6.0),
         "trial_list": write_trials(tmp_path / "trials.txt", voices),
         "voices_dir": voices,
+        "fsdd_dir": tmp_path / "digits",
         "folder": tmp_path,
         "model_path": model.path,
         "clip_path": clip,

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from audionet.audio.config import SpectrogramConfig
+    from audionet.data.fetch import FetchedDataset, fetch_dataset
     from audionet.data.render import render
     from audionet.discovery.discover import Discovered
     from audionet.discovery.run import discover
@@ -33,6 +34,7 @@ __all__ = [
     "Discovered",
     "EvaluationResult",
     "Explanation",
+    "FetchedDataset",
     "Model",
     "ModelError",
     "MultiLabelResult",
@@ -46,6 +48,7 @@ __all__ = [
     "evaluate",
     "evaluate_trials",
     "export_model",
+    "fetch_dataset",
     "load_model",
     "render",
     "train",
@@ -53,6 +56,7 @@ __all__ = [
 
 _HOMES = {
     "audionet.audio.config": ("SpectrogramConfig",),
+    "audionet.data.fetch": ("FetchedDataset", "fetch_dataset"),
     "audionet.data.render": ("render",),
     "audionet.discovery.discover": ("Discovered",),
     "audionet.discovery.run": ("discover",),
