@@ -18,7 +18,7 @@ BACKBONE ?= inception_v3_speech
 override export CLIP := $(value CLIP)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo data gallery retrain evaluate probe tensorboard label discover serve test test-lowest check format bench clean
+.PHONY: help demo dataset data gallery retrain evaluate probe tensorboard label discover serve test test-lowest check format bench clean
 
 help: ## list the targets
 	@echo "AudioNet: who is speaking, told from images of sound"
@@ -64,6 +64,9 @@ demo: $(VENV)/.runs ## the whole way on the bundled voices: images, training, an
 	@echo "  make evaluate"
 	@echo "  make label CLIP=some_clip.mp3"
 	@echo "or ask in the browser: make serve  (these voices: make serve ARGS='--graph $(DEMO)/retrained_graph.tflite')"
+
+dataset: $(VENV)/.runs ## fetch a public dataset: make dataset NAME=fsdd; without a name, list all
+	@$(BIN)/audionet dataset $(if $(NAME),"$(NAME)") $(ARGS)
 
 data: $(VENV)/.runs ## recordings in tf_files/data_audio/<label>/ to WAV chunks and spectrogram images
 	@$(RUN) scripts/data_maker.py $(ARGS)

@@ -20,8 +20,8 @@ from audionet.errors import AudioNetError, show_flags_in_messages
 from audionet.utils.progress import Advance, reporting_to
 from audionet.utils.text import escape, os_error_reason
 
-SCRIPTS = {"train": "retrain.py", "label": "label_image.py", "probe": "probe.py"}
-"""Scripts of the commands that others name as the next step."""
+SCRIPTS = {"data": "data_maker.py", "train": "retrain.py", "label": "label_image.py", "probe": "probe.py"}
+"""Scripts of the commands that others name as the next step, where there is one."""
 
 
 class Parser(argparse.ArgumentParser):
@@ -101,11 +101,15 @@ def command_line(command: str, *arguments: str | os.PathLike[str]) -> str:
     Parameters
     ----------
     command : str
-        One of `SCRIPTS`.
+        One of those of ``audionet``.
     *arguments : str or path
         Quoted where a shell would take them apart.
     """
-    own, here, script = Path(sys.executable), Path.cwd(), Path(sys.argv[0]).with_name(SCRIPTS[command])
+    own, here, script = (
+        Path(sys.executable),
+        Path.cwd(),
+        Path(sys.argv[0]).with_name(SCRIPTS.get(command, f"{command}.py")),
+    )
 
     def is_own(program: str) -> bool:
         found = shutil.which(program)

@@ -12,6 +12,7 @@ from audionet.errors import UsageError
 from audionet.utils.process import tune_process
 
 COMMANDS = {
+    "dataset": "fetch a public dataset by its name, or list all",
     "data": "recordings to WAV chunks and spectrogram images",
     "train": "train a classifier head on the images, and test it",
     "evaluate": "test a model on held-out recordings, and write a report",
