@@ -18,7 +18,7 @@ BACKBONE ?= inception_v3_speech
 override export CLIP := $(value CLIP)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo dataset data gallery retrain evaluate probe tensorboard label discover serve test test-lowest check format bench clean
+.PHONY: help demo dataset data gallery retrain evaluate probe tensorboard label discover serve test test-lowest check docs format bench clean
 
 help: ## list the targets
 	@echo "AudioNet: who is speaking, told from images of sound"
@@ -118,6 +118,9 @@ check: $(VENV)/.tests ## style and types; changes nothing
 	@$(RUN) -m ruff check .
 	@$(RUN) -m ruff format --check .
 	@$(RUN) -m mypy
+
+docs: $(VENV)/.tests ## the documentation as a site: docs/_build/html/index.html
+	@$(RUN) -m sphinx -W -n --keep-going -q docs docs/_build/html
 
 format: $(VENV)/.tests ## put the code into the project's style
 	@$(RUN) -m ruff check --fix .

@@ -169,8 +169,8 @@ def test_fine_tuning_that_only_spoils_keeps_the_frozen_network(
     assert trained.test.network.chunks.share == 1
 
 
-def test_the_readme_names_the_networks() -> None:
-    text = (ROOT / "README.md").read_text()
+def test_the_documentation_names_the_networks() -> None:
+    text = (ROOT / "docs" / "backbones.md").read_text("utf-8")
     assert all(name in text for name in networks.INPUT_SIZES)
 
 

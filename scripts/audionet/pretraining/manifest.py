@@ -23,7 +23,7 @@ UNLABELLED = "unlabelled"
 """Task of a dataset without labels, which the teacher alone labels."""
 
 _HELD_OUT_SHARE = 0.05
-_REMEDY = "see README.md for the format of a manifest"
+_REMEDY = "see docs/pretraining.md for the format of a manifest"
 
 
 @dataclass(frozen=True)

@@ -139,7 +139,7 @@ def learn_voice_space(corpus: Corpus, backbone: Backbone, workers: int) -> tuple
         If the corpus has fewer than two speakers, or no other sounds.
     """
     if not holds_voices_and_sounds(corpus):
-        raise DatasetError("a voice space needs datasets of speakers and of other sounds: see README.md")
+        raise DatasetError("a voice space needs datasets of speakers and of other sounds: see docs/pretraining.md")
     training, held_out = (_of_utterances(part, backbone, workers) for part in (corpus.training, corpus.held_out))
     tasks = [
         np.array([corpus.datasets[utterance.dataset].task for utterance in part])
