@@ -54,12 +54,13 @@ class NotebookParser(Parser):
         super().parse("\n\n".join(parts), document)
 
 
-def read_page(_: Sphinx, name: str, source: list[str]) -> None:
+def read_page(app: Sphinx, name: str, source: list[str]) -> None:
     """Take pages from the repository's root, and point links to files outside of docs/ where the site has them."""
     folder = DOCS
     if name in TOP_PAGES:
         folder = ROOT
         source[0] = (ROOT / TOP_PAGES[name]).read_text("utf-8")
+        app.env.note_dependency(str(ROOT / TOP_PAGES[name]))  # so that a change of it builds the page again
 
     def relink(match: re.Match[str]) -> str:
         path = (folder / match[2]).resolve()
