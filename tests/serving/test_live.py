@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import json
+import shutil
 import socket
 import struct
 import threading
@@ -287,10 +288,17 @@ def test_the_key_comes_as_a_header_or_as_a_subprotocol(tone_model: Path, tmp_pat
             assert json.loads(client.recv())["type"] == "ready"
 
 
-def test_a_reload_ends_sessions_with_the_old_model(tone_model: Path, tmp_path: Path) -> None:
+def test_another_model_ends_sessions_and_the_same_does_not(tone_model: Path, chord_model: Path, tmp_path: Path) -> None:
     graph = copy_model(tone_model, tmp_path / "model")
     with serving(graph, temporary=tmp_path / "temporary") as server, session(server) as client:
         assert json.loads(client.recv())["type"] == "ready"
+        assert server.post("/v1/reload").status == 200
+        client.send_binary(pcm(sound(300, 0.6), 9600)[0])
+        assert json.loads(client.recv())["type"] == "now"
+        for path in chord_model.parent.glob("chords*"):
+            shutil.copy(
+                path, graph.with_name(path.name.replace(chord_model.stem, graph.stem).replace("chords", "retrained"))
+            )
         assert server.post("/v1/reload").status == 200
         *_, problem = converse(client, pcm(sound(300, 2)))
         assert (problem["status"], problem["detail"]) == (503, "the model was replaced; connect again")

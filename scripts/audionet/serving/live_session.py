@@ -189,7 +189,7 @@ class _Session:
         anyio.from_thread.run(self._send, now_json(now))
 
     def _hear(self, samples: Int16Array, rate: int) -> Heard | None:
-        if self._service.model is not self._model:
+        if self._service.model.id != self._model.id:
             raise ProblemError.busy("the model was replaced; connect again")
         return anyio.from_thread.run(self._service.hear, self._model, samples, rate, self._client)
 
