@@ -31,6 +31,19 @@ _project = os.environ.get(PROJECT_VARIABLE)
 TF_FILES = SHARED_FILES / "projects" / _project if _project else SHARED_FILES
 """Folder of one project's recordings, images, bottlenecks, models and reports."""
 
+
+def project_name(file: Path) -> str:
+    """Return the name of the project that a model or list belongs to, for titles.
+
+    It is the one of ``--project`` or ``$AUDIONET_PROJECT``; else the folder's, and of ``tf_files`` that of the folder
+    around it.
+    """
+    if name := os.environ.get(PROJECT_VARIABLE):
+        return name
+    folder = file.resolve().parent
+    return (folder.parent.name if folder.name == "tf_files" else folder.name) or file.stem
+
+
 GRAPH_SUFFIXES = (".tflite", ".onnx", ".pb", ".keras", "")
 """Suffixes of the formats that a model can be written in; a SavedModel is a folder, without a suffix."""
 

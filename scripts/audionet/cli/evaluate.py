@@ -17,6 +17,7 @@ from audionet.classifier.decision import Rule
 from audionet.cli.console import Parser, warn
 from audionet.cli.multi_label import format_multi_label, name_some
 from audionet.cli.trials import report_trials
+from audionet.cli.verdict import format_verdict
 from audionet.evaluation.comparison import compare, comparison_text, parse_report
 from audionet.evaluation.config import EvaluateConfig, TrialConfig
 from audionet.evaluation.evaluate import evaluate, store_rule
@@ -82,6 +83,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     if result.picked is not None or config.drops_rule:
         store_rule(predictor, result.rule)
     print_summary(content)
+    print(format_verdict(content["verdict"]))
     if result.check is not None and result.check.problem is not None:
         warn(f"the rule is not stored, and the most probable label stays the answer: {result.check.problem}")
     elif result.picked is not None:
@@ -127,6 +129,7 @@ def report_multi_label(predictor: Predictor, config: EvaluateConfig) -> dict[str
         print(f"  {'MFCC statistics':<22} {baseline:.3f}")
     if missing := data["missing_labels"]:
         print(f"  not tested: {pluralise(len(missing), 'label')} without a recording ({name_some(missing)})")
+    print(format_verdict(content["verdict"]))
     print(f"Report: {escape(written[0])}")
     return content
 

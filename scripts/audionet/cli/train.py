@@ -20,6 +20,7 @@ from audionet.classifier.threshold import segments_needed
 from audionet.cli.console import Parser, command_line
 from audionet.cli.multi_label import format_multi_label
 from audionet.data.naming import UNKNOWN
+from audionet.evaluation.label_verdict import WORTHWHILE_GAIN
 from audionet.export.formats import check_backbone, require_format
 from audionet.export.publish import publish, summarise
 from audionet.metrics.accuracy import accuracy
@@ -36,7 +37,6 @@ _FEW_FOLDS = 3
 _LEAST_FOR_CURVE = 3  # recordings of a label
 _MANY_REFUSED = 0.1  # share of known clips
 _WORTH_SAYING = 0.005  # accuracy that the recordings of one fold more are expected to bring
-_WORTHWHILE_GAIN = 0.01  # accuracy gained by the last doubling of the recordings
 
 
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -203,7 +203,7 @@ def format_learning_curve(validated: CrossValidation, data: Data) -> str:
     shares = [f"{points[share].share:.1%} with {name}" for share, name in _SHARES.items()]
     half, whole = points[0.5], points[1.0]
     # Each doubling so far gained what the last one did, or more: half of that gain is worth recording for.
-    advice = "more recordings would help" if whole.share - half.share > _WORTHWHILE_GAIN else "more would help little"
+    advice = "more recordings would help" if whole.share - half.share > WORTHWHILE_GAIN else "more would help little"
     counts = Counter(label for label, _ in data.groups if label != UNKNOWN)
     fewest = [label for label, number in counts.items() if number == min(counts.values())]
     short = ""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from audionet.cli.console import warn
+from audionet.cli.verdict import format_verdict
 from audionet.evaluation.config import TrialConfig
 from audionet.evaluation.trial_report import write_trial_report
 from audionet.evaluation.trial_scores import PRIORS, TrialEvaluation, Variant, score_trials
@@ -17,8 +18,10 @@ _NONE = "–"
 def report_trials(path: Path, config: TrialConfig) -> None:
     """Score a trial list, print the error rates of each way of scoring, and write the report."""
     found = score_trials(path, config)
-    written = write_trial_report(found, summarise_trials(found), config.report_dir)
+    content = summarise_trials(found)
+    written = write_trial_report(found, content, config.report_dir)
     print(format_trials(found))
+    print(format_verdict(content["verdict"]))
     if not found.trials.targets or not found.trials.nontargets:
         kind = "nontargets" if found.trials.targets else "targets"
         warn(f"{path} has no {kind}, so there are no error rates; the scores were written")

@@ -20,6 +20,7 @@ from audionet.evaluation.batch_inference import (
 from audionet.evaluation.comparison import answers_json
 from audionet.evaluation.config import EvaluateConfig
 from audionet.evaluation.cross_validated import cross_validated_predictions, is_cross_validated
+from audionet.evaluation.multi_label_verdict import multi_label_verdict
 from audionet.evaluation.summary import describe_data, describe_model
 from audionet.inference.predictor import Predictor
 from audionet.metrics.multi_label import MultiLabelScores, multi_label_json, multi_label_scores
@@ -125,7 +126,7 @@ def summarise_multi_label(found: MultiLabelEvaluation, predictor: Predictor, con
     scores = multi_label_json(found.scores, found.labels)
     for entry, threshold in zip(scores["labels"], predictor.thresholds.values.tolist(), strict=True):
         entry["threshold"] = threshold
-    return {
+    content = {
         "model": describe_model(predictor, len(found.labels)),
         "data": describe_data(found.predictions, predictor, config),
         "multi_label": scores,
@@ -146,3 +147,4 @@ def summarise_multi_label(found: MultiLabelEvaluation, predictor: Predictor, con
             (found.answered == found.present).all(axis=1).tolist(),
         ),
     }
+    return {"verdict": multi_label_verdict(content).as_json(), **content}

@@ -14,6 +14,7 @@ from audionet.evaluation.comparison import answers_json
 from audionet.evaluation.config import EvaluateConfig
 from audionet.evaluation.costs import mean_cost
 from audionet.evaluation.evaluate import Evaluation
+from audionet.evaluation.label_verdict import label_verdict
 from audionet.inference.predictor import Predictor
 from audionet.metrics.accuracy import Accuracy, accuracy
 from audionet.metrics.bootstrap import bootstrap, bootstrap_ratio
@@ -29,7 +30,7 @@ _LEFT_OUT_SEEN = f"{_LEFT_OUT}, too favourable: this network was trained on them
 def summarise(found: Evaluation, predictor: Predictor, config: EvaluateConfig) -> dict[str, Any]:
     """Build the content of report.json: every number with the number of recordings, or chunks, that it is based on."""
     card, predictions = predictor.card, found.predictions
-    return {
+    content = {
         "model": describe_model(predictor, len(found.labels)),
         "data": describe_data(predictions, predictor, config),
         "accuracy": {
@@ -38,6 +39,7 @@ def summarise(found: Evaluation, predictor: Predictor, config: EvaluateConfig) -
         },
         "mfcc_statistics": _baseline(predictions.recordings, found.true, found.folds),
         "leaky_split": (card["test"] or {}).get("leaky_split"),
+        "learning_curve": (card.get("cross_validation") or {}).get("learning_curve", []),
         "answers": _answers(found, predictor),
         "top_k": {
             "recordings": len(found.true),
@@ -69,6 +71,7 @@ def summarise(found: Evaluation, predictor: Predictor, config: EvaluateConfig) -
             (found.most_probable == found.true).tolist(),
         ),
     }
+    return {"verdict": label_verdict(content).as_json(), **content}
 
 
 def describe_model(predictor: Predictor, labels: int) -> dict[str, Any]:

@@ -6,12 +6,13 @@ import math
 from typing import Any
 
 from audionet.evaluation.trial_scores import Estimate, TrialEvaluation, Variant
+from audionet.evaluation.trial_verdict import trial_verdict
 
 
 def summarise_trials(found: TrialEvaluation) -> dict[str, Any]:
     """Return every number of the report."""
     trials, config = found.trials, found.config
-    return {
+    content = {
         "trials": {
             "list": str(trials.path),
             "folder": str(trials.folder),
@@ -36,6 +37,7 @@ def summarise_trials(found: TrialEvaluation) -> dict[str, Any]:
         },
         "variants": [_summarise(variant) for variant in found.variants],
     }
+    return {"verdict": trial_verdict(content).as_json(), **content}
 
 
 def _summarise(variant: Variant) -> dict[str, Any]:

@@ -149,8 +149,8 @@ class _BackboneEmbedder:
         self._backbone, self.are_voices = backbone, kind == "voice"
         if self.are_voices and backbone.voice_space is None:
             raise UsageError(
-                f"--kind voice: {escape(backbone.name)} has no voice space, which the bundled backbone has: "
-                "--kind bottleneck"
+                f"{escape(backbone.name)} has no voice space, in which speakers are compared: choose the bundled "
+                "backbone or a trained model (--graph); audionet embed gives its features with --kind bottleneck"
             )
         self.input_size = backbone.input_size
         self.cohort = np.zeros((0, 0), np.float32) if backbone.voice_space is None else backbone.voice_space.cohort
