@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from audionet import _paths
-from audionet._paths import PROJECT_VARIABLE, _home
+from audionet._paths import PROJECT_VARIABLE, _home, project_name
 from audionet.cli.early_flags import take_flag
 from audionet.cli.main import check_project
 from audionet.errors import UsageError
@@ -84,3 +84,18 @@ def test_the_flag_changes_the_default_folders_of_every_command(tmp_path: Path) -
             check=False,
         )
         assert str(tmp_path / "projects" / "birds" / missing) in found.stderr
+
+
+@pytest.mark.parametrize(
+    ("file", "name"),
+    [
+        ("/a/voices/tf_files/retrained_graph.tflite", "voices"),
+        ("/a/tf_files/projects/birds/retrained_graph.tflite", "birds"),
+        ("/a/demo/retrained_graph.tflite", "demo"),
+        ("/retrained_graph.tflite", "retrained_graph"),
+    ],
+)
+def test_a_project_has_the_name_of_its_folder(file: str, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert project_name(Path(file)) == name
+    monkeypatch.setenv(PROJECT_VARIABLE, "owls")
+    assert project_name(Path(file)) == "owls"

@@ -1,11 +1,11 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import io
 import json
 import re
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import html5lib
@@ -17,17 +17,15 @@ from PIL import Image
 
 from audionet.audio.config import SpectrogramConfig
 from audionet.audio.image import render
-from audionet.classifier.decision import Costs, Rule
+from audionet.evaluation import gallery as gallery_module
 from audionet.evaluation import report, score_map
-from audionet.evaluation.batch_inference import HeldOutPredictions, RecordingPrediction
 from audionet.evaluation.config import EvaluateConfig
-from audionet.evaluation.costs import parse_costs, select_rule
-from audionet.evaluation.evaluate import Evaluation
 from audionet.evaluation.page import PNGS, clock
 from audionet.evaluation.recordings import HeldOutRecording
 from audionet.evaluation.report import page, write_report
 from audionet.evaluation.summary import summarise
 from audionet.inference.explanation import ExplainedChunk
+from tests.support.evaluations import evaluated
 from tests.support.sounds import tone
 
 PNG = b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR\x00\x00\x00\x10\x00\x00\x00\x10"
@@ -39,104 +37,6 @@ NASTY = [
     "{{ 7 * 7 }}",
     "]]>--><!--\x00\x0b\ufffe",
 ]
-
-
-def make_prediction(
-    path: Path, label: str, probabilities: np.ndarray, scores: np.ndarray, **changes: Any
-) -> RecordingPrediction:
-    chunks = np.full(2, probabilities.argmax())
-    values: dict[str, Any] = {
-        "recorded": HeldOutRecording(label, path.name, (path,)),
-        "starts": np.array([0.0, 3.0], np.float32),
-        "given": chunks,
-        "sure": np.array([0.5, 0.9], np.float32),
-        "probabilities": probabilities,
-        "uncalibrated": probabilities,
-        "scores": scores,
-        "by_length": {1: chunks, 2: chunks[:1], 4: chunks[:0]},
-        "baseline": np.append(chunks, chunks[0]),
-        "seen": False,
-    }
-    return RecordingPrediction(**(values | changes))
-
-
-def evaluated(
-    labels: list[str],
-    each: int = 4,
-    unknown: int = 3,
-    wrong: int | range = 2,
-    threshold: float | None = 0.2,
-    costs: list[str] | None = None,
-    tested: int | None = None,
-    **changes: Any,
-) -> tuple[Evaluation, dict[str, Any], Any]:
-    """An evaluation of recordings of the first labels, some of them taken for the label that comes next."""
-    generator = np.random.default_rng(0)
-    count = len(labels)
-    true = np.repeat(np.arange(count if tested is None else tested), each)
-    likely = true.copy()
-    mistaken = [place for place in (range(wrong) if isinstance(wrong, int) else wrong) if place < len(true)]
-    likely[mistaken] = (likely[mistaken] + 1) % count
-    probabilities = generator.dirichlet(np.full(count, 0.3), len(true)).astype(np.float32) * 0.3
-    probabilities[np.arange(len(true)), likely] += 0.7
-    scores = generator.normal(0, 0.1, (len(true) + unknown, count)).astype(np.float32)
-    scores[np.arange(len(true)), true] += 0.5
-    baseline = {} if changes.pop("baseline", True) else {"baseline": None}
-    recordings = [
-        make_prediction(Path(f"/nowhere/{label}/{place}.wav"), labels[label], p, s, **baseline)
-        for place, (label, p, s) in enumerate(zip(true.tolist(), probabilities, scores, strict=False))
-    ]
-    uniform = np.full(count, 1 / count, np.float32)
-    others = [make_prediction(Path(f"/nowhere/x/{i}.wav"), "x", uniform, scores[len(true) + i]) for i in range(unknown)]
-    missing = labels[count if tested is None else tested :] if each else labels
-    predictions = HeldOutPredictions("/nowhere", recordings, others, [], 0, False, missing, ["x"] if unknown else [])
-    for name in list(changes):
-        if name in HeldOutPredictions.__dataclass_fields__:
-            object.__setattr__(predictions, name, changes.pop(name))
-    picked, check = None, changes.pop("check", None)
-    rule = Rule(Costs(count))
-    if costs is not None:
-        picked = select_rule(probabilities, true, parse_costs(costs, labels))
-        rule = picked.rule
-    least = -9 if threshold is None else threshold
-    unknown_scores = scores[len(true) :]
-    found = Evaluation(
-        labels=labels,
-        predictions=predictions,
-        true=true,
-        given=rule.decide(probabilities),
-        most_probable=probabilities.argmax(axis=1),
-        decided=np.where(scores[: len(true)].max(axis=1, initial=-2) < least, -1, rule.decide(probabilities)),
-        unknown_decided=np.where(unknown_scores.max(axis=1, initial=-2) < least, -1, 0),
-        probabilities=probabilities,
-        uncalibrated=probabilities,
-        scores=scores[: len(true)],
-        unknown_scores=unknown_scores,
-        rule=rule,
-        picked=picked,
-        check=check,
-        by_rule=rule.decide(probabilities),
-    )
-    card = {
-        "graph_sha256": "ab" * 32,
-        "backbone": {"name": "inception_v3_speech"},
-        "split": {"training": {"chunks": 70, "recordings": 9}, "heard_in_training": []},
-        "test": {"leaky_split": {"right": 68, "total": 69, "low": 0.91, "high": 0.99}},
-        "calibration": {"temperature": 0.5, "recordings": 7},
-        "open_set": {
-            "asked_rate": 0.05,
-            "stretches_left_out": 31,
-            "network_had_heard_those_left_out": False,
-            "stretches_needed": 59,
-        },
-    }
-    for name in list(changes):
-        place = card["split"] if name == "heard_in_training" else card["open_set"] if name == "asked_rate" else card
-        place[name] = changes.pop(name)
-    arrays = SimpleNamespace(unknown=np.linspace(-0.3, 0.1, 31).astype(np.float32))
-    predictor = SimpleNamespace(graph=Path("/m/voices.tflite"), card=card, several_threshold=threshold, arrays=arrays)
-    predictor.spectrogram = SpectrogramConfig()
-    return found, summarise(found, predictor, EvaluateConfig()), predictor
 
 
 def parsed(html: str) -> Any:
@@ -185,9 +85,14 @@ def test_plots_of_an_earlier_report_go_and_other_files_stay(tmp_path: Path) -> N
     assert not {"cost.png", "confusion_before.png"} & {path.name for path in tmp_path.iterdir()}
 
 
-def test_nothing_is_fetched_and_nothing_runs() -> None:
+def test_nothing_is_fetched_and_only_the_packages_script_runs() -> None:
     tree, _ = shown(["ann", "bob", "cy"], costs=["ann:bob=5"])
-    assert not {one.tag for one in tree.iter()} & {"script", "link", "iframe", "object", "base", "form"}
+    assert not {one.tag for one in tree.iter()} & {"link", "iframe", "object", "base", "form"}
+    (script,) = (one.text for one in tree.iter("script"))
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    (policy,) = (one.get("content") for one in tree.iter("meta") if one.get("http-equiv") == "Content-Security-Policy")
+    assert policy.startswith("default-src 'none';")
+    assert policy.endswith(f"script-src 'sha256-{digest}'")
     for element in tree.iter():
         assert not [name for name in element.attrib if name.startswith("on") or name in ("srcset", "style")]
         for name in ("src", "href"):
@@ -203,7 +108,8 @@ def test_can_be_read_by_machines_and_screen_readers() -> None:
     tree, _ = shown(["ann", "bob", "cy"], costs=["ann:bob=5"])
     (html,) = tree.iter("html")
     assert html.get("lang") == "en"
-    assert words(tree, "title") == "AudioNet report: voices.tflite"
+    assert words(tree, "title") == "m: AudioNet report"
+    assert words(tree, "h1") == "m"
     assert any(one.get("name") == "viewport" for one in tree.iter("meta"))
     assert len(list(tree.iter("h1"))) == 1
     assert all(one.get("alt") for one in tree.iter("img"))
@@ -215,7 +121,7 @@ def test_can_be_read_by_machines_and_screen_readers() -> None:
     assert len(set(identifiers)) == len(identifiers)
     targets = {one.get("href")[1:] for one in tree.iter("a")}
     assert targets <= set(identifiers)
-    assert {one.get("aria-labelledby") for one in tree.iter("section")} == targets
+    assert {one.get("aria-labelledby") for one in tree.iter("section")} == targets | {"verdict"}
 
 
 def test_every_number_stands_beside_what_it_was_counted_on() -> None:
@@ -260,10 +166,21 @@ def test_the_confusions_as_a_table() -> None:
         ["cy", "0", "0", "4", "0", "4"],
         ["unknown", "0", "0", "0", "3", "3"],
     ]
-    many = rows(
-        shown([f"label {i:02}" for i in range(21)], each=2, wrong=3, unknown=0)[0], "The most frequent confusions"
-    )
-    assert many[1:] == [["label 00", "label 01", "2"], ["label 01", "label 02", "1"]]
+    many, _ = shown([f"label {i:02}" for i in range(21)], each=2, wrong=3, unknown=0)
+    assert not [one for one in many.iter("table") if one.get("class") == "matrix"]
+    assert rows(many, "Confusions, the most frequent first, of 42 recordings")[1:] == [
+        ["label 00", "label 01", "2", "100.0%"],
+        ["label 01", "label 02", "1", "50.0%"],
+    ]
+
+
+def test_the_verdict_comes_first_and_is_the_one_in_the_numbers() -> None:
+    tree, text = shown(["ann", "bob", "cy"], wrong=3)
+    _, content, _ = evaluated(["ann", "bob", "cy"], wrong=3)
+    assert section(tree, "verdict").startswith("Verdict Weak, even for closed sets of these 3 labels: 9 of 12")
+    assert all(sentence in text for sentence in (*content["verdict"]["sentences"], *content["verdict"]["advice"]))
+    (main,) = tree.iter("main")
+    assert next(iter(main)).get("class") == "verdict weak"
 
 
 def test_says_on_top_whether_the_recordings_were_unseen() -> None:
@@ -365,14 +282,14 @@ def test_the_worst_mistakes_with_their_images(tmp_path: Path, monkeypatch: pytes
     shown = np.zeros((config.rows, config.frames), np.float32)
     shown[20:30, 100:120] = 0.1
     explained = ExplainedChunk(74.96, np.abs(shown), shown)
-    monkeypatch.setattr(report, "explain_image", lambda _, start, image, index: explained)
+    monkeypatch.setattr(gallery_module, "explain_image", lambda _, start, image, index: explained)
     predictor.spectrogram, predictor.labels, predictor.names = None, found.labels, found.labels
     predictor.thresholds = None
     tree = parsed(page(found, content, predictor, report.draw(found, content, predictor), explains=True))
     images = [one for one in tree.iter("img") if "evidence" in one.get("alt")]
     assert [one.get("alt") for one in images] == ["the same with the evidence for bob"]
-    png = base64.b64decode(images[0].get("src").partition(",")[2])
-    with Image.open(io.BytesIO(png), formats=["PNG"]) as image:
+    picture = base64.b64decode(images[0].get("src").partition(",")[2])
+    with Image.open(io.BytesIO(picture), formats=["JPEG"]) as image:
         assert image.size == (config.frames, config.rows)
     gallery = section(tree, "mistakes")
     assert "Below it the evidence for the wrong label" in gallery
@@ -424,15 +341,18 @@ def test_a_share_of_nothing_is_not_a_number_on_the_page() -> None:
 
 def test_of_many_labels_the_worst_are_shown_and_the_rest_counted() -> None:
     tree, text = shown([f"label {i:03}" for i in range(130)], each=1, wrong=range(70, 130), unknown=0)
-    assert len(rows(tree, "Equal error rate")) == 1 + 2 + 50
-    assert "80 labels with lower rates omitted here" in text
-    assert len(rows(tree, "Recall, precision")) == 1 + 50 + 1
-    assert "the 50 lowest F1 of 130 labels" in words(tree, "caption")
-    assert "80 labels omitted here" in text
-    scores = [float(row[-1][:-1]) for row in rows(tree, "Recall, precision")[1:-1]]
-    assert scores == [0] * 50
-    assert len(rows(tree, "The most frequent confusions")) == 1 + 50
-    assert "10 rarer confusions omitted here" in text
+    folded = [table for one in tree.iter("details") for table in one.iter("table")]
+    for caption, first, shown_rows, count in (
+        ("Equal error rate", "The 10 highest equal error rates", 1 + 2 + 10, 1 + 2 + 130),
+        ("Recall, precision", "The 20 labels with the lowest F1 of 130", 1 + 20 + 1, 1 + 130 + 1),
+        ("Confusions", "The 10 most frequent confusions", 1 + 10, 1 + 60),
+    ):
+        assert len(rows(tree, first)) == shown_rows
+        assert len(rows(tree, caption)) == count
+        assert any(words(one, "caption").startswith(caption) for one in folded)
+        assert not any(words(one, "caption").startswith(first) for one in folded)
+    scores = [float(row[-1][:-1]) for row in rows(tree, "The 20 labels")[1:-1]]
+    assert scores == [0] * 20
     assert "of the labels, the 10 with the highest equal error rates" in text
 
 

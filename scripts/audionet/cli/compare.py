@@ -59,7 +59,7 @@ def list_trainings(config: CompareConfig) -> None:
     if config.to is not None:
         with atomic_path(config.to) as temporary, temporary.open("w", encoding="utf-8", newline="") as stream:
             if config.to.suffix.lower() == ".html":
-                stream.write(trainings_html(header, rows))
+                stream.write(trainings_html(header, rows, config.models_dir))
             else:
                 write_trainings(stream, header, rows)
         print(f"Table: {escape(config.to)}")

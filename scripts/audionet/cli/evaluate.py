@@ -117,11 +117,9 @@ def report_multi_label(predictor: Predictor, config: EvaluateConfig) -> dict[str
     dict
         Content of report.json.
     """
-    if config.explain:
-        warn("--explain: the report on several labels at a time shows no mistakes: try label_image.py --explain")
     found = evaluate_multi_label(predictor, config)
     content = summarise_multi_label(found, predictor, config)
-    written = write_multi_label_report(found, content, predictor, config.report_dir)
+    written = write_multi_label_report(found, content, predictor, config.report_dir, config.explain)
     data = content["data"]
     print(f"{pluralise(data['recordings'], 'recording')} from {data['source']}, {_unseen(data)}:")
     print(format_multi_label(found.scores, found.labels))

@@ -129,7 +129,7 @@ def _predictor(graph: Path) -> Predictor:
 
 
 def _predict_recording(predictor: Predictor, recorded: HeldOutRecording) -> RecordingPrediction:
-    chunks = _chunks(predictor, recorded)
+    chunks = chunks_of(predictor, recorded)
     found, _, remark = process_images(chunks, lambda chunk, jpg: _predict_chunk(predictor, chunk, jpg))
     pause = find_pauses([one.answer for one in found])
     counted = [one for one, is_pause in zip(found, pause, strict=True) if not is_pause]
@@ -172,7 +172,8 @@ def _predict_chunk(predictor: Predictor, chunk: ClipChunk, jpg: bytes) -> _Predi
     return _PredictedChunk(content_key(jpg), output, predictor.chunk_answer(chunk, output))
 
 
-def _chunks(predictor: Predictor, recorded: HeldOutRecording) -> Iterable[ClipChunk]:
+def chunks_of(predictor: Predictor, recorded: HeldOutRecording) -> Iterable[ClipChunk]:
+    """Return the chunks of a recording, with their images."""
     if recorded.starts:
         return _stored_chunks(predictor, recorded)
     return Clip(recorded.source or recorded.paths[0], predictor.spectrogram)
@@ -190,17 +191,6 @@ def most_probable_of_clips(probabilities: FloatArray, length: int) -> IntArray:
     clips = probabilities[: whole * length].reshape(whole, length, probabilities.shape[1]).mean(axis=1)
     labels: IntArray = clips.argmax(axis=1)
     return labels
-
-
-def image_at(predictor: Predictor, recorded: HeldOutRecording, start: float) -> bytes | None:
-    """Return the image of the chunk that begins `start` seconds into a recording, None if it cannot be read."""
-    try:
-        for chunk in _chunks(predictor, recorded):
-            if abs(chunk.start - start) < 1e-3:
-                return chunk.jpg
-    except (RecordingError, DatasetError):
-        pass
-    return None
 
 
 _MAX_LABELS_NAMED = 10

@@ -7,18 +7,27 @@ import math
 from pathlib import Path
 from typing import Any
 
+from audionet._paths import project_name
+from audionet.evaluation.gallery import Mistake, most_probable_chunk, picture_mistake
 from audionet.evaluation.multi_label import MultiLabelEvaluation
-from audionet.evaluation.page import PRECISION_RECALL_PNG, environment, plot_image, truncate, write_report_files
+from audionet.evaluation.page import (
+    FEW_LABELS,
+    MAX_ROWS,
+    PRECISION_RECALL_PNG,
+    environment,
+    plot_image,
+    truncate,
+    write_report_files,
+)
 from audionet.evaluation.plots import MAX_CURVES, LabelCurve, precision_recall_plot
 from audionet.inference.predictor import Predictor
 
-_MAX_LABELS = 100
 _MAX_NAMED = 10
 _MAX_LISTED = 20
 
 
 def write_multi_label_report(
-    found: MultiLabelEvaluation, content: dict[str, Any], predictor: Predictor, folder: Path
+    found: MultiLabelEvaluation, content: dict[str, Any], predictor: Predictor, folder: Path, explains: bool = False
 ) -> list[Path]:
     """Write report.html, report.json and the plot; plots of an earlier report are deleted.
 
@@ -30,6 +39,8 @@ def write_multi_label_report(
     predictor : Predictor
     folder : Path
         Created if missing.
+    explains : bool
+        Whether to show the evidence for the wrong or missed label in each mistake.
 
     Returns
     -------
@@ -37,7 +48,8 @@ def write_multi_label_report(
         Files written, the page first.
     """
     plots = draw(found, content)
-    return write_report_files(folder, page(content, predictor, plots), content, plots)
+    html = page(found, content, predictor, plots, explains)
+    return write_report_files(folder, html, content, plots)
 
 
 def draw(found: MultiLabelEvaluation, content: dict[str, Any]) -> dict[str, bytes]:
@@ -56,11 +68,17 @@ def draw(found: MultiLabelEvaluation, content: dict[str, Any]) -> dict[str, byte
     return {PRECISION_RECALL_PNG: precision_recall_plot(curves)} if curves else {}
 
 
-def page(content: dict[str, Any], predictor: Predictor, plots: dict[str, bytes]) -> str:
+def page(
+    found: MultiLabelEvaluation,
+    content: dict[str, Any],
+    predictor: Predictor,
+    plots: dict[str, bytes],
+    explains: bool = False,
+) -> str:
     """Render the report as HTML, with the plot embedded."""
     data = content["data"]
     rows = content["multi_label"]["labels"]
-    if len(rows) > _MAX_LABELS:
+    if len(rows) > FEW_LABELS:
         rows = sorted(rows, key=lambda row: math.inf if row["average_precision"] is None else row["average_precision"])
     skipped, in_part = (
         truncate([(entry["file"], entry["reason"]) for entry in data[name]], _MAX_LISTED)
@@ -72,12 +90,32 @@ def page(content: dict[str, Any], predictor: Predictor, plots: dict[str, bytes])
         .render(
             content,
             date=datetime.datetime.now().astimezone().date().isoformat(),
+            project=project_name(predictor.graph),
             graph=str(predictor.graph),
             image={name.removesuffix(".png"): plot_image(png) for name, png in plots.items()},
             sets={name: truncate(data[name], _MAX_NAMED) for name in ("missing_labels", "foreign_labels")},
             skipped=skipped,
             in_part=in_part,
-            label_rows=truncate(rows, _MAX_LABELS),
+            label_rows=truncate(rows, MAX_ROWS),
+            few_labels=FEW_LABELS,
             max_curves=MAX_CURVES,
+            mistakes_shown=_gallery(found, content, predictor, explains),
+            explains=explains,
         )
     )
+
+
+def _gallery(
+    found: MultiLabelEvaluation, content: dict[str, Any], predictor: Predictor, explains: bool
+) -> list[Mistake]:
+    """Picture the most certain mistakes, each by the chunk in which the label that it is about is most probable."""
+    entries = content["mistakes"]
+    mistakes = []
+    for entry, mistake in zip(entries, found.mistakes(len(entries)), strict=True):
+        label = (*mistake.wrong, *mistake.missed)[0]
+        picture = most_probable_chunk(predictor, mistake.recording.recorded, label)
+        what = "wrongly answered" if mistake.wrong else "missed"
+        said = entry | {"start": None if picture is None else picture.start}
+        alt = f"spectrogram in which {label}, {what}, is most probable"
+        mistakes.append(picture_mistake(predictor, said, label, alt, picture, explains))
+    return mistakes

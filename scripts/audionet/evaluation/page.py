@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import struct
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -35,6 +36,12 @@ PNGS = (
 PRECISION_RECALL_PNG = "precision_recall.png"
 """File name of the plot in the report of a model that answers with several labels at a time."""
 
+FEW_LABELS = 20
+"""Labels of which a page shows every row; of more, the worst, and all of them folded."""
+
+MAX_ROWS = 1000
+"""Rows of a folded table; more are in report.json alone."""
+
 _NO_VALUE = "–"
 _CSS_DPI = 96
 
@@ -57,6 +64,7 @@ class Truncated(NamedTuple):
 def environment() -> Environment:
     """Create the environment of the pages' templates, with their filters."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
+    from markupsafe import Markup
 
     environment = Environment(
         loader=FileSystemLoader(_TEMPLATES),
@@ -73,7 +81,15 @@ def environment() -> Environment:
         "number": _number,
         "percent": _percent,
     }
-    environment.globals |= {"interval": _interval, "share": _share, "wilson": _wilson}
+    script = (_TEMPLATES / "report.js").read_text("utf-8")
+    digest = base64.b64encode(hashlib.sha256(script.encode("utf-8")).digest()).decode("ascii")
+    environment.globals |= {
+        "interval": _interval,
+        "share": _share,
+        "wilson": _wilson,
+        "script": Markup(script),  # of the package, not of a user
+        "script_hash": f"sha256-{digest}",
+    }
     return environment
 
 

@@ -3,33 +3,39 @@
 from __future__ import annotations
 
 import datetime
-import io
 import math
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from audionet._paths import project_name
 from audionet.classifier.rejection import SEGMENT_CHUNKS
-from audionet.evaluation.batch_inference import image_at
 from audionet.evaluation.evaluate import Evaluation
-from audionet.evaluation.page import Truncated, data_uri, environment, plot_image, truncate, write_report_files
+from audionet.evaluation.gallery import Mistake, chunk_at, picture_mistake
+from audionet.evaluation.page import (
+    FEW_LABELS,
+    MAX_ROWS,
+    Truncated,
+    environment,
+    plot_image,
+    truncate,
+    write_report_files,
+)
 from audionet.evaluation.plots import cost_plot, det_plot, duration_plot, openset_plot, reliability_plot, roc_plot
 from audionet.evaluation.score_map import score_map
 from audionet.evaluation.summary import open_set_scores
-from audionet.inference.explanation import explain_image, join_chunks
 from audionet.metrics.detection import Detection
 from audionet.utils.arrays import IntArray
-from audionet.utils.plots import confusion_plot
+from audionet.utils.plots import MAX_LABELS_IN_ORDER, confusion_plot
 
 if TYPE_CHECKING:
     from audionet.inference.predictor import Predictor
 
 _MAX_CURVES = 10
 _MAX_MATRIX_LABELS = 20
-_MAX_ROWS = 50
-_MAX_LABELS = 100
 _MAX_LIST_ITEMS = 20
 _MAX_LABELS_NAMED = 10
 
@@ -53,23 +59,13 @@ class LabelRow(NamedTuple):
     f1: float | None
 
 
-class Mistake(NamedTuple):
-    """Misclassified recording with the chunk most confident of the wrong label.
+class Confusion(NamedTuple):
+    """Recordings of a true label that are given one wrong answer, of all its recordings; None is unknown."""
 
-    Attributes
-    ----------
-    entry : dict
-    image : str or None
-        Its image as a data URI; None if it cannot be rendered.
-    refused : bool
-    evidence : (str, str) or None
-        Image of the evidence for the wrong label in it, as a data URI, and in a sentence, if asked for.
-    """
-
-    entry: dict[str, Any]
-    image: str | None
-    refused: bool
-    evidence: tuple[str, str] | None
+    true: str | None
+    answer: str | None
+    number: int
+    recordings: int
 
 
 def write_report(
@@ -128,7 +124,6 @@ def page(
     Names come from folders and files, and may contain any characters: whatever the template inserts is made printable,
     and then escaped.
     """
-    wrong = [pair for pair in content["confusion"]["pairs"] if pair["true"] != pair["answer"]]
     data = content["data"]
     skipped, in_part = (
         truncate([(entry["file"], entry["reason"]) for entry in data[name]], _MAX_LIST_ITEMS)
@@ -140,6 +135,7 @@ def page(
         .render(
             content,
             date=datetime.datetime.now().astimezone().date().isoformat(),
+            project=project_name(predictor.graph),
             graph=str(predictor.graph),
             image={name.removesuffix(".png"): plot_image(png) for name, png in plots.items()},
             sets={name: truncate(data[name], _MAX_LABELS_NAMED) for name in ("missing_labels", "foreign_labels")}
@@ -148,7 +144,7 @@ def page(
             in_part=in_part,
             trained_on_whole=content["model"]["trained_on"]["chunks"] == content["model"]["trained_on"]["recordings"],
             matrix=_matrix(content, found.labels),
-            confusions=truncate(sorted(wrong, key=lambda pair: -pair["count"]), _MAX_ROWS),
+            confusions=_confusions(content),
             label_rows=_label_rows(content),
             detected=_rank_by_eer(content),
             trials=(len(found.true) + len(found.unknown_scores)) * len(found.labels),
@@ -157,7 +153,9 @@ def page(
             open_set_card=predictor.card["open_set"],
             rule_costs=truncate(content["costs"]["rule"]["costs"], _MAX_LIST_ITEMS) if content["costs"] else None,
             label_names=found.labels,
-            gallery=_gallery(found, content, predictor, explains),
+            mistakes_shown=_gallery(found, content, predictor, explains),
+            max_drawn=MAX_LABELS_IN_ORDER,
+            few_labels=FEW_LABELS,
             explains=explains,
             wrong=int((found.given != found.true).sum()),
         )
@@ -166,12 +164,13 @@ def page(
 
 def _confusion(found: Evaluation, decided: IntArray, unknown_decided: IntArray) -> bytes:
     """Draw the confusion matrix as a PNG, with a row and a column for unknown voices where there are any."""
-    true = np.concatenate([found.true, np.full(len(unknown_decided), -1)])
+    unknown = len(found.labels)
+    true = np.concatenate([found.true, np.full(len(unknown_decided), unknown)])
     given = np.concatenate([decided, unknown_decided])
-    labels = [*found.labels, "(unknown)"] if min(true.min(), given.min()) < 0 else found.labels
-    refused = ((given < 0) & (true >= 0)).any()
+    refused = ((given < 0) & (true < unknown)).any()
     what = "recordings refused or" if refused else "test recordings"
-    return confusion_plot(np.where(true < 0, len(found.labels), true), given % len(labels), labels, what)
+    others = ["(unknown)"] if len(unknown_decided) or refused else []
+    return confusion_plot(true, np.where(given < 0, unknown, given), found.labels, what, others)
 
 
 def _decide_without_costs(found: Evaluation) -> tuple[IntArray, IntArray]:
@@ -202,47 +201,52 @@ def _matrix(content: dict[str, Any], labels: Sequence[str]) -> Matrix | None:
 
 
 def _label_rows(content: dict[str, Any]) -> Truncated:
-    """Return the rows of the table of labels; of more than `_MAX_LABELS`, the tested ones with the lowest F1."""
-    rows = []
-    for entry in content["labels"]["labels"]:
-        rows.append(
-            LabelRow(
-                entry["label"],
-                entry["recordings"],
-                entry["recall"],
-                entry["refused"],
-                entry["answered"],
-                entry["precision"],
-                entry["f1"],
-            )
+    """Return the rows of the table of labels; of many, the ones with the lowest F1 first, the untested last."""
+    rows = [
+        LabelRow(
+            entry["label"],
+            entry["recordings"],
+            entry["recall"],
+            entry["refused"],
+            entry["answered"],
+            entry["precision"],
+            entry["f1"],
         )
-    if len(rows) > _MAX_LABELS:
+        for entry in content["labels"]["labels"]
+    ]
+    if len(rows) > FEW_LABELS:
         rows.sort(key=lambda row: math.inf if row.f1 is None else row.f1)
-        return truncate(rows, _MAX_ROWS)
-    return Truncated(rows, 0)
+    return truncate(rows, MAX_ROWS)
+
+
+def _confusions(content: dict[str, Any]) -> Truncated:
+    """Return the wrong answers, the most frequent first; of equally many, the largest share first."""
+    pairs = content["confusion"]["pairs"]
+    totals: Counter[str | None] = Counter()
+    for pair in pairs:
+        totals[pair["true"]] += pair["count"]
+    wrong = [
+        Confusion(pair["true"], pair["answer"], pair["count"], totals[pair["true"]])
+        for pair in pairs
+        if pair["true"] != pair["answer"]
+    ]
+    return truncate(sorted(wrong, key=lambda one: (-one.number, one.recordings)), MAX_ROWS)
 
 
 def _rank_by_eer(content: dict[str, Any]) -> Truncated:
     """Return the labels with target and nontarget trials, the highest equal error rates first."""
     rows = [entry for entry in content["verification"]["labels"] if "equal_error_rate" in entry]
-    return truncate(sorted(rows, key=lambda entry: -entry["equal_error_rate"]), _MAX_ROWS)
+    return truncate(sorted(rows, key=lambda entry: -entry["equal_error_rate"]), MAX_ROWS)
 
 
 def _gallery(found: Evaluation, content: dict[str, Any], predictor: Predictor, explains: bool) -> list[Mistake]:
+    """Picture the most confident mistakes, each by the chunk most confident of the wrong label."""
     entries = content["mistakes"]
     mistakes = []
     for entry, (place, chunk) in zip(entries, found.mistakes(len(entries)), strict=True):
         one = found.predictions.recordings[place]
-        jpg = image_at(predictor, one.recorded, float(one.starts[chunk]))
-        image = None if jpg is None else data_uri(jpg, "jpeg")
-        evidence = _evidence(predictor, jpg, float(one.starts[chunk]), entry["given"]) if jpg and explains else None
-        mistakes.append(Mistake(entry, image, bool(found.decided[place] < 0), evidence))
+        picture = chunk_at(predictor, one.recorded, float(one.starts[chunk]))
+        alt = f"spectrogram of {entry['true']}, predicted as {entry['given']}"
+        said = entry | {"refused": bool(found.decided[place] < 0)}
+        mistakes.append(picture_mistake(predictor, said, entry["given"], alt, picture, explains))
     return mistakes
-
-
-def _evidence(predictor: Predictor, jpg: bytes, start: float, label: str) -> tuple[str, str]:
-    """Draw the evidence for a label in the chunk that starts at `start` seconds, and say where it is."""
-    index = predictor.labels.index(label)
-    explanation = join_chunks(predictor, [explain_image(predictor, start, jpg, index)], index)
-    explanation.image().save(buffer := io.BytesIO(), "PNG")
-    return data_uri(buffer.getvalue(), "png"), explanation.summary()

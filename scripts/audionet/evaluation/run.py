@@ -133,7 +133,9 @@ class MultiLabelResult:
         """
         from audionet.evaluation.multi_label_report import write_multi_label_report
 
-        return write_multi_label_report(self.evaluation, self.summary, self.predictor, Path(folder))[0]
+        return write_multi_label_report(
+            self.evaluation, self.summary, self.predictor, Path(folder), self.config.explain
+        )[0]
 
 
 @dataclass(frozen=True)

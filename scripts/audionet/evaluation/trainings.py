@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
+from audionet._paths import project_name
 from audionet.classifier.model_files import MODEL_FORMAT
 from audionet.errors import DamagedError, DatasetError, ModelError
 from audionet.evaluation.page import environment
@@ -136,6 +137,7 @@ def write_trainings(stream: TextIO, header: Sequence[str], rows: Sequence[Sequen
     csv.writer(stream).writerows([header, *rows])
 
 
-def trainings_html(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Render the table as a page."""
-    return environment().get_template("trainings.html").render(header=header, rows=rows)
+def trainings_html(header: Sequence[str], rows: Sequence[Sequence[str]], folder: Path) -> str:
+    """Render the table of the trainings in a folder as a page."""
+    page = environment().get_template("trainings.html")
+    return page.render(header=header, rows=rows, project=project_name(folder / "model"))

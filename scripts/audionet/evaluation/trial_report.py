@@ -8,6 +8,7 @@ import io
 from pathlib import Path
 from typing import Any
 
+from audionet._paths import project_name
 from audionet.evaluation.page import environment, plot_image, write_report_files
 from audionet.evaluation.plots import det_plot
 from audionet.evaluation.trial_scores import TrialEvaluation
@@ -73,6 +74,7 @@ def page(content: dict[str, Any], plots: dict[str, bytes]) -> str:
         .get_template("trials.html")
         .render(
             content,
+            project=project_name(Path(content["trials"]["list"])),
             date=datetime.datetime.now().astimezone().date().isoformat(),
             image={name.removesuffix(".png"): plot_image(png) for name, png in plots.items()},
         )

@@ -16,8 +16,11 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 DPI = 130
+MAX_LABELS_IN_ORDER = 25
+"""Labels that a confusion matrix has in their order; of more, it shows those with mistakes."""
+
 _MAX_LABELS = 40
-_MAX_LABELS_WITH_COUNTS = 25
+_MAX_CELL, _MAX_MATRIX = 0.32, 5.8  # inches
 _COLOURS = {"training": "#888888", "validation": "#c23b22"}
 
 
@@ -94,41 +97,76 @@ def confusion_matrix(true: NDArray[np.int64], given: NDArray[np.int64], labels: 
 
 
 def confusion_plot(
-    true: NDArray[np.int64], given: NDArray[np.int64], labels: Sequence[str], what: str = "test chunks"
+    true: NDArray[np.int64],
+    given: NDArray[np.int64],
+    labels: Sequence[str],
+    what: str = "test chunks",
+    others: Sequence[str] = (),
 ) -> bytes:
     """Plot the confusion matrix as a PNG: a row for each true label, coloured by share, with counts where they fit.
 
-    If the labels do not fit on a page, those with the most confusions are shown.
+    Of more than `MAX_LABELS_IN_ORDER` labels, those with mistakes are shown, or the ones with most; labels that are
+    taken for each other stand side by side.
+
+    Parameters
+    ----------
+    true, given : ndarray of int64, shape (n,)
+    labels : sequence of str
+    what : str
+        Noun of the n answers, in the plural.
+    others : sequence of str
+        Further answers, such as unknown, with the numbers that follow the labels'; they come last.
     """
     from matplotlib.figure import Figure
 
     wrong = true != given
-    mistakes = np.bincount(true[wrong], minlength=len(labels)) + np.bincount(given[wrong], minlength=len(labels))
-    chosen = np.sort(np.argsort(-mistakes, kind="stable")[:_MAX_LABELS])
-    place = np.full(len(labels), -1)
+    drawn = _drawn_labels(true[wrong], given[wrong], len(labels), len(others))
+    chosen = np.append(drawn, len(labels) + np.arange(len(others)))
+    names = [*labels, *others]
+    place = np.full(len(names), -1)
     place[chosen] = np.arange(len(chosen))
     shown = (place[true] >= 0) & (place[given] >= 0)
     counts = confusion_matrix(place[true[shown]], place[given[shown]], len(chosen))
-    totals = np.bincount(true, minlength=len(labels))[chosen]
+    totals = np.bincount(true, minlength=len(names))[chosen]
     shares = counts / np.maximum(totals, 1)[:, None]
-    side = 2.2 + 0.32 * max(4, len(chosen))
+    cell = min(_MAX_CELL, _MAX_MATRIX / len(chosen))
+    side = 2.2 + cell * max(4, len(chosen))
     figure = Figure(figsize=(side + 0.6, side), layout="constrained")
     axes = figure.subplots()
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-    if len(chosen) <= _MAX_LABELS_WITH_COUNTS:
-        for row, column in zip(*np.nonzero(counts), strict=True):
-            colour = "white" if shares[row, column] > 0.5 else "black"
-            axes.text(column, row, str(counts[row, column]), ha="center", va="center", fontsize=7, color=colour)
-    names = [escape(labels[i])[:24] for i in chosen]
+    size = 7 * min(1.0, cell / 0.2)
+    for row, column in zip(*np.nonzero(counts), strict=True):
+        colour = "white" if shares[row, column] > 0.5 else "black"
+        axes.text(column, row, str(counts[row, column]), ha="center", va="center", fontsize=size, color=colour)
+    ticks_named = [escape(names[i])[:24] for i in chosen]
     ticks = np.arange(len(chosen))
     # A label may hold dollar signs, which matplotlib would take for mathematics.
-    axes.set_xticks(ticks, names, rotation=90, fontsize=7, parse_math=False)
-    axes.set_yticks(ticks, names, fontsize=7, parse_math=False)
+    axes.set_xticks(ticks, ticks_named, rotation=90, fontsize=7, parse_math=False)
+    axes.set_yticks(ticks, ticks_named, fontsize=7, parse_math=False)
     axes.set_xlabel("taken for")
     axes.set_ylabel("true label")
-    some = f", {len(chosen)} of {len(labels)} labels" if len(chosen) < len(labels) else ""
+    some = f", {len(drawn)} of {len(labels)} labels" if len(drawn) < len(labels) else ""
     axes.set_title(f"{int(wrong.sum())} of {len(true)} {what} wrong{some}", loc="left", fontsize=10)
     return png(figure)
+
+
+def _drawn_labels(true: NDArray[np.int64], given: NDArray[np.int64], labels: int, others: int) -> NDArray[np.int64]:
+    """Return the labels that a confusion matrix shows, in order, from the mistakes: true and predicted labels."""
+    if labels <= MAX_LABELS_IN_ORDER:
+        return np.arange(labels)
+    confused = confusion_matrix(true, given, labels + others)
+    confused += confused.T
+    mistakes = confused.sum(axis=0)[:labels]
+    if not mistakes.any():
+        return np.arange(_MAX_LABELS)[:labels]
+    from scipy.sparse import csr_array
+    from scipy.sparse.csgraph import reverse_cuthill_mckee
+
+    chosen = np.sort(np.argsort(-mistakes, kind="stable")[:_MAX_LABELS])
+    chosen = chosen[mistakes[chosen] > 0]
+    # The order that brings mistakes near the diagonal (Cuthill & McKee, Reducing the bandwidth, 1969).
+    order: NDArray[np.int64] = chosen[reverse_cuthill_mckee(csr_array(confused[np.ix_(chosen, chosen)]), True)]
+    return order
 
 
 def png(figure: Figure) -> bytes:
