@@ -177,7 +177,9 @@ def test_the_confusions_as_a_table() -> None:
 def test_the_verdict_comes_first_and_is_the_one_in_the_numbers() -> None:
     tree, text = shown(["ann", "bob", "cy"], wrong=3)
     _, content, _ = evaluated(["ann", "bob", "cy"], wrong=3)
-    assert section(tree, "verdict").startswith("Verdict Weak, even for closed sets of these 3 labels: 9 of 12")
+    assert section(tree, "verdict").startswith(
+        "Verdict Too few recordings for a verdict on closed sets of these 3 labels: 9 of 12"
+    )
     assert all(sentence in text for sentence in (*content["verdict"]["sentences"], *content["verdict"]["advice"]))
     (main,) = tree.iter("main")
     assert next(iter(main)).get("class") == "verdict weak"

@@ -214,6 +214,8 @@ def test_the_report_and_the_scores_hold_every_trial(
     assert [row[0] for row in scores] == [row[4] for row in rows]
     page = (report / "report.html").read_text("utf-8")
     assert "a &amp; b" in page
+    assert content["verdict"]["sentences"][0] in page
+    assert f"Verdict: {content['verdict']['sentences'][0]}" in printed
     assert (report / "det.png").read_bytes().startswith(b"\x89PNG")
 
 

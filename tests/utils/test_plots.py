@@ -7,6 +7,7 @@ from google.protobuf import text_format
 from PIL import Image
 
 from audionet.training.tensorboard_log import add_image, add_projector, principal_components
+from audionet.utils import plots
 from audionet.utils.plots import CurvePoint, confusion_matrix, confusion_plot, curves_plot
 
 
@@ -70,3 +71,29 @@ def test_principal_components_keep_the_distances() -> None:
             np.linalg.norm(seen[one] - seen[other]), np.linalg.norm(features[one] - features[other]), rtol=1e-3
         )
     assert principal_components(np.zeros((3, 5), np.float32), 50).shape == (3, 1)
+
+
+def test_labels_taken_for_each_other_stand_side_by_side_and_others_last(monkeypatch) -> None:
+    figures: list = []
+    monkeypatch.setattr(plots, "png", lambda figure: figures.append(figure) or b"")
+    labels = [f"label {number}" for number in range(500)]
+    true = np.concatenate([np.arange(500), [3, 7, 7, 250]])
+    given = np.concatenate([np.arange(500), [400, 300, 500, 500]])
+    confusion_plot(true, given, labels, others=["(unknown)"])
+    (axes,) = figures[0].axes
+    names = [text.get_text() for text in axes.get_yticklabels()]
+    assert sorted(names[:-1]) == ["label 250", "label 3", "label 300", "label 400", "label 7"]
+    assert names[-1] == "(unknown)"
+    assert abs(names.index("label 3") - names.index("label 400")) == 1
+    assert abs(names.index("label 7") - names.index("label 300")) == 1
+    assert "4 of 504 test chunks wrong, 5 of 500 labels" in axes.get_title(loc="left")
+    counts = {text.get_position(): text.get_text() for text in axes.texts}
+    assert counts[names.index("label 400"), names.index("label 3")] == "1"
+    confusion_plot(np.arange(3), np.arange(3), ["b", "c", "a"])
+    assert [text.get_text() for text in figures[1].axes[0].get_yticklabels()] == ["b", "c", "a"]
+
+
+def test_a_matrix_fits_on_a_page_whatever_the_labels() -> None:
+    true = np.repeat(np.arange(500), 2)
+    width, height = size(confusion_plot(true, (true + np.arange(1000) % 2) % 500, ["x" * 40] * 500))
+    assert max(width, height) / plots.DPI < 9

@@ -73,14 +73,14 @@ class MultiLabelEvaluation:
         return [
             MultiLabelMistake(
                 self.predictions.recordings[place],
-                self._ranked(sure[place] * self.present[place]),
-                self._ranked(sure[place] * ~self.present[place]),
+                self._ranked(sure[place], differ[place] & self.present[place]),
+                self._ranked(sure[place], differ[place] & self.answered[place]),
             )
             for place in order.tolist()
         ]
 
-    def _ranked(self, sure: FloatArray) -> list[str]:
-        return [self.labels[k] for k in np.argsort(-sure, kind="stable").tolist() if sure[k] > 0]
+    def _ranked(self, sure: FloatArray, chosen: BoolArray) -> list[str]:
+        return [self.labels[k] for k in np.argsort(-sure, kind="stable").tolist() if chosen[k]]
 
 
 def evaluate_multi_label(predictor: Predictor, config: EvaluateConfig) -> MultiLabelEvaluation:
