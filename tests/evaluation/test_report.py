@@ -345,15 +345,20 @@ def test_of_many_labels_the_worst_are_shown_and_the_rest_counted() -> None:
     tree, text = shown([f"label {i:03}" for i in range(130)], each=1, wrong=range(70, 130), unknown=0)
     folded = [table for one in tree.iter("details") for table in one.iter("table")]
     for caption, first, shown_rows, count in (
-        ("Equal error rate", "The 10 highest equal error rates", 1 + 2 + 10, 1 + 2 + 130),
-        ("Recall, precision", "The 20 labels with the lowest F1 of 130", 1 + 20 + 1, 1 + 130 + 1),
-        ("Confusions", "The 10 most frequent confusions", 1 + 10, 1 + 60),
+        ("Equal error rate", "Highest equal error rates: 10 of 130", 1 + 2 + 10, 1 + 2 + 130),
+        ("Recall, precision", "Labels with the lowest F1: 20 of 130", 1 + 20 + 1, 1 + 130 + 1),
+        (
+            "Confusions",
+            "Most frequent confusions, with their share of the label’s recordings: 10 of 60",
+            1 + 10,
+            1 + 60,
+        ),
     ):
         assert len(rows(tree, first)) == shown_rows
         assert len(rows(tree, caption)) == count
         assert any(words(one, "caption").startswith(caption) for one in folded)
         assert not any(words(one, "caption").startswith(first) for one in folded)
-    scores = [float(row[-1][:-1]) for row in rows(tree, "The 20 labels")[1:-1]]
+    scores = [float(row[-1][:-1]) for row in rows(tree, "Labels with the lowest F1")[1:-1]]
     assert scores == [0] * 20
     assert "of the labels, the 10 with the highest equal error rates" in text
 
@@ -444,3 +449,12 @@ def test_fewer_than_three_recordings_have_no_map() -> None:
     assert "#map" not in page(found, content, predictor, plots)
     found, content, predictor = evaluated(["ann", "bob"], each=1, unknown=1)
     assert "map.png" in report.draw(found, content, predictor)
+
+
+def test_one_recording_of_many_labels_reads_well() -> None:
+    tree, text = shown([f"label {i}" for i in range(30)], each=1, tested=1, wrong=0, unknown=0)
+    assert "Unseen: this recording was not used in training." in text
+    assert "1 of 1 recording is right: 100.0%" in text
+    assert "There was no confusion in 1 recording." in section(tree, "confusion")
+    assert not [one for one in tree.iter("img") if one.get("alt").startswith("confusion matrix")]
+    assert len(rows(tree, "Labels with the lowest F1: 1 of 30")) == 1 + 1 + 1

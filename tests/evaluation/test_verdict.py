@@ -103,17 +103,26 @@ def test_labels_are_graded_by_the_worse_end_of_the_interval(
         (300, 300, OTHERS, 0, 0.5, Grade.NONE, "weak: 300 of 300"),
         (300, 0, OTHERS, 120, 0.5, Grade.WEAK, "weak: 0 of 300 clips accepted, and 120 of 200 known ones refused."),
         (5, 0, OTHERS, 0, 0.5, Grade.WEAK, "too few tested for a verdict: 0 of 5"),
+        (300, 0, OTHERS, (1, 4), 0.5, Grade.WEAK, "too few tested for a verdict: 0 of 300 clips accepted, and 1 of 4"),
+        (300, 120, OTHERS, (1, 4), 0.5, Grade.WEAK, "weak: 120 of 300 clips accepted, and 1 of 4"),
         (0, 0, OTHERS, 0, 0.5, None, "Unknown voices: not tested."),
         (300, None, LEFT_OUT, None, None, Grade.NONE, "never refused"),
     ],
 )
 def test_unknown_voices(
-    clips: int, accepted: int | None, of: str, refused: int | None, threshold: float | None, grade: Grade, sentence: str
+    clips: int,
+    accepted: int | None,
+    of: str,
+    refused: int | tuple[int, int] | None,
+    threshold: float | None,
+    grade: Grade,
+    sentence: str,
 ) -> None:
+    rejected, known = refused if isinstance(refused, tuple) else (refused, 200)
     content = labels({"a": (99, 100), "b": (98, 100)})
     content["open_set"] = {
         "threshold": threshold,
-        "known": {"recordings": 200, "refused": refused},
+        "known": {"recordings": known, "refused": rejected},
         "unknown": {"clips": clips, "accepted": accepted, "of": of},
     }
     found = label_verdict(content)

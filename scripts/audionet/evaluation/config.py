@@ -35,7 +35,8 @@ class EvaluateConfig:
     channel: str = setting("auto", CHANNEL_HELP, alias="channels")
     worst: int = setting(24, "number of mistakes to show, the most confident first")
     explain: bool = setting(
-        False, "also show where in each of these mistakes the evidence for the wrong label is, up to a second each"
+        False,
+        "also show where in each of these mistakes the evidence for the wrong or missed label is, up to a second each",
     )
     workers: int = setting(available_cores(), "number of worker processes")
 

@@ -127,9 +127,10 @@ def _unknown(open_set: dict[str, Any], grade: Grade | None) -> str:
         return "Unknown voices: never refused, each is given one of the labels."
     if grade is None:
         return "Unknown voices: not tested."
-    accepted = wilson(unknown["accepted"], unknown["clips"])
+    refused = wilson(unknown["clips"] - unknown["accepted"], unknown["clips"])
     kept = wilson(known["recordings"] - known["refused"], known["recordings"])
-    few = is_open(1 - accepted.high, 1 - accepted.low) or (known["recordings"] and is_open(kept.low, kept.high))
+    few = is_open(refused.low, refused.high)
+    few |= bool(known["recordings"]) and refused.low >= FAIR_SHARE and is_open(kept.low, kept.high)
     word = "too few tested for a verdict" if few else grade.word.replace("none", "weak")
     estimated = " of labels left out at training" if _is_estimated(open_set) else ""
     also = f", and {known['refused']} of {known['recordings']} known ones refused" if known["refused"] else ""

@@ -64,7 +64,6 @@ class Truncated(NamedTuple):
 def environment() -> Environment:
     """Create the environment of the pages' templates, with their filters."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
-    from markupsafe import Markup
 
     environment = Environment(
         loader=FileSystemLoader(_TEMPLATES),
@@ -87,7 +86,7 @@ def environment() -> Environment:
         "interval": _interval,
         "share": _share,
         "wilson": _wilson,
-        "script": Markup(script),  # of the package, not of a user
+        "script": script,
         "script_hash": f"sha256-{digest}",
     }
     return environment

@@ -96,7 +96,10 @@ def write_report(
 
 def draw(found: Evaluation, content: dict[str, Any], predictor: Predictor) -> dict[str, bytes]:
     """Draw the plots that there are data for; returns the PNGs by file name."""
-    plots = {"confusion.png": _confusion(found, found.decided, found.unknown_decided)}
+    plots = {}
+    mistaken = (found.decided != found.true).any() or (found.unknown_decided >= 0).any()
+    if mistaken or content["costs"] or len(found.labels) <= MAX_LABELS_IN_ORDER:  # of many without, it shows nothing
+        plots["confusion.png"] = _confusion(found, found.decided, found.unknown_decided)
     if (drawn := score_map(found)) is not None:
         plots["map.png"] = drawn
     pooled = found.detection()
