@@ -135,7 +135,7 @@ def test_weak_labels_are_named_with_their_counts_the_worst_first() -> None:
     (advice,) = (text for text in label_verdict(labels(counts)).advice if text.startswith("Record"))
     assert (
         advice
-        == "Record 3 more of cy (1 of 5 right) and 3 more of bob (2 of 5 right); 1 other label could do with more, too."
+        == "Record 3 more of cy (1 of 5 right) and 3 more of bob (2 of 5 right); more of 1 other label would help, too."
     )
     counts = {"ann": (30, 30), "bob": (2, 5), "cy": (30, 30)}
     assert "Record 25 more of bob (2 of 5 right)." in label_verdict(labels(counts)).advice

@@ -148,7 +148,9 @@ def _caution(content: dict[str, Any], share: Accuracy) -> str | None:
     after = content["calibration"]["after"]
     error = after["calibration_error"]
     if error is not None and error > _LARGE_ERROR and after["recordings"] >= _LEAST_CALIBRATED:
-        return f"Its probabilities are {100 * error:.0f} points off on average: take them as an order only."
+        return (
+            f"Its probabilities are {100 * error:.0f} points off on average: they rank answers, but are no percentages."
+        )
     return None
 
 

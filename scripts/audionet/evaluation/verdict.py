@@ -175,7 +175,6 @@ def record_more(rows: Iterable[LabelResult], usual: int) -> str | None:
         f"{max(LEAST_MORE, usual - row.recordings)} more of {escape(row.label)} ({row.said})"
         for row in bad[:_LABELS_NAMED]
     ]
-    more = (
-        f"; {pluralise(len(bad) - len(named), 'other label')} could do with more, too" if len(bad) > len(named) else ""
-    )
+    others = len(bad) - len(named)
+    more = f"; more of {pluralise(others, 'other label')} would help, too" if others else ""
     return f"Record {' and '.join(named)}{more}." if named else None
