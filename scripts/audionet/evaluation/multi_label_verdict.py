@@ -41,7 +41,8 @@ def multi_label_verdict(content: dict[str, Any]) -> Verdict:
     if mean is None:
         sentence = "Not tested: no label is in some of these recordings and not in others."
         return make_verdict(Grade.NONE, [sentence, _exact(scores)], [_test_more(scores["recordings"])])
-    # The bootstrap's interval has no width where no label is ranked wrongly, however few the recordings.
+    # However few the recordings, the bootstrap's interval has no width where no label is ranked wrongly: it begins no
+    # higher than Wilson's if every recording were right.
     low = min(scores["low"], wilson(scores["recordings"], scores["recordings"]).low)
     high = max(scores["high"], mean)
     grade = grade_share(low, scores["by_chance"])
