@@ -21,7 +21,7 @@ override export CLIP := $(value CLIP)
 .PHONY: help demo dataset data gallery retrain evaluate probe tensorboard label discover serve test test-lowest check docs format bench clean
 
 help: ## list the targets
-	@echo "AudioNet: who is speaking, told from images of sound"
+	@echo "AudioNet: who is speaking, from images of sound"
 	@echo
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo
