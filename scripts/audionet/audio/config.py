@@ -59,7 +59,7 @@ class SpectrogramConfig:
         "mel", "pixel rows of the image: mel bands, FFT bins, or the twelve pitch classes (try --window_ms 128)"
     )
     sample_rate: int = setting(16_000, "sample rate that recordings are resampled to, Hz")
-    chunk_seconds: float = setting(3.0, "length of one chunk, and so of one image, seconds")
+    chunk_seconds: float = setting(3.0, "length of one chunk, and so of one image, seconds", group="images")
     overlap: float = setting(0.0, "share of a chunk that the next chunk repeats, 0 to 0.95")
     loudness: float | None = setting(
         None, "normalise each recording to this RMS level, dBFS, as far as its peak allows; none: no change"
@@ -68,6 +68,7 @@ class SpectrogramConfig:
         None,
         "trim a recording's beginning and end where they are this many dB below its loudest moment (bare: 40)",
         bare=40.0,
+        group="images",
     )
     window_ms: float = setting(25.0, "length of the Hann window, milliseconds")
     hop_ms: float = setting(10.0, "step between windows, milliseconds")

@@ -21,12 +21,14 @@ MAX_COPIES = 50
 class AugmentConfig:
     """Settings of the augmented copies that are rendered for training only."""
 
-    augment: int = setting(0, "augmented copies of each chunk, for training only")
+    augment: int = setting(0, "augmented copies of each chunk, for training only", group="images")
     augment_label: tuple[str, ...] = setting(
         (), 'augmented copies of each chunk of one label, as in "crow=4"; may be repeated'
     )
     balance: bool = setting(
-        False, "balance the labels: add augmented copies to the smaller ones until all are as large as the largest"
+        False,
+        "balance the labels: add augmented copies to the smaller ones until all are as large as the largest",
+        group="images",
     )
     augment_kinds: str = setting(",".join(AUGMENT_KINDS), "augmentations to choose from, separated by commas")
     noise_dir: Path | None = setting(None, "folder of background noise recordings; default: generated noise")

@@ -20,11 +20,15 @@ from audionet.utils.settings import add_flags, from_flags, path_flag
 from audionet.utils.text import escape, format_table
 
 
-def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = Parser(__doc__)
+def make_parser() -> Parser:
+    parser = Parser(__doc__, "report/one report/two", "--to trainings.html")
     parser.add_argument("reports", nargs="*", type=path_flag, metavar="REPORT", help="report.json, or its folder")
     add_flags(parser, CompareConfig)
-    return parser.parse_args(argv)
+    return parser
+
+
+def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
+    return make_parser().parse_args(argv)
 
 
 def main(argv: Sequence[str] | None = None) -> None:

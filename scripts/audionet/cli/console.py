@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from audionet.cli.early_flags import take_flag
+from audionet.cli.help_page import AllFlags, formatter, short_help
 from audionet.errors import AudioNetError, show_flags_in_messages
 from audionet.utils.progress import Advance, reporting_to
 from audionet.utils.text import escape, os_error_reason
@@ -31,10 +32,16 @@ class Parser(argparse.ArgumentParser):
     ----------
     documentation : str or None
         A command's docstring, whose first line describes it; None under ``python -OO``.
+    *examples : str
+        Flags of typical uses, without the command's name, for the help.
     """
 
-    def __init__(self, documentation: str | None) -> None:
-        super().__init__(description=(documentation or "").partition("\n")[0], allow_abbrev=False)
+    def __init__(self, documentation: str | None, *examples: str) -> None:
+        description = (documentation or "").partition("\n")[0]
+        super().__init__(description=description, allow_abbrev=False, formatter_class=formatter)
+        self.examples = examples
+        self._positionals.title, self._optionals.title = "arguments", "every command"
+        self.add_argument("--help-all", "--help_all", action=AllFlags, help="show all flags, and exit")
         # Taken out of the command line by `cli.main`, before the defaults below are read.
         self.add_argument(
             "--project",
@@ -50,6 +57,10 @@ class Parser(argparse.ArgumentParser):
             "dataset.json; flags go before them",
         )
 
+    def format_help(self) -> str:
+        """Return the page of the flags in everyday use."""
+        return short_help(self, self.examples)
+
     def parse_args(  # type: ignore[override]
         self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
     ) -> argparse.Namespace:
@@ -62,7 +73,7 @@ class Parser(argparse.ArgumentParser):
         return super().parse_args([*flags_from_file(Path(path), set(self._option_string_actions)), *given], namespace)
 
     def error(self, message: str) -> NoReturn:
-        self.exit(2, f"{self.prog}: {escape(message)} (--help lists the flags)\n")
+        self.exit(2, f"{self.prog}: {escape(message)} (--help-all lists the flags)\n")
 
 
 def run(main: Callable[[], None]) -> NoReturn:

@@ -22,12 +22,18 @@ from audionet.utils.settings import add_flags, from_flags
 from audionet.utils.text import escape, format_table, pluralise
 
 
-def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = Parser(__doc__)
+def make_parser() -> Parser:
+    parser = Parser(
+        __doc__, "--audio_dir interviews --chunk_seconds 2", "--audio_dir field --labels labels.csv --gallery"
+    )
     add_flags(parser, DataConfig)
     add_flags(parser, SpectrogramConfig)
     add_flags(parser, AugmentConfig)
-    return parser.parse_args(argv)
+    return parser
+
+
+def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
+    return make_parser().parse_args(argv)
 
 
 def main(argv: Sequence[str] | None = None) -> None:

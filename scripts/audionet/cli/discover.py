@@ -20,17 +20,26 @@ from audionet.discovery.turns import LABELS_CSV, VOICES, suggest
 from audionet.discovery.voice_folders import check_output, write_voices
 from audionet.inference.timeline_files import format_time
 from audionet.utils.files import exclusive_lock
-from audionet.utils.settings import add_flags, from_flags, path_flag
+from audionet.utils.settings import add_flags, flag_group, from_flags, path_flag
 from audionet.utils.text import escape, pluralise
 
 
-def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = Parser(__doc__)
+def make_parser() -> Parser:
+    parser = Parser(__doc__, "talks", "--review")
     parser.add_argument("folder", nargs="?", type=path_flag, metavar="FOLDER", help="a folder of recordings")
-    parser.add_argument("--review", action="store_true", help="name the voices in --out, in the browser")
-    parser.add_argument("--port", type=int, default=8001, help="port of the review, on this machine alone; 0: any")
+    flag_group(parser, "review").add_argument(
+        "--review", action="store_true", help="name the voices in --out, in the browser"
+    )
+    flag_group(parser, "review").add_argument(
+        "--port", metavar="N", type=int, default=8001, help="port of the review, on this machine alone; 0: any"
+    )
     add_flags(parser, ClusterConfig)
     add_flags(parser, DiscoverConfig)
+    return parser
+
+
+def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = make_parser()
     flags = parser.parse_args(argv)
     if (flags.folder is None) != flags.review:
         parser.error("name a folder of recordings, or --review the voices that were found")

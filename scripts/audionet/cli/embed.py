@@ -19,12 +19,16 @@ from audionet.utils.settings import add_flags, from_flags, path_flag
 from audionet.utils.text import escape, pluralise
 
 
-def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = Parser(__doc__)
+def make_parser() -> Parser:
+    parser = Parser(__doc__, "clips --to clips.csv", "--per recording --map map.png clips")
     parser.add_argument("clips", nargs="+", type=path_flag, metavar="CLIP", help="a recording or a folder")
     add_flags(parser, EmbedConfig)
     add_flags(parser, EmbedOutput)
-    return parser.parse_args(argv)
+    return parser
+
+
+def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
+    return make_parser().parse_args(argv)
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -29,24 +29,29 @@ from audionet.evaluation.summary import summarise
 from audionet.inference.predictor import Predictor
 from audionet.utils.extras import require_modules
 from audionet.utils.files import make_writable_folder
-from audionet.utils.settings import add_flags, from_flags, path_flag, setting_names
+from audionet.utils.settings import add_flags, flag_group, from_flags, path_flag, setting_names
 from audionet.utils.text import escape, pluralise
 
 _LABELS_NAMED = 5
 _COMPARED = 10  # recordings that one model gets and the other does not
 
 
-def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = Parser(__doc__)
-    parser.add_argument(
+def make_parser() -> Parser:
+    parser = Parser(__doc__, "--test_dir held_out", "--cost voicemail:human=10")
+    add_flags(parser, EvaluateConfig, optional=True)
+    flag_group(parser, "trials").add_argument(
         "--trials",
         type=path_flag,
         metavar="LIST",
         help="score verification trials instead: rows '1 enrol.wav test.wav', or CSV with enrol, test and label; by a "
         "backbone alone, or by --graph",
     )
-    add_flags(parser, EvaluateConfig, optional=True)
     add_flags(parser, TrialConfig, optional=True)
+    return parser
+
+
+def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = make_parser()
     flags = parser.parse_args(argv)
     given = {name for name, value in vars(flags).items() if value not in (None, [])}
     if flags.trials is None and (wrong := given & setting_names(TrialConfig)):

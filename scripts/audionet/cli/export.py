@@ -15,10 +15,14 @@ from audionet.utils.settings import add_flags, from_flags
 from audionet.utils.text import escape, format_table
 
 
-def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = Parser(__doc__)
+def make_parser() -> Parser:
+    parser = Parser(__doc__, "--license cc-by-4.0 --to my_model")
     add_flags(parser, ExportConfig)
-    return parser.parse_args(argv)
+    return parser
+
+
+def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
+    return make_parser().parse_args(argv)
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -38,7 +38,7 @@ from audionet.inference.predictor import Predictor
 from audionet.inference.verification import RELIABLE_NORM, RELIABLE_SECONDS, Verifier, enrol_from_clips, forget_voice
 from audionet.utils.extras import require_modules
 from audionet.utils.files import make_writable_folder, walk, write_bytes
-from audionet.utils.settings import add_flags, from_flags, path_flag
+from audionet.utils.settings import add_flags, flag_group, from_flags, path_flag
 from audionet.utils.text import escape, pluralise, utf8_name
 
 _NOT_ACCEPTED = 3  # exit status of --verify for a clip that is not of the speaker
@@ -47,14 +47,20 @@ Formatted = tuple[dict[str, Any], str]
 """An answer as an object for JSON and as text."""
 
 
-def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = Parser(__doc__)
+def make_parser() -> Parser:
+    parser = Parser(__doc__, "--json clip.wav folder_of_clips", "--enrol ann ann_1.wav ann_2.wav")
     parser.add_argument(
         "clips", nargs="*", type=path_flag, metavar="CLIP", help="a recording, a spectrogram JPG or a folder"
     )
-    parser.add_argument("--image", action="append", type=path_flag, default=[], help="a spectrogram JPG, as a flag")
+    flag_group(parser, None).add_argument(
+        "--image", action="append", type=path_flag, default=[], help="a spectrogram JPG, as a flag"
+    )
     add_flags(parser, LabelConfig)
-    return parser.parse_args(argv)
+    return parser
+
+
+def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
+    return make_parser().parse_args(argv)
 
 
 def main(argv: Sequence[str] | None = None) -> None:

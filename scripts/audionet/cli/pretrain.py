@@ -20,10 +20,14 @@ from audionet.utils.settings import add_flags, from_flags
 from audionet.utils.text import escape
 
 
-def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = Parser(__doc__)
+def make_parser() -> Parser:
+    parser = Parser(__doc__, "--data_dir recordings --hours 8", "--voice_space inception_v3_speech")
     add_flags(parser, PretrainConfig)
-    return parser.parse_args(argv)
+    return parser
+
+
+def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
+    return make_parser().parse_args(argv)
 
 
 def main(argv: Sequence[str] | None = None) -> None:

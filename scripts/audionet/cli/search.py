@@ -23,13 +23,17 @@ from audionet.utils.text import escape, format_table, utf8_name
 _CLIP = "\0clip"  # no file has this name
 
 
-def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = Parser(__doc__)
+def make_parser() -> Parser:
+    parser = Parser(__doc__, "clip.wav recordings")
     parser.add_argument("clip", type=path_flag, metavar="CLIP", help="a recording")
     parser.add_argument("folder", type=path_flag, metavar="FOLDER", help="the recordings to search")
     add_flags(parser, EmbedConfig)
     add_flags(parser, SearchConfig)
-    return parser.parse_args(argv)
+    return parser
+
+
+def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
+    return make_parser().parse_args(argv)
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -19,10 +19,14 @@ from audionet.serving.config import API_KEY_VARIABLE, ServeConfig
 from audionet.utils.settings import add_flags, from_flags
 
 
-def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = Parser(__doc__)
+def make_parser() -> Parser:
+    parser = Parser(__doc__, "--port 9000", "--graph speakers_graph.tflite --workers 4")
     add_flags(parser, ServeConfig)
-    return parser.parse_args(argv)
+    return parser
+
+
+def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
+    return make_parser().parse_args(argv)
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -39,11 +39,15 @@ _MANY_REFUSED = 0.1  # share of known clips
 _WORTH_SAYING = 0.005  # accuracy that the recordings of one fold more are expected to bring
 
 
-def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = Parser(__doc__)
+def make_parser() -> Parser:
+    parser = Parser(__doc__, "--architecture inception_v3_speech_v2 --unknown_fpr 5")
     add_flags(parser, RetrainConfig)
     add_flags(parser, StepConfig, optional=True)
-    return parser.parse_args(argv)
+    return parser
+
+
+def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
+    return make_parser().parse_args(argv)
 
 
 def config_of(flags: argparse.Namespace) -> RetrainConfig:

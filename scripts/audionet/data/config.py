@@ -21,19 +21,25 @@ from audionet.utils.text import escape
 class DataConfig:
     """Input and output folders of data_maker.py, and its number of processes."""
 
-    audio_dir: Path = setting(TF_FILES / "data_audio", "folder of recordings, one folder per label; never changed")
+    audio_dir: Path = setting(
+        TF_FILES / "data_audio", "folder of recordings, one folder per label; never changed", group="input"
+    )
     wav_dir: Path = setting(TF_FILES / "data_wav", "output folder for the WAV chunks")
-    image_dir: Path = setting(TF_FILES / "data_image", "output folder for the spectrogram images and dataset.json")
+    image_dir: Path = setting(
+        TF_FILES / "data_image", "output folder for the spectrogram images and dataset.json", group="output"
+    )
     labels: Path | None = setting(
         None,
         "label file, or folder of label files named after their recordings, instead of one folder per label: CSV, TSV "
         "or JSON lines with columns for file, channel, start, end, label, group and split; RTTM; Audacity label "
         "tracks; Raven selection tables; ELAN's tab-delimited export",
+        group="input",
     )
     dataset: str | None = setting(
         None,
         "Hugging Face dataset instead of a folder of recordings: a folder on disk (an audio folder, Parquet files, or "
         "what save_to_disk wrote) or a name of the hub, OWNER/NAME; either with :CONFIG",
+        group="input",
     )
     dataset_dir: Path = setting(
         TF_FILES / "data_hub", "output folder for the recordings of --dataset, each dataset in one of its own"
@@ -53,7 +59,7 @@ class DataConfig:
     workers: int = setting(available_cores(), "number of rendering processes")
     scheduler: str | None = setting(None, "address of a Dask cluster to render on instead, such as tcp://host:8786")
     force: bool = setting(False, "render every recording again, changed or not")
-    gallery: bool = setting(False, "also write a contact sheet of each label's images")
+    gallery: bool = setting(False, "also write a contact sheet of each label's images", group="output")
     gallery_dir: Path = setting(TF_FILES / "gallery", "output folder for the contact sheets")
 
     def __post_init__(self) -> None:

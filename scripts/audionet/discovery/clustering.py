@@ -33,10 +33,12 @@ _PASSES = 40
 class ClusterConfig:
     """Settings of the clustering."""
 
-    voices: int | None = setting(None, "number of voices, where it is known")
+    voices: int | None = setting(None, "number of voices, where it is known", group="voices")
     min_voices: int = setting(1, "least number of voices")
     max_voices: int | None = setting(None, "greatest number of voices")
-    min_seconds: float = setting(5.0, "seconds for which a voice speaks at least, in all recordings together")
+    min_seconds: float = setting(
+        5.0, "seconds for which a voice speaks at least, in all recordings together", group="voices"
+    )
 
     def __post_init__(self) -> None:
         require(self.voices is None or self.voices >= 1, "voices", self.voices, "at least 1")

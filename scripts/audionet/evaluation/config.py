@@ -17,26 +17,31 @@ from audionet.utils.settings import require, setting
 class EvaluateConfig:
     """Settings for evaluating a model: test recordings, costs of mistakes and output."""
 
-    graph: Path = setting(TF_FILES / "retrained_graph.tflite", "the model to evaluate, written by retrain.py")
+    graph: Path = setting(
+        TF_FILES / "retrained_graph.tflite", "the model to evaluate, written by retrain.py", group="input"
+    )
     test_dir: Path | None = setting(
-        None, "held-out recordings, one folder per label (default: the test set of the training images)"
+        None, "held-out recordings, one folder per label (default: the test set of the training images)", group="input"
     )
     image_dir: Path = setting(TF_FILES / "data_image", "the images that the model was trained on")
-    against: Path | None = setting(None, "another model, to compare with on the same recordings")
-    report_dir: Path = setting(TF_FILES / "report", "folder for report.html, report.json and the plots")
+    against: Path | None = setting(None, "another model, to compare with on the same recordings", group="input")
+    report_dir: Path = setting(TF_FILES / "report", "folder for report.html, report.json and the plots", group="output")
     labels_dir: Path | None = setting(
-        None, "folder for the predicted segments as CSV, RTTM, Audacity and Raven labels; default: none are written"
+        None,
+        "folder for the predicted segments as CSV, RTTM, Audacity and Raven labels; default: none are written",
     )
     cost: tuple[str, ...] = setting(
         (),
         'cost of a mistake, true:predicted=number as in "voicemail:human=10"; other mistakes cost 1; may be repeated. '
         "none: remove the costs stored in the model",
+        group="decision",
     )
     channel: str = setting("auto", CHANNEL_HELP, alias="channels")
     worst: int = setting(24, "number of mistakes to show, the most confident first")
     explain: bool = setting(
         False,
         "also show where in each of these mistakes the evidence for the wrong or missed label is, up to a second each",
+        group="output",
     )
     workers: int = setting(available_cores(), "number of worker processes")
 
@@ -60,9 +65,12 @@ class CompareConfig:
     to: Path | None = setting(
         None,
         "file for the answers of all models, a row for each recording (.csv); or for the list of trainings (or .html)",
+        group="output",
     )
-    worst: int = setting(10, "number of recordings to name that one model gets and the other does not")
-    models_dir: Path = setting(TF_FILES, "folder of the trained models that are listed if no reports are named")
+    worst: int = setting(10, "number of recordings to name that one model gets and the other does not", group="output")
+    models_dir: Path = setting(
+        TF_FILES, "folder of the trained models that are listed if no reports are named", group="input"
+    )
 
     def __post_init__(self) -> None:
         require(self.worst >= 0, "worst", self.worst, "0 or more")
@@ -100,7 +108,8 @@ class TrialConfig:
         "backbone, or that --graph was trained on)",
     )
     plda: Path | None = setting(
-        None, "with --trials: also score by PLDA, trained on this folder of other speakers, one folder per speaker"
+        None,
+        "with --trials: also score by PLDA, trained on this folder of other speakers, one folder per speaker",
     )
     graph: Path | None = None
     workers: int = available_cores()

@@ -16,14 +16,19 @@ class PretrainConfig:
     """Settings for pretraining a backbone: data, network, optimizer, augmentation and output."""
 
     data_dir: Path = setting(
-        SHARED_FILES / "pretraining_audio", "folder of the recordings, in the sub-folders that the manifest names"
+        SHARED_FILES / "pretraining_audio",
+        "folder of the recordings, in the sub-folders that the manifest names",
+        group="input",
     )
     manifest: Path = setting(
         SHARED_FILES / "pretraining.json",
         "JSON file that lists the datasets: folder, task, pattern of labels in file names, licence",
+        group="input",
     )
     output_dir: Path = setting(
-        SHARED_FILES / "models" / "pretrained", "folder for the finished backbone; its name becomes the backbone's name"
+        SHARED_FILES / "models" / "pretrained",
+        "folder for the finished backbone; its name becomes the backbone's name",
+        group="output",
     )
     checkpoint_dir: Path = setting(
         SHARED_FILES / "checkpoints" / "pretraining",
@@ -31,10 +36,13 @@ class PretrainConfig:
     )
     summaries_dir: Path = setting(SHARED_FILES / "training_summaries" / "pretraining", "folder for TensorBoard logs")
     teacher: Literal["campplus", "none"] = setting(
-        "campplus", "published network whose speaker embeddings are distilled; needs audionet[pretrain]"
+        "campplus",
+        "published network whose speaker embeddings are distilled; needs audionet[pretrain]",
+        group="training",
     )
     initial: str | None = setting(
-        None, "finished backbone to start from, a folder or the bundled one's name; default: random weights"
+        None,
+        "finished backbone to start from, a folder or the bundled one's name; default: random weights",
     )
     synthetic_sounds: int = setting(
         2000, "number of sounds of a synthesizer with random settings to train on as well; 0: none"
@@ -43,9 +51,10 @@ class PretrainConfig:
         None,
         "learn no backbone, but the voice space of this finished one, a folder or the bundled one's name, from the "
         "manifest's datasets of speakers, words and other sounds",
+        group="training",
     )
-    steps: int = setting(20_000, "maximum number of training steps")
-    hours: float | None = setting(None, "stop after this many hours, even if steps remain")
+    steps: int = setting(20_000, "maximum number of training steps", group="training")
+    hours: float | None = setting(None, "stop after this many hours, even if steps remain", group="training")
     batch_size: int = setting(128, "images per training step")
     learning_rate: float = setting(1.5e-3, "peak learning rate; linear warm-up over the first steps, then cosine decay")
     weight_decay: float = setting(0.02, "weight decay of AdamW")

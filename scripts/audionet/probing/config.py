@@ -19,11 +19,13 @@ class ProbeConfig:
         TF_FILES / "data_audio",
         "folder of the recordings: one sub-folder per label, or fsdd/recordings, libri251, wakewords, speechocean and "
         "esc10",
+        group="input",
     )
     backbone: tuple[str, ...] = setting(
         (),
         "bundled name, folder of a SavedModel, TF Hub handle, or random (untrained Inception-v3); "
         "name#endpoint#pooling selects its feature layer; may be repeated (default: inception_v3_speech)",
+        group="input",
     )
     model_dir: Path = setting(SHARED_FILES / "models", "folder for downloaded and converted backbones")
     input_size: int | None = setting(
@@ -33,12 +35,15 @@ class ProbeConfig:
         False, "also probe each backbone in 32-bit floats, to measure the loss by 8-bit quantisation"
     )
     conditions: str = setting(
-        ",".join(PROBE_CONDITIONS), "distortions under which recordings are also tested, separated by commas; or none"
+        ",".join(PROBE_CONDITIONS),
+        "distortions under which recordings are also tested, separated by commas; or none",
+        group="test",
     )
     pairs: Path | None = setting(
         None,
         "text file of pairs of recordings to verify speakers on, a line each: 1 (same speaker) or 0, and two paths "
         "inside the folder; default: all pairs of the last readers' halves and of the last speakers of speechocean",
+        group="test",
     )
     max_recordings: int = setting(
         100, "maximum number of recordings per label, if folders are labels", alias="most_recordings"
@@ -48,9 +53,9 @@ class ProbeConfig:
     )
     workers: int = setting(available_cores(), "number of worker processes for feature extraction")
     seed: int = setting(0, "random seed of the noise, of the folds and of the Gaussian mixtures")
-    report: Path | None = setting(None, "JSON file to write all results to")
+    report: Path | None = setting(None, "JSON file to write all results to", group="output")
     card: Path | None = setting(
-        None, "model card to write the result tables into: README.md beside a backbone's weights"
+        None, "model card to write the result tables into: README.md beside a backbone's weights", group="output"
     )
 
     def __post_init__(self) -> None:

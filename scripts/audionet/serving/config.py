@@ -18,22 +18,26 @@ SHORTEST_API_KEY = 16
 class ServeConfig:
     """Settings for serving: model, address, access and limits."""
 
-    graph: Path = setting(TF_FILES / "retrained_graph.tflite", "model that retrain.py wrote")
+    graph: Path = setting(TF_FILES / "retrained_graph.tflite", "model that retrain.py wrote", group="model")
     host: str = setting(
-        "127.0.0.1", "address to listen on; any address other than this machine's loopback needs an API key"
+        "127.0.0.1",
+        "address to listen on; any address other than this machine's loopback needs an API key",
+        group="address",
     )
-    port: int = setting(8000, "port to listen on; 0: any free port")
+    port: int = setting(8000, "port to listen on; 0: any free port", group="address")
     api_key: str | None = setting(
-        None, f"bearer token that clients must send; better set in the environment variable {API_KEY_VARIABLE}"
+        None,
+        f"bearer token that clients must send; better set in the environment variable {API_KEY_VARIABLE}",
+        group="access",
     )
     cors_origin: tuple[str, ...] = setting(
-        (), 'other site whose pages may send requests, such as "https://example.org"; may be repeated'
+        (), 'other site whose pages may send requests, such as "https://example.org"; may be repeated', group="access"
     )
-    max_megabytes: float = setting(100.0, "maximum size of an upload, MB")
+    max_megabytes: float = setting(100.0, "maximum size of an upload, MB", group="limits")
     max_seconds: float = setting(3600.0, "maximum length of a recording, seconds")
     max_channels: int = setting(32, "maximum number of channels of a recording")
     max_rate: int = setting(384_000, "maximum sample rate of a recording, Hz")
-    time_limit: float = setting(60.0, "time limit in seconds for an upload, and again for its answer")
+    time_limit: float = setting(60.0, "time limit in seconds for an upload, and again for its answer", group="limits")
     queue: int = setting(
         64,
         "maximum number of recordings that wait or are at work; further uploads get 503 with Retry-After, but those "
@@ -45,7 +49,9 @@ class ServeConfig:
         None, "maximum size of all uploads that arrive, wait or are at work, MB; default: 20 times --max_megabytes"
     )
     batch: int = setting(8, "maximum number of a clip's images in a forward pass")
-    workers: int = setting(available_cores(), "number of processes that decode recordings and run the network")
+    workers: int = setting(
+        available_cores(), "number of processes that decode recordings and run the network", group="limits"
+    )
     worker_megabytes: int = setting(
         1024, "memory limit of a worker process, MB; a recording that needs more is refused"
     )

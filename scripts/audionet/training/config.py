@@ -122,7 +122,7 @@ class RetrainConfig:
     """Settings of retrain.py: training data, network, optimisation and output files."""
 
     image_dir: Path = setting(
-        TF_FILES / "data_image", "spectrogram images, one folder per label, as data_maker.py writes them"
+        TF_FILES / "data_image", "spectrogram images, one folder per label, as data_maker.py writes them", group="input"
     )
     bottleneck_dir: Path = setting(TF_FILES / "bottlenecks", "cache of bottleneck features")
     model_dir: Path = setting(SHARED_FILES / "models", "cache of fetched and converted backbones")
@@ -132,6 +132,7 @@ class RetrainConfig:
         TF_FILES / "retrained_graph.tflite",
         "model to write: .tflite, or in addition an ONNX file (.onnx), a frozen graph (.pb), a .keras file or, with no "
         "ending, a SavedModel",
+        group="output",
     )
     output_labels: Path = setting(TF_FILES / "retrained_labels.txt", "label file to write, one label per line")
     architecture: str = setting(
@@ -139,6 +140,7 @@ class RetrainConfig:
         "backbone: a bundled name, a folder holding a SavedModel that you trust, a TF Hub handle, "
         "or inception_v3 / mobilenet_v2_100_224 and the like for TF Hub's; "
         f"or a network trained from scratch: {' or '.join(FROM_SCRATCH)}",
+        group="network",
     )
     input_size: int | None = setting(
         None, "side of the backbone's square input, pixels; needed if its model file does not state it"
@@ -167,7 +169,9 @@ class RetrainConfig:
         "bottlenecks; 0: none",
     )
     fine_tune: int = setting(
-        0, "then also train this many of the backbone's last blocks, at a low learning rate; Inception v3 has 11"
+        0,
+        "then also train this many of the backbone's last blocks, at a low learning rate; Inception v3 has 11",
+        group="network",
     )
     fine_tune_steps: int = setting(500, "training steps of --fine_tune")
     fine_tune_learning_rate: float = setting(1e-4, "initial learning rate of --fine_tune")
@@ -181,6 +185,7 @@ class RetrainConfig:
         None,
         "share of unknown speakers that may be taken for one of the labels, percent; 0: never answer unknown; default: "
         "whatever lets at most 5 % of known clips be refused",
+        group="evaluation",
     )
     speech: Literal["auto", "on", "off"] = setting(
         "auto",
@@ -191,7 +196,11 @@ class RetrainConfig:
         "whether recordings may have several labels, those of a folder dog;rain; the model then answers with any "
         "number of labels; auto: if a folder's name has a semicolon",
     )
-    folds: int = setting(5, "folds of the cross-validation, by recording; fewer where all labels have fewer recordings")
+    folds: int = setting(
+        5,
+        "folds of the cross-validation, by recording; fewer where all labels have fewer recordings",
+        group="evaluation",
+    )
     repeats: int = setting(
         1, "cross-validations, each with other folds; prints the mean and deviation of their results"
     )
@@ -199,6 +208,7 @@ class RetrainConfig:
         None,
         "recordings to keep together in every fold and split: parent (those of one folder), "
         "or a regular expression whose match in the file's path inside its label folder names the group",
+        group="evaluation",
     )
     split: Literal["auto", "given"] = setting(
         "auto",

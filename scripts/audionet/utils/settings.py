@@ -15,6 +15,9 @@ from audionet.errors import UsageError
 
 Config = TypeVar("Config")
 
+OTHER_FLAGS = "other flags"
+"""Title of the group of flags that a command's short help leaves out."""
+
 
 def path_flag(text: str) -> Path:
     """Parse a path from the command line; reject an empty one, as an unset shell variable gives."""
@@ -41,13 +44,14 @@ def add_flags(parser: argparse.ArgumentParser, config: type, optional: bool = Fa
             continue
         kind, text = types[item.name], item.metadata["help"]
         names = [f"--{name}" for name in (item.name, item.metadata["alias"]) if name]
+        group = flag_group(parser, item.metadata["group"])
         default = argparse.SUPPRESS if optional else item.default
         if kind is bool:
-            parser.add_argument(*names, dest=item.name, action="store_true", default=default, help=text)
+            group.add_argument(*names, dest=item.name, action="store_true", default=default, help=text)
             continue
         options: dict[str, Any] = {"default": default}
         if typing.get_origin(kind) is tuple:
-            parser.add_argument(*names, dest=item.name, action="append", default=[], help=text)
+            group.add_argument(*names, dest=item.name, action="append", default=[], metavar="TEXT", help=text)
             continue
         choices = next(
             (option for option in (kind, *typing.get_args(kind)) if typing.get_origin(option) is Literal), None
@@ -55,12 +59,31 @@ def add_flags(parser: argparse.ArgumentParser, config: type, optional: bool = Fa
         if choices is not None:
             options["choices"] = typing.get_args(choices)
         else:
-            options["type"] = _parser_of(kind)
+            options |= {"type": _parser_of(kind), "metavar": _metavar_of(kind)}
         if item.metadata["bare"] is not None:
             options |= {"nargs": "?", "const": item.metadata["bare"]}
         if item.default is not None:
-            text += f" (default: {item.default})"
-        parser.add_argument(*names, dest=item.name, help=text.replace("%", "%%"), **options)
+            text += f" (default: {_shown(item.default)})"
+        group.add_argument(*names, dest=item.name, help=text.replace("%", "%%"), **options)
+
+
+def flag_group(parser: argparse.ArgumentParser, title: str | None) -> argparse._ArgumentGroup:
+    """Return a parser's group of flags with this title, by default `OTHER_FLAGS`; a new one if there is none."""
+    wanted = title or OTHER_FLAGS
+    found = (group for group in parser._action_groups if group.title == wanted)
+    return next(found, None) or parser.add_argument_group(wanted)
+
+
+def _metavar_of(kind: Any) -> str:
+    kinds = {kind, *typing.get_args(kind)}
+    return "PATH" if Path in kinds else "N" if kinds & {int, float} else "TEXT"
+
+
+def _shown(default: object) -> str:
+    """Return a default as help shows it: a path from the current folder, where it lies inside."""
+    if isinstance(default, Path) and default.is_relative_to(here := Path.cwd()):
+        return str(default.relative_to(here))
+    return str(default)
 
 
 def setting_names(config: type) -> set[str]:
@@ -167,7 +190,7 @@ def _fits(value: Any, kind: Any) -> bool:
     return isinstance(value, kind) and not (kind is int and isinstance(value, bool))
 
 
-def setting(default: Any, text: str, bare: Any = None, alias: str | None = None) -> Any:
+def setting(default: Any, text: str, bare: Any = None, alias: str | None = None, group: str | None = None) -> Any:
     """Return a config field with its default and its help.
 
     Parameters
@@ -179,8 +202,11 @@ def setting(default: Any, text: str, bare: Any = None, alias: str | None = None)
         Value of a flag that is given without one.
     alias : str, optional
         Older name of the flag.
+    group : str, optional
+        Title in the command's short help, such as ``input``, of a flag in everyday use. Others are in
+        ``--help-all`` alone.
     """
-    return field(default=default, metadata={"help": text, "bare": bare, "alias": alias})
+    return field(default=default, metadata={"help": text, "bare": bare, "alias": alias, "group": group})
 
 
 def require(condition: bool, flag: str, value: object, rule: str) -> None:
