@@ -12,10 +12,10 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, ProcessPoolExecutor, wait
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from audionet.utils.dask_pool import cluster
-from audionet.utils.process import tune_process
+from audionet.utils.process import processes_without_interrupts, tune_process
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -75,6 +75,14 @@ def worker_pool(
         yield pool
 
 
+class _Processes(ProcessPoolExecutor):
+    """Executor whose processes get no SIGINT; those that come with the first tasks print tracebacks otherwise."""
+
+    def submit(self, function: Callable[..., Result], /, *args: Any, **keywords: Any) -> Future[Result]:
+        with processes_without_interrupts():
+            return super().submit(function, *args, **keywords)
+
+
 class LocalProcesses:
     """Pool of fresh Python processes.
 
@@ -86,7 +94,7 @@ class LocalProcesses:
         self.executor = self._start()
 
     def _start(self) -> ProcessPoolExecutor:
-        return ProcessPoolExecutor(self.workers, multiprocessing.get_context("spawn"), _start_worker)
+        return _Processes(self.workers, multiprocessing.get_context("spawn"), _start_worker)
 
     def renew(self) -> None:
         self.executor.shutdown(wait=True, cancel_futures=True)

@@ -6,6 +6,7 @@ import contextlib
 import ctypes
 import os
 import re
+import signal
 import sys
 import threading
 from collections.abc import Iterator
@@ -70,3 +71,20 @@ def multiplies_bfloat16() -> bool:
     with contextlib.suppress(OSError):
         return re.search(r"\bamx_bf16\b", Path("/proc/cpuinfo").read_text()) is not None
     return False
+
+
+@contextlib.contextmanager
+def processes_without_interrupts() -> Iterator[None]:
+    """Block SIGINT in the processes that the block starts: Ctrl-C goes to them too, and their parent ends them.
+
+    A process that is interrupted while Python starts prints a traceback, before it could choose otherwise. In this
+    process, a SIGINT during the block is delivered at its end.
+    """
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
