@@ -12,7 +12,7 @@ import pytest
 
 from audionet.audio.config import SpectrogramConfig
 from audionet.backbones.registry import Backbone, prepare
-from audionet.cli.console import ConsoleHandler
+from audionet.cli.log_output import ConsoleHandler
 from audionet.data.dataset import dataset_json
 from audionet.data.naming import DATASET_JSON
 from audionet.training.config import RetrainConfig, StepConfig

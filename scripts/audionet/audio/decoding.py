@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import logging
 import re
 import shutil
 import stat
@@ -23,6 +24,8 @@ from audionet.audio.sndfile_reader import UNKNOWN_LENGTH, SndfileReader, open_sn
 from audionet.audio.sound import ChannelChoice, ChannelSetting, Level, Reader, Sound
 from audionet.errors import RecordingError, UnavailableError
 from audionet.utils.text import escape
+
+log = logging.getLogger(__name__)
 
 
 def _endings(names: str) -> frozenset[str]:
@@ -115,6 +118,7 @@ def open_sound(source: Source) -> Iterator[Sound]:
             reader = _open_reader(path, stack)
         except OSError as error:
             raise UnavailableError(f"cannot be read: {error.strerror}") from None
+        log.debug("decoding %s, by %s", path, type(reader).__name__)
         yield Sound(reader, channel, find_level)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -24,6 +25,8 @@ from audionet.utils.arrays import FloatArray, evenly
 from audionet.utils.files import content_hash, read_json
 from audionet.utils.json_files import damage_as, nullable_field
 from audionet.utils.text import composed, escape
+
+log = logging.getLogger(__name__)
 
 MODEL_FORMAT = 4
 
@@ -228,6 +231,7 @@ def _load(graph: Path, labels_file: Path | None) -> ModelFiles:
     remedy = "run retrain.py again, or name the right one with --graph"
     if not graph.exists():
         raise ModelError(f"{escape(graph)} is missing: run retrain.py first, or name a model with --graph")
+    log.debug("reading the model %s", graph)
     card_path, arrays_file, lite = model_json_path(graph), arrays_path(graph), lite_path(graph)
     card = read_json(card_path, ModelError, f"it belongs beside {graph.name}; {remedy}")
     if card.get("format") != MODEL_FORMAT:

@@ -1,4 +1,4 @@
-"""Command-line front end: flag parser, console output, exit codes."""
+"""Command-line front end: flag parser, progress, exit codes."""
 
 from __future__ import annotations
 
@@ -9,20 +9,26 @@ import logging
 import os
 import shlex
 import shutil
-import signal
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NoReturn
 
 from audionet.cli.early_flags import take_flag
 from audionet.cli.help_page import AllFlags, formatter, short_help
-from audionet.errors import AudioNetError, show_flags_in_messages
-from audionet.utils.progress import Advance, reporting_to
+from audionet.cli.interrupts import INTERRUPTED, die_when_interrupted, exit_when_interrupted
+from audionet.cli.log_output import SWITCHES, Output
+from audionet.errors import AudioNetError, UsageError, show_flags_in_messages
+from audionet.utils.progress import Advance, Reporter, reporting_to
 from audionet.utils.text import escape, os_error_reason
+
+log = logging.getLogger(__name__)
 
 SCRIPTS = {"data": "data_maker.py", "train": "retrain.py", "label": "label_image.py", "probe": "probe.py"}
 """Scripts of the commands that others name as the next step, where there is one."""
+
+_SECONDS_A_LINE = 15.0
 
 
 class Parser(argparse.ArgumentParser):
@@ -56,6 +62,8 @@ class Parser(argparse.ArgumentParser):
             help="settings from a TOML or JSON file, or those of an earlier run from its record, a model's JSON or "
             "dataset.json; flags go before them",
         )
+        for name, text in SWITCHES.items():
+            self.add_argument(name, action="store_true", default=argparse.SUPPRESS, help=text)
 
     def format_help(self) -> str:
         """Return the page of the flags in everyday use."""
@@ -66,43 +74,58 @@ class Parser(argparse.ArgumentParser):
     ) -> argparse.Namespace:
         """Parse a command line, with the settings of ``--config`` before its flags."""
         given, path = take_flag(list(sys.argv[1:] if args is None else args), "--config")
-        if path is None:
-            return super().parse_args(given, namespace)
-        from audionet.cli.run_config import flags_from_file
+        if path is not None:
+            from audionet.cli.run_config import flags_from_file
 
-        return super().parse_args([*flags_from_file(Path(path), set(self._option_string_actions)), *given], namespace)
+            given = [*flags_from_file(Path(path), set(self._option_string_actions)), *given]
+        flags = super().parse_args(given, namespace)
+        for name, value in sorted(vars(flags).items()):
+            log.debug("--%s %s", name, "..." if name == "api_key" and value else value)
+        return flags
 
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"{self.prog}: {escape(message)} (--help-all lists the flags)\n")
 
 
-def run(main: Callable[[], None]) -> NoReturn:
-    """Run a script's main, and exit; known errors become one line on stderr and an exit code."""
-    script = os.path.basename(sys.argv[0])
+def run(main: Callable[[], None], output: Output | None = None) -> NoReturn:
+    """Run a script's main, and exit; known errors become one line on stderr and an exit code.
+
+    Parameters
+    ----------
+    main : callable
+        Imports what it needs, then calls `raise_when_interrupted`, and works.
+    output : Output, optional
+        Messages to write; by default, all but details.
+    """
+    output = output or Output()
+    start = time.monotonic()
     _open_closed_streams()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a terminal that cannot show a name still shows the rest
-    signal.signal(signal.SIGTERM, _interrupt)
     show_flags_in_messages()
-    logger = logging.getLogger("audionet")
-    logger.addHandler(ConsoleHandler())
-    logger.setLevel(logging.INFO)
+    output.install()
+    exit_when_interrupted(lambda: output.failure("interrupted"))
     try:
-        with reporting_to(progress_bar):
+        if output.quiet and output.verbose:
+            raise UsageError("--quiet and --verbose exclude each other: give one of them")
+        with reporting_to(_reporter(output)):
             main()
         print(end="", flush=True)
+        log.debug("finished in %.1f s", time.monotonic() - start)
     except AudioNetError as error:
-        _fail(script, escape(str(error)), error.exit_code)
+        _fail(output, escape(str(error)), error.exit_code)
     except BrokenPipeError:
         # The reader closed the pipe, as `| head` does; without this, Python reports the error once more at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise SystemExit(1) from None
     except OSError as error:
         where = f"{escape(os.fsdecode(error.filename))}: " if error.filename else ""
-        _fail(script, f"{where}{os_error_reason(error)}", 1)
+        _fail(output, f"{where}{os_error_reason(error)}", 1)
     except KeyboardInterrupt as interrupt:
-        _fail(script, f"interrupted; {escape(str(interrupt)) or 'run it again to go on, finished work is kept'}", 130)
+        die_when_interrupted()
+        line = f"interrupted; {escape(str(interrupt)) or 'run it again to go on, finished work is kept'}"
+        _fail(output, line, INTERRUPTED)
     raise SystemExit(0)
 
 
@@ -135,11 +158,6 @@ def command_line(command: str, *arguments: str | os.PathLike[str]) -> str:
     return " ".join(escape(shlex.quote(os.fspath(word))) for word in (*words, *arguments))
 
 
-def _interrupt(*_: object) -> NoReturn:
-    """Stop as Ctrl-C does; raising SIGINT would not stop a background job, whose shell has it ignored."""
-    raise KeyboardInterrupt
-
-
 def _open_closed_streams() -> None:
     """Open /dev/null for standard streams that the caller closed (``2>&-``), before a data file gets their numbers."""
     for number, name in enumerate(("stdin", "stdout", "stderr")):
@@ -151,8 +169,8 @@ def _open_closed_streams() -> None:
             setattr(sys, name, os.fdopen(number, "r" if number == 0 else "w", closefd=False))
 
 
-def _fail(script: str, line: str, code: int) -> NoReturn:
-    print(f"{script}: {line}", file=sys.stderr)
+def _fail(output: Output, line: str, code: int) -> NoReturn:
+    print(output.failure(line), file=sys.stderr)
     raise SystemExit(code)
 
 
@@ -165,24 +183,16 @@ def if_interrupted(line: str) -> Iterator[None]:
         raise KeyboardInterrupt(line) from None
 
 
-class ConsoleHandler(logging.Handler):
-    """Log handler: writes messages to stdout, and warnings to stderr without breaking progress bars."""
-
-    def emit(self, record: logging.LogRecord) -> None:
-        """Write one record."""
-        if record.levelno >= logging.WARNING:
-            warn(record.getMessage())
-        else:
-            print(record.getMessage(), flush=True)
+def _reporter(output: Output) -> Reporter:
+    """Return how progress is shown: as a bar on a terminal, as a line now and then elsewhere, or not at all."""
+    return progress_bar if sys.stderr.isatty() and not output.quiet and not output.log_json else progress_lines
 
 
 @contextlib.contextmanager
 def progress_bar(what: str, unit: str, total: float) -> Iterator[Advance]:
     """Show a progress bar with the time left on stderr; bytes are scaled."""
-    from tqdm import tqdm  # here and below: a label comes a tenth sooner without it
+    from tqdm import tqdm  # here alone: a label comes a tenth sooner without it
 
-    # In a log file, every refresh adds a line.
-    refresh = 0.2 if sys.stderr.isatty() else 15.0
     in_bytes = unit == "B"
     with tqdm(
         desc=what,
@@ -191,13 +201,32 @@ def progress_bar(what: str, unit: str, total: float) -> Iterator[Advance]:
         total=total,
         dynamic_ncols=True,
         file=sys.stderr,
-        mininterval=refresh,
+        mininterval=0.2,
     ) as bar:
         yield bar.update
 
 
-def warn(line: str) -> None:
-    """Write a one-line warning to stderr."""
-    from tqdm import tqdm
+@contextlib.contextmanager
+def progress_lines(what: str, unit: str, total: float) -> Iterator[Advance]:
+    """Log a line every `_SECONDS_A_LINE` with the amount done, where stderr is a file: a bar would fill it."""
+    start = last = time.monotonic()
+    done = 0.0
 
-    tqdm.write(escape(line), file=sys.stderr)
+    def advance(amount: float) -> None:
+        nonlocal done, last
+        done += amount
+        now = time.monotonic()
+        if now - last >= _SECONDS_A_LINE and 0 < done < total:
+            last = now
+            left = (now - start) * (total - done) / done
+            state = {"work": what, "done": done, "total": total, "unit": unit, "seconds_left": round(left, 1)}
+            line = f"{what}: {done:.0f} of {total:.0f} {unit}, {left:.0f} s left"
+            log.info(line, extra={"progress": state})
+
+    yield advance
+    log.debug("%s: %.0f %s in %.1f s", what, done, unit, time.monotonic() - start)
+
+
+def warn(line: str) -> None:
+    """Log a one-line warning."""
+    log.warning(line)

@@ -7,6 +7,7 @@ deleting recordings, and it renders only the new and changed ones.
 from __future__ import annotations
 
 import argparse
+import logging
 from collections.abc import Sequence
 
 from audionet.audio.config import SpectrogramConfig
@@ -20,6 +21,8 @@ from audionet.errors import DatasetError
 from audionet.utils.extras import require_modules
 from audionet.utils.settings import add_flags, from_flags
 from audionet.utils.text import escape, format_table, pluralise
+
+log = logging.getLogger(__name__)
 
 
 def make_parser() -> Parser:
@@ -46,7 +49,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         require_modules("matplotlib")  # brings the font
     executor = data.scheduler or f"{data.workers} workers"
     source = f"of {data.dataset}" if data.dataset else f"in {data.audio_dir}"
-    print(f"Recordings {escape(source)}, {spectrogram.chunk_seconds:g} s a chunk, {escape(executor)}")
+    log.info("Recordings %s, %g s a chunk, %s", escape(source), spectrogram.chunk_seconds, escape(executor))
     result = render_folder(data, spectrogram, augment)
     report(result, data)
     if not any(summary.chunks for summary in result.labels.values()):

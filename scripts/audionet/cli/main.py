@@ -7,9 +7,7 @@ import os
 import sys
 from typing import NoReturn
 
-from audionet.cli.early_flags import take_flag
 from audionet.errors import UsageError
-from audionet.utils.process import tune_process
 
 COMMANDS = {
     "dataset": "fetch a public dataset by its name, or list all",
@@ -54,13 +52,23 @@ def main() -> NoReturn:
 
 def run_command(name: str) -> NoReturn:
     """Run one command in this process, and exit with its code."""
+    from audionet.cli.interrupts import exit_when_interrupted
+
+    exit_when_interrupted(lambda: f"{os.path.basename(sys.argv[0])}: interrupted")
+    from audionet.cli.early_flags import take_flag, take_switches
+    from audionet.utils.process import tune_process
+
     tune_process()  # before anything imports NumPy
     sys.argv, project = take_flag(sys.argv, "--project")
     if project is not None:
         os.environ[_PROJECT_VARIABLE] = project
+    from audionet.cli.log_output import SWITCHES, Output
+
+    sys.argv, switches = take_switches(sys.argv, SWITCHES)
+    output = Output(**{switch.removeprefix("--"): True for switch in switches})
     from audionet.cli.console import run
 
-    run(lambda: _import_and_run(name))
+    run(lambda: _import_and_run(name), output)
 
 
 def check_project(name: str) -> None:
@@ -70,8 +78,11 @@ def check_project(name: str) -> None:
 
 
 def _import_and_run(name: str) -> None:
+    from audionet.cli.interrupts import raise_when_interrupted
     from audionet.utils.extras import extras_named
 
     check_project(os.environ.get(_PROJECT_VARIABLE, ""))
     with extras_named():
-        importlib.import_module(f"audionet.cli.{name}").main()
+        command = importlib.import_module(f"audionet.cli.{name}")
+        raise_when_interrupted()
+        command.main()

@@ -8,13 +8,13 @@ from __future__ import annotations
 import argparse
 import contextlib
 import dataclasses
-import logging
 import os
 import signal
 from collections.abc import Sequence
 
-from audionet.cli.console import Parser
-from audionet.errors import AudioNetError, UsageError
+from audionet.cli.console import Parser, if_interrupted
+from audionet.cli.log_output import log_as_service
+from audionet.errors import UsageError
 from audionet.serving.config import API_KEY_VARIABLE, ServeConfig
 from audionet.utils.settings import add_flags, from_flags
 
@@ -32,29 +32,25 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
 def main(argv: Sequence[str] | None = None) -> None:
     if hasattr(signal, "SIGHUP"):
         signal.signal(signal.SIGHUP, signal.SIG_IGN)  # before the model is loaded, there is nothing to reload
-    # A service's log goes to stderr, every line marked as the service's.
-    logging.getLogger("audionet").handlers.clear()
-    logging.basicConfig(format="serve.py: %(message)s", level=logging.WARNING)
+    log_as_service("serve.py")
     config = from_flags(ServeConfig, parse_args(argv))
     key = os.environ.pop(API_KEY_VARIABLE, None)  # decoder processes must not inherit it
     if config.api_key is None and key is not None:
         config = dataclasses.replace(config, api_key=key)
-    # Imported late, so that a wrong flag is reported at once.
-    from audionet.serving.app import make_app
-    from audionet.serving.middleware import is_loopback
-    from audionet.serving.server import listen, run_server, url_of
+    with if_interrupted("stopped before it was ready"):
+        # Imported late, so that a wrong flag is reported at once.
+        from audionet.serving.app import make_app
+        from audionet.serving.middleware import is_loopback
+        from audionet.serving.server import listen, run_server, url_of
 
-    if config.api_key is None and not is_loopback(config.host):
-        raise UsageError(
-            f"--host {config.host} may be reachable from other machines: set an API key, best in the environment "
-            f"(export {API_KEY_VARIABLE}=...; `openssl rand -hex 16` generates one)"
-        )
-    try:
+        if config.api_key is None and not is_loopback(config.host):
+            raise UsageError(
+                f"--host {config.host} may be reachable from other machines: set an API key, best in the environment "
+                f"(export {API_KEY_VARIABLE}=...; `openssl rand -hex 16` generates one)"
+            )
         listener = listen(config)
         app, service = make_app(config)
         run_server(app, service, listener, lambda: announce(url_of(listener)))
-    except KeyboardInterrupt:
-        raise AudioNetError("stopped before it was ready") from None
 
 
 def announce(url: str) -> None:

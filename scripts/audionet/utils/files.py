@@ -13,6 +13,7 @@ import errno
 import hashlib
 import itertools
 import json
+import logging
 import os
 import platform
 import re
@@ -26,6 +27,8 @@ from audionet.errors import AudioNetError, DamagedError
 from audionet.utils.disk import sync, sync_files, sync_tree
 from audionet.utils.json_files import parse_json
 from audionet.utils.text import escape, first_line
+
+log = logging.getLogger(__name__)
 
 PathLike = str | os.PathLike[str]
 
@@ -75,6 +78,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
             else:
                 os.replace(temporary, path)
             sync(path.parent)
+        log.debug("wrote %s", path)
     except BaseException:
         with contextlib.suppress(OSError):
             _remove(temporary)
