@@ -7,6 +7,8 @@ import os
 import shutil
 import subprocess
 import sys
+import tarfile
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -66,6 +68,36 @@ def install(folder: Path, wheel: Path, extra: str = "") -> Path:
 @pytest.fixture(scope="module")
 def core(tmp_path_factory: pytest.TempPathFactory, wheel: Path) -> Path:
     return install(tmp_path_factory.mktemp("core"), wheel)
+
+
+def tracked() -> set[str]:
+    """Files of the package that git has, from `scripts`."""
+    listed = succeed("git", "ls-files", "-z", "scripts/audionet", cwd=ROOT)
+    return {name.removeprefix("scripts/") for name in listed.split("\0") if name}
+
+
+@pytest.mark.skipif(not (ROOT / ".git").exists(), reason="no checkout")
+def test_the_wheel_holds_the_package_and_its_licence_and_nothing_else(wheel: Path) -> None:
+    names = {name for name in zipfile.ZipFile(wheel).namelist() if not name.endswith("/")}
+    inside = {name for name in names if ".dist-info/" not in name}
+    assert inside == tracked()
+    assert any(name.endswith("licenses/LICENSE") for name in names)
+
+
+@pytest.mark.skipif(not (ROOT / ".git").exists(), reason="no checkout")
+def test_the_sdist_builds_the_same_package(tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    source.mkdir()
+    archive = subprocess.run(["git", "archive", "HEAD"], cwd=ROOT, check=True, capture_output=True).stdout
+    subprocess.run(["tar", "-x", "-C", str(source)], input=archive, check=True)
+    uv = shutil.which("uv") or str(Path(sys.executable).with_name("uv"))
+    succeed(uv, "build", "--sdist", "--out-dir", tmp_path / "dist", source, cwd=tmp_path)
+    (built,) = (tmp_path / "dist").glob("*.tar.gz")
+    with tarfile.open(built) as file:
+        names = {name.partition("/")[2] for name in file.getnames()}
+    committed = succeed("git", "ls-tree", "-r", "-z", "--name-only", "HEAD", "scripts/audionet", cwd=ROOT)
+    assert {"LICENSE", "README.md", "pyproject.toml", *filter(None, committed.split("\0"))} <= names
+    assert not [name for name in names if "__pycache__" in name or name.startswith("tf_files")]
 
 
 def write_clip(path: Path, frequency: float, seconds: float = 2.0) -> Path:
