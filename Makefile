@@ -2,6 +2,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 LOWEST := $(VENV)-lowest
+NEWEST := $(VENV)-newest
 BIN := $(VENV)/bin
 RUN := $(BIN)/python
 SAMPLES := tf_files/sample_audio
@@ -18,12 +19,13 @@ BACKBONE ?= inception_v3_speech
 override export CLIP := $(value CLIP)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo dataset data gallery retrain evaluate probe tensorboard label discover serve test test-lowest check docs format bench clean
+.PHONY: help demo dataset data gallery retrain evaluate probe tensorboard label discover serve test test-lowest test-newest \
+    test-pythons check docs audit licences format release bench clean
 
 help: ## list the targets
 	@echo "AudioNet: who is speaking, from images of sound"
 	@echo
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo
 	@echo "Flags go in ARGS: make data ARGS='--chunk_seconds 2'"
 	@echo "Two experiments side by side: make data PROJECT=birds"
@@ -114,6 +116,26 @@ $(LOWEST)/.tests: pyproject.toml $(VENV)/.tests
 test-lowest: $(LOWEST)/.tests ## run the tests that do without TensorFlow on the lowest versions allowed
 	@$(LOWEST)/bin/python -m pytest $(TESTERS) -m 'not slow and not tensorflow' $(ARGS)
 
+# The newest versions allowed, whatever constraints.txt says; without TensorFlow, as above.
+test-newest: $(VENV)/.tests ## run the tests that do without TensorFlow on the newest versions allowed
+	@rm -rf $(NEWEST)
+	@$(BIN)/uv venv --quiet $(NEWEST) --python $(RUN)
+	@printf "%s; sys_platform == 'none'\n" tensorflow pyannote.metrics > $(NEWEST)/without
+	@$(BIN)/uv pip install --quiet --python $(NEWEST)/bin/python --upgrade --overrides $(NEWEST)/without --editable '.[dev]'
+	@$(NEWEST)/bin/python -m pytest $(TESTERS) -m 'not slow and not tensorflow' $(QUICK_TESTS) $(ARGS)
+
+# What depends on Python's version, and not on TensorFlow's: two minutes for each Python.
+QUICK_TESTS := $(addprefix tests/,audio classifier cli diagnostics inference utils test_api.py test_architecture.py)
+test-pythons: $(VENV)/.tests ## run the tests of the core on each supported Python that this machine has
+	@for python in $$(.ci/pythons); do \
+	    name=$(VENV)-$$(basename "$$python"); echo "== $$python"; rm -rf "$$name"; \
+	    $(BIN)/uv venv --quiet --python "$$python" "$$name" && \
+	    printf "%s; sys_platform == 'none'\n" tensorflow pyannote.metrics > "$$name/without" && \
+	    $(BIN)/uv pip install --quiet --python "$$name/bin/python" --overrides "$$name/without" -c constraints.txt \
+	        --editable '.[dev]' && \
+	    "$$name/bin/python" -m pytest $(TESTERS) -m 'not slow and not tensorflow' $(QUICK_TESTS) $(ARGS) || exit 1; \
+	done
+
 check: $(VENV)/.tests ## style and types; changes nothing
 	@$(RUN) -m ruff check .
 	@$(RUN) -m ruff format --check .
@@ -121,6 +143,15 @@ check: $(VENV)/.tests ## style and types; changes nothing
 
 docs: $(VENV)/.tests ## the documentation as a site: docs/_build/html/index.html
 	@$(RUN) -m sphinx -W -n --keep-going -q docs docs/_build/html
+
+audit: $(VENV)/.tests ## look up known vulnerabilities of the versions in constraints.txt; needs the network
+	@PATH="$(abspath $(BIN)):$$PATH" $(RUN) .ci/audit
+
+licences: $(VENV)/.tests ## write docs/licences.md, the licences of all packages that are installed
+	@$(RUN) -m tests.support.licences > docs/licences.new && mv docs/licences.new docs/licences.md
+
+release: $(VENV)/.tests ## build wheel, sdist, SBOM and checksums in dist/; docs/releasing.md says how to go on
+	@PATH="$(abspath $(BIN)):$$PATH" .ci/release
 
 format: $(VENV)/.tests ## put the code into the project's style
 	@$(RUN) -m ruff check --fix .
