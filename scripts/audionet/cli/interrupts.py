@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import NoReturn
 
 INTERRUPTED = 130
 """Exit code of an interrupted command."""
+
+_line: Callable[[], str] | None = None
 
 
 def exit_when_interrupted(line: Callable[[], str]) -> None:
@@ -18,12 +21,27 @@ def exit_when_interrupted(line: Callable[[], str]) -> None:
     Nothing has been written yet that needs an end, and an exception would not be safe: extension modules of other
     packages turn one that is raised during their import into an ImportError, or crash at exit when half imported.
     """
+    global _line
+    _line = line
 
     def leave(number: int, frame: FrameType | None) -> NoReturn:
         os.write(2, f"{line()}\n".encode(errors="backslashreplace"))
         os._exit(INTERRUPTED)
 
     _handle(leave)
+
+
+@contextlib.contextmanager
+def exiting_when_interrupted() -> Iterator[None]:
+    """Have signals end the process at once within the block, as `exit_when_interrupted` did: for late imports."""
+    if _line is None:  # the command is called as a function
+        yield
+        return
+    exit_when_interrupted(_line)
+    try:
+        yield
+    finally:
+        raise_when_interrupted()
 
 
 def raise_when_interrupted() -> None:

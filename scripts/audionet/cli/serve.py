@@ -13,6 +13,7 @@ import signal
 from collections.abc import Sequence
 
 from audionet.cli.console import Parser, if_interrupted
+from audionet.cli.interrupts import exiting_when_interrupted
 from audionet.cli.log_output import log_as_service
 from audionet.errors import UsageError
 from audionet.serving.config import API_KEY_VARIABLE, ServeConfig
@@ -37,17 +38,18 @@ def main(argv: Sequence[str] | None = None) -> None:
     key = os.environ.pop(API_KEY_VARIABLE, None)  # decoder processes must not inherit it
     if config.api_key is None and key is not None:
         config = dataclasses.replace(config, api_key=key)
-    with if_interrupted("stopped before it was ready"):
-        # Imported late, so that a wrong flag is reported at once.
+    # Imported late, so that a wrong flag is reported at once.
+    with exiting_when_interrupted():
         from audionet.serving.app import make_app
         from audionet.serving.middleware import is_loopback
         from audionet.serving.server import listen, run_server, url_of
 
-        if config.api_key is None and not is_loopback(config.host):
-            raise UsageError(
-                f"--host {config.host} may be reachable from other machines: set an API key, best in the environment "
-                f"(export {API_KEY_VARIABLE}=...; `openssl rand -hex 16` generates one)"
-            )
+    if config.api_key is None and not is_loopback(config.host):
+        raise UsageError(
+            f"--host {config.host} may be reachable from other machines: set an API key, best in the environment "
+            f"(export {API_KEY_VARIABLE}=...; `openssl rand -hex 16` generates one)"
+        )
+    with if_interrupted("stopped before it was ready"):
         listener = listen(config)
         app, service = make_app(config)
         run_server(app, service, listener, lambda: announce(url_of(listener)))
