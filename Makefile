@@ -124,10 +124,10 @@ test-newest: $(VENV)/.tests ## run the tests that do without TensorFlow on the n
 	@$(BIN)/uv pip install --quiet --python $(NEWEST)/bin/python --upgrade --overrides $(NEWEST)/without --editable '.[dev]'
 	@$(NEWEST)/bin/python -m pytest $(TESTERS) -m 'not slow and not tensorflow' $(QUICK_TESTS) $(ARGS)
 
-# What depends on Python's version, and not on TensorFlow's: two minutes for each Python.
-QUICK_TESTS := $(addprefix tests/,audio classifier cli diagnostics inference utils test_api.py test_architecture.py)
-test-pythons: $(VENV)/.tests ## run the tests of the core on each supported Python that this machine has
-	@for python in $$(.ci/pythons); do \
+# What depends on Python's version, and not on TensorFlow's; `make test` has tried the Python of $(VENV).
+QUICK_TESTS := $(addprefix tests/,audio classifier cli diagnostics utils test_api.py test_architecture.py)
+test-pythons: $(VENV)/.tests ## run the tests of the core on each other supported Python that this machine has
+	@for python in $$(.ci/pythons | grep -v "/$$($(RUN) -c 'import sys; print("python%d.%d" % sys.version_info[:2])')$$"); do \
 	    name=$(VENV)-$$(basename "$$python"); echo "== $$python"; rm -rf "$$name"; \
 	    $(BIN)/uv venv --quiet --python "$$python" "$$name" && \
 	    printf "%s; sys_platform == 'none'\n" tensorflow pyannote.metrics > "$$name/without" && \
