@@ -19,11 +19,15 @@ from audionet.utils.settings import add_flags, from_flags
 from audionet.utils.text import escape, pluralise
 
 
-def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = Parser(__doc__)
+def make_parser() -> Parser:
+    parser = Parser(__doc__, "", "fsdd --by digit", "voxceleb1 --from voxceleb1")
     parser.add_argument("name", nargs="?", metavar="NAME", help=f"one of {', '.join(DATASETS)}")
     add_flags(parser, FetchConfig)
-    return parser.parse_args(argv)
+    return parser
+
+
+def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
+    return make_parser().parse_args(argv)
 
 
 def main(argv: Sequence[str] | None = None) -> None:

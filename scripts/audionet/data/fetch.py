@@ -31,15 +31,22 @@ _BLOCK = 1 << 20
 class FetchConfig:
     """Where a dataset comes from and goes to, and what its labels are."""
 
-    by: str | None = setting(None, "what its labels are, such as speaker; default: the first that is listed")
-    source: Path | None = setting(
-        None, "archive or folder of the dataset that you have, instead of a download; it is not changed", alias="from"
+    by: str | None = setting(
+        None, "what its labels are, such as speaker; default: the first that is listed", group="input"
     )
-    url: str | None = setting(None, "address of a copy of its archive, of the same size and hash")
+    source: Path | None = setting(
+        None,
+        "archive or folder of the dataset that you have, instead of a download; it is not changed",
+        alias="from",
+        group="input",
+    )
+    url: str | None = setting(None, "address of a copy of its archive, of the same size and hash", group="input")
     partial: bool = setting(
         False, "accept a part of the dataset, or another version: size, hash and number of recordings may differ"
     )
-    datasets_dir: Path = setting(SHARED_FILES / "datasets", "folder for the datasets, each in one of its own")
+    datasets_dir: Path = setting(
+        SHARED_FILES / "datasets", "folder for the datasets, each in one of its own", group="output"
+    )
     downloads_dir: Path = setting(
         SHARED_FILES / "downloads", "folder for an archive until it is unpacked, and for what has arrived of one"
     )
