@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 
 from audionet.classifier.prototypes import SpeakerModel, fit_speaker_model
-from audionet.errors import DamagedError, ModelError
+from audionet.errors import DamagedError, ModelError, RecordingError
 from audionet.utils.arrays import Float64Array, FloatArray
-from audionet.utils.files import exclusive_lock, read_json, write_json
-from audionet.utils.json_files import damage_as, field, objects, real, whole
+from audionet.utils.files import exclusive_lock, pack_json, read_json, write_json
+from audionet.utils.json_files import damage_as, field, objects, parse_json, real, whole
 from audionet.utils.text import escape
 
 _FORMAT = 1
@@ -74,6 +74,13 @@ def enrol(path: Path, graph_sha256: str, name: str, embeddings: FloatArray, seco
     embeddings : ndarray of float32, shape (chunks, dimensions)
     seconds : float
         Duration of the sound that the embeddings come from.
+
+    Raises
+    ------
+    ModelError
+        If the file is damaged or belongs to another model.
+    RecordingError
+        If the embeddings are no directions of finite numbers.
     """
     speaker = fit_speaker_model(embeddings)
     return _change(path, graph_sha256, embeddings.shape[1], name, Enrolled(seconds, speaker))
@@ -87,13 +94,22 @@ def forget(path: Path, graph_sha256: str, dimensions: int, name: str) -> bool:
 def _change(path: Path, graph_sha256: str, dimensions: int, name: str, enrolled: Enrolled | None) -> bool:
     with exclusive_lock(path.parent, wait=True):
         speakers = read_enrolled(path, graph_sha256, dimensions)
-        present = name in speakers
-        speakers.pop(name, None)
+        present = speakers.pop(name, None) is not None
         if enrolled is not None:
+            _check_readable(enrolled, dimensions)
             speakers[name] = enrolled
-        entries = {name: _as_json(entry) for name, entry in sorted(speakers.items())}
-        write_json(path, {"format": _FORMAT, "graph_sha256": graph_sha256, "voices": entries})
+        if present or enrolled is not None:
+            entries = {name: _as_json(entry) for name, entry in sorted(speakers.items())}
+            write_json(path, {"format": _FORMAT, "graph_sha256": graph_sha256, "voices": entries})
     return present
+
+
+def _check_readable(enrolled: Enrolled, dimensions: int) -> None:
+    """Raise RecordingError if a speaker, once stored, could not be read again, nor the others beside it."""
+    try:
+        _from_json(parse_json(pack_json(_as_json(enrolled))), dimensions)
+    except DamagedError:
+        raise RecordingError("cannot be used: its embeddings are no directions of finite numbers") from None
 
 
 def _as_json(enrolled: Enrolled) -> dict[str, Any]:

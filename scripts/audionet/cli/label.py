@@ -28,6 +28,7 @@ from audionet.inference.formatting import (
     answer_text,
     diarization_json,
     diarization_text,
+    enrolment_advice,
     explanation_json,
     explanation_text,
     name_source,
@@ -35,7 +36,7 @@ from audionet.inference.formatting import (
     verification_text,
 )
 from audionet.inference.predictor import Predictor
-from audionet.inference.verification import RELIABLE_NORM, RELIABLE_SECONDS, Verifier, enrol_from_clips, forget_voice
+from audionet.inference.verification import Verifier, enrol_from_clips, forget_voice
 from audionet.utils.extras import require_modules
 from audionet.utils.files import make_writable_folder, walk, write_bytes
 from audionet.utils.settings import add_flags, flag_group, from_flags, path_flag
@@ -200,18 +201,8 @@ def enrol(predictor: Predictor, name: str, clips: Sequence[Path], config: LabelC
     again = ", in place of the previous one" if done.replaced else ""
     used = len(clips) - len(done.failed)
     print(f"Enrolled: {escape(name)}, from {done.seconds:.1f} s of {pluralise(used, 'clip')}{again}")
-    if done.seconds < RELIABLE_SECONDS:
-        warn(f"{done.seconds:.1f} s of sound are few: enrol again with {RELIABLE_SECONDS:.0f} to 30 s of this speaker")
-    if done.norm < RELIABLE_NORM:
-        warn("this speaker is unlike all training data: others recorded in the same way may be accepted as this one")
-    if done.resembles in predictor.enrolled:
-        warn(f"this speaker sounds like {done.resembles}, who is enrolled: one speaker under two names?")
-    elif done.resembles is not None:
-        warn(f"this speaker is similar to the label {done.resembles}: its clips may now be answered with the new name")
-    if done.several:
-        warn("the clips seem to hold several speakers: enrol each from clips without the others")
-    elif not done.accepted:
-        warn("one half of these clips is not recognised by the other: new clips of this speaker may be unknown")
+    for sentence in enrolment_advice(done, predictor.enrolled):
+        warn(sentence)
     if done.failed:
         raise AudioNetError(f"{len(done.failed)} of {pluralise(len(clips), 'clip')} could not be used")
 

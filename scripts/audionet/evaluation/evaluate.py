@@ -11,7 +11,6 @@ import numpy as np
 
 from audionet.classifier.decision import Costs, Rule
 from audionet.classifier.similarities import LOWEST_SCORE
-from audionet.errors import ModelError
 from audionet.evaluation.batch_inference import (
     DURATIONS_IN_CHUNKS,
     HeldOutPredictions,
@@ -36,7 +35,7 @@ from audionet.metrics.accuracy import Accuracy, accuracy
 from audionet.metrics.classification import Reliability, reliability
 from audionet.metrics.detection import Detection, detection, trials
 from audionet.utils.arrays import BoolArray, FloatArray, IntArray
-from audionet.utils.files import read_json, write_json
+from audionet.utils.files import write_json
 from audionet.utils.text import escape
 
 log = logging.getLogger(__name__)
@@ -248,9 +247,7 @@ def store_rule(predictor: Predictor, rule: Rule) -> None:
     ModelError
         If the model has been trained again since it was loaded.
     """
-    card = read_json(predictor.card_path, ModelError, "run retrain.py again")
-    if any(card.get(name) != predictor.card[name] for name in ("graph_sha256", "arrays_sha256")):
-        raise ModelError(f"{escape(predictor.card_path)}: was trained again meanwhile: run evaluate.py again")
+    card = predictor.unchanged_card("run evaluate.py again")
     stored = rule.as_json(predictor.labels) if rule.costs.exceptions else None
     write_json(predictor.card_path, card | {"decision": stored})
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from audionet.inference.explanation import Explanation
 from audionet.inference.predictor import Predictor
 from audionet.inference.segmentation import Segment
 from audionet.inference.timeline_files import format_segment
-from audionet.inference.verification import Verification
+from audionet.inference.verification import RELIABLE_NORM, RELIABLE_SECONDS, Enrolment, Verification
 from audionet.utils.text import escape, pluralise, utf8_name
 
 NONE_PRESENT = "none of the labels"
@@ -154,6 +154,53 @@ def verification_text(source: FileSource, name: str, found: Verification) -> str
         f"{escape(str(source))}: {'yes' if found.accepted else 'no'}, {'' if found.accepted else 'not '}{escape(name)} "
         f"(likeness {found.score:.2f}; {found.nearer} of {found.trials} impostor trials scored as high)"
     )
+
+
+def enrolment_json(done: Enrolment, enrolled: Container[str]) -> dict[str, Any]:
+    """Format the result of an enrolment for JSON; `enrolled` are the speakers who were enrolled before."""
+    return {
+        "seconds": round(done.seconds, 3),
+        "norm": round(done.norm, 6),
+        "resembles": done.resembles,
+        "accepted": done.accepted,
+        "several": done.several,
+        "replaced": done.replaced,
+        "advice": enrolment_advice(done, enrolled),
+    }
+
+
+def enrolment_advice(done: Enrolment, enrolled: Container[str]) -> list[str]:
+    """Say in a sentence each what makes an enrolment unreliable.
+
+    Parameters
+    ----------
+    done : Enrolment
+    enrolled : container of str
+        Names of the speakers who were enrolled before.
+    """
+    advice = []
+    if done.seconds < RELIABLE_SECONDS:
+        advice.append(
+            f"{done.seconds:.1f} s of sound are few: enrol again with {RELIABLE_SECONDS:.0f} to 30 s of this speaker"
+        )
+    if done.norm < RELIABLE_NORM:
+        advice.append(
+            "this speaker is unlike all training data: others recorded in the same way may be accepted as this one"
+        )
+    if done.resembles is not None:
+        like = escape(done.resembles)
+        advice.append(
+            f"this speaker sounds like {like}, who is enrolled: one speaker under two names?"
+            if done.resembles in enrolled
+            else f"this speaker is similar to the label {like}: its clips may now be answered with the new name"
+        )
+    if done.several:
+        advice.append("the clips seem to hold several speakers: enrol each from clips without the others")
+    elif not done.accepted:
+        advice.append(
+            "one half of these clips is not recognised by the other: new clips of this speaker may be unknown"
+        )
+    return advice
 
 
 def explanation_json(explanation: Explanation, path: Path) -> dict[str, Any]:

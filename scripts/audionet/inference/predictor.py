@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 
@@ -23,6 +24,7 @@ from audionet.inference.answer import Answer, ChunkAnswer, Decider, combine_chun
 from audionet.inference.clip import Clip, ClipChunk, process_images
 from audionet.inference.occlusion import occluded_outputs
 from audionet.utils.arrays import BoolArray, FloatArray, UInt8Array
+from audionet.utils.files import read_json
 from audionet.utils.process import available_cores
 from audionet.utils.text import escape, find_name
 
@@ -183,6 +185,31 @@ class Predictor:
         """
         self.enrolled = read_enrolled(enrolled_path(self.graph), self.card["graph_sha256"], self.dimensions)
         self.voices = self.arrays.voices.joined([enrolled.speaker for enrolled in self.enrolled.values()])
+
+    def with_enrolled_as_stored(self) -> Self:
+        """Return this model with the enrolled speakers that are on disk now; this object keeps its own.
+
+        Raises
+        ------
+        ModelError
+            As `read_enrolled`.
+        """
+        changed = copy.copy(self)
+        changed.read_enrolled()
+        return changed
+
+    def unchanged_card(self, remedy: str) -> dict[str, Any]:
+        """Read the model's JSON from disk again, before a file of the model is changed.
+
+        Raises
+        ------
+        ModelError
+            If the model has been trained again since it was loaded; the message says `remedy`.
+        """
+        card = read_json(self.card_path, ModelError, "run retrain.py again")
+        if any(card.get(name) != self.card[name] for name in ("graph_sha256", "arrays_sha256")):
+            raise ModelError(f"{escape(self.card_path)}: was trained again meanwhile: {remedy}")
+        return card
 
     @property
     def several_threshold(self) -> float | None:

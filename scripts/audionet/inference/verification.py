@@ -26,6 +26,7 @@ RELIABLE_NORM = 0.5
 """Norm below which a speaker is so unlike all training data that others recorded alike may be accepted."""
 
 _LEAST_CHUNKS = 2  # of each of two speakers in a clip
+_LOAD_AGAIN = "load the new model first"
 
 
 class Verification(NamedTuple):
@@ -89,15 +90,17 @@ def _require_voices(predictor: Predictor) -> None:
         )
 
 
-def check_name(predictor: Predictor, name: str) -> None:
-    """Raise UsageError if a new speaker cannot have this name."""
+def check_name(predictor: Predictor, name: str, setting: str = "--enrol") -> None:
+    """Raise UsageError, which names the flag or parameter, if a new speaker cannot have this name."""
     if find_name(name, predictor.labels):
-        raise UsageError(f"--enrol {escape(name)}: the model was trained on a label of that name: choose another name")
+        raise UsageError(
+            f"{setting} {escape(name)}: the model was trained on a label of that name: choose another name"
+        )
     if name in (UNKNOWN, "unknown") or not name.strip() or label_problem(name):
-        raise UsageError(f"--enrol {escape(name)}: that is not a valid name for a speaker: choose another")
+        raise UsageError(f"{setting} {escape(name)}: that is not a valid name for a speaker: choose another")
     if name != name.strip():
         raise UsageError(
-            f"--enrol {escape(repr(name))}: the name begins or ends with a blank, which nobody sees: leave it out"
+            f"{setting} {escape(repr(name))}: the name begins or ends with a blank, which nobody sees: leave it out"
         )
 
 
@@ -113,7 +116,6 @@ def enrol_from_clips(predictor: Predictor, name: str, clips: Sequence[Source]) -
     """
     _require_voices(predictor)
     check_name(predictor, name)
-    name = find_name(name, predictor.enrolled) or name
     embeddings: list[FloatArray] = []
     seconds = 0.0
     failed: dict[Source, str] = {}
@@ -131,19 +133,44 @@ def enrol_from_clips(predictor: Predictor, name: str, clips: Sequence[Source]) -
     if not embeddings:
         reasons = "; ".join(f"{escape(str(source))} {reason}" for source, reason in failed.items())
         raise RecordingError(f"no clip can be used to enrol {escape(name)}: {reasons}")
-    stacked = np.stack(embeddings)
-    resembles = _resembles(predictor, name, stacked)
-    halves = stacked[: len(stacked) // 2], stacked[len(stacked) // 2 :]
-    replaced = enrol(enrolled_path(predictor.graph), predictor.card["graph_sha256"], name, stacked, seconds)
+    return enrol_from_embeddings(predictor, name, np.stack(embeddings), seconds)._replace(
+        failed=failed, in_part=in_part
+    )
+
+
+def enrol_from_embeddings(predictor: Predictor, name: str, embeddings: FloatArray, seconds: float) -> Enrolment:
+    """Enrol a speaker, under a name that `check_name` accepts, from the embeddings of chunks.
+
+    Parameters
+    ----------
+    predictor : Predictor
+    name : str
+    embeddings : ndarray of float32, shape (chunks, dimensions)
+        Of the chunks that count, in the order of time.
+    seconds : float
+        Duration of the sound that they come from.
+
+    Raises
+    ------
+    ModelError
+        If the model has been trained again since it was loaded, or its enrolled speakers cannot be read.
+    RecordingError
+        If the embeddings make no speaker.
+    """
+    name = find_name(name, predictor.enrolled) or name
+    resembles = _resembles(predictor, name, embeddings)
+    halves = embeddings[: len(embeddings) // 2], embeddings[len(embeddings) // 2 :]
+    predictor.unchanged_card(_LOAD_AGAIN)
+    replaced = enrol(enrolled_path(predictor.graph), predictor.card["graph_sha256"], name, embeddings, seconds)
     return Enrolment(
         seconds,
-        fit_speaker_model(stacked).norm,
+        fit_speaker_model(embeddings).norm,
         resembles,
-        _are_one_speaker(predictor, *(halves if len(halves[0]) else (stacked, stacked))),
-        not _are_one_speaker(predictor, *_two_clusters(stacked)),
+        _are_one_speaker(predictor, *(halves if len(halves[0]) else (embeddings, embeddings))),
+        not _are_one_speaker(predictor, *_two_clusters(embeddings)),
         replaced,
-        failed,
-        in_part,
+        {},
+        {},
     )
 
 
@@ -156,12 +183,41 @@ def _embed_clip(predictor: Predictor, source: Source) -> tuple[list[FloatArray],
 
     clip = Clip(source, predictor.spectrogram)
     found, _, damage = process_images(clip, embed)
-    pause = find_pauses([answer for _, answer in found])
-    counted = [embedding for (embedding, _), is_pause in zip(found, pause, strict=True) if not is_pause]
-    if not any(answer.speech for _, answer in found):
+    length = None if clip.seconds is None else clip.seconds - clip.start
+    return *counted_sound(predictor, found, length), clip.remark(damage)
+
+
+def counted_sound(
+    predictor: Predictor, chunks: Sequence[tuple[FloatArray, ChunkAnswer]], length: float | None
+) -> tuple[list[FloatArray], float]:
+    """Choose the chunks of a clip that count: those that are no pauses.
+
+    Parameters
+    ----------
+    predictor : Predictor
+    chunks : sequence of (ndarray, ChunkAnswer)
+        Embedding and answer of each chunk that is not silent.
+    length : float or None
+        Duration of the sound, seconds; None for an image.
+
+    Returns
+    -------
+    list of ndarray
+        Their embeddings.
+    float
+        Their duration, seconds.
+
+    Raises
+    ------
+    RecordingError
+        If there is no speech in the clip, and the labels are spoken.
+    """
+    pause = find_pauses([answer for _, answer in chunks])
+    counted = [embedding for (embedding, _), is_pause in zip(chunks, pause, strict=True) if not is_pause]
+    if not any(answer.speech for _, answer in chunks):
         raise RecordingError("cannot be used: no speech was found in it")
     used = predictor.spectrogram.chunk_seconds * len(counted) if predictor.spectrogram else 0.0
-    return counted, min((clip.seconds or used) - clip.start, used), clip.remark(damage)
+    return counted, used if length is None else min(length, used)
 
 
 def _resembles(predictor: Predictor, name: str, embeddings: FloatArray) -> str | None:
@@ -190,9 +246,8 @@ def _are_one_speaker(predictor: Predictor, one: FloatArray, other: FloatArray) -
 def _two_clusters(embeddings: FloatArray) -> tuple[FloatArray, FloatArray]:
     """Divide chunks into the two most different halves (spherical k-means); empty ones if a half is a single chunk."""
     directions = unit_length(embeddings)
-    similarities = directions @ directions.T
-    first = int(similarities.sum(axis=1).argmin())
-    centres = directions[[first, int(similarities[first].argmin())]]
+    first = int((directions @ directions.sum(axis=0)).argmin())
+    centres = directions[[first, int((directions @ directions[first]).argmin())]]
     for _ in range(10):
         nearest = (directions @ centres.T).argmax(axis=1)
         if min(np.bincount(nearest, minlength=2)) < _LEAST_CHUNKS:
@@ -201,18 +256,21 @@ def _two_clusters(embeddings: FloatArray) -> tuple[FloatArray, FloatArray]:
     return embeddings[nearest == 0], embeddings[nearest == 1]
 
 
-def forget_voice(predictor: Predictor, name: str) -> None:
+def forget_voice(predictor: Predictor, name: str, setting: str = "--forget") -> None:
     """Remove an enrolled speaker.
 
     Raises
     ------
     UsageError
-        If no speaker of that name is enrolled.
+        If no speaker of that name is enrolled; the message names the flag or parameter.
+    ModelError
+        If the model has been trained again since it was loaded, or its enrolled speakers cannot be read.
     """
     name = find_name(name, predictor.enrolled) or name
+    predictor.unchanged_card(_LOAD_AGAIN)
     if not forget(enrolled_path(predictor.graph), predictor.card["graph_sha256"], predictor.dimensions, name):
         enrolled = ", ".join(map(escape, predictor.enrolled)) or "none"
-        raise UsageError(f"--forget {escape(name)}: no speaker of that name is enrolled (enrolled: {enrolled})")
+        raise UsageError(f"{setting} {escape(name)}: no speaker of that name is enrolled (enrolled: {enrolled})")
 
 
 class Verifier:
