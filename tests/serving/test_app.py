@@ -53,6 +53,7 @@ SITE = "https://example.org"
 PATHS = ("/", "/docs", "/openapi.json", "/healthz", "/readyz", "/metrics", "/v1/model", "/page/page.css")
 OPEN_PATHS = frozenset(PATHS) - {"/metrics", "/v1/model"}
 WORK_PATHS = ("/v1/classify", "/v1/spectrogram", "/v1/explain", "/classify/")
+ENROLMENT = "/v1/enrolled?name=zoe"  # always to be refused here: the model is not this module's alone
 IN_HOUSE = "audionet_requests_in_flight"
 
 
@@ -304,6 +305,7 @@ def test_the_model_describes_itself(server: Serving, tone_model: Path) -> None:
     assert tuple(content["labels"]) == TONES
     assert content["id"] == card["graph_sha256"]
     assert (content["chunk_seconds"], content["step_seconds"], content["enrolled"]) == (0.5, 0.5, [])
+    assert content["can_enrol"] is True
     assert content["threshold"] == card["open_set"]["rejection"]["several"]
     assert content["limits"] == {"megabytes": 100.0, "seconds": 3600.0, "channels": 32, "rate": 384_000}
     assert str(tone_model.parent) not in json.dumps(content)
@@ -391,7 +393,7 @@ def test_reaching_it_from_elsewhere_takes_a_key(tone_model: Path) -> None:
         assert key not in complaint
 
 
-@pytest.mark.parametrize("path", sorted(set(PATHS) - OPEN_PATHS) + list(WORK_PATHS) + ["/v1/reload", "/nothing"])
+@pytest.mark.parametrize("path", [*sorted(set(PATHS) - OPEN_PATHS), *WORK_PATHS, ENROLMENT, "/v1/reload", "/nothing"])
 @pytest.mark.parametrize(
     ("authorization", "message"),
     [
@@ -436,7 +438,7 @@ def test_the_key_is_not_told_to_the_worker_processes(locked: Serving) -> None:
 
 
 @pytest.mark.parametrize("origin", ["http://elsewhere", "null", "https://example.org.evil", "http://[", "", "http://"])
-@pytest.mark.parametrize("path", [*WORK_PATHS, "/v1/reload"])
+@pytest.mark.parametrize("path", [*WORK_PATHS, ENROLMENT, "/v1/reload"])
 def test_pages_of_other_sites_may_not_ask(server: Serving, origin: str, path: str, clip: bytes) -> None:
     reply = server.post(path, clip, {"Origin": origin})
     assert reply.status == 403
@@ -503,14 +505,14 @@ def test_when_the_house_is_full_others_are_told_to_come_back(narrow: Serving, cl
     refused = narrow.gauge("audionet_requests_refused_total")
     counted = narrow.gauge('audionet_requests_total{path="/v1/spectrogram",status="503"}')
     with full(narrow, clip):
-        for path in WORK_PATHS:
+        for path in (*WORK_PATHS, ENROLMENT):
             for headers in ({}, {"Origin": narrow.url}):  # the short way, and the other
                 reply = narrow.post(path, clip, headers)
                 assert reply.status == 503
                 assert int(reply.headers["Retry-After"]) >= 1
                 assert "too many requests" in reply.detail
         assert narrow.get("/readyz").status == narrow.get("/v1/model").status == 200
-        assert narrow.gauge("audionet_requests_refused_total") == refused + 2 * len(WORK_PATHS)
+        assert narrow.gauge("audionet_requests_refused_total") == refused + 2 * len((*WORK_PATHS, ENROLMENT))
         assert narrow.gauge('audionet_requests_total{path="/v1/spectrogram",status="503"}') == counted + 2
     narrow.wait_for_gauge(IN_HOUSE, 0)
     assert narrow.classify(clip)["decision"] == "c1200"

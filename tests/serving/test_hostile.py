@@ -44,7 +44,7 @@ from tests.support.sounds import SAMPLE_AUDIO, tone
 IN_HOUSE = "audionet_requests_in_flight"
 FORM = "multipart/form-data; boundary=boundary"
 CHUNKED = {"Transfer-Encoding": "chunked"}
-WORK_PATHS = ("/v1/classify", "/v1/spectrogram", "/v1/explain", "/classify/")
+WORK_PATHS = ("/v1/classify", "/v1/spectrogram", "/v1/explain", "/v1/enrolled?name=zoe", "/classify/")
 MEGABYTE = 1 << 20
 
 CLIP = encoded(sound(1200, 1.0))
@@ -481,10 +481,11 @@ def test_what_is_to_be_read_cannot_be_written(server: Serving, path: str) -> Non
 
 @pytest.mark.parametrize("path", [*WORK_PATHS, "/v1/reload"])
 def test_what_is_to_be_posted_cannot_be_got(server: Serving, path: str) -> None:
-    for method in ("GET", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE"):
+    allowed = {"DELETE", "POST"} if "enrolled" in path else {"POST"}
+    for method in {"GET", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE"} - allowed:
         reply = server.ask(method, path, None if method == "GET" else CLIP)
         assert "POST" in refused(reply, 405)
-        assert reply.headers["Allow"] == "POST"
+        assert set(reply.headers["Allow"].split(", ")) == allowed
 
 
 @pytest.mark.parametrize("path", ["/", "/healthz", "/v1/model", "/v1/classify", "/nothing", "/page/page.css"])
@@ -500,7 +501,7 @@ def test_an_answer_to_head_has_no_body(server: Serving, path: str) -> None:
     [f"classify?top_k={value}" for value in ("-1", "x", "", "1.5", "1e3", "100001", "9" * 5000, "%00", "1&top_k=x")]
     + [f"spectrogram?chunk={value}" for value in ("-1", "x", "1000001", "NaN")]
     + [f"spectrogram?view={value}" for value in ("", "all", "CHUNK", "chunk%00", "%F0%9F%90%A6")]
-    + ["classify?name=" + "x" * 5000],
+    + ["classify?name=" + "x" * 5000, "enrolled?name=" + "x" * 201, "enrolled?name="],
 )
 def test_values_that_make_no_sense_are_refused_by_name(server: Serving, query: str) -> None:
     name = query.partition("?")[2].partition("=")[0]

@@ -59,7 +59,7 @@ def test_outputs_of_every_chunk_then_the_length(tone_model: Path, clip: Path, ba
     wanted = job(clip, statistics=predictor.statistics, batch=batch)
     *chunks, (end, nothing) = frames(wanted, Runner(predictor.network))
     assert [header["start"] for header, _ in chunks] == [0.0, 0.5, 1.0]
-    assert (end, nothing) == ({"seconds": 1.5, "remark": None}, b"")
+    assert (end, nothing) == ({"begin": 0.0, "seconds": 1.5, "remark": None}, b"")
     for (header, content), chunk in zip(chunks, Clip(clip, SPECTROGRAM), strict=True):
         assert chunk.jpg is not None
         output = predictor.predict_image(chunk.jpg)
@@ -115,7 +115,7 @@ def test_occlusions_of_the_chunks_asked_for_then_the_clip(tone_model: Path, clip
     level = np.frombuffer(levels, np.float32).reshape(SPECTROGRAM.rows, -1)
     assert level.shape[1] == 3 * SPECTROGRAM.frames
     assert 0 <= level.min() < level.max() <= 1
-    assert end == {"seconds": 1.5, "remark": None}
+    assert end == {"begin": 0.0, "seconds": 1.5, "remark": None}
 
 
 def test_a_silent_chunk_has_no_image(tmp_path: Path, network: Runner) -> None:

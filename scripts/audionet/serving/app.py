@@ -3,25 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 from urllib.parse import quote
 
 from fastapi import APIRouter, Depends, FastAPI, Query, Request
-from fastapi.exceptions import RequestValidationError, ValidationException, WebSocketRequestValidationError
 from fastapi.responses import FileResponse, HTMLResponse, JSONResponse, Response
 from fastapi.staticfiles import StaticFiles
-from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp
 from starlette.websockets import WebSocket
 
-from audionet.errors import AudioNetError
+from audionet.errors import AudioNetError, UsageError
 from audionet.serving import openapi as schemas
 from audionet.serving.config import ServeConfig
+from audionet.serving.enrolling import check_enrolment
+from audionet.serving.error_handlers import register_error_handlers
 from audionet.serving.live_input import LiveFormat
 from audionet.serving.live_session import run_session
 from audionet.serving.metrics import CONTENT_TYPE, Metrics
@@ -29,7 +30,7 @@ from audionet.serving.middleware import GuardMiddleware
 from audionet.serving.openapi import RECORDING_BODY, problem_responses, reference_page
 from audionet.serving.problems import ProblemError
 from audionet.serving.service import Service
-from audionet.serving.uploads import OUT_OF_FILES, Upload, receive_upload
+from audionet.serving.uploads import Upload, receive_upload
 
 PAGE = Path(__file__).parent / "page"
 
@@ -42,6 +43,8 @@ ChunkNumber = Annotated[int, Query(ge=0, le=1_000_000, description="Index of the
 LabelName = Annotated[
     str, Query(description="Label or enrolled speaker to explain; default: the answer.", max_length=4096)
 ]
+NewSpeaker = Annotated[str, Query(description="Name of the speaker.", min_length=1, max_length=200)]
+Speaker = Annotated[str, Query(description="Name of an enrolled speaker.", max_length=4096)]
 Rate = Annotated[int, Query(ge=1000, le=1_000_000, description="Sample rate of 16-bit samples, Hz.")]
 View = Annotated[
     Literal["chunk", "clip"],
@@ -53,7 +56,6 @@ _ABOUT = """Classifies the speaker, word or sound of a recording, as label_image
 If the service has an API key, send it in the header Authorization: Bearer KEY."""
 _UPLOAD_PROBLEMS = (400, 401, 403, 408, 413, 415, 421, 422, 503, 507)
 _READ_PROBLEMS = (401, 421)
-_CLIENT_CLOSED = Response(status_code=499)  # the client has closed the connection and does not receive it
 
 router = APIRouter()
 
@@ -73,7 +75,7 @@ def make_app(config: ServeConfig) -> tuple[ASGIApp, Service]:
         guarded = CORSMiddleware(
             guarded,
             allow_origins=list(config.cors_origin),
-            allow_methods=["GET", "POST"],
+            allow_methods=["GET", "POST", "DELETE"],
             allow_headers=["Authorization", "Content-Type"],
             expose_headers=["AudioNet-Evidence", "AudioNet-Seconds", "Retry-After"],
         )
@@ -91,7 +93,7 @@ def make_api(service: Service) -> FastAPI:
         redirect_slashes=False,  # a redirected upload would be sent twice
     )
     app.state.service = service
-    _register_error_handlers(app)
+    register_error_handlers(app, router.routes)
     generate = app.openapi
     app.openapi = lambda: schemas.complete_document(generate())  # type: ignore[method-assign]
     app.mount("/page", StaticFiles(directory=PAGE), name="page")
@@ -217,11 +219,44 @@ async def model(service: ServiceState) -> Response:
 )
 async def reload(service: ServiceState) -> Response:
     """Load the model and the enrolled speakers from the model's path again, and serve them."""
-    try:
+    with _problems():
         await service.reload()
-    except AudioNetError as error:
-        raise ProblemError.of(error) from None
     return AsciiJSON(service.describe())
+
+
+@router.post(
+    "/v1/enrolled",
+    tags=["Enrolled speakers"],
+    summary="Enrol a speaker",
+    response_model=schemas.Enrolment,
+    responses=problem_responses(*_UPLOAD_PROBLEMS, 409),
+    openapi_extra=RECORDING_BODY,
+)
+async def enrol(request: Request, service: ServiceState, name: NewSpeaker) -> Response:
+    """Store a speaker beside the model, without training, from one recording of 10 to 30 s of speech.
+
+    A speaker of the same name is replaced, as by label_image.py --enrol. Further recordings do not add to the first.
+    """
+    with _problems():
+        check_enrolment(service.model.predictor, name)
+    content = await _with_upload(request, service, "", lambda sent: service.enrol(sent, name))
+    return AsciiJSON(content)
+
+
+@router.delete(
+    "/v1/enrolled",
+    tags=["Enrolled speakers"],
+    summary="Forget an enrolled speaker",
+    response_model=schemas.EnrolledNames,
+    responses=problem_responses(401, 403, 404, 409, 421, 422, 503),
+)
+async def forget(service: ServiceState, name: Speaker) -> Response:
+    """Remove a speaker who is stored beside the model, as label_image.py --forget does."""
+    with _problems():
+        try:
+            return AsciiJSON(await service.forget(name))
+        except UsageError as error:
+            raise ProblemError(404, str(error)) from None
 
 
 @router.get("/healthz", tags=["Service"], response_model=schemas.Health, responses=problem_responses(421))
@@ -265,10 +300,17 @@ async def docs(request: Request) -> Response:
 async def _with_upload(request: Request, service: Service, name: str, work: Callable[[Upload], Work[Result]]) -> Result:
     """Receive a request's recording and do the work on it; cancel the work if the client disconnects."""
     async with receive_upload(request, service.spool, service.folder, name) as upload:
-        try:
+        with _problems(upload.name):
             return await _while_connected(request, work(upload))
-        except AudioNetError as error:
-            raise ProblemError.of(error, upload.name) from None
+
+
+@contextlib.contextmanager
+def _problems(name: str | None = None) -> Iterator[None]:
+    """Turn errors within the block into problems, about the file of this name, if any."""
+    try:
+        yield
+    except AudioNetError as error:
+        raise ProblemError.of(error, name) from None
 
 
 class AsciiJSON(JSONResponse):
@@ -298,47 +340,3 @@ async def _while_connected(request: Request, work: Work[Result]) -> Result:
 async def _wait_for_disconnect(request: Request) -> None:
     while (await request.receive())["type"] != "http.disconnect":
         pass
-
-
-def _invalid(error: ValidationException) -> ProblemError:
-    first = error.errors()[0]
-    return ProblemError(422, f"{first['loc'][-1]}: {first['msg'][0].lower()}{first['msg'][1:]}")
-
-
-def _register_error_handlers(app: FastAPI) -> None:
-    """Answer every error with problem details (RFC 9457)."""
-
-    @app.exception_handler(ProblemError)
-    async def problem(_: Request, error: ProblemError) -> Response:
-        return error.response()
-
-    @app.exception_handler(HTTPException)
-    async def http_exception(request: Request, error: HTTPException) -> Response:
-        details = {
-            404: f"there is no route {request.url.path[:100]}; see /docs for the routes",
-            405: f"{request.method} is not allowed here; use {(error.headers or {}).get('Allow', 'another method')}",
-        }
-        detail = details.get(error.status_code, str(error.detail))
-        return ProblemError(error.status_code, detail, dict(error.headers or {})).response()
-
-    @app.exception_handler(RequestValidationError)
-    async def validation(_: Request, error: RequestValidationError) -> Response:
-        return _invalid(error).response()
-
-    @app.exception_handler(WebSocketRequestValidationError)
-    async def socket_validation(socket: WebSocket, error: WebSocketRequestValidationError) -> None:
-        await socket.send_denial_response(_invalid(error).response())
-
-    @app.exception_handler(ClientDisconnect)
-    async def client_disconnected(_: Request, __: ClientDisconnect) -> Response:
-        return _CLIENT_CLOSED
-
-    @app.exception_handler(OSError)
-    async def operating_system(_: Request, error: OSError) -> Response:
-        if error.errno not in OUT_OF_FILES:
-            raise error
-        return ProblemError.busy("the service has too many open files; try again in a moment").response()
-
-    @app.exception_handler(Exception)
-    async def unexpected(_: Request, error: Exception) -> Response:
-        return ProblemError(500, "internal error; see the log of the service").response()

@@ -38,7 +38,7 @@ _NO_RESPONSE = 499  # nginx's status for a client that disconnected
 _HOST = re.compile(r"([A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])(?::\d+)?")
 _PUBLIC_PATHS = frozenset({"/", "/docs", "/openapi.json", "/healthz", "/readyz"})
 _PUBLIC_FOLDER = "/page/"
-UPLOAD_PATHS = frozenset({"/v1/classify", "/v1/spectrogram", "/v1/explain", "/classify/", "/classify"})
+UPLOAD_PATHS = frozenset({"/v1/classify", "/v1/spectrogram", "/v1/explain", "/v1/enrolled", "/classify/", "/classify"})
 _KNOWN_PATHS = _PUBLIC_PATHS | UPLOAD_PATHS | {"/v1/listen", "/v1/model", "/v1/reload", "/metrics"}
 _OWN_SITES = frozenset({"none", "same-origin"})
 """Values of Sec-Fetch-Site for requests by a user and by this service's page."""

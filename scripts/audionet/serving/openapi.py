@@ -108,6 +108,7 @@ class ModelCard(_Schema):
     id: str = Field(description="SHA-256 of its network.")
     labels: list[str]
     enrolled: list[str]
+    can_enrol: bool = Field(description="Whether speakers can be enrolled: it compares them, and can be written.")
     chunk_seconds: float
     step_seconds: float
     picture: dict[str, Any] = Field(description="Spectrogram settings.")
@@ -124,6 +125,28 @@ class ModelCard(_Schema):
     ffmpeg: bool = Field(
         description="Always true: m4a, webm and similar formats can be decoded, whatever is installed."
     )
+
+
+class EnrolledNames(_Schema):
+    """The speakers who are enrolled now."""
+
+    enrolled: list[str]
+
+
+class Enrolment(EnrolledNames):
+    """The result of an enrolment."""
+
+    name: str = Field(description="As it is stored.")
+    seconds: float = Field(description="Duration of the sound that was used.")
+    norm: float = Field(description="1 for a speaker like those in training, less for one unlike all of them.")
+    resembles: str | None = Field(
+        description="Label or other enrolled speaker that the recording would have been accepted as before; or null."
+    )
+    accepted: bool = Field(description="Whether one half of the recording is accepted as the speaker of the other.")
+    several: bool = Field(description="Whether several speakers seem to be in the recording.")
+    replaced: bool = Field(description="Whether a speaker of the same name was replaced.")
+    advice: list[str] = Field(description="What makes the enrolment unreliable, a sentence each.")
+    remark: str | None = Field(description="What to know of the recording, as in an answer.")
 
 
 class Health(_Schema):
@@ -145,10 +168,10 @@ _PROBLEMS = {
     400: "The request is malformed.",
     401: "The API key is missing or wrong.",
     403: "The request comes from another site's page.",
-    404: "There is no such route.",
+    404: "There is no such route or speaker.",
     405: "The method is not allowed.",
     408: "The upload took too long.",
-    409: "The model cannot be served.",
+    409: "The model cannot be served, or cannot enrol speakers.",
     413: "The recording is too large or too long.",
     415: "The file format is not supported.",
     421: "The Host header is not a name of this service.",

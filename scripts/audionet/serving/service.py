@@ -10,28 +10,26 @@ import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import anyio
 import numpy as np
 
-from audionet.audio.config import SpectrogramConfig
 from audionet.audio.samples import wav_bytes
 from audionet.errors import AudioNetError, BusyError, LimitError, ModelError, RecordingError
-from audionet.inference.answer import Answer, ChunkAnswer
 from audionet.inference.clip import ClipChunk, is_cut_off
 from audionet.inference.explanation import chosen_starts, explained_index
-from audionet.inference.formatting import answer_json, segment_json
 from audionet.inference.live import Heard, live_spectrogram
 from audionet.inference.occlusion import OCCLUSIONS
-from audionet.inference.predictor import Predictor
-from audionet.inference.segmentation import Window
 from audionet.serving.clip_evidence import ClipEvidence, draw_evidence
 from audionet.serving.config import ServeConfig
+from audionet.serving.enrolling import Change, can_enrol, enrol_frames, forget_name
 from audionet.serving.metrics import Metrics
+from audionet.serving.model import Model, load_model
 from audionet.serving.spool import Spool
 from audionet.serving.uploads import Upload, stored, upload_folder
 from audionet.serving.worker import Frame, Job, Limits
+from audionet.serving.worker_output import answer_of, chunk_answers, combine_frames
 from audionet.serving.worker_pool import CrashError, Network, WorkerPool
 from audionet.utils.arrays import Int16Array
 
@@ -40,24 +38,6 @@ log = logging.getLogger("audionet.serve")
 _MANY_CHUNKS = 32
 _LEAST_SHARE = 0.5
 """A worker that computed for less than this share of the time limit was held up by something else."""
-
-
-class Model(NamedTuple):
-    """A model in service."""
-
-    predictor: Predictor
-    spectrogram: SpectrogramConfig
-
-    @property
-    def id(self) -> str:
-        """SHA-256 of the network."""
-        sha256: str = self.predictor.card["graph_sha256"]
-        return sha256
-
-    @property
-    def network(self) -> Network:
-        """The network that workers run."""
-        return Network(self.id, self.predictor.network)
 
 
 class Service:
@@ -99,7 +79,8 @@ class Service:
         self.spool = Spool(config.uploads, round(config.stored_megabytes * 1e6), config.time_limit)
         self._reloading = asyncio.Lock()
         self._next_reload: asyncio.Task[Model] | None = None
-        self.model = self._load()
+        self._changes: set[asyncio.Task[dict[str, Any]]] = set()
+        self.model = load_model(config.graph)
         self.workers = WorkerPool(
             config.workers, config.worker_megabytes, config.queue, self.model.network, metrics.replaced.inc
         )
@@ -136,7 +117,7 @@ class Service:
         """
         model = self.model  # a reload may replace it meanwhile
         found = await self._outputs(upload, model)
-        combine_chunks = functools.partial(_combine, model, found, upload.name, top_k)
+        combine_chunks = functools.partial(combine_frames, model, found, upload.name, top_k)
         # Combining the chunks of a long recording would block the event loop.
         content = combine_chunks() if len(found) < _MANY_CHUNKS else await asyncio.to_thread(combine_chunks)
         self.metrics.images.inc(sum(bool(outputs) for _, outputs in found))
@@ -174,7 +155,7 @@ class Service:
         predictor, spectrogram = model.predictor, model.spectrogram
         index = None if name is None else predictor.index_of(name, "label")
         found = await self._outputs(upload, model)
-        answer = await asyncio.to_thread(_answer, predictor, found)
+        answer = await asyncio.to_thread(answer_of, predictor, found)
         index = explained_index(predictor, answer) if index is None else index
         starts = set(chosen_starts(answer, index))
         chunks = tuple(number for number, (header, _) in enumerate(found) if header.get("start") in starts)
@@ -204,7 +185,7 @@ class Service:
             return None
         self.metrics.images.inc()
         chunk = ClipChunk(header["start"], None, header["level"], header["active"])
-        answer = _chunk_answers(predictor, [(header, outputs)])[0]
+        answer = chunk_answers(predictor, [(header, outputs)])[0]
         cut_off = is_cut_off(chunk, spectrogram.chunk_seconds)
         return Heard(header["level"], cut_off, lambda start: answer._replace(start=start))
 
@@ -254,6 +235,52 @@ class Service:
                     raise BusyError("the worker process was held up; try again later") from None
                 raise LimitError(f"takes longer than {limit:g} s to classify; send it in parts") from None
 
+    async def enrol(self, upload: Upload, name: str) -> dict[str, Any]:
+        """Enrol a speaker, under a name that `check_enrolment` accepts, and recognise the speaker from now on.
+
+        Raises
+        ------
+        RecordingError
+            If nothing in the recording can be used.
+        ModelError
+            If the speaker cannot be stored beside the model.
+        BusyError
+            If the queue is full, no worker becomes free in time, or the model is replaced meanwhile.
+        """
+        model = self.model  # a reload may replace it meanwhile
+        found = await self._outputs(upload, model)
+        self.metrics.images.inc(sum(bool(outputs) for _, outputs in found))
+        return await self._change_enrolled(model.id, functools.partial(enrol_frames, name=name, frames=found))
+
+    async def forget(self, name: str) -> dict[str, Any]:
+        """Remove an enrolled speaker, who is not recognised from now on.
+
+        Raises
+        ------
+        UsageError
+            If no speaker of that name is enrolled.
+        ModelError
+            If the speakers beside the model cannot be changed.
+        """
+        return await self._change_enrolled(self.model.id, functools.partial(forget_name, name=name))
+
+    async def _change_enrolled(self, model_id: str, change: Change) -> dict[str, Any]:
+        """Change the enrolled speakers on disk and in service, even if the client disconnects meanwhile."""
+
+        async def run() -> dict[str, Any]:
+            async with self._reloading:  # the model may have been reloaded, or other speakers enrolled, meanwhile
+                if self.model.id != model_id:
+                    raise BusyError("the model was replaced meanwhile; try again")
+                predictor, content = await asyncio.to_thread(change, self.model.predictor)
+                self.model = self.model._replace(predictor=predictor)
+                log.info("serving %d enrolled speakers", len(predictor.enrolled))
+                return content
+
+        task = asyncio.ensure_future(run())
+        self._changes.add(task)
+        task.add_done_callback(self._changes.discard)
+        return await asyncio.shield(task)
+
     def describe(self) -> dict[str, Any]:
         """Describe the model in service, without paths or other details of the training machine."""
         predictor, spectrogram = self.model
@@ -262,6 +289,7 @@ class Service:
             "id": self.model.id,
             "labels": predictor.labels,
             "enrolled": list(predictor.enrolled),
+            "can_enrol": can_enrol(predictor),
             "chunk_seconds": spectrogram.chunk_seconds,
             "step_seconds": spectrogram.step_length / spectrogram.sample_rate,
             "picture": dataclasses.asdict(spectrogram),
@@ -299,7 +327,7 @@ class Service:
         async with self._reloading:
             self._next_reload = None  # later calls need another reload
             try:
-                model = await asyncio.to_thread(self._load)
+                model = await asyncio.to_thread(load_model, self.config.graph)
                 await self.workers.change_network(model.network)
             except Exception as error:
                 self.metrics.reloads.labels("refused").inc()
@@ -312,51 +340,3 @@ class Service:
             self.metrics.reloads.labels("taken").inc()
             log.info("serving model %s, %d labels", model.id[:8], len(model.predictor.labels))
             return model
-
-    def _load(self) -> Model:
-        predictor = Predictor(self.config.graph, threads=1)
-        if predictor.spectrogram is None:
-            raise ModelError(
-                "the model lacks its spectrogram settings, so recordings cannot be classified; train it again "
-                "with retrain.py"
-            )
-        return Model(predictor, predictor.spectrogram)
-
-
-def _combine(model: Model, frames: list[Frame], name: str, top_k: int) -> dict[str, Any]:
-    """Return the JSON of `label_image.py --json --per_chunk`, with the diarization and the model's id."""
-    predictor, spectrogram = model.predictor, model.spectrogram
-    answer = _answer(predictor, frames)
-    decider = predictor.decider
-    windows = [decider.window(chunk) for chunk in answer.chunks] + [
-        Window(start, None, None) for start in answer.pauses
-    ]
-    turns = decider.turns(
-        sorted(windows, key=lambda window: window.start),
-        spectrogram.chunk_seconds,
-        spectrogram.step_length / spectrogram.sample_rate,
-        lambda: answer.seconds or 0.0,
-        None if predictor.rejection is None else predictor.rejection.odds(len(answer.chunks)),
-    )
-    content = answer_json(Path(name), answer, predictor, top_k, per_chunk=True)
-    return content | {"file": name, "segments": list(map(segment_json, turns)), "model": model.id}
-
-
-def _answer(predictor: Predictor, frames: list[Frame]) -> Answer:
-    """Combine the network's outputs for the chunks of a clip."""
-    *found, (ended, _) = frames
-    silent = [header["start"] for header, content in found if not content]
-    chunks = _chunk_answers(predictor, [frame for frame in found if frame[1]])
-    return predictor.combine_chunks(chunks, silent, ended["seconds"], ended["remark"])
-
-
-def _chunk_answers(predictor: Predictor, frames: list[Frame]) -> list[ChunkAnswer]:
-    """Make the answer for each chunk from the network's outputs."""
-    outputs = np.stack([np.frombuffer(content, np.float32) for _, content in frames])
-    output = predictor.read_outputs(*np.split(outputs, [len(predictor.labels)], axis=1))
-    return [
-        predictor.score_chunk(
-            header["start"], header["level"], header["activity"], (probabilities, embedding, bool(speech))
-        )
-        for (header, _), probabilities, embedding, speech in zip(frames, *output, strict=True)
-    ]

@@ -190,10 +190,10 @@ def frames(job: Job, network: Runner | None = None) -> Iterator[Frame]:
     ------
     (dict, bytes)
         For each chunk, `start`, `level`, `activity`, `active` and the network's outputs, float32, one after the other,
-        or only the start if it is silent; at the end, `seconds`, where the recording ends on its clock, and `remark`,
-        what to know of it, if anything. For want "chunk", the one image alone. For "occlusions", of each chunk asked
-        for its start, and its levels and the outputs one after the other; then the duration of the whole clip and its
-        levels. For "samples", mono blocks of int16 at the recording's own rate.
+        or only the start if it is silent; at the end, `begin` and `seconds`, where the sound begins and the recording
+        ends on its clock, and `remark`, what to know of it, if anything. For want "chunk", the one image alone. For
+        "occlusions", of each chunk asked for its start, and its levels and the outputs one after the other; then the
+        duration of the whole clip and its levels. For "samples", mono blocks of int16 at the recording's own rate.
 
     Raises
     ------
@@ -240,7 +240,7 @@ def frames(job: Job, network: Runner | None = None) -> Iterator[Frame]:
         yield {"start": 0.0, "spans": clip_image.seconds}, content
     elif pipeline is not None:
         yield from pipeline.finish()
-    yield {"seconds": clip.seconds, "remark": clip.remark(damage)}, b""
+    yield {"begin": clip.start, "seconds": clip.seconds, "remark": clip.remark(damage)}, b""
 
 
 def _occlusions_frame(start: float, jpg: bytes, network: Runner | None, statistics: str | None) -> Frame:
