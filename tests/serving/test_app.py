@@ -50,8 +50,8 @@ from tests.support.serving import (
 
 KEY = "0123456789abcdef-key"
 SITE = "https://example.org"
-PATHS = ("/", "/docs", "/openapi.json", "/healthz", "/readyz", "/metrics", "/v1/model", "/page/page.css")
-OPEN_PATHS = frozenset(PATHS) - {"/metrics", "/v1/model"}
+PATHS = ("/", "/docs", "/openapi.json", "/healthz", "/readyz", "/metrics", "/v1/model", "/v1/report", "/page/page.css")
+OPEN_PATHS = frozenset(PATHS) - {"/metrics", "/v1/model", "/v1/report"}
 WORK_PATHS = ("/v1/classify", "/v1/spectrogram", "/v1/explain", "/classify/")
 ENROLMENT = "/v1/enrolled?name=zoe"  # always to be refused here: the model is not this module's alone
 IN_HOUSE = "audionet_requests_in_flight"

@@ -470,7 +470,9 @@ def test_requests_in_a_row_are_answered_in_that_order(server: Serving) -> None:
         assert {read_reply(connection, "GET").status for _ in range(300)} == {200}
 
 
-@pytest.mark.parametrize("path", ["/", "/docs", "/openapi.json", "/healthz", "/readyz", "/metrics", "/v1/model"])
+@pytest.mark.parametrize(
+    "path", ["/", "/docs", "/openapi.json", "/healthz", "/readyz", "/metrics", "/v1/model", "/v1/report"]
+)
 def test_what_is_to_be_read_cannot_be_written(server: Serving, path: str) -> None:
     for method in ("POST", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "PROPFIND"):
         reply = server.ask(method, path, b"x")

@@ -29,6 +29,7 @@ from audionet.serving.metrics import CONTENT_TYPE, Metrics
 from audionet.serving.middleware import GuardMiddleware
 from audionet.serving.openapi import RECORDING_BODY, problem_responses, reference_page
 from audionet.serving.problems import ProblemError
+from audionet.serving.report import REPORT_HEADERS
 from audionet.serving.service import Service
 from audionet.serving.uploads import Upload, receive_upload
 
@@ -211,7 +212,7 @@ async def listen(socket: WebSocket, format: LiveFormat = "s16le", rate: Rate = 1
 @router.get("/v1/model", tags=["Model"], response_model=schemas.ModelCard, responses=problem_responses(*_READ_PROBLEMS))
 async def model(service: ServiceState) -> Response:
     """Describe the model: labels, spectrogram settings, test results and upload limits."""
-    return AsciiJSON(service.describe())
+    return AsciiJSON(await service.describe())
 
 
 @router.post(
@@ -221,7 +222,23 @@ async def reload(service: ServiceState) -> Response:
     """Load the model and the enrolled speakers from the model's path again, and serve them."""
     with _problems():
         await service.reload()
-    return AsciiJSON(service.describe())
+    return AsciiJSON(await service.describe())
+
+
+@router.get(
+    "/v1/report",
+    tags=["Model"],
+    response_class=HTMLResponse,
+    responses={200: {"description": "The page."}, **problem_responses(*_READ_PROBLEMS, 404)},
+)
+async def report(service: ServiceState) -> Response:
+    """Return the report that evaluate.py wrote on the model, a page that needs nothing else."""
+    page = await service.report()
+    if page is None:
+        raise ProblemError(
+            404, "there is no report on this model; evaluate.py writes one, and serve.py --report_dir names its folder"
+        )
+    return HTMLResponse(page, headers=REPORT_HEADERS)
 
 
 @router.post(

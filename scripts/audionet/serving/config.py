@@ -55,6 +55,7 @@ class ServeConfig:
     worker_megabytes: int = setting(
         1024, "memory limit of a worker process, MB; a recording that needs more is refused"
     )
+    report_dir: Path = setting(TF_FILES / "report", "folder of the report that evaluate.py wrote on this model")
 
     def __post_init__(self) -> None:
         require(self.graph.name != "", "graph", self.graph, "a model that retrain.py wrote")

@@ -39,7 +39,7 @@ _HOST = re.compile(r"([A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])(?::\d+)?")
 _PUBLIC_PATHS = frozenset({"/", "/docs", "/openapi.json", "/healthz", "/readyz"})
 _PUBLIC_FOLDER = "/page/"
 UPLOAD_PATHS = frozenset({"/v1/classify", "/v1/spectrogram", "/v1/explain", "/v1/enrolled", "/classify/", "/classify"})
-_KNOWN_PATHS = _PUBLIC_PATHS | UPLOAD_PATHS | {"/v1/listen", "/v1/model", "/v1/reload", "/metrics"}
+_KNOWN_PATHS = _PUBLIC_PATHS | UPLOAD_PATHS | {"/v1/listen", "/v1/model", "/v1/report", "/v1/reload", "/metrics"}
 _OWN_SITES = frozenset({"none", "same-origin"})
 """Values of Sec-Fetch-Site for requests by a user and by this service's page."""
 

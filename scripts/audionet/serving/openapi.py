@@ -109,6 +109,7 @@ class ModelCard(_Schema):
     labels: list[str]
     enrolled: list[str]
     can_enrol: bool = Field(description="Whether speakers can be enrolled: it compares them, and can be written.")
+    report: bool = Field(description="Whether evaluate.py has written a report on it.")
     chunk_seconds: float
     step_seconds: float
     picture: dict[str, Any] = Field(description="Spectrogram settings.")
@@ -168,7 +169,7 @@ _PROBLEMS = {
     400: "The request is malformed.",
     401: "The API key is missing or wrong.",
     403: "The request comes from another site's page.",
-    404: "There is no such route or speaker.",
+    404: "There is no such route, speaker or report.",
     405: "The method is not allowed.",
     408: "The upload took too long.",
     409: "The model cannot be served, or cannot enrol speakers.",

@@ -26,6 +26,7 @@ from audionet.serving.config import ServeConfig
 from audionet.serving.enrolling import Change, can_enrol, enrol_frames, forget_name
 from audionet.serving.metrics import Metrics
 from audionet.serving.model import Model, load_model
+from audionet.serving.report import find_report
 from audionet.serving.spool import Spool
 from audionet.serving.uploads import Upload, stored, upload_folder
 from audionet.serving.worker import Frame, Job, Limits
@@ -281,15 +282,26 @@ class Service:
         task.add_done_callback(self._changes.discard)
         return await asyncio.shield(task)
 
-    def describe(self) -> dict[str, Any]:
+    async def report(self) -> bytes | None:
+        """Return the page of the report on the model in service; None if there is none."""
+
+        def read() -> bytes | None:
+            page = find_report(self.config.report_dir, self.model.id)
+            return None if page is None else page.read_bytes()
+
+        return await asyncio.to_thread(read)
+
+    async def describe(self) -> dict[str, Any]:
         """Describe the model in service, without paths or other details of the training machine."""
         predictor, spectrogram = self.model
         card, config = predictor.card, self.config
+        report = await asyncio.to_thread(find_report, config.report_dir, self.model.id)
         return {
             "id": self.model.id,
             "labels": predictor.labels,
             "enrolled": list(predictor.enrolled),
             "can_enrol": can_enrol(predictor),
+            "report": report is not None,
             "chunk_seconds": spectrogram.chunk_seconds,
             "step_seconds": spectrogram.step_length / spectrogram.sample_rate,
             "picture": dataclasses.asdict(spectrogram),
