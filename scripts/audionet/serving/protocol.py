@@ -163,6 +163,11 @@ class Protocol(H11Protocol):
         chunked = any(name == b"transfer-encoding" for name, _ in self.headers)
         return chunked and part.count(b"\r\n") * _MIN_CHUNK_BYTES > 2 * len(part) > 2 * _TINY_PART_BYTES
 
+    def _should_upgrade_to_ws(self) -> bool:
+        """Return whether a request that offers a WebSocket is one: other methods and bodies are plain HTTP."""
+        has_body = any(name in (b"content-length", b"transfer-encoding") for name, _ in self.headers)
+        return self.scope["method"] == "GET" and not has_body and super()._should_upgrade_to_ws()
+
     def handle_websocket_upgrade(self, event: h11.Request) -> None:
         self._stop_timer()
         super().handle_websocket_upgrade(event)
