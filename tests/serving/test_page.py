@@ -16,7 +16,7 @@ from audionet.inference.segmentation import Segment
 from audionet.inference.timeline_files import CSV_HEADER, segment_to_audacity, segment_to_csv, segment_to_rttm
 from tests.support.browser import PHONE, WIDE, Page, chromium
 from tests.support.chords import chord
-from tests.support.serving import serving
+from tests.support.serving import copy_model, serving
 from tests.support.sounds import tone
 
 MISSING = [program for program in ("chromium", "chromedriver") if shutil.which(program) is None]
@@ -243,7 +243,7 @@ def saves(page: Page, selector: str) -> tuple[str, str]:
             HTMLAnchorElement.prototype.click = click;
             window.download = this.download;
         };
-        document.querySelector(arguments[0]).click();
+        document.querySelector(arguments[0]).dispatchEvent(new MouseEvent("click", {bubbles: true, cancelable: true}));
     """
     page.run("window.text = undefined")
     page.run(script, selector)
@@ -627,6 +627,49 @@ def test_a_decision_may_be_an_enrolled_voice_or_not_the_most_probable_label(page
     assert page.text("#sure").startswith("2.0% sure. Another label is more probable")
 
 
+def test_a_voice_is_enrolled_and_forgotten(driver: Chrome, tone_model: Path, sounds: Path, tmp_path: Path) -> None:
+    graph = copy_model(tone_model, tmp_path / "model")
+    write_sound(tmp_path / "stranger.wav", tone(3400, 12))
+    write_sound(tmp_path / "again.wav", tone(3400, 3))
+    with serving(graph, temporary=tmp_path / "temporary") as server:
+        page = Page(driver, server.url)
+        assert not page.is_shown("#speakers-part")
+        assert page.ask(tmp_path / "stranger.wav") == "Unknown"
+        page.element("#enrol-part summary").click()
+        page.element("#enrol-name").send_keys("unknown", Keys.ENTER)
+        page.wait("!document.getElementById('enrol-note').hidden")
+        assert "not a valid name" in page.text("#enrol-note")
+        assert page.violations() == []
+        page.element("#enrol-name").clear()
+        page.element("#enrol-name").send_keys(" <b>zoe</b> ", Keys.ENTER)
+        page.until(lambda: "is enrolled" in page.text("#note"), "it says so")
+        page.wait_for_answer()
+        assert page.text("#note").startswith("<b>zoe</b> is enrolled, from ")
+        assert page.text("#decision") == "<b>zoe</b>"
+        assert page.ask(tmp_path / "again.wav") == "<b>zoe</b>"
+        page.element("#speakers-part summary").click()
+        assert [item.text.split("\n")[0] for item in page.all("#speakers li")] == ["<b>zoe</b>"]
+        assert page.violations() == []
+        page.look(PHONE)
+        assert overflow(page) == 0
+        page.element("#speakers button").click()
+        page.until(lambda: not page.is_shown("#speakers-part"), "forgotten")
+        assert page.ask(tmp_path / "again.wav") == "Unknown"
+        assert page.complaints() == []
+
+
+def test_the_report_is_linked_where_there_is_one(page: Page) -> None:
+    assert not page.is_shown("#report")
+    page.answers("""
+        if (!String(url).includes("model")) return new Response("<p>the report</p>");
+        return Response.json({...await (await real(url, options)).json(), report: true});
+    """)
+    page.run("sessionStorage.setItem('audionet-key', 'any')")
+    page.run("document.getElementById('key').value = 'a'; document.getElementById('key-form').requestSubmit()")
+    page.until(lambda: page.is_shown("#report"), "the link")
+    assert saves(page, "#report") == ("report.html", "<p>the report</p>")
+
+
 def test_an_hour_stays_quick_and_legible(page: Page, sounds: Path) -> None:
     give(page, answer_of([f"voice {i}" for i in range(40)], MANY_CHUNKS))
     page.ask(sounds / "c1200.wav")
@@ -652,7 +695,8 @@ def test_nothing_overflows_a_phone(page: Page, sounds: Path) -> None:
     give(page, answer_of(NAMES, 60, decision=NAMES[3], enrolled=[{"name": "x" * 200, "score": 0.1}]))
     page.ask(sounds / "c1200.wav")
     for summary in page.all("summary"):
-        summary.click()
+        if summary.is_displayed():
+            summary.click()
     assert overflow(page) == 0
     for target in page.all("button, summary, #seek, audio, footer a"):
         assert not 0 < target.size["height"] < 44, target.text

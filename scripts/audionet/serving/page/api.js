@@ -9,7 +9,9 @@
  *   voices: {label: ?string, unknown: boolean, seconds: number}[], per_chunk: Chunk[], pauses: number[],
  *   segments: Segment[], model: string}} Answer
  * @typedef {{id: string, labels: string[], enrolled?: string[], chunk_seconds: number, step_seconds: number,
- *   threshold: ?number, limits?: {megabytes?: number, seconds?: number}}} Model
+ *   threshold: ?number, limits?: {megabytes?: number, seconds?: number}, can_enrol?: boolean,
+ *   report?: boolean}} Model
+ * @typedef {{name: string, seconds: number, replaced: boolean, advice: string[], remark: ?string}} Enrolled
  * @typedef {{picture: Blob, seconds: number, summary?: string}} Picture Image of a whole clip, and what it spans
  * @typedef {{key: string, signal: AbortSignal, onBusy: (seconds: number, attempt: number) => void}} Asking
  */
@@ -76,6 +78,21 @@ async function send(path, file, { key, signal, onBusy }) {
       await pause(seconds, signal);
     }
   }
+}
+
+/** Enrol a speaker from a recording. @param {string} name @param {File} file @param {Asking} asking @returns {Promise<Enrolled>} */
+export async function enrol(name, file, asking) {
+  return (await send(`v1/enrolled?name=${encodeURIComponent(name)}`, file, asking)).json();
+}
+
+/** @param {string} name @param {string} key */
+export async function forget(name, key) {
+  await request(`v1/enrolled?name=${encodeURIComponent(name)}`, key, { method: "DELETE" });
+}
+
+/** Fetch the report on the model, a page. @param {string} key */
+export async function fetchReport(key) {
+  return (await request("v1/report", key, {})).text();
 }
 
 /** @param {string} key @returns {Promise<Model>} */

@@ -1,6 +1,7 @@
 import { Problem, evidence } from "./api.js";
 import { showNoSpectrogram, showPicture } from "./stage.js";
 import { element, say, setNote, state } from "./state.js";
+import { sentence } from "./words.js";
 
 /** @import {Asking, Picture} from "./api.js" */
 
@@ -67,6 +68,3 @@ async function showOnlySpectrogram(signal) {
   element("spectrogram").hidden = true;
   showNoSpectrogram("There is no spectrogram.");
 }
-
-/** @param {string} text */
-const sentence = (text) => `${text.charAt(0).toUpperCase()}${text.slice(1)}.`;

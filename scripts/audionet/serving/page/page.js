@@ -1,6 +1,7 @@
 import { writeAnswer } from "./answer.js";
-import { Problem, TRIES, classify, fetchModel, spectrogram } from "./api.js";
+import { Problem, TRIES, classify, fetchModel, fetchReport, spectrogram } from "./api.js";
 import { answersCsv, save, saveTimeline } from "./downloads.js";
+import { enrolVoice, forgetVoice, listEnrolled, offerEnrolment } from "./enrolment.js";
 import { offerEvidence, toggleEvidence, withdrawEvidence } from "./evidence.js";
 import { writeFiles } from "./files.js";
 import { openLive } from "./live.js";
@@ -66,6 +67,8 @@ function storedKey(key) {
 async function loadModel() {
   try {
     const model = (state.model = await fetchModel(storedKey()));
+    listEnrolled((name) => void forgetSpeaker(name));
+    element("report-part").hidden = !model.report;
     const voices = [...model.labels, ...(model.enrolled ?? [])];
     element("limits").textContent = `Any audio format.${limits(model)}`;
     setNote("known", voices.length ? `Known: ${names(voices)}.` : "");
@@ -74,6 +77,35 @@ async function loadModel() {
   } catch (error) {
     if (error.status === 401) askForKey();
     else element("model").textContent = "The model is not known.";
+  }
+}
+
+/** @param {string} name */
+async function forgetSpeaker(name) {
+  if (await forgetVoice(name, storedKey())) await loadModel();
+}
+
+/** Enrol the voice of the recording that is shown, and classify it again. @param {SubmitEvent} event */
+async function onEnrol(event) {
+  event.preventDefault();
+  const { file, job } = state;
+  if (!file || !job) return;
+  const done = await enrolVoice({ key: storedKey(), signal: job.signal, onBusy });
+  if (!done) return;
+  await loadModel();
+  await askAgain(file);
+  change({ note: done });
+  say(done);
+}
+
+/** Save the report where a key is needed, which a link cannot send; without one, the link opens it. @param {Event} event */
+async function onReport(event) {
+  if (!storedKey()) return;
+  event.preventDefault();
+  try {
+    save("report.html", await fetchReport(storedKey()));
+  } catch (error) {
+    change({ note: problemFor(error).message });
   }
 }
 
@@ -136,6 +168,9 @@ async function askAll(files) {
   element("files-title").focus();
 }
 
+/** Classify a file again, or all of several. @param {File} file */
+const askAgain = (file) => (state.files.length ? askAll(state.files.map((asked) => asked.file)) : ask(file));
+
 /** Show the stored answer for one of several files. @param {Asked} asked */
 async function showAsked({ file, answer }) {
   if (!answer) return;
@@ -196,6 +231,7 @@ function fail(error) {
 function showAnswer(answer, file) {
   prepareStage(answer, file);
   writeAnswer(answer, file);
+  offerEnrolment(answer);
   change({ phase: "answered", answer, keyText: "" });
   draw();
   say(`${headline(answer)}. ${howSure(answer)}`);
@@ -338,9 +374,7 @@ async function onKeySubmit(event) {
   element("key").value = "";
   change({ keyText: "" });
   await loadModel();
-  if (state.keyText || !state.file) return;
-  if (state.files.length) await askAll(state.files.map(({ file }) => file));
-  else await ask(state.file);
+  if (!state.keyText && state.file) await askAgain(state.file);
 }
 
 wireStage();
@@ -365,6 +399,8 @@ for (const button of document.querySelectorAll("[data-format]")) {
   });
 }
 element("save-answers").addEventListener("click", () => save("answers.csv", answersCsv(state.files)));
+element("enrol").addEventListener("submit", onEnrol);
+element("report").addEventListener("click", onReport);
 element("key-form").addEventListener("submit", onKeySubmit);
 addEventListener("dragenter", onDrag);
 addEventListener("dragover", onDrag);

@@ -14,6 +14,9 @@ export function clock(seconds, decimals = 0) {
   return (minutes < 60 ? `${minutes}:` : `${Math.floor(minutes / 60)}:${two(minutes)}:`) + two(whole) + part;
 }
 
+/** Begin a text with a capital, and end it with a full stop. @param {string} text */
+export const sentence = (text) => `${text.charAt(0).toUpperCase()}${text.slice(1)}${/[.!?]$/.test(text) ? "" : "."}`;
+
 /** @param {number} n @param {string} thing */
 export const count = (n, thing) => `${n.toLocaleString("en")} ${thing}${n === 1 ? "" : "s"}`;
 
