@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from audionet.backbones.voice_space import VoiceSpace
 from audionet.classifier.embedding import EmbeddingExamples, fit_embedding_spaces
-from audionet.classifier.open_set import fit_open_set, leave_labels_out
+from audionet.classifier.open_set import OpenSet, fit_open_set, leave_labels_out
 from audionet.classifier.prototypes import false_acceptance_rate
 from audionet.classifier.rejection import RejectionRule
 from audionet.classifier.similarities import (
@@ -176,7 +176,7 @@ def test_no_more_than_the_asked_share_of_trials_reaches_the_threshold(
     scores: list[float], rate: float, share: float
 ) -> None:
     unknown = np.array(scores, np.float32)
-    trials = ImpostorScores(unknown, unknown, unknown, np.full(len(unknown), share, np.float32))
+    trials = ImpostorScores(unknown, unknown, unknown, np.full(len(unknown), share, np.float32), ones(unknown))
     threshold = threshold_for(trials, np.zeros(0, np.float32), rate)
     enough = len(unknown) >= segments_needed(trials, rate)
     assert (threshold is not None) == enough
@@ -222,13 +222,26 @@ def test_whole_segments_of_every_label_are_chosen(monkeypatch: pytest.MonkeyPatc
     assert len(set(segments_of([images[i] for i in chosen]))) == 15
 
 
+def ones(scores: np.ndarray) -> np.ndarray:
+    return np.ones(len(scores), np.int64)
+
+
+def test_clips_are_counted_as_clips_of_so_many_chunks_are_answered() -> None:
+    scores, of, chunks = np.full(3, 0.85, np.float32), np.zeros(3, np.int64), np.array([1, 4, 9])
+    trials = ImpostorScores(scores, scores, scores, np.ones(3, np.float32), chunks)
+    rule = RejectionRule(several=0.9, single=0.8, window=0.9, slope=10.0)
+    found = OpenSet(None, trials, KnownScores(scores, scores, of, of, chunks), None, rule)  # type: ignore[arg-type]
+    assert found.passing.tolist() == [True, False, False]
+    assert found.refused == 2
+
+
 def impostors(unknown: np.ndarray) -> ImpostorScores:
-    return ImpostorScores(unknown, unknown, unknown, np.ones(len(unknown), np.float32))
+    return ImpostorScores(unknown, unknown, unknown, np.ones(len(unknown), np.float32), ones(unknown))
 
 
 def known_scores(scores: np.ndarray, labels: np.ndarray | None = None) -> KnownScores:
     of = np.zeros(len(scores), np.int64) if labels is None else labels
-    return KnownScores(scores, scores, of, of)
+    return KnownScores(scores, scores, of, of, ones(scores))
 
 
 def test_without_a_rate_known_speakers_are_spared() -> None:

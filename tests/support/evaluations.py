@@ -10,6 +10,7 @@ import numpy as np
 
 from audionet.audio.config import SpectrogramConfig
 from audionet.classifier.decision import Costs, Rule
+from audionet.classifier.rejection import RejectionRule
 from audionet.evaluation.batch_inference import HeldOutPredictions, RecordingPrediction
 from audionet.evaluation.config import EvaluateConfig
 from audionet.evaluation.costs import parse_costs, select_rule
@@ -113,4 +114,5 @@ def evaluated(
     arrays = SimpleNamespace(unknown=np.linspace(-0.3, 0.1, 31).astype(np.float32))
     predictor = SimpleNamespace(graph=Path("/m/voices.tflite"), card=card, several_threshold=threshold, arrays=arrays)
     predictor.spectrogram = SpectrogramConfig()
+    predictor.rejection = None if threshold is None else RejectionRule(threshold, threshold, threshold, 10.0)
     return found, summarise(found, predictor, EvaluateConfig()), predictor

@@ -140,6 +140,8 @@ def _check_shown(card: dict[str, Any]) -> None:
     open_set, training = field(card, "open_set", dict), field(card, "training", dict)
     field(open_set, "network_had_heard_those_left_out", bool)
     whole(open_set, "stretches_left_out")
+    if "stretches_accepted" in open_set:  # earlier versions did not count them
+        whole(open_set, "stretches_accepted")
     optional_field(open_set, "spares_known", bool)
     if optional_field(open_set, "stretches_needed", int) is not None:
         whole(open_set, "stretches_needed")

@@ -26,7 +26,7 @@ from audionet.classifier.similarities import (
     fit_scale,
 )
 from audionet.classifier.threshold import ImpostorScores, KnownScores, area_under_curve, choose_rule
-from audionet.utils.arrays import FloatArray, evenly
+from audionet.utils.arrays import BoolArray, FloatArray, evenly
 
 _MAX_FOLDS = 10
 _LEAST_IMPOSTORS = 60  # segments; with fewer, some are added with a cohort speaker's voice
@@ -61,8 +61,17 @@ class OpenSet:
 
     @property
     def refused(self) -> int:
-        """Number of segments of known speakers that are refused."""
-        return 0 if self.rejection is None else int((self.known.segments < self.rejection.several).sum())
+        """Number of segments of known speakers that are refused, as clips of so many chunks are."""
+        if self.rejection is None:
+            return 0
+        return int((~self.rejection.accepts(self.known.segments, self.known.chunks)).sum())
+
+    @property
+    def passing(self) -> BoolArray:
+        """Which segments of unknown speakers are accepted, shape (n,), as clips of so many chunks are."""
+        if self.rejection is None or self.trials is None:
+            return np.zeros(0, bool)
+        return self.rejection.accepts(self.trials.unknown, self.trials.chunks)
 
     @property
     def area(self) -> float | None:
@@ -128,6 +137,7 @@ def _known_scores(scores: Similarities) -> KnownScores:
         scores.values.max(axis=1, initial=LOWEST_SCORE),
         labels,
         scores.labels,
+        scores.segment_chunks(),
     )
 
 
@@ -140,6 +150,7 @@ def _impostor_scores(scores: Similarities) -> ImpostorScores:
         scores.values.max(axis=1),
         impostors[evenly(len(impostors), MAX_ROWS)],
         compared.mean(axis=1, dtype=np.float32),
+        scores.segment_chunks(),
     )
 
 

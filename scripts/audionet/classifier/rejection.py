@@ -7,6 +7,9 @@ import math
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+import numpy as np
+
+from audionet.utils.arrays import BoolArray, FloatArray, IntArray
 from audionet.utils.json_files import real
 
 SEGMENT_CHUNKS = 4
@@ -51,6 +54,17 @@ class RejectionRule:
         last = 1 / math.sqrt(SEGMENT_CHUNKS)
         place = (1 / math.sqrt(min(max(chunks, 1.0), SEGMENT_CHUNKS)) - last) / (1 - last)
         return self.several + (self.single - self.several) * place
+
+    def accepts(self, scores: FloatArray, chunks: IntArray) -> BoolArray:
+        """Return which clips are accepted.
+
+        Parameters
+        ----------
+        scores : ndarray of float32, shape (n,)
+        chunks : ndarray of int64, shape (n,)
+            Number of chunks of each clip.
+        """
+        return np.array(scores >= [self.threshold(number) for number in chunks], bool)
 
     def odds(self, chunks: float) -> KnownOdds:
         """Return the odds of the chunks of a clip of so many: on the whole, they decide as the threshold does."""

@@ -54,6 +54,10 @@ class Similarities:
         groups = Groups(self.segments)
         return groups.mean(self.values), groups.value(self.labels)
 
+    def segment_chunks(self) -> IntArray:
+        """Return the number of chunks of each segment, in the order of `by_segment`."""
+        return Groups(self.segments).sizes.astype(np.int64)
+
     def scaled(self, space: EmbeddingSpace) -> Similarities:
         """Return scores: similarities on the scale of the speaker models."""
         voices = space.voices

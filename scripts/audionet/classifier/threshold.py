@@ -38,12 +38,15 @@ class ImpostorScores:
         Scores of these segments for every speaker that they were compared with.
     shares : ndarray of float32, shape (n,)
         Number of speakers that each segment was compared with, as a share of all the model's.
+    chunks : ndarray of int64, shape (n,)
+        Number of chunks of each segment.
     """
 
     unknown: FloatArray
     single: FloatArray
     impostors: FloatArray
     shares: FloatArray
+    chunks: IntArray
 
 
 @dataclass(frozen=True)
@@ -55,12 +58,15 @@ class KnownScores:
     segments, single : ndarray of float32, shapes (n,) and (chunks,)
         Best score of each segment, and of each chunk.
     labels, single_labels : ndarray of int64, shapes (n,) and (chunks,)
+    chunks : ndarray of int64, shape (n,)
+        Number of chunks of each segment.
     """
 
     segments: FloatArray
     single: FloatArray
     labels: IntArray
     single_labels: IntArray
+    chunks: IntArray
 
 
 def area_under_curve(known: FloatArray, unknown: FloatArray) -> float:

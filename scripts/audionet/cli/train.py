@@ -257,7 +257,7 @@ def format_open_set(found: OpenSet) -> str:
             f"label, or examples of other sounds in a folder named {UNKNOWN}, may change that."
         )
     assert found.rejection is not None
-    passing = accuracy(found.trials.unknown >= found.rejection.several)
+    passing = accuracy(found.passing)
     line = (
         f"Unknown voices: {found.refused} of {pluralise(len(found.known.segments), 'known clip')} would be refused; "
         f"{passing.right} of {pluralise(trials, 'clip')} of labels left out in turn would pass for a known one, "

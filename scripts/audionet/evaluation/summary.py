@@ -236,17 +236,24 @@ def _reliable(found: Reliability, probabilities: FloatArray, true: IntArray) -> 
 def _open_set(found: Evaluation, predictor: Predictor) -> dict[str, Any]:
     known, unknown, left_out = open_set_scores(found, predictor)
     area = detection(np.concatenate([known, unknown]), np.arange(len(known) + len(unknown)) < len(known))
-    accepted = None if predictor.several_threshold is None else int((unknown >= predictor.several_threshold).sum())
-    refused = None if predictor.several_threshold is None else int((known < predictor.several_threshold).sum())
-    seen_in_training = predictor.card["open_set"]["network_had_heard_those_left_out"]
+    of_training = predictor.card["open_set"]
+    refused, accepted, clips = None, None, len(unknown)
+    if predictor.rejection is not None:
+        refused, accepted = int((found.decided < 0).sum()), int((found.unknown_decided >= 0).sum())
+        if left_out:
+            accepted = int((unknown >= predictor.rejection.several).sum())  # as far as an earlier version's model tells
+            if (counted := of_training.get("stretches_accepted")) is not None:
+                clips, accepted = of_training["stretches_left_out"], counted
+    seen_in_training = of_training["network_had_heard_those_left_out"]
     return {
         "threshold": predictor.several_threshold,
-        "asked_rate": predictor.card["open_set"]["asked_rate"],
-        "stretches_left_out_at_training": predictor.card["open_set"]["stretches_left_out"],
+        "threshold_of_a_chunk": None if predictor.rejection is None else predictor.rejection.single,
+        "asked_rate": of_training["asked_rate"],
+        "stretches_left_out_at_training": of_training["stretches_left_out"],
         "area": None if area is None else area.area,
         "known": {"recordings": len(known), "refused": refused},
         "unknown": {
-            "clips": len(unknown),
+            "clips": clips,
             "accepted": accepted,
             "of": (_LEFT_OUT_SEEN if seen_in_training else _LEFT_OUT) if left_out else "test recordings of no label",
         },

@@ -207,6 +207,7 @@ def _open_set(trained: Trained) -> dict[str, Any]:
         "asked_rate": _VERIFICATION_RATE if found.rate is None else found.rate,
         "spares_known": found.rate is None,
         "stretches_left_out": 0 if found.trials is None else len(found.trials.unknown),
+        "stretches_accepted": int(found.passing.sum()),
         "stretches_needed": segments_needed(found.trials, found.rate) if found.trials and found.rate else None,
         "area_under_curve": found.area,
         "known": {"refused": None if rejection is None else found.refused, "stretches": len(found.known.segments)},

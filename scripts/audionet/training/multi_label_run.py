@@ -104,7 +104,7 @@ def _labels_compared(data: Data, features: FeatureSet) -> OpenSet:
     )
     (space,) = fit_embedding_spaces(sample, features.widths, [None])
     nothing, none = np.zeros(0, np.float32), np.zeros(0, np.int64)
-    return OpenSet(space, None, KnownScores(nothing, nothing, none, none), 0.0, None)
+    return OpenSet(space, None, KnownScores(nothing, nothing, none, none, none), 0.0, None)
 
 
 def _baseline(
