@@ -143,6 +143,7 @@ check: $(VENV)/.tests ## style and types; changes nothing
 
 docs: $(VENV)/.tests ## the documentation as a site: docs/_build/html/index.html
 	@$(RUN) -m sphinx -W -n --keep-going -q docs docs/_build/html
+	@echo "Open docs/_build/html/index.html"
 
 audit: $(VENV)/.tests ## look up known vulnerabilities of the versions in constraints.txt; needs the network
 	@PATH="$(abspath $(BIN)):$$PATH" $(RUN) .ci/audit

@@ -68,6 +68,8 @@ def report(result: Result, data: DataConfig) -> None:
     columns = len(header) if any(s.variants for s in result.labels.values()) else len(header) - 1
     print(format_table(header[:columns], [row[:columns] for row in rows]))
     for label, summary in result.labels.items():
+        if not summary.recordings and not summary.skipped:
+            print(f"Note: {escape(label)} holds no recordings, and will not be a label")
         for item in summary.skipped:
             place = f"{label}/{item['file']}" if item["file"] else label
             print(f"skipped {escape(place)}: {item['reason']}")

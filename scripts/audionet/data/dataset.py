@@ -75,7 +75,8 @@ def find_images(image_dir: Path, least_labels: int = 2) -> list[ChunkImage]:
         found = f"only '{escape(*labels)}' has images" if labels else "it holds no images in label folders"
         found += f" beside {UNKNOWN}, which is no label" if (image_dir / UNKNOWN).is_dir() else ""
         empty_folders = f" (nothing in {', '.join(map(escape, empty))})" if empty else ""
-        raise DatasetError(f"{escape(image_dir)}: {found}{empty_folders}; training needs two or more labels: {remedy}")
+        few = f"{found}{empty_folders}; training needs two or more labels, each a folder of recordings"
+        raise DatasetError(f"{escape(image_dir)}: {few}: {remedy}")
     return sorted(images, key=lambda p: (p.label, p.recording, p.index, p.copy, p.name))
 
 

@@ -222,5 +222,5 @@ def _unknown_advice(open_set: dict[str, Any], grade: Grade | None) -> str | None
             return "Record more of each label: too many of the known recordings are refused as unknown."
         return "Against unknown voices, train with recordings of others in a folder named _unknown_."
     if grade is None or _is_estimated(open_set):
-        return "To test unknown voices, add recordings of other people to --test_dir, in folders of any other name."
+        return "To test unknown voices, have folders of other people's recordings, too, in the folder of --test_dir."
     return None

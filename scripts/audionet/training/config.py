@@ -183,8 +183,8 @@ class RetrainConfig:
     intermediate_store_frequency: int = setting(0, "training steps between checkpoints; 0: about every 20 seconds")
     unknown_fpr: float | None = setting(
         None,
-        "share of unknown speakers that may be taken for one of the labels, percent; 0: never answer unknown; default: "
-        "whatever lets at most 5 % of known clips be refused",
+        "share of unknown speakers that may be taken for one of the labels, percent (default: as many as let 5 % of "
+        "known clips be refused at most); 0: never answer unknown",
         group="evaluation",
     )
     speech: Literal["auto", "on", "off"] = setting(
@@ -206,7 +206,7 @@ class RetrainConfig:
     )
     group: str | None = setting(
         None,
-        "recordings to keep together in every fold and split: parent (those of one folder), "
+        "recordings to keep together in every fold: parent (those of one folder), "
         "or a regular expression whose match in the file's path inside its label folder names the group",
         group="evaluation",
     )

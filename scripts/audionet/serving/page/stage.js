@@ -103,7 +103,9 @@ export async function showPicture({ picture, seconds }, alt, signal) {
     if (signal.aborted) return;
     const long = lasting(answer?.seconds ?? seconds);
     image.alt = alt || `Spectrogram of ${file?.name}: ${long} from left to right, low pitch at the bottom`;
-    if (seconds > 0) state.span = seconds;
+    // The last chunk may be longer than the rest of the recording, or a rest of less than half a chunk left out.
+    state.span = Math.max(seconds, answer?.seconds ?? 0) || state.span;
+    image.style.width = `${(100 * (seconds || state.span)) / state.span}%`;
     showNoSpectrogram("");
     image.hidden = false;
     draw();
