@@ -76,7 +76,7 @@ def test_recordings_that_cannot_be_used_are_named(
 def test_a_backbone_without_voices_gives_bottlenecks(voices: Path, model_dir: Path, averaging_backbone: Path) -> None:
     config = EmbedConfig(architecture=str(averaging_backbone), model_dir=model_dir, workers=1)
     clips = list(find_clips([voices]))[:1]
-    with pytest.raises(UsageError, match=r"has no voice space, .*\(--graph\); audionet embed .*--kind bottleneck"):
+    with pytest.raises(UsageError, match=r"has no voice space, .*graph\); audionet embed .*kind bottleneck"):
         embed_files(clips, config, per="recording")
     found = embed_files(clips, dataclasses.replace(config, kind="bottleneck"), per="recording")
     assert found.vectors.shape == (1, 64)

@@ -348,3 +348,17 @@ def test_memory_does_not_grow() -> None:
     short = peak(2_000, 40)
     assert peak(20_000, 40) < short + 20_000
     assert short < 200_000
+
+
+def test_a_moment_that_one_window_covers_has_the_threshold_of_one() -> None:
+    """Where windows overlap, the best of several must do better than a clip's only one."""
+    odds = KnownOdds(threshold=0.9, slope=20.0, lone=0.7)
+    ann = np.array([0.98, 0.02], np.float32)
+
+    def labels(number: int, seconds: float) -> list[str | None]:
+        windows = [Window(start / 2, ann, 0.8) for start in range(number)]
+        return [found.label for found in segments(windows, ["ann", "ben"], 3.0, 0.5, lambda: seconds, odds)]
+
+    assert labels(1, 3.0) == ["ann"]
+    assert labels(60, 32.5) == [None]
+    assert odds.of(0.8, 0.5) == pytest.approx(0, abs=1e-9)

@@ -20,10 +20,31 @@ _LEAST_SLOPE, _HIGHEST = 1e-6, 1e6  # fitted thresholds are about 1, and slopes 
 
 
 class KnownOdds(NamedTuple):
-    """Logarithm of the odds of a known speaker: 0 at the threshold, and steeper or less with the score."""
+    """Logarithm of the odds of a known speaker: 0 at the threshold, and steeper or less with the score.
+
+    Attributes
+    ----------
+    threshold : float
+    slope : float
+    lone : float or None
+        Threshold of a moment that a single window covers, which has no better one to be judged by; None: the same.
+    """
 
     threshold: float
     slope: float
+    lone: float | None = None
+
+    def of(self, score: float, coverage: float) -> float:
+        """Return the logarithm of the odds at a score.
+
+        Parameters
+        ----------
+        score : float
+        coverage : float
+            Share of the windows that may cover a moment, beyond the first, which do; 0 to 1.
+        """
+        lone = self.threshold if self.lone is None else self.lone
+        return self.slope * (score - (lone + (self.threshold - lone) * coverage))
 
 
 @dataclass(frozen=True)
@@ -73,7 +94,7 @@ class RejectionRule:
     @property
     def window_odds(self) -> KnownOdds:
         """The odds of the moments of a timeline, which several windows cover."""
-        return KnownOdds(self.window, self.slope)
+        return KnownOdds(self.window, self.slope, self.single)
 
     def as_json(self) -> dict[str, float]:
         """Return the rule in the form that `from_json` reads."""

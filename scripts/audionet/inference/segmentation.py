@@ -105,7 +105,8 @@ def segments(
         In order of time and never overlapping. The last one ends no later than the recording.
     """
     penalty = _switch_penalty(len(labels) + (odds is not None), stay_seconds / step_seconds)
-    cells = _cells(windows, window_seconds, step_seconds, seconds)
+    covered = max(1, round(window_seconds / step_seconds))
+    cells = _covered_alike(_cells(windows, covered, step_seconds, seconds), covered)
     for run in _joined(_path(cells, penalty, max(1, round(lag_seconds / step_seconds)), odds)):
         label = None if run.label is None else labels[run.label]
         yield Segment(run.start, run.end, label, run.probability / run.cells, run.mean_score)
@@ -153,12 +154,16 @@ def _window_of_label(window: Window, place: int) -> Window:
 
 
 class _Cell(NamedTuple):
-    """One step of the recording; probabilities are None if it is silent."""
+    """One step of the recording; probabilities are None if it is silent.
+
+    The coverage is the share of the windows that may cover a step, beyond the first, which do.
+    """
 
     start: float
     end: float
     probabilities: FloatArray | None
     score: float | None
+    coverage: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -179,9 +184,8 @@ class _Run:
 
 
 def _cells(
-    windows: Iterable[Window], window_seconds: float, step_seconds: float, seconds: Callable[[], float]
+    windows: Iterable[Window], covered: int, step_seconds: float, seconds: Callable[[], float]
 ) -> Iterator[_Cell]:
-    covered = max(1, round(window_seconds / step_seconds))
     covering: deque[tuple[int, Window]] = deque()  # windows that cover the next cell
     origin = 0.0
     cell = 0
@@ -194,7 +198,7 @@ def _cells(
     def finished(end: float) -> _Cell:
         while covering and covering[0][0] <= cell - covered:
             covering.popleft()
-        return _cell(edge(cell), end, [window for _, window in covering])
+        return _cell(edge(cell), end, [window for _, window in covering], covered)
 
     for window in windows:
         if not covering and not cell:
@@ -218,14 +222,36 @@ def _cells(
         cell += 1
 
 
-def _cell(start: float, end: float, windows: Sequence[Window]) -> _Cell:
+def _covered_alike(cells: Iterable[_Cell], covered: int) -> Iterator[_Cell]:
+    """Give all cells between two silences the best coverage among them, which one of the first `covered` has.
+
+    Fewer windows cover the ends of a turn than its middle, and it is judged as one.
+    """
+    waiting: list[_Cell] = []
+    best, count = 0.0, 0
+    for cell in cells:
+        if cell.probabilities is None:
+            yield from (one._replace(coverage=best) for one in waiting)
+            yield cell
+            waiting, best, count = [], 0.0, 0
+            continue
+        best, count = max(best, cell.coverage), count + 1
+        waiting.append(cell)
+        if best == 1 or count >= covered:
+            yield from (one._replace(coverage=best) for one in waiting)
+            waiting = []
+    yield from (one._replace(coverage=best) for one in waiting)
+
+
+def _cell(start: float, end: float, windows: Sequence[Window], most: int) -> _Cell:
     sounding = [window.probabilities for window in windows if window.probabilities is not None]
     if not sounding or len(sounding) < len(windows):
         return _Cell(start, end, None, None)
     scores = sorted((window.score for window in windows if window.score is not None), reverse=True)
     best = scores[: math.ceil(len(scores) * _BEST_SHARE)]
     probabilities: FloatArray = np.mean(sounding, axis=0)
-    return _Cell(start, end, probabilities, float(np.mean(best)) if best else None)
+    coverage = (len(windows) - 1) / max(1, most - 1)
+    return _Cell(start, end, probabilities, float(np.mean(best)) if best else None, min(1.0, coverage))
 
 
 def _switch_penalty(labels: int, stay: float) -> float:
@@ -305,7 +331,7 @@ def _evidence(cell: _Cell, odds: KnownOdds | None) -> NDArray[np.float64]:
     evidence -= evidence.max()
     if odds is None:
         return evidence
-    known_odds = math.inf if cell.score is None else odds.slope * (cell.score - odds.threshold)
+    known_odds = math.inf if cell.score is None else odds.of(cell.score, cell.coverage)
     # Logarithms of the logistic function of the odds, and of its complement.
     known, unknown = -np.logaddexp(0, -known_odds), max(-np.logaddexp(0, known_odds), math.log(_MIN_PROBABILITY))
     return np.append(evidence + known, unknown)
