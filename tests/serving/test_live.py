@@ -25,7 +25,7 @@ from audionet.audio.samples import to_int16
 from audionet.inference.live import listen
 from audionet.inference.predictor import Predictor
 from tests.support.opus import opus_packets
-from tests.support.serving import DEADLINE, Serving, copy_model, encoded, serving, sound, wait_until
+from tests.support.serving import DEADLINE, Serving, copy_model, encoded, is_hung_up, serving, sound, wait_until
 
 RATE = 16_000
 KEY = "a key of characters/that no+subprotocol=holds".replace(" ", "-")
@@ -256,6 +256,21 @@ def test_a_flood_of_tiny_frames_is_cut_off(server: Serving, flood: str) -> None:
             while True:
                 client.recv_frame()
     assert server.get("/healthz").status == 200
+
+
+@pytest.mark.parametrize("size", [1, 100_000])
+def test_frames_before_the_answer_to_the_upgrade_are_cut_off(server: Serving, size: int) -> None:
+    upgrade = {
+        "Upgrade": "websocket",
+        "Connection": "Upgrade",
+        "Sec-WebSocket-Key": base64.b64encode(bytes(16)).decode(),
+        "Sec-WebSocket-Version": "13",
+    }
+    frame = websocket.ABNF(fin=1, opcode=websocket.ABNF.OPCODE_BINARY, mask_value=1, data=bytes(2 * size))
+    with server.raw() as connection:
+        connection.sendall(server.head("GET", "/v1/listen", upgrade) + frame.format())
+        assert is_hung_up(connection)
+    assert not "".join(server.complaints)
 
 
 def test_a_message_that_is_too_large_is_refused(server: Serving) -> None:

@@ -153,6 +153,11 @@ class Protocol(H11Protocol):
                 self._refuse(ProblemError(400, "the body is sent in chunks of a few bytes; send larger ones"))
                 return
             super().data_received(part)
+            if self.transport.get_protocol() is not self:
+                if self.conn.trailing_data[0] or start + _PART_BYTES < len(data):
+                    # A client sends nothing more before the answer to its upgrade (RFC 6455, section 4.1).
+                    self.transport.abort()
+                return
         if self._has_request():
             self._stop_timer()
         elif self.conn.their_state is h11.IDLE and not self.conn.trailing_data[0]:

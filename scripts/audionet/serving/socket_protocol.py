@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from uvicorn.protocols.utils import ClientDisconnected
 from uvicorn.protocols.websockets.wsproto_impl import WSProtocol
 from wsproto import events
 
@@ -39,6 +40,11 @@ class SocketProtocol(WSProtocol):
         is_part = event.frame_finished and not event.message_finished
         if not is_part or self._is_frame_allowed():
             super().handle_message(event)
+
+    async def send(self, message: Any) -> None:
+        if self.transport.is_closing():  # uvicorn would take the message for one that is out of order
+            raise ClientDisconnected
+        await super().send(message)
 
     def _is_frame_allowed(self) -> bool:
         """Count a frame; close the connection if there are too many."""
