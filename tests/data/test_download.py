@@ -46,6 +46,17 @@ def test_a_file_arrives_in_one_request(server: ServedFile, part: Path) -> None:
     assert server.requests[0]["Accept-Encoding"] == "identity"
 
 
+@pytest.mark.parametrize(
+    "url", ["http://[::1", "http://a..b/", f"http://{'b' * 70}/", "http://127.0.0.1:1/ü", "http://a b/"]
+)
+def test_an_address_that_cannot_be_one_is_refused_at_once(
+    url: str, part: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "WAIT_SECONDS", 1e6)
+    with pytest.raises(DatasetError, match="no valid address"):
+        download(Remote(url, 1, exact=True), part)
+
+
 def test_a_broken_connection_goes_on_where_it_stopped(server: ServedFile, part: Path) -> None:
     server.breaks = [300_000, 0, 500_000]
     download(exact(server), part)

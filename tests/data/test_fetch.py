@@ -341,6 +341,7 @@ def test_a_record_that_is_damaged_or_whose_recordings_are_gone_is_one_line(
         ("nothing", {}, "there is no dataset nothing; there are fsdd, mini_speech_commands"),
         ("fsdd", {"by": "emotion"}, "by is emotion: it must be one of speaker, digit for fsdd"),
         ("fsdd", {"url": "http://x/", "source": "y"}, "url is http://x/: it must be left out with source"),
+        ("fsdd", {"source": "/dev/zero"}, "/dev/zero is neither an archive nor a folder"),
         ("fsdd", {"source": "nowhere"}, "nowhere is neither an archive nor a folder"),
         ("voxceleb1", {}, r"cannot be downloaded without asking its authors .*name the folder"),
     ],

@@ -24,7 +24,7 @@ from audionet.errors import DamagedError, DatasetError
 from audionet.utils.files import write_json
 from audionet.utils.json_files import parse_json
 from audionet.utils.progress import progress
-from audionet.utils.text import escape, format_size, os_error_reason
+from audionet.utils.text import escape, first_line, format_size, os_error_reason
 
 log = logging.getLogger(__name__)
 
@@ -79,8 +79,7 @@ def download(remote: Remote, part: Path) -> None:
     OSError
         If the part cannot be written.
     """
-    if urlsplit(remote.url).scheme not in ("http", "https") or not urlsplit(remote.url).hostname:
-        raise DatasetError(f"{escape(remote.url)}: no address of a file that begins with https:// or http://")
+    _check_address(remote.url)
     failures, farthest = 0, _size(part)
     while True:
         try:
@@ -105,6 +104,21 @@ def discard(part: Path) -> None:
     """Remove a part, and what is known of it."""
     for path in (part, _state_path(part)):
         path.unlink(missing_ok=True)
+
+
+def _check_address(url: str) -> None:
+    try:
+        parts = urlsplit(url)
+    except ValueError as error:
+        raise _no_address(url, error) from None
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise DatasetError(f"{escape(url)}: no address of a file that begins with https:// or http://")
+
+
+def _no_address(url: str, error: Exception) -> DatasetError:
+    return DatasetError(
+        f"{escape(url)}: no valid address ({first_line(error)}): is it typed right, and percent-encoded?"
+    )
 
 
 def _fetch(remote: Remote, part: Path) -> None:
@@ -155,6 +169,8 @@ def _opened(remote: Remote, part: Path, headers: dict[str, str]) -> Iterator[htt
             if error.code >= 500 or error.code in _BUSY:
                 raise _BrokenError(f"the server is busy (HTTP {error.code})") from None
             raise DatasetError(f"{escape(remote.url)}: the server refuses it (HTTP {error.code}); {_WAY_OUT}") from None
+    except (ValueError, http.client.InvalidURL) as error:
+        raise _no_address(remote.url, error) from None
     except (OSError, http.client.HTTPException) as error:
         cause = error.reason if isinstance(error, urllib.error.URLError) else error
         reason = os_error_reason(cause) if isinstance(cause, OSError) else str(cause)

@@ -166,7 +166,7 @@ def _arrange(name: str, dataset: NamedDataset, folder: Path, config: FetchConfig
         _download_and_arrange(name, dataset, folder, config)
         return
     source = config.source.absolute()
-    if not source.exists():
+    if not (source.is_file() or source.is_dir()):  # a pipe or a device might never end
         raise DatasetError(f"--source {escape(source)} is neither an archive nor a folder")
     _log_about(dataset, str(source), folder)
     if source.is_dir():
