@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -90,6 +91,20 @@ def test_numbers_of_something_else_are_of_no_report(tmp_path: Path, content: str
     assert find_report(tmp_path, "a") is None
     (tmp_path / "report.json").write_text(content)
     assert find_report(tmp_path, "a") is None
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes here")
+@pytest.mark.parametrize("name", ["report.html", "report.json"])
+def test_a_pipe_is_no_report(tmp_path: Path, name: str) -> None:
+    write(tmp_path, "a")
+    (tmp_path / name).unlink()
+    os.mkfifo(tmp_path / name)
+    writer = os.open(tmp_path / name, os.O_RDWR)  # which lets a reader end
+    os.write(writer, b'{"model": {"graph_sha256": "a"}}')
+    closing = threading.Timer(1, os.close, [writer])
+    closing.start()
+    assert find_report(tmp_path, "a") is None
+    closing.join()
 
 
 def test_a_report_that_was_written_anew_is_read_anew(tmp_path: Path) -> None:
