@@ -281,6 +281,18 @@ def test_a_message_that_is_too_large_is_refused(server: Serving) -> None:
             list(messages(client))
 
 
+@pytest.mark.skipif(shutil.which("prlimit") is None, reason="takes prlimit")
+def test_a_full_disk_ends_the_session_with_the_reason(tone_model: Path, tmp_path: Path) -> None:
+    with (
+        serving(tone_model, "--workers", 1, temporary=tmp_path, prefix=("prlimit", "--fsize=3000")) as server,
+        session(server) as client,
+    ):
+        *_, problem = converse(client, pcm(TALK))
+        assert (problem["status"], problem["detail"]) == (507, "the sound cannot be stored (File too large)")
+        assert client.close_code == 1013
+        assert server.complaints == []
+
+
 def test_other_sites_may_not_listen(server: Serving) -> None:
     status, detail = refusal(server, origin="https://evil.example")
     assert status == 403

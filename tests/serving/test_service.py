@@ -11,12 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import numpy as np
 import pytest
 
-from audionet.errors import RecordingError
+from audionet.errors import LimitError, RecordingError
 from audionet.serving.app import make_api
 from audionet.serving.config import ServeConfig
 from audionet.serving.metrics import Metrics
+from audionet.serving.problems import ProblemError
 from audionet.serving.service import Service
 from audionet.serving.uploads import Upload
 from audionet.serving.worker import Frame, Job
@@ -94,6 +96,39 @@ def test_an_upload_that_cannot_be_stored_is_no_error_of_the_program(
     sent = {"files": {"file": b"x"}} if form else {"content": b"x"}
     reply = ask(service, "POST", "/v1/classify", **sent)
     assert (reply.status_code, reply.json()["detail"]) == (status, detail)
+
+
+@pytest.mark.parametrize(("number", "status"), [(errno.EMFILE, 503), (errno.ENOSPC, 507)])
+def test_live_sound_that_cannot_be_stored_is_no_error_of_the_program(
+    tone_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, status: int
+) -> None:
+    def mkstemp(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr("audionet.serving.uploads.tempfile.mkstemp", mkstemp)
+    service = Service(ServeConfig(graph=tone_model), Metrics())
+    service.folder = tmp_path
+    for work in (
+        service.hear(service.model, np.zeros(8000, np.int16), 16_000, "a"),
+        service.decode(b"x", ".opus", "a"),
+    ):
+        with pytest.raises(ProblemError) as error:
+            asyncio.run(work)
+        assert error.value.status == status
+
+
+def test_a_window_that_exceeds_a_limit_is_no_pause(
+    tone_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    service = Service(ServeConfig(graph=tone_model), Metrics())
+    service.folder = tmp_path
+
+    async def run(*_: object) -> None:
+        raise LimitError("takes longer than 60 s")
+
+    monkeypatch.setattr(service, "_run", run)
+    with pytest.raises(LimitError, match="takes longer"):
+        asyncio.run(service.hear(service.model, np.zeros(8000, np.int16), 16_000, "a"))
 
 
 def test_out_of_files_anywhere_is_no_error_of_the_program(tone_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:

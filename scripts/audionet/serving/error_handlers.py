@@ -13,7 +13,7 @@ from starlette.routing import BaseRoute, Match, Route
 from starlette.websockets import WebSocket
 
 from audionet.serving.problems import ProblemError
-from audionet.serving.uploads import OUT_OF_FILES
+from audionet.serving.uploads import out_of_files
 
 _CLIENT_CLOSED = Response(status_code=499)  # the client has closed the connection and does not receive it
 
@@ -51,9 +51,9 @@ def register_error_handlers(app: FastAPI, routes: Sequence[BaseRoute]) -> None:
 
     @app.exception_handler(OSError)
     async def operating_system(_: Request, error: OSError) -> Response:
-        if error.errno not in OUT_OF_FILES:
+        if (problem := out_of_files(error)) is None:
             raise error
-        return ProblemError.busy("the service has too many open files; try again in a moment").response()
+        return problem.response()
 
     @app.exception_handler(Exception)
     async def unexpected(_: Request, error: Exception) -> Response:

@@ -178,7 +178,7 @@ class Service:
             job = Job(str(upload.path), spectrogram, self.limits, statistics=predictor.statistics)
             try:
                 (header, outputs), *_ = await self._run(job, client, model.network)
-            except CrashError:
+            except (CrashError, LimitError):
                 raise
             except RecordingError:  # it is silent
                 return None

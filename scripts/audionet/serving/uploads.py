@@ -28,8 +28,7 @@ _MAX_FIELDS = 16
 _MAX_NAME_LENGTH = 100
 _INLINE_BYTES = 1 << 20  # larger files are copied in a thread
 
-OUT_OF_FILES = (errno.EMFILE, errno.ENFILE)
-"""Errors of a process, or a machine, that may open no more files at the moment."""
+_OUT_OF_FILES = (errno.EMFILE, errno.ENFILE)
 
 
 class Upload(NamedTuple):
@@ -57,8 +56,6 @@ async def receive_upload(request: Request, spool: Spool, folder: Path, name: str
     ------
     ProblemError
         If there is no recording, or it does not arrive in time or cannot be stored.
-    OSError
-        If no more files can be opened at the moment.
     """
     async with spool.body(client_of(request.client)) as body:
         try:
@@ -67,9 +64,7 @@ async def receive_upload(request: Request, spool: Spool, folder: Path, name: str
         except (UnicodeError, LookupError):  # a form may name any of Python's codecs
             raise ProblemError(400, "the form cannot be read: unknown character set") from None
         except OSError as error:
-            if error.errno in OUT_OF_FILES:
-                raise
-            raise ProblemError(507, f"the upload cannot be stored ({error.strerror or 'no space'})") from None
+            raise storage_problem(error, "upload") from None
         try:
             yield upload
         finally:
@@ -101,6 +96,18 @@ async def _receive(request: Request, folder: Path, name: str) -> Upload:
             kept.unlink(missing_ok=True)
         raise
     return Upload(kept, name, client_of(request.client))
+
+
+def storage_problem(error: OSError, what: str) -> ProblemError:
+    """Return the problem for what cannot be stored: the disk is full, or no more files can be opened at the moment."""
+    return out_of_files(error) or ProblemError(507, f"the {what} cannot be stored ({error.strerror or 'no space'})")
+
+
+def out_of_files(error: OSError) -> ProblemError | None:
+    """Return the problem of a process, or a machine, that may open no more files; None for another error."""
+    if error.errno not in _OUT_OF_FILES:
+        return None
+    return ProblemError.busy("the service has too many open files; try again in a moment")
 
 
 def client_of(peer: tuple[str, int] | None) -> str:
@@ -159,9 +166,18 @@ def _folder_lock(folder: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def stored(content: bytes, suffix: str, folder: Path, client: str) -> Iterator[Upload]:
-    """Store a few seconds of sound in a temporary file for the duration of the block."""
-    with _temporary_file(folder, suffix) as (path, file):
-        file.write(content)
+    """Store a few seconds of sound in a temporary file for the duration of the block.
+
+    Raises
+    ------
+    ProblemError
+        If it cannot be stored.
+    """
+    try:
+        with _temporary_file(folder, suffix) as (path, file):
+            file.write(content)
+    except OSError as error:
+        raise storage_problem(error, "sound") from None
     try:
         yield Upload(path, "sound", client)
     finally:
