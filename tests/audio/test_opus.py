@@ -62,6 +62,12 @@ def test_an_ogg_stream_is_taken_apart_wherever_it_is_cut(sizes: list[int]) -> No
     assert found == packets
 
 
+def test_chained_streams_are_one() -> None:
+    packets = opus_packets(TONE)
+    ogg = OggOpus()
+    assert [*ogg.add(ogg_file(packets[:20])), *ogg.add(ogg_file(packets[20:]))] == packets
+
+
 def vorbis() -> bytes:
     buffer = io.BytesIO()
     soundfile.write(buffer, np.zeros(4800), OPUS_RATE, format="OGG", subtype="VORBIS")

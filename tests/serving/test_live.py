@@ -177,6 +177,13 @@ def test_sound_that_cannot_be_used_ends_the_session(
     assert problem["detail"].startswith(detail)
 
 
+def test_chained_ogg_streams_are_one(server: Serving) -> None:
+    part = ogg_file(opus_packets(soxr.resample(sound(300, 1), RATE, 48_000)))
+    with session(server, "format=ogg") as client:
+        *_, end = converse(client, [part, part])
+    assert (end["type"], end["seconds"]) == ("end", pytest.approx(2, abs=0.05))
+
+
 def test_a_packet_that_only_begins_as_one_is_no_sound(server: Serving) -> None:
     packets = [bytes([31 << 3]) + bytes(np.random.default_rng(seed).bytes(60)) for seed in range(100)]
     with session(server, "format=opus") as client:

@@ -17,6 +17,7 @@ _FRAME_MS = ((10, 20, 40, 60), (10, 20), (2.5, 5, 10, 20))  # SILK, hybrid, CELT
 _MOST_MS = 120
 _PAGE_HEAD = 27  # bytes, without the table of segments
 _MOST_BYTES = 1 << 20  # of a packet, or of a page that is not complete: the comments may hold a picture
+_BEGINS = 2  # bit of a page's type
 _HEADERS = 2  # packets before the sound
 
 
@@ -56,7 +57,10 @@ class OggOpus:
         """
         self._data += data
         while (page := self._next_page()) is not None:
-            sizes, body = page
+            kind, sizes, body = page
+            if kind & _BEGINS:  # another stream may be chained to the last
+                self._packets = 0
+                self._packet.clear()
             place = 0
             for size in sizes:
                 self._packet += body[place : place + size]
@@ -72,8 +76,8 @@ class OggOpus:
                     elif self._packets > _HEADERS and packet:
                         yield packet
 
-    def _next_page(self) -> tuple[bytes, bytes] | None:
-        """Remove a whole page from the data; return its table of segments and its body."""
+    def _next_page(self) -> tuple[int, bytes, bytes] | None:
+        """Remove a whole page from the data; return its type, its table of segments and its body."""
         data = self._data
         if not b"OggS".startswith(data[:4]) and data[:4] != b"OggS":
             raise _damaged()
@@ -84,9 +88,9 @@ class OggOpus:
         end = start + sum(sizes)
         if len(data) < end:
             return None
-        body = bytes(data[start:end])
+        kind, body = data[5], bytes(data[start:end])
         del data[:end]
-        return sizes, body
+        return kind, sizes, body
 
 
 def _check_head(packet: bytes) -> None:
