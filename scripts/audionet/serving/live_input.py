@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import abc
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from typing import Literal
 
 import numpy as np
@@ -20,6 +20,7 @@ Decode = Callable[[bytes], Awaitable[Int16Array]]
 """Decodes an Ogg Opus file in a worker: mono samples at 48 kHz."""
 
 _DECODED = round(0.2 * OPUS_RATE)  # samples at a time
+_MOST_PACKETS = 500  # at a time: a message can hold 100,000, which would block the event loop, and last for hours
 _WARM_UP = round(0.08 * OPUS_RATE)  # samples after which any decoder is exact (RFC 7845, section 4.6)
 
 
@@ -35,8 +36,8 @@ class LiveInput(abc.ABC):
     rate: int
 
     @abc.abstractmethod
-    async def add(self, message: bytes) -> Int16Array:
-        """Add a message; return the mono samples that are complete, perhaps none.
+    def add(self, message: bytes) -> AsyncIterator[Int16Array]:
+        """Add a message; yield the mono samples that are complete, perhaps none.
 
         Raises
         ------
@@ -55,10 +56,10 @@ class PcmInput(LiveInput):
     def __init__(self, rate: int) -> None:
         self.rate = rate
 
-    async def add(self, message: bytes) -> Int16Array:
+    async def add(self, message: bytes) -> AsyncIterator[Int16Array]:
         if len(message) % 2:
             raise ProblemError(400, "a message ends within a sample; send whole 16-bit samples, little-endian, mono")
-        return np.frombuffer(message, "<i2").astype(np.int16)
+        yield np.frombuffer(message, "<i2").astype(np.int16)
 
 
 class OpusInput(LiveInput):
@@ -80,13 +81,21 @@ class OpusInput(LiveInput):
         self._decoded: deque[tuple[bytes, int]] = deque()  # the last packets, and their durations
         self._waiting: list[tuple[bytes, int]] = []
 
-    async def add(self, message: bytes) -> Int16Array:
+    async def add(self, message: bytes) -> AsyncIterator[Int16Array]:
+        for packet in self._packets(message):
+            self._waiting.append(packet)
+            if len(self._waiting) >= _MOST_PACKETS:
+                yield await self.finish()
+        if _duration(self._waiting) >= _DECODED:
+            yield await self.finish()
+
+    def _packets(self, message: bytes) -> Iterator[tuple[bytes, int]]:
+        packets: Iterable[bytes] = [message] if self._ogg is None else self._ogg.add(message)
         try:
-            packets: Iterable[bytes] = [message] if self._ogg is None else self._ogg.add(message)
-            self._waiting += [(packet, packet_samples(packet)) for packet in packets]
+            for packet in packets:
+                yield packet, packet_samples(packet)
         except RecordingError as error:
             raise ProblemError(400, f"the sound {error}; the formats are s16le, opus and ogg") from None
-        return await self.finish() if _duration(self._waiting) >= _DECODED else np.zeros(0, np.int16)
 
     async def finish(self) -> Int16Array:
         if not self._waiting:

@@ -142,24 +142,25 @@ class _Session:
         await anyio.to_thread.run_sync(self._label, limiter=self._service.live_threads)
 
     async def _take_messages(self) -> None:
-        config, rate = self._service.config, self._input.rate
         began, messages, warned = time.monotonic(), 0, False
         while (message := await self._next_message()) is not None:
-            samples = await self._input.add(message)
+            async for samples in self._input.add(message):
+                await self._take_samples(samples)
             messages += 1
-            self._seconds += len(samples) / rate
-            if self._seconds > config.max_seconds:
-                raise ProblemError(413, f"the sound is longer than {config.max_seconds:g} s, the limit of this service")
             if messages >= _FIRST_MESSAGES and self._seconds < messages * _SHORTEST_MESSAGE:
                 raise ProblemError(400, "the messages are too short; send 20 ms of sound or more in each")
             pace = self._seconds / max(elapsed := time.monotonic() - began, 1e-3)
             if not warned and elapsed > _PACE_SECONDS and not _PACES[0] <= pace <= _PACES[1]:
                 warned = True
                 await self._send({"type": "warning", "detail": self._pace_warning(pace)})
-            if len(samples):
-                await self._blocks.send(samples)
-        if len(samples := await self._input.finish()):
-            self._seconds += len(samples) / rate
+        await self._take_samples(await self._input.finish())
+
+    async def _take_samples(self, samples: Int16Array) -> None:
+        config = self._service.config
+        self._seconds += len(samples) / self._input.rate
+        if self._seconds > config.max_seconds:
+            raise ProblemError(413, f"the sound is longer than {config.max_seconds:g} s, the limit of this service")
+        if len(samples):
             await self._blocks.send(samples)
 
     def _pace_warning(self, pace: float) -> str:
