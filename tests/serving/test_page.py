@@ -229,6 +229,59 @@ def test_several_files_get_a_table(page: Page, sounds: Path) -> None:
     assert not page.is_shown("#files-part")
 
 
+def hold_back(page: Page, place: int) -> None:
+    """Answer all recordings but one, by its place, which is answered when `window.release` is called."""
+    page.answers(f"""
+        if (!String(url).includes("classify")) return real(url, options);
+        window.asked = (window.asked ?? 0) + 1;
+        if (window.asked === {place}) await new Promise((resolve, reject) => {{
+            window.release = resolve;
+            options.signal.addEventListener("abort", () => reject(options.signal.reason));
+        }});
+        return real(url, options);
+    """)
+
+
+def test_an_answer_does_not_end_the_wait_for_those_of_other_files(page: Page, sounds: Path) -> None:
+    hold_back(page, 2)
+    page.choose(Path("\n".join(str(sounds / name) for name in ("c1200.wav", "turns.wav", "heard.wav"))))
+    page.wait("window.release")
+    assert page.text("#files-rows tr").split()[:2] == ["c1200.wav", "c1200"]
+    for button in page.all("#files-rows button"):
+        button.click()
+    page.run("window.release()")
+    page.wait("document.querySelectorAll('#files-rows button').length === 3")
+    page.wait_for_answer()
+    assert page.text("#decision") == "c1200"
+
+
+def test_files_that_are_cancelled_no_longer_wait(page: Page, sounds: Path) -> None:
+    hold_back(page, 2)
+    page.choose(Path("\n".join(str(sounds / name) for name in ("c1200.wav", "turns.wav", "heard.wav"))))
+    page.wait("window.release")
+    page.element("#cancel").click()
+    assert [row.text for row in page.all("#files-rows tr")][1:] == [
+        "turns.wav Not classified.",
+        "heard.wav Not classified.",
+    ]
+    page.element("#files-rows button").click()
+    page.wait_for_answer()
+    assert page.text("#decision") == "c1200"
+
+
+def test_all_files_are_tried_again_when_all_failed(page: Page, sounds: Path) -> None:
+    page.answers("""
+        if (!window.well && String(url).includes("classify")) return Response.json({detail: "ill"}, {status: 500});
+        return real(url, options);
+    """)
+    page.choose(Path("\n".join(str(sounds / name) for name in ("c1200.wav", "turns.wav"))))
+    page.wait("!document.getElementById('again').hidden")
+    page.run("window.well = true")
+    page.element("#again").click()
+    page.wait("document.querySelectorAll('#files-rows button').length === 2")
+    page.wait_for_answer()
+
+
 def saves(page: Page, selector: str) -> tuple[str, str]:
     """Press a button that saves a file; return its name and content."""
     script = """

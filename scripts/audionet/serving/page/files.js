@@ -4,7 +4,12 @@ import { headline, howSure, lasting } from "./words.js";
 /** @import {Answer, Problem} from "./api.js" */
 /** @typedef {{file: File, answer: ?Answer, problem: ?Problem}} Asked */
 
-/** Show the table of several files and their answers; each with an answer can be shown. @param {(asked: Asked) => void} show */
+/**
+ * Show the table of several files and their answers. Each with an answer can be shown, but not while others wait, as
+ * the page shows one request at a time.
+ *
+ * @param {(asked: Asked) => void} show
+ */
 export function writeFiles(show) {
   element("files-part").hidden = !state.files.length;
   element("files-rows").replaceChildren(...state.files.map((asked) => fileRow(asked, show)));
@@ -13,10 +18,11 @@ export function writeFiles(show) {
 /** @param {Asked} asked @param {(asked: Asked) => void} show */
 function fileRow(asked, show) {
   const { file, answer, problem } = asked;
+  const isWaiting = state.phase === "waiting";
   const row = made("tr");
   const name = made("th");
   name.setAttribute("scope", "row");
-  if (answer) {
+  if (answer && !isWaiting) {
     const button = made("button", file.name);
     button.className = "link";
     button.ariaCurrent = String(answer === state.answer);
@@ -27,7 +33,7 @@ function fileRow(asked, show) {
   if (answer) {
     row.append(made("td", headline(answer)), made("td", howSure(answer)), made("td", lasting(answer.seconds)));
   } else {
-    const said = made("td", problem ? problem.message : "…");
+    const said = made("td", problem?.message ?? (isWaiting ? "…" : "Not classified."));
     said.setAttribute("colspan", "3");
     row.append(said);
   }

@@ -29,6 +29,7 @@ function change(part) {
   Object.assign(state, part);
   const { phase, problem, answer, file } = state;
   const focused = document.activeElement;
+  if (phase !== document.body.dataset.phase) writeFiles(showAsked);
   document.body.dataset.phase = phase;
   element("waiting").hidden = phase !== "waiting";
   element("outcome").setAttribute("aria-busy", String(phase === "waiting"));
@@ -93,7 +94,7 @@ async function onEnrol(event) {
   const done = await enrolVoice({ key: storedKey(), signal: job.signal, onBusy });
   if (!done) return;
   await loadModel();
-  await askAgain(file);
+  if (!job.signal.aborted) await askAgain(file); // else the user has gone on
   change({ note: done });
   say(done);
 }
@@ -176,7 +177,6 @@ async function showAsked({ file, answer }) {
   if (!answer) return;
   const asking = begin(file, "");
   showAnswer(answer, file);
-  writeFiles(showAsked);
   await addSpectrogram(file, asking);
 }
 
@@ -222,7 +222,6 @@ function fail(error) {
   }
   const problem = problemFor(error);
   change({ phase: "failed", problem });
-  writeFiles(showAsked);
   say(problem.message);
   element("problem").scrollIntoView({ block: "nearest" });
 }
@@ -388,7 +387,7 @@ element("record").addEventListener("click", record);
 element("stop").addEventListener("click", finishRecording);
 element("discard").addEventListener("click", () => discard(""));
 element("cancel").addEventListener("click", cancel);
-element("again").addEventListener("click", () => state.file && ask(state.file));
+element("again").addEventListener("click", () => state.file && askAgain(state.file));
 element("evidence").addEventListener("click", () => {
   if (state.job) void toggleEvidence({ key: storedKey(), signal: state.job.signal, onBusy });
 });
