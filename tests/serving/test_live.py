@@ -307,6 +307,14 @@ def test_other_sites_may_not_listen(server: Serving) -> None:
     assert refusal(server, host="evil.example")[0] == 421
 
 
+@pytest.mark.parametrize("path", ["/v1/classify", "/", "/nowhere"])
+def test_other_paths_are_no_websockets(server: Serving, path: str) -> None:
+    with pytest.raises(websocket.WebSocketBadStatusException) as error:
+        websocket.create_connection(server.url.replace("http", "ws", 1) + path, timeout=DEADLINE)
+    assert error.value.status_code == 404
+    assert json.loads(error.value.resp_body)["detail"].startswith(f"there is no WebSocket {path}; live sound")
+
+
 def test_the_key_comes_as_a_header_or_as_a_subprotocol(tone_model: Path, tmp_path: Path) -> None:
     def offered(key: str) -> list[str]:
         return ["audionet", "bearer." + base64.urlsafe_b64encode(key.encode()).decode().rstrip("=")]

@@ -38,8 +38,9 @@ _NO_RESPONSE = 499  # nginx's status for a client that disconnected
 _HOST = re.compile(r"([A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])(?::\d+)?")
 _PUBLIC_PATHS = frozenset({"/", "/docs", "/openapi.json", "/healthz", "/readyz"})
 _PUBLIC_FOLDER = "/page/"
+_SOCKET_PATH = "/v1/listen"
 UPLOAD_PATHS = frozenset({"/v1/classify", "/v1/spectrogram", "/v1/explain", "/v1/enrolled", "/classify/", "/classify"})
-_KNOWN_PATHS = _PUBLIC_PATHS | UPLOAD_PATHS | {"/v1/listen", "/v1/model", "/v1/report", "/v1/reload", "/metrics"}
+_KNOWN_PATHS = _PUBLIC_PATHS | UPLOAD_PATHS | {_SOCKET_PATH, "/v1/model", "/v1/report", "/v1/reload", "/metrics"}
 _OWN_SITES = frozenset({"none", "same-origin"})
 """Values of Sec-Fetch-Site for requests by a user and by this service's page."""
 
@@ -137,6 +138,8 @@ class GuardMiddleware:
         try:
             # Any page may open a WebSocket to any host, so its origin counts as that of a request that changes things.
             self._check(path, "WEBSOCKET", Headers(scope=scope), _key_offered(scope["subprotocols"]))
+            if path != _SOCKET_PATH:
+                raise ProblemError(404, f"there is no WebSocket {path[:100]}; live sound goes to {_SOCKET_PATH}")
             await self._app(scope, receive, noted_send)
         except ProblemError as problem:
             await problem.response()(scope, receive, noted_send)
