@@ -20,7 +20,7 @@ import pytest
 from audionet._paths import enrolled_path, model_json_path
 from audionet.errors import ModelError, RecordingError, UsageError
 from audionet.inference.predictor import Predictor
-from audionet.inference.verification import enrol_from_clips, forget_voice
+from audionet.inference.verification import enrol_from_clips, enrol_from_embeddings, forget_voice
 from audionet.serving.config import API_KEY_VARIABLE, ServeConfig
 from audionet.serving.enrolling import can_enrol, check_enrolment, enrol_frames, forget_name
 from audionet.serving.metrics import Metrics
@@ -208,6 +208,8 @@ def test_of_concurrent_enrolments_none_is_lost(server: Serving, shared_graph: Pa
         ("_unknown_", "name _unknown_: that is not a valid name for a speaker: choose another"),
         (" ", "name  : that is not a valid name for a speaker: choose another"),
         ("a\nb", r"name a\nb: that is not a valid name for a speaker: choose another"),
+        ("a\0", r"name a\x00: that is not a valid name for a speaker: choose another"),
+        ("\u200b \u202e", r"name \u200b \u202e: that is not a valid name for a speaker: choose another"),
         (" a", "name ' a': the name begins or ends with a blank, which nobody sees: leave it out"),
         ("", "name: string should have at least 1 character"),
         ("x" * 201, "name: string should have at most 200 characters"),
@@ -381,6 +383,14 @@ def test_to_forget_a_speaker_who_is_not_there_writes_nothing(graph: Path) -> Non
     with pytest.raises(UsageError, match="no speaker of that name"):
         forget_name(Predictor(graph), "zoe")
     assert not enrolled_path(graph).exists()
+
+
+def test_a_speaker_among_many_is_missed_in_one_line(graph: Path) -> None:
+    embedding = np.eye(1, Predictor(graph).dimensions, dtype=np.float32)
+    for number in range(12):
+        enrol_from_embeddings(Predictor(graph), f"v{number:02}", embedding, 1.0)
+    with pytest.raises(UsageError, match=r"\(enrolled: v00, .*, v09, 2 more\)"):
+        forget_name(Predictor(graph), "zoe")
 
 
 def test_requests_in_progress_keep_the_speakers_that_they_began_with(graph: Path, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -26,6 +27,7 @@ RELIABLE_NORM = 0.5
 """Norm below which a speaker is so unlike all training data that others recorded alike may be accepted."""
 
 _LEAST_CHUNKS = 2  # of each of two speakers in a clip
+_MOST_LISTED = 10  # speakers in a message
 _LOAD_AGAIN = "load the new model first"
 
 
@@ -96,12 +98,18 @@ def check_name(predictor: Predictor, name: str, setting: str = "--enrol") -> Non
         raise UsageError(
             f"{setting} {escape(name)}: the model was trained on a label of that name: choose another name"
         )
-    if name in (UNKNOWN, "unknown") or not name.strip() or label_problem(name):
+    if name in (UNKNOWN, "unknown") or label_problem(name) or not _can_be_read(name):
         raise UsageError(f"{setting} {escape(name)}: that is not a valid name for a speaker: choose another")
     if name != name.strip():
         raise UsageError(
             f"{setting} {escape(repr(name))}: the name begins or ends with a blank, which nobody sees: leave it out"
         )
+
+
+def _can_be_read(name: str) -> bool:
+    """Return whether a name holds a visible character, and none that controls a terminal."""
+    is_visible = any(char.isprintable() and not char.isspace() for char in name)
+    return is_visible and not any(unicodedata.category(char) == "Cc" for char in name)
 
 
 def enrol_from_clips(predictor: Predictor, name: str, clips: Sequence[Source]) -> Enrolment:
@@ -269,7 +277,8 @@ def forget_voice(predictor: Predictor, name: str, setting: str = "--forget") -> 
     name = find_name(name, predictor.enrolled) or name
     predictor.unchanged_card(_LOAD_AGAIN)
     if not forget(enrolled_path(predictor.graph), predictor.card["graph_sha256"], predictor.dimensions, name):
-        enrolled = ", ".join(map(escape, predictor.enrolled)) or "none"
+        some, further = list(predictor.enrolled)[:_MOST_LISTED], len(predictor.enrolled) - _MOST_LISTED
+        enrolled = ", ".join([*map(escape, some), *([f"{further} more"] if further > 0 else [])]) or "none"
         raise UsageError(f"{setting} {escape(name)}: no speaker of that name is enrolled (enrolled: {enrolled})")
 
 
