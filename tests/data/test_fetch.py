@@ -6,6 +6,7 @@ import csv
 import dataclasses
 import hashlib
 import json
+import os
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -269,6 +270,14 @@ def test_pointers_of_git_lfs_are_no_recordings(tmp_path: Path, run: Fetch) -> No
     source = write_files(tmp_path / "own", {"AudioWAV/1001_DFA_ANG_XX.wav": pointer})
     with pytest.raises(DatasetError, match=r"a pointer of Git LFS: clone .*CREMA-D with git lfs"):
         run("cremad", source=source, partial=True)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes here")
+def test_a_pipe_is_no_recording(tmp_path: Path, run: Fetch) -> None:
+    (tmp_path / "digits").mkdir()
+    os.mkfifo(tmp_path / "digits" / "0_jackson_0.wav")
+    with pytest.raises(DatasetError, match=r"0_jackson_0\.wav: is no file"):
+        run("fsdd", source=tmp_path / "digits", partial=True)
 
 
 def test_a_folder_with_a_recording_twice_is_refused(tmp_path: Path, run: Fetch) -> None:

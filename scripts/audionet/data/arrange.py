@@ -117,7 +117,7 @@ def _placer(dataset: NamedDataset) -> Callable[[str], str | None]:
 
 
 def _check_recordings(dataset: NamedDataset, paths: Mapping[str, Path], source: Path, partial: bool) -> None:
-    """Check the number of recordings, and that the first one is no pointer to a file elsewhere."""
+    """Check the number of recordings, and that the first one is a file, and no pointer to a file elsewhere."""
     if not paths or (len(paths) != dataset.recordings and not partial):
         hint = "" if partial else ", or accept a part or another version with --partial"
         raise DatasetError(
@@ -125,6 +125,8 @@ def _check_recordings(dataset: NamedDataset, paths: Mapping[str, Path], source: 
             f"is complete, and of this dataset{hint}"
         )
     first = paths[min(paths)]
+    if not first.is_file():  # opening a pipe would never end
+        raise DatasetError(f"{escape(first)}: is no file: look whether the dataset is complete")
     with first.open("rb") as stream:
         if stream.read(len(_POINTER)) == _POINTER:
             raise DatasetError(
