@@ -1,0 +1,211 @@
+"""Benchmark AudioNet beside what a user would otherwise take: the same folds, one machine, one table.
+
+Recordings are in a folder for each label, or those of a public dataset by --dataset, as for audionet dataset. Each
+contestant is trained and labels clips in processes of its own. One that is not installed or fails says so in its row.
+A report of the same name and plan keeps the rows of contestants that are not run again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import hashlib
+import importlib.metadata
+import json
+import shlex
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from benchmark_protocol import (
+    Trial,
+    labels_are_speakers,
+    plan,
+    recordings_by_folder,
+    recordings_of_dataset,
+)
+from benchmark_results import Answers, Cost, Report, Row, parse_answers, read_reports, summarise, write_report
+from benchmark_table import learning_curves, table, write_document
+from contestants import CONTESTANTS, Contestant, Job
+from measured_process import FailedError, run
+from measuring import ROOT, machine
+
+from audionet.errors import AudioNetError
+
+_INTRODUCTION = "# Benchmarks"
+
+
+def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, help="folder of recordings, or of a public dataset")
+    parser.add_argument("--dataset", help="public dataset that lies in --data, such as fsdd")
+    parser.add_argument("--by", help="labels of --dataset, such as speaker; default: its first")
+    parser.add_argument("--group", help="recordings to keep together, as for audionet train")
+    parser.add_argument("--speakers", action="store_true", help="labels are speakers: print the equal error rate too")
+    parser.add_argument("--title", help="title of the report; default: names of the dataset and its labels")
+    parser.add_argument("--recordings", type=int, nargs="+", help="recordings a label to train on; default: all")
+    parser.add_argument("--test", type=int, help="most recordings a label to test on in a fold; default: all")
+    parser.add_argument("--folds", type=int, default=5, help="folds of recordings (default: %(default)s)")
+    parser.add_argument("--run_folds", type=int, default=1, help="folds to train and test in (default: %(default)s)")
+    parser.add_argument("--only", nargs="+", choices=CONTESTANTS, default=list(CONTESTANTS), help="contestants to run")
+    parser.add_argument(
+        "--python", action="append", default=[], metavar="PEER=PATH", help="interpreter of a peer that has its packages"
+    )
+    parser.add_argument("--timeout", type=float, default=600, help="seconds for one training (default: %(default)s)")
+    parser.add_argument("--out", type=Path, default=ROOT / "tf_files" / "benchmarks", help="folder of the reports")
+    parser.add_argument("--write", type=Path, help="write the reports of --out into this file, such as BENCHMARKS.md")
+    parser.add_argument("--learning_curve", type=Path, help="draw accuracy over recordings a label into this PNG")
+    return parser.parse_args(argv)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    flags = parse_args(argv)
+    if flags.data is not None:
+        report = benchmark(flags)
+        print(f"\n{report.title}\n\n{table(report)}")
+    elif not (flags.write or flags.learning_curve):
+        sys.exit("name a folder of recordings: make benchmark DATA=folder")
+    reports = read_reports(flags.out)
+    if flags.write:
+        write_document(reports, flags.write, _INTRODUCTION)
+    if flags.learning_curve and (picture := learning_curves(reports)):
+        flags.learning_curve.write_bytes(picture)
+
+
+def benchmark(flags: argparse.Namespace) -> Report:
+    """Run the contestants; the report is written after each, so that an interrupted run keeps what it has."""
+    with tempfile.TemporaryDirectory() as temporary:
+        try:
+            if flags.dataset:
+                recordings = recordings_of_dataset(flags.dataset, flags.by, flags.data, Path(temporary) / "datasets")
+            else:
+                recordings = recordings_by_folder(flags.data, flags.group)
+            speakers = flags.speakers or labels_are_speakers(flags.dataset, flags.by)
+            pythons = dict(pair.split("=", 1) for pair in flags.python)
+        except (AudioNetError, ValueError) as error:
+            sys.exit(f"benchmark: {error}")
+        trials = plan(recordings, flags.recordings or [None], flags.folds, flags.run_folds, flags.test)
+        name = "_".join(filter(None, (flags.dataset or flags.data.name, flags.by)))
+        report = Report(
+            name,
+            flags.title or name.replace("_", " by "),
+            command_of(flags),
+            datetime.date.today().isoformat(),
+            machine(),
+            len({recording.label for recording in recordings}),
+            len(recordings),
+            sum(len(trial.test) for trial in trials if trial.number == trials[0].number),
+            len({recording.group for recording in recordings}) < len(recordings),
+            identity(trials),
+        )
+        keep_others(report, flags.out, flags.only)
+        for contestant in flags.only:
+            python = pythons.get(contestant, sys.executable)
+            for row in contest(contestant, trials, python, speakers, flags.timeout, report.versions, Path(temporary)):
+                report.rows.append(row)
+                print(f"{contestant} {row.number or 'all'}: {row.failure or f'{row.right} of {row.total}'}", flush=True)
+            write_report(report, flags.out)
+    return report
+
+
+def command_of(flags: argparse.Namespace) -> str:
+    """Return the make command of a run, without the flags that only say where packages and outputs are."""
+    variables = [f"DATA={flags.data.name}"]
+    variables += [f"{name.upper()}={value}" for name in ("dataset", "by") if (value := getattr(flags, name))]
+    arguments = []
+    for name in ("group", "recordings", "test", "run_folds"):
+        value = getattr(flags, name)
+        if value not in (None, 1):
+            arguments += [f"--{name}", *map(str, value if isinstance(value, list) else [value])]
+    arguments += ["--speakers"] if flags.speakers else []
+    return f"make benchmark {' '.join(variables)}" + (
+        f" ARGS={shlex.quote(shlex.join(arguments))}" if arguments else ""
+    )
+
+
+def identity(trials: Sequence[Trial]) -> str:
+    """Return a hash of what is trained and tested on."""
+    listed = [
+        [trial.number, trial.fold, *[[r.label, r.path.name] for r in (*trial.training, *trial.test)]]
+        for trial in trials
+    ]
+    return hashlib.sha256(json.dumps(listed).encode()).hexdigest()[:16]
+
+
+def keep_others(report: Report, folder: Path, only: Sequence[str]) -> None:
+    """Take over the rows of other contestants from the last report of the same plan."""
+    for last in read_reports(folder):
+        if (last.name, last.plan) == (report.name, report.plan):
+            report.rows.extend(row for row in last.rows if row.contestant not in only)
+            report.versions.update(last.versions)
+
+
+def contest(
+    name: str,
+    trials: Sequence[Trial],
+    python: str,
+    speakers: bool,
+    timeout: float,
+    versions: dict[str, str],
+    folder: Path,
+) -> Iterator[Row]:
+    """Train and test one contestant; yield a row for each number of recordings."""
+    for number in dict.fromkeys(trial.number for trial in trials):
+        measured = []
+        try:
+            for trial in trials:
+                if trial.number == number:
+                    with tempfile.TemporaryDirectory(dir=folder) as own:
+                        job = Job(trial, Path(own), python)
+                        measured.append(measure(CONTESTANTS[name], job, timeout, versions))
+        except FailedError as error:
+            yield Row(name, number, str(error))
+        else:
+            answers, costs = zip(*measured, strict=True)
+            yield summarise(name, number, answers, costs, speakers)
+
+
+def measure(contestant: Contestant, job: Job, timeout: float, versions: dict[str, str]) -> tuple[Answers, Cost]:
+    """Train a contestant, label one clip by a process that starts cold, then all.
+
+    Raises
+    ------
+    FailedError
+        If a command fails, or prints something else than answers.
+    """
+    job.model.mkdir()
+    trained = [run(command, timeout, contestant.environment) for command in contestant.train(job)]
+    versions.update(versions_in(trained[-1].output))
+    size = sum(path.stat().st_size for path in job.model.rglob("*") if path.is_file())
+    folders = link_clips(job, "one", 1), link_clips(job, "clips", None)
+    one, every = (run(contestant.label(job, clips), timeout, contestant.environment) for clips in folders)
+    further = max(0.0, every.seconds - one.seconds) / max(1, len(job.trial.test) - 1)
+    try:
+        answers = parse_answers(every.output, job.trial.test)
+    except (ValueError, KeyError, IndexError) as error:
+        raise FailedError(f"printed no answers ({type(error).__name__}: {error})") from None
+    seconds, peak = sum(used.seconds for used in trained), max(used.peak for used in trained)
+    return answers, Cost(seconds, one.seconds, further, size / 1e6, peak, every.peak)
+
+
+def versions_in(output: str) -> dict[str, str]:
+    """Return the versions that a peer printed last, or those of AudioNet's own packages."""
+    last = output.strip().rpartition("\n")[2]
+    if last.startswith("{"):
+        found: dict[str, str] = json.loads(last)["versions"]
+        return found
+    return {name: importlib.metadata.version(name) for name in ("ai-edge-litert", "scikit-learn", "tensorflow")}
+
+
+def link_clips(job: Job, name: str, number: int | None) -> Path:
+    """Link the first test clips into a folder, named by their place."""
+    folder = job.folder / name
+    folder.mkdir()
+    for place, recording in enumerate(job.trial.test[:number]):
+        (folder / f"{place:05d}{recording.path.suffix}").symlink_to(recording.path.resolve())
+    return folder
+
+
+if __name__ == "__main__":
+    main()
