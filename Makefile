@@ -20,7 +20,7 @@ override export CLIP := $(value CLIP)
 
 .DEFAULT_GOAL := help
 .PHONY: help demo dataset data gallery retrain evaluate probe tensorboard label discover serve test test-lowest test-newest \
-    test-pythons check docs audit licences format release bench clean
+    test-pythons check docs audit licences format release bench benchmark clean
 
 help: ## list the targets
 	@echo "AudioNet: who is speaking, from images of sound"
@@ -160,6 +160,10 @@ format: $(VENV)/.tests ## put the code into the project's style
 
 bench: $(VENV)/.tests ## measure speed and quality; DATA=folder with fsdd/ adds real voices
 	@for bench in tests/benchmarks/bench_*.py; do echo "== $$bench"; $(RUN) "$$bench" $(if $(DATA),--data "$(DATA)"); done
+
+benchmark: $(VENV)/.tests ## compare with what else one could take: make benchmark DATA=folder, or DATA=fsdd DATASET=fsdd BY=speaker
+	@$(RUN) tests/benchmarks/benchmark.py $(if $(DATA),--data "$(DATA)") $(if $(DATASET),--dataset "$(DATASET)") \
+	    $(if $(BY),--by "$(BY)") $(ARGS)
 
 clean: ## remove what data, retrain and the demo made; recordings and downloaded backbones stay
 	@rm -rf $(DEMO) $(addprefix $(FILES)/,data_wav data_image gallery bottlenecks training_summaries checkpoints \

@@ -8,6 +8,7 @@ A report of the same name and plan keeps the rows of contestants that are not ru
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import datetime
 import hashlib
 import importlib.metadata
@@ -15,10 +16,11 @@ import json
 import shlex
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from benchmark_protocol import (
+    Recording,
     Trial,
     labels_are_speakers,
     plan,
@@ -28,8 +30,8 @@ from benchmark_protocol import (
 from benchmark_results import Answers, Cost, Report, Row, parse_answers, read_reports, summarise, write_report
 from benchmark_table import learning_curves, table, write_document
 from contestants import CONTESTANTS, Contestant, Job
+from host import ROOT, machine
 from measured_process import FailedError, run
-from measuring import ROOT, machine
 
 from audionet.errors import AudioNetError
 
@@ -85,7 +87,8 @@ def benchmark(flags: argparse.Namespace) -> Report:
             pythons = dict(pair.split("=", 1) for pair in flags.python)
         except (AudioNetError, ValueError) as error:
             sys.exit(f"benchmark: {error}")
-        trials = plan(recordings, flags.recordings or [None], flags.folds, flags.run_folds, flags.test)
+        numbers: list[int | None] = flags.recordings or [None]
+        plans = {number: plan(recordings, [number], flags.folds, flags.run_folds, flags.test) for number in numbers}
         name = "_".join(filter(None, (flags.dataset or flags.data.name, flags.by)))
         report = Report(
             name,
@@ -95,17 +98,18 @@ def benchmark(flags: argparse.Namespace) -> Report:
             machine(),
             len({recording.label for recording in recordings}),
             len(recordings),
-            sum(len(trial.test) for trial in trials if trial.number == trials[0].number),
+            sum(len(trial.test) for trial in plans[numbers[0]]),
             len({recording.group for recording in recordings}) < len(recordings),
-            identity(trials),
         )
-        keep_others(report, flags.out, flags.only)
+        keep_others(report, flags, recordings)
         for contestant in flags.only:
             python = pythons.get(contestant, sys.executable)
-            for row in contest(contestant, trials, python, speakers, flags.timeout, report.versions, Path(temporary)):
+            for number, trials in plans.items():
+                blank = Row(contestant, number, identity(trials))
+                row = contest(blank, trials, python, speakers, flags.timeout, report.versions, Path(temporary))
+                print(f"{contestant} {number or 'all'}: {row.failure or f'{row.right} of {row.total}'}", flush=True)
                 report.rows.append(row)
-                print(f"{contestant} {row.number or 'all'}: {row.failure or f'{row.right} of {row.total}'}", flush=True)
-            write_report(report, flags.out)
+                write_report(report, flags.out)
     return report
 
 
@@ -119,51 +123,48 @@ def command_of(flags: argparse.Namespace) -> str:
         if value not in (None, 1):
             arguments += [f"--{name}", *map(str, value if isinstance(value, list) else [value])]
     arguments += ["--speakers"] if flags.speakers else []
-    return f"make benchmark {' '.join(variables)}" + (
-        f" ARGS={shlex.quote(shlex.join(arguments))}" if arguments else ""
-    )
+    variables += [f"ARGS={shlex.quote(shlex.join(arguments))}"] if arguments else []
+    return f"make benchmark {' '.join(variables)}"
 
 
 def identity(trials: Sequence[Trial]) -> str:
     """Return a hash of what is trained and tested on."""
-    listed = [
-        [trial.number, trial.fold, *[[r.label, r.path.name] for r in (*trial.training, *trial.test)]]
-        for trial in trials
-    ]
+    listed = [[[r.label, r.name] for r in part] for trial in trials for part in (trial.training, trial.test)]
     return hashlib.sha256(json.dumps(listed).encode()).hexdigest()[:16]
 
 
-def keep_others(report: Report, folder: Path, only: Sequence[str]) -> None:
-    """Take over the rows of other contestants from the last report of the same plan."""
-    for last in read_reports(folder):
-        if (last.name, last.plan) == (report.name, report.plan):
-            report.rows.extend(row for row in last.rows if row.contestant not in only)
+def keep_others(report: Report, flags: argparse.Namespace, recordings: Sequence[Recording]) -> None:
+    """Take over the rows that are not run again from the last report, if the same plan leads to them."""
+    for last in read_reports(flags.out):
+        if last.name == report.name:
+            numbers = {row.number for row in last.rows}
+            plans = {n: identity(plan(recordings, [n], flags.folds, flags.run_folds, flags.test)) for n in numbers}
+            again = {(name, number) for name in flags.only for number in flags.recordings or [None]}
+            kept = [row for row in last.rows if row.plan == plans[row.number]]
+            report.rows.extend(row for row in kept if (row.contestant, row.number) not in again)
             report.versions.update(last.versions)
 
 
 def contest(
-    name: str,
+    row: Row,
     trials: Sequence[Trial],
     python: str,
     speakers: bool,
     timeout: float,
     versions: dict[str, str],
     folder: Path,
-) -> Iterator[Row]:
-    """Train and test one contestant; yield a row for each number of recordings."""
-    for number in dict.fromkeys(trial.number for trial in trials):
-        measured = []
-        try:
-            for trial in trials:
-                if trial.number == number:
-                    with tempfile.TemporaryDirectory(dir=folder) as own:
-                        job = Job(trial, Path(own), python)
-                        measured.append(measure(CONTESTANTS[name], job, timeout, versions))
-        except FailedError as error:
-            yield Row(name, number, str(error))
-        else:
-            answers, costs = zip(*measured, strict=True)
-            yield summarise(name, number, answers, costs, speakers)
+) -> Row:
+    """Train and test one contestant in every fold of a plan, and fill in its row."""
+    measured = []
+    try:
+        for trial in trials:
+            with tempfile.TemporaryDirectory(dir=folder) as own:
+                job = Job(trial, Path(own), python)
+                measured.append(measure(CONTESTANTS[row.contestant], job, timeout, versions))
+    except FailedError as error:
+        return dataclasses.replace(row, failure=str(error))
+    answers, costs = zip(*measured, strict=True)
+    return summarise(row, answers, costs, speakers)
 
 
 def measure(contestant: Contestant, job: Job, timeout: float, versions: dict[str, str]) -> tuple[Answers, Cost]:

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+import host  # noqa: F401 - puts the code on the path
+
 from audionet.audio.decoding import AUDIO_SUFFIXES
 from audionet.data.dataset import ChunkImage
 from audionet.data.fetch import fetch_dataset, find_table
@@ -20,9 +22,13 @@ from audionet.utils.files import walk
 
 
 class Recording(NamedTuple):
-    """Recording of a benchmark; those of one group are never on both sides of a test."""
+    """Recording of a benchmark; those of one group are never on both sides of a test.
+
+    Folds and draws go by its name, the path inside the folder of its label or dataset, wherever that lies.
+    """
 
     label: str
+    name: str
     path: Path
     group: str
 
@@ -64,8 +70,8 @@ def recordings_by_folder(folder: Path, group: str | None = None) -> list[Recordi
     images = [_stand_in(label, inside) for label, inside, _ in found]
     groups = group_recordings(images, group).groups
     return [
-        Recording(label, path, groups[label, image.recording])
-        for (label, _, path), image in zip(found, images, strict=True)
+        Recording(label, inside, path, groups[label, image.recording])
+        for (label, inside, path), image in zip(found, images, strict=True)
     ]
 
 
@@ -74,7 +80,10 @@ def recordings_of_dataset(name: str, by: str | None, source: Path, folder: Path)
     found = fetch_dataset(name, by=by, source=source, partial=True, datasets_dir=folder)
     with found.labels.open(encoding="utf-8", newline="") as stream:
         rows = list(csv.DictReader(stream))
-    return [Recording(row["label"], found.folder / row["file"], row["group"] or f"alone {row['file']}") for row in rows]
+    return [
+        Recording(row["label"], row["file"], found.folder / row["file"], row["group"] or f"alone {row['file']}")
+        for row in rows
+    ]
 
 
 def labels_are_speakers(dataset: str | None, by: str | None) -> bool:
@@ -99,7 +108,7 @@ def plan(
     test : int or None
         Most recordings a label to test on in a fold.
     """
-    images = [_stand_in(recording.label, str(recording.path)) for recording in recordings]
+    images = [_stand_in(recording.label, recording.name) for recording in recordings]
     groups = {(i.label, i.recording): r.group for i, r in zip(images, recordings, strict=True)}
     found = assign_folds(images, groups, folds)
     return [
@@ -117,7 +126,7 @@ def plan(
 def draw(recordings: Sequence[Recording], number: int | None) -> list[Recording]:
     """Draw up to `number` recordings of each label, in an order of hashes of their names."""
     of_label: dict[str, list[Recording]] = defaultdict(list)
-    for recording in sorted(recordings, key=lambda r: hash_order(r.label, r.path.name)):
+    for recording in sorted(recordings, key=lambda r: hash_order(r.label, r.name)):
         of_label[recording.label].append(recording)
     return [recording for label in sorted(of_label) for recording in of_label[label][:number]]
 

@@ -59,6 +59,8 @@ class Row:
     contestant : str
     number : int or None
         Recordings a label that were trained on.
+    plan : str
+        Hash of what was trained and tested on.
     failure : str
         Reason, if it has no result.
     right, total : int
@@ -71,6 +73,7 @@ class Row:
 
     contestant: str
     number: int | None
+    plan: str
     failure: str = ""
     right: int = 0
     total: int = 0
@@ -90,8 +93,6 @@ class Report:
     labels, recordings, tested : int
     grouped : bool
         Whether groups of recordings were kept together.
-    plan : str
-        Hash of what is trained and tested on.
     versions : dict of str to str
     rows : list of Row
     """
@@ -105,7 +106,6 @@ class Report:
     recordings: int
     tested: int
     grouped: bool
-    plan: str
     versions: dict[str, str] = field(default_factory=dict)
     rows: list[Row] = field(default_factory=list)
 
@@ -119,7 +119,8 @@ def parse_answers(output: str, test: Sequence[Recording]) -> Answers:
         If it is not an answer a line.
     """
     right = np.zeros(len(test), bool)
-    scores, target = [], []
+    scores: list[float] = []
+    target: list[bool] = []
     for line in output.splitlines():
         if not line.startswith("{"):
             continue
@@ -131,13 +132,13 @@ def parse_answers(output: str, test: Sequence[Recording]) -> Answers:
         right[place] = max(of_label, key=of_label.__getitem__) == test[place].label
         scores += of_label.values()
         target += [label == test[place].label for label in of_label]
-    return Answers(right, [recording.group for recording in test], np.array(scores, float), np.array(target, bool))
+    return Answers(
+        right, [recording.group for recording in test], np.array(scores, np.float64), np.array(target, np.bool_)
+    )
 
 
-def summarise(
-    contestant: str, number: int | None, answers: Sequence[Answers], costs: Sequence[Cost], speakers: bool
-) -> Row:
-    """Sum up the folds of one contestant: accuracy with its interval, pooled EER, median costs."""
+def summarise(row: Row, answers: Sequence[Answers], costs: Sequence[Cost], speakers: bool) -> Row:
+    """Sum up the folds of one contestant in its row: accuracy with its interval, pooled EER, median costs."""
     right = np.concatenate([one.right for one in answers])
     groups = [group for one in answers for group in one.groups]
     found = accuracy(right, groups, len(answers) if len(answers) > 1 else None)
@@ -147,7 +148,9 @@ def summarise(
             np.concatenate([one.scores for one in answers]), np.concatenate([one.target for one in answers])
         )
     eer = None if detected is None else detected.equal_error_rate
-    return Row(contestant, number, "", found.right, found.total, found.low, found.high, eer, _median(costs))
+    return dataclasses.replace(
+        row, right=found.right, total=found.total, low=found.low, high=found.high, eer=eer, cost=_median(costs)
+    )
 
 
 def _median(costs: Sequence[Cost]) -> Cost:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
-import platform
 import statistics
 import subprocess
 import sys
@@ -12,10 +10,10 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT / "scripts"))
+from host import ROOT as ROOT
+from host import machine as machine
 
-from audionet.utils.process import tune_process  # noqa: E402
+from audionet.utils.process import tune_process
 
 tune_process()  # as the command line is: importing the library alone does it no longer
 SAMPLE_AUDIO = ROOT / "tf_files" / "sample_audio"
@@ -84,8 +82,3 @@ def demo_model(folder: Path) -> Path:
     )
     script("retrain.py", *model_flags(folder))
     return folder / "retrained_graph.tflite"
-
-
-def machine() -> str:
-    """This machine in a few words."""
-    return f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}"

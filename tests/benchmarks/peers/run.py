@@ -44,4 +44,7 @@ def main(command: str, *arguments: str) -> None:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    try:
+        main(*sys.argv[1:])
+    except ModuleNotFoundError as error:
+        sys.exit(f"{error.name} is not installed: pip install 'audionet[benchmark]'")
