@@ -14,6 +14,7 @@ import hashlib
 import importlib.metadata
 import json
 import shlex
+import signal
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -36,6 +37,9 @@ from measured_process import FailedError, run
 from audionet.errors import AudioNetError
 
 _INTRODUCTION = "# Benchmarks"
+_HEARD = {
+    "esc50": "The bundled backbone was trained on 320 of these recordings and their labels: its rows prove nothing."
+}
 
 
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -46,6 +50,7 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--group", help="recordings to keep together, as for audionet train")
     parser.add_argument("--speakers", action="store_true", help="labels are speakers: print the equal error rate too")
     parser.add_argument("--title", help="title of the report; default: names of the dataset and its labels")
+    parser.add_argument("--note", help="what readers of the report must know")
     parser.add_argument("--recordings", type=int, nargs="+", help="recordings a label to train on; default: all")
     parser.add_argument("--test", type=int, help="most recordings a label to test on in a fold; default: all")
     parser.add_argument("--folds", type=int, default=5, help="folds of recordings (default: %(default)s)")
@@ -100,6 +105,7 @@ def benchmark(flags: argparse.Namespace) -> Report:
             len(recordings),
             sum(len(trial.test) for trial in plans[numbers[0]]),
             len({recording.group for recording in recordings}) < len(recordings),
+            flags.note or _HEARD.get(flags.dataset, ""),
         )
         keep_others(report, flags, recordings)
         for contestant in flags.only:
@@ -118,9 +124,9 @@ def command_of(flags: argparse.Namespace) -> str:
     variables = [f"DATA={flags.data.name}"]
     variables += [f"{name.upper()}={value}" for name in ("dataset", "by") if (value := getattr(flags, name))]
     arguments = []
-    for name in ("group", "recordings", "test", "run_folds"):
+    for name, default in (("group", None), ("recordings", None), ("test", None), ("folds", 5), ("run_folds", 1)):
         value = getattr(flags, name)
-        if value not in (None, 1):
+        if value != default:
             arguments += [f"--{name}", *map(str, value if isinstance(value, list) else [value])]
     arguments += ["--speakers"] if flags.speakers else []
     variables += [f"ARGS={shlex.quote(shlex.join(arguments))}"] if arguments else []
@@ -209,4 +215,5 @@ def link_clips(job: Job, name: str, number: int | None) -> Path:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the contestants' processes end too
     main()

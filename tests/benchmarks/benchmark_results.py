@@ -91,6 +91,8 @@ class Report:
     ----------
     name, title, command, date, machine : str
     labels, recordings, tested : int
+    note : str
+        What a reader must know to read it rightly; empty if nothing.
     grouped : bool
         Whether groups of recordings were kept together.
     versions : dict of str to str
@@ -106,6 +108,7 @@ class Report:
     recordings: int
     tested: int
     grouped: bool
+    note: str = ""
     versions: dict[str, str] = field(default_factory=dict)
     rows: list[Row] = field(default_factory=list)
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from benchmark_results import Report, Row
 from contestants import CONTESTANTS
 
+from audionet.data.named_datasets import DATASETS
 from audionet.utils.plots import png
 from audionet.utils.text import pluralise
 
@@ -80,7 +81,8 @@ def section(report: Report) -> str:
         f"{pluralise(report.labels, 'label')}, {pluralise(report.recordings, 'recording')}{kept}; "
         f"{report.tested} tested. {report.date}; {report.machine}."
     )
-    return f"## {report.title}\n\n{about}\n\n    {report.command}\n\n{table(report)}\n"
+    parts = (f"## {report.title}", about, report.note, f"    {report.command}", table(report))
+    return "\n\n".join(filter(None, parts)) + "\n"
 
 
 def write_document(reports: Sequence[Report], path: Path, introduction: str) -> None:
@@ -89,7 +91,17 @@ def write_document(reports: Sequence[Report], path: Path, introduction: str) -> 
     versions: Mapping[str, str] = {name: version for report in reports for name, version in report.versions.items()}
     listed = ", ".join(f"{name} {version}" for name, version in sorted(versions.items()))
     sections = "\n".join(map(section, reports))
-    path.write_text(f"{before}\n\n{sections}\n## Versions\n\n{listed}.\n", "utf-8")
+    missing = ", ".join(not_run(reports))
+    ends = f"## Not run\n\nThe recordings were not at hand: {missing}.\n\n## Versions\n\n{listed}.\n"
+    path.write_text(f"{before}\n\n{sections}\n{ends}", "utf-8")
+
+
+def not_run(reports: Sequence[Report]) -> list[str]:
+    """Return the public datasets, with their labels, of which there is no report."""
+    done = {report.name for report in reports}
+    return [
+        f"{name} by {by}" for name, dataset in DATASETS.items() for by in dataset.tables if f"{name}_{by}" not in done
+    ]
 
 
 def learning_curves(reports: Sequence[Report]) -> bytes | None:

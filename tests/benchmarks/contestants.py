@@ -11,8 +11,12 @@ from pathlib import Path
 from benchmark_protocol import Trial
 from host import ROOT
 
-_BENCHMARKS = {"PYTHONPATH": str(Path(__file__).resolve().parent)}
-_ONE_THREAD = {"OMP_NUM_THREADS": "1"}  # of PyTorch: on cores that others use too, two take up to ten times as long
+# One thread of BLAS and PyTorch, as AudioNet sets itself: on cores that others use too, two may take ten times as long.
+_OF_PEERS = {
+    "PYTHONPATH": str(Path(__file__).resolve().parent),
+    "OMP_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+}
 
 Command = list[str]
 
@@ -113,7 +117,7 @@ def link_training(trial: Trial, folder: Path) -> bool:
     return grouped
 
 
-def peer(title: str, name: str, **environment: str) -> Contestant:
+def peer(title: str, name: str) -> Contestant:
     """Return the contestant of a module in `peers`."""
 
     def train(job: Job) -> list[Command]:
@@ -124,7 +128,7 @@ def peer(title: str, name: str, **environment: str) -> Contestant:
     def label(job: Job, clips: Path) -> Command:
         return [job.python, "-m", "peers.run", "label", str(job.model / "model.pickle"), str(clips)]
 
-    return Contestant(title, train, label, _BENCHMARKS | environment)
+    return Contestant(title, train, label, _OF_PEERS)
 
 
 _RECIPE = ("--testing_percentage=10", "--validation_percentage=10", "--statistics=none")
@@ -152,8 +156,8 @@ CONTESTANTS: Mapping[str, Contestant] = {
     ),
     "mfcc_gmm": peer("MFCC + Gaussian mixtures", "mfcc_gmm"),
     "mfcc_svm": peer("MFCC statistics + SVM", "mfcc_svm"),
-    "resemblyzer_logistic": peer("Resemblyzer + logistic regression", "resemblyzer_logistic", **_ONE_THREAD),
-    "imagenet_logistic": peer("ImageNet EfficientNet-Lite0 + logistic regression", "imagenet_logistic", **_ONE_THREAD),
+    "resemblyzer_logistic": peer("Resemblyzer + logistic regression", "resemblyzer_logistic"),
+    "imagenet_logistic": peer("ImageNet EfficientNet-Lite0 + logistic regression", "imagenet_logistic"),
     "keras_speaker_cnn": peer("Keras example's speaker CNN", "keras_speaker_cnn"),
 }
 """Contestants by name, in the order of the table."""

@@ -140,6 +140,7 @@ def test_one_that_fails_and_one_that_is_missing_have_rows_that_say_so_and_the_ot
     assert "| 100.0 % (51.0–100.0) | 0.0 % |" in text
     assert "Not run: the broken one: RuntimeError: no such luck." in text
     assert "tiny 1.0" in text
+    assert "The recordings were not at hand: fsdd by speaker" in text
     assert "ARGS='--recordings 2 --speakers'" in text
     assert "good 2: 4 of 4" in capsys.readouterr().out
 
@@ -194,7 +195,7 @@ def test_a_learning_curve_needs_two_numbers_of_recordings(tmp_path: Path) -> Non
     name = next(iter(CONTESTANTS))
     rows = [Row(name, number, "abc", "", 9, 10, 0.6, 0.98) for number in (4, 8)]
     about = ("tones", "Tones", "make benchmark", "2026-01-01", "here", 2, 20, 10, False)
-    whole, one = Report(*about, {}, rows), Report(*about, {}, rows[:1])
+    whole, one = Report(*about, rows=rows), Report(*about, rows=rows[:1])
     assert benchmark_results.read_reports(write_report(whole, tmp_path).parent) == [whole]
     picture = benchmark_table.learning_curves([whole, one])
     assert picture is not None
