@@ -141,7 +141,7 @@ def test_one_that_fails_and_one_that_is_missing_have_rows_that_say_so_and_the_ot
     assert "Not run: the broken one: RuntimeError: no such luck." in text
     assert "tiny 1.0" in text
     assert "The recordings were not at hand: fsdd by speaker" in text
-    assert "ARGS='--recordings 2 --speakers'" in text
+    assert "ARGS='--recordings 2 --folds 3 --speakers'" in text
     assert "good 2: 4 of 4" in capsys.readouterr().out
 
 
