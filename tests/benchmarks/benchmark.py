@@ -37,6 +37,7 @@ from measured_process import FailedError, run
 from audionet.errors import AudioNetError
 
 _INTRODUCTION = "# Benchmarks"
+_CURVE: list[int | None] = [2, 4, 8, 16]  # recordings a label of --learning_curve, where --recordings names none
 _HEARD = {
     "esc50": "The bundled backbone was trained on 320 of these recordings and their labels: its rows prove nothing."
 }
@@ -92,13 +93,14 @@ def benchmark(flags: argparse.Namespace) -> Report:
             pythons = dict(pair.split("=", 1) for pair in flags.python)
         except (AudioNetError, ValueError) as error:
             sys.exit(f"benchmark: {error}")
-        numbers: list[int | None] = flags.recordings or [None]
+        numbers: list[int | None] = flags.recordings or (_CURVE if flags.learning_curve else [None])
         plans = {number: plan(recordings, [number], flags.folds, flags.run_folds, flags.test) for number in numbers}
         name = "_".join(filter(None, (flags.dataset or flags.data.name, flags.by)))
+        kept, versions = keep_others(name, flags, recordings, numbers)
         report = Report(
             name,
             flags.title or name.replace("_", " by "),
-            command_of(flags),
+            command_of(flags, sorted({number for number in (*numbers, *(row.number for row in kept)) if number})),
             datetime.date.today().isoformat(),
             machine(),
             len({recording.label for recording in recordings}),
@@ -106,8 +108,9 @@ def benchmark(flags: argparse.Namespace) -> Report:
             sum(len(trial.test) for trial in plans[numbers[0]]),
             len({recording.group for recording in recordings}) < len(recordings),
             flags.note or _HEARD.get(flags.dataset, ""),
+            versions,
+            kept,
         )
-        keep_others(report, flags, recordings)
         for contestant in flags.only:
             python = pythons.get(contestant, sys.executable)
             for number, trials in plans.items():
@@ -119,15 +122,15 @@ def benchmark(flags: argparse.Namespace) -> Report:
     return report
 
 
-def command_of(flags: argparse.Namespace) -> str:
+def command_of(flags: argparse.Namespace, numbers: Sequence[int]) -> str:
     """Return the make command of a run, without the flags that only say where packages and outputs are."""
     variables = [f"DATA={flags.data.name}"]
     variables += [f"{name.upper()}={value}" for name in ("dataset", "by") if (value := getattr(flags, name))]
-    arguments = []
-    for name, default in (("group", None), ("recordings", None), ("test", None), ("folds", 5), ("run_folds", 1)):
+    arguments = ["--recordings", *map(str, numbers)] if numbers else []
+    for name, default in (("group", None), ("test", None), ("folds", 5), ("run_folds", 1)):
         value = getattr(flags, name)
         if value != default:
-            arguments += [f"--{name}", *map(str, value if isinstance(value, list) else [value])]
+            arguments += [f"--{name}", str(value)]
     arguments += ["--speakers"] if flags.speakers else []
     variables += [f"ARGS={shlex.quote(shlex.join(arguments))}"] if arguments else []
     return f"make benchmark {' '.join(variables)}"
@@ -139,16 +142,18 @@ def identity(trials: Sequence[Trial]) -> str:
     return hashlib.sha256(json.dumps(listed).encode()).hexdigest()[:16]
 
 
-def keep_others(report: Report, flags: argparse.Namespace, recordings: Sequence[Recording]) -> None:
-    """Take over the rows that are not run again from the last report, if the same plan leads to them."""
-    for last in read_reports(flags.out):
-        if last.name == report.name:
-            numbers = {row.number for row in last.rows}
-            plans = {n: identity(plan(recordings, [n], flags.folds, flags.run_folds, flags.test)) for n in numbers}
-            again = {(name, number) for name in flags.only for number in flags.recordings or [None]}
-            kept = [row for row in last.rows if row.plan == plans[row.number]]
-            report.rows.extend(row for row in kept if (row.contestant, row.number) not in again)
-            report.versions.update(last.versions)
+def keep_others(
+    name: str, flags: argparse.Namespace, recordings: Sequence[Recording], numbers: Sequence[int | None]
+) -> tuple[list[Row], dict[str, str]]:
+    """Return the rows of the last report that are not run again, if the same plan leads to them, and its versions."""
+    last = next((report for report in read_reports(flags.out) if report.name == name), None)
+    if last is None:
+        return [], {}
+    before = {row.number for row in last.rows}
+    plans = {n: identity(plan(recordings, [n], flags.folds, flags.run_folds, flags.test)) for n in before}
+    again = {(contestant, number) for contestant in flags.only for number in numbers}
+    rows = [row for row in last.rows if row.plan == plans[row.number] and (row.contestant, row.number) not in again]
+    return rows, last.versions if rows else {}
 
 
 def contest(

@@ -15,7 +15,8 @@ from benchmark_protocol import Recording, Trial, draw, labels_are_speakers, plan
 from benchmark_results import Answers, Cost, Report, Row, parse_answers, read_reports, summarise, write_report
 from contestants import CONTESTANTS, Contestant, Job, link_training
 from measured_process import FailedError, run
-from tests.support.sounds import write_tone
+from peers.keras_speaker_cnn import spectra
+from tests.support.sounds import tone, write_tone
 
 from audionet.errors import DatasetError
 
@@ -219,3 +220,34 @@ def test_the_memory_of_children_counts() -> None:
     used = run([sys.executable, "-c", f"import subprocess, sys; subprocess.run([sys.executable, '-c', {child!r}])"], 30)
     assert 80 < used.peak < 200
     assert used.output == ""
+
+
+def test_the_speaker_cnn_sees_whole_seconds_of_sound_by_frequency() -> None:
+    found = spectra(tone(440, 2.6).astype(np.float32))
+    assert found.shape == (2, 8000, 1)
+    assert found[:, :, 0].argmax(axis=1).tolist() == [440, 440]
+    assert spectra(np.zeros(100, np.float32)).shape == (1, 8000, 1)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["mfcc_gmm", "mfcc_svm"])
+def test_a_peer_learns_tones_in_processes_of_its_own(name: str, tmp_path: Path) -> None:
+    for label, frequency in (("high", 2000), ("low", 300)):
+        for number in range(6):
+            write_tone(tmp_path / "tones" / label / f"{number}.wav", frequency * (1 + number / 50), 0.3)
+    (trial,) = plan(recordings_by_folder(tmp_path / "tones"), [None], 3, 1, None)
+    (tmp_path / "job").mkdir()
+    found: dict[str, str] = {}
+    answers, cost = benchmark.measure(CONTESTANTS[name], Job(trial, tmp_path / "job"), 300, found)
+    assert answers.right.all()
+    assert answers.scores[answers.target].min() > answers.scores[~answers.target].max()
+    assert set(found) == {"librosa", "scikit-learn"}
+    assert cost.model_size > 0
+    assert cost.train_peak > 50
+
+
+def test_a_peer_without_its_package_names_the_extra() -> None:
+    command = CONTESTANTS["mfcc_svm"].label(Job(Trial(None, 0, [], []), Path("nowhere")), Path("clips"))
+    command[command.index("label") :] = ["train", "of_no_package", "recordings.json", "model"]
+    with pytest.raises(FailedError, match=r"of_no_package is not installed: pip install 'audionet\[benchmark\]'"):
+        run(command, 60, CONTESTANTS["mfcc_svm"].environment)
