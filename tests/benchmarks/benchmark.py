@@ -95,7 +95,7 @@ def benchmark(flags: argparse.Namespace) -> Report:
             sys.exit(f"benchmark: {error}")
         numbers: list[int | None] = flags.recordings or (_CURVE if flags.learning_curve else [None])
         plans = {number: plan(recordings, [number], flags.folds, flags.run_folds, flags.test) for number in numbers}
-        name = "_".join(filter(None, (flags.dataset or flags.data.name, flags.by)))
+        name = "_".join(filter(None, (flags.dataset or flags.data.resolve().name, flags.by)))
         kept, versions = keep_others(name, flags, recordings, numbers)
         report = Report(
             name,
@@ -124,7 +124,7 @@ def benchmark(flags: argparse.Namespace) -> Report:
 
 def command_of(flags: argparse.Namespace, numbers: Sequence[int]) -> str:
     """Return the make command of a run, without the flags that only say where packages and outputs are."""
-    variables = [f"DATA={flags.data.name}"]
+    variables = [f"DATA={flags.data.resolve().name}"]
     variables += [f"{name.upper()}={value}" for name in ("dataset", "by") if (value := getattr(flags, name))]
     arguments = ["--recordings", *map(str, numbers)] if numbers else []
     for name, default in (("group", None), ("test", None), ("folds", 5), ("run_folds", 1)):
