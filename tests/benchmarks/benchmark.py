@@ -34,6 +34,7 @@ from contestants import CONTESTANTS, Contestant, Job
 from host import ROOT, machine
 from measured_process import FailedError, run
 
+from audionet import __version__
 from audionet.errors import AudioNetError
 
 _INTRODUCTION = "# Benchmarks"
@@ -132,7 +133,9 @@ def command_of(flags: argparse.Namespace, numbers: Sequence[int]) -> str:
         if value != default:
             arguments += [f"--{name}", str(value)]
     arguments += ["--speakers"] if flags.speakers else []
-    variables += [f"ARGS={shlex.quote(shlex.join(arguments))}"] if arguments else []
+    joined = shlex.join(arguments)
+    quoted = f'"{joined}"' if "'" in joined and not set(joined) & set('"$`!') else shlex.quote(joined)
+    variables += [f"ARGS={quoted}"] if arguments else []
     return f"make benchmark {' '.join(variables)}"
 
 
@@ -207,7 +210,8 @@ def versions_in(output: str) -> dict[str, str]:
     if last.startswith("{"):
         found: dict[str, str] = json.loads(last)["versions"]
         return found
-    return {name: importlib.metadata.version(name) for name in ("ai-edge-litert", "scikit-learn", "tensorflow")}
+    own = {name: importlib.metadata.version(name) for name in ("ai-edge-litert", "scikit-learn", "tensorflow")}
+    return {"audionet": __version__, **own}
 
 
 def link_clips(job: Job, name: str, number: int | None) -> Path:

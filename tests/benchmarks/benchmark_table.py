@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from benchmark_results import Report, Row
 from contestants import CONTESTANTS
+from PIL import Image
 
 from audionet.data.named_datasets import DATASETS
 from audionet.utils.plots import png
 from audionet.utils.text import pluralise
 
-_COSTS = ("train, s", "label cold, s", "each further, ms", "model, MB", "memory to train, label, MB")
+_COSTS = ("train, s", "label cold, s", "each further, ms", "model, MB", "memory, MB")
+_COLOURS = 64
+_PANELS = 2  # beside each other, in the picture
 
 
 def title_of(contestant: str) -> str:
@@ -26,10 +31,10 @@ def numbers_of(report: Report) -> list[int | None]:
 
 
 def accuracy_cell(row: Row | None) -> str:
-    """Format an accuracy with its interval."""
+    """Format an accuracy with its interval, percent."""
     if row is None or row.failure:
         return "" if row is None else "not run"
-    return f"{100 * row.right / row.total:.1f} % ({100 * row.low:.1f}–{100 * row.high:.1f})"
+    return f"{100 * row.right / row.total:.1f} ({100 * row.low:.1f}–{100 * row.high:.1f})"
 
 
 def table(report: Report) -> str:
@@ -41,7 +46,7 @@ def table(report: Report) -> str:
     by_place = {(row.contestant, row.number): row for row in report.rows}
     has_eer = any(row.eer is not None for row in report.rows)
     amounts = ["all" if number is None else str(number) for number in numbers]
-    header = ["recordings a label", *amounts, *(["EER"] if has_eer else []), *_COSTS]
+    header = ["% right, by recordings a label", *amounts, *(["EER, %"] if has_eer else []), *_COSTS]
     lines = [header, ["---"] * len(header)]
     failures: dict[str, str] = {}
     for name in _in_order(report):
@@ -49,7 +54,7 @@ def table(report: Report) -> str:
         done = [row for row in rows if row is not None and not row.failure]
         largest = done[-1] if done else None
         failures |= {title_of(name): row.failure for row in rows if row is not None and row.failure}
-        eer = [] if not has_eer else [f"{100 * largest.eer:.1f} %" if largest and largest.eer is not None else ""]
+        eer = [] if not has_eer else [f"{100 * largest.eer:.1f}" if largest and largest.eer is not None else ""]
         lines.append([title_of(name), *map(accuracy_cell, rows), *eer, *_cost_cells(largest)])
     reasons = [f"Not run: {name}: {reason}." for name, reason in failures.items()]
     return "\n\n".join(["\n".join(f"| {' | '.join(line)} |" for line in lines), *reasons])
@@ -118,37 +123,44 @@ def learning_curves(reports: Sequence[Report]) -> bytes | None:
     if not drawn:
         return None
     names = [name for name in CONTESTANTS if any(row.contestant == name and row.total for r in drawn for row in r.rows)]
-    figure = Figure(figsize=(4.2 * len(drawn), 4.6), layout="constrained")
-    panels = figure.subplots(1, len(drawn), squeeze=False)[0]
-    for panel, report in zip(panels, drawn, strict=True):
+    lines = -(-len(drawn) // _PANELS)
+    figure = Figure(figsize=(3.9 * min(_PANELS, len(drawn)), 3.1 * lines + 1.3), layout="constrained")
+    panels = figure.subplots(lines, min(_PANELS, len(drawn)), squeeze=False).ravel()
+    handles: dict[str, Any] = {}
+    for panel, report in zip(panels, drawn, strict=False):
         for place, name in enumerate(names):
-            rows = sorted(
-                (row.number, row) for row in report.rows if row.contestant == name and row.total and row.number
-            )
-            if not rows:
-                continue
-            numbers = [number for number, _ in rows]
-            style = "-" if name in ("default", "endpoint_auto", "fine_tuned", "simple_cnn") else "--"
-            panel.plot(
-                numbers,
-                [row.right / row.total for _, row in rows],
-                style,
+            points = sorted((row.number, row.right / row.total) for row in _curve(report, name) if row.number)
+            (handles[title_of(name).replace("`", "")],) = panel.plot(
+                [number for number, _ in points],
+                [share for _, share in points],
+                "-" if "AudioNet" in title_of(name) else "--",
                 color=f"C{place}" if place < 10 else "#222222",
                 marker="o",
                 markersize=3.5,
                 linewidth=2.2 if name == "default" else 1.2,
-                label=title_of(name).replace("`", ""),
             )
         ticks = sorted({row.number for row in report.rows if row.number})
         panel.set_xscale("log")
         panel.set_xticks(ticks, list(map(str, ticks)))
         panel.minorticks_off()
-        panel.set_xlabel("recordings a label")
-        panel.set_title(report.title, loc="left", fontsize=10)
+        panel.set_ylim(0, 1.03)
+        panel.set_xlabel("recordings a label", fontsize=8)
+        panel.set_title(f"share right: {report.title}", loc="left", fontsize=8)
         panel.spines[["top", "right"]].set_visible(False)
-    panels[0].set_ylabel("share of recordings right")
-    handles = {
-        text: handle for panel in panels for handle, text in zip(*panel.get_legend_handles_labels(), strict=True)
-    }
+    for panel in panels[len(drawn) :]:
+        panel.set_axis_off()
     figure.legend(handles.values(), handles, loc="outside lower center", ncols=2, frameon=False, fontsize=8)
-    return png(figure)
+    return _with_few_colours(png(figure))
+
+
+def _curve(report: Report, contestant: str) -> list[Row]:
+    return [row for row in report.rows if row.contestant == contestant and row.total]
+
+
+def _with_few_colours(picture: bytes) -> bytes:
+    """Encode a PNG anew with a palette, of rare colours too: a fraction of the size."""
+    buffer = io.BytesIO()
+    Image.open(io.BytesIO(picture)).convert("RGB").quantize(_COLOURS, Image.Quantize.MAXCOVERAGE).save(
+        buffer, "PNG", optimize=True
+    )
+    return buffer.getvalue()

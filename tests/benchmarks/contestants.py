@@ -141,9 +141,9 @@ CONTESTANTS: Mapping[str, Contestant] = {
         "AudioNet, `--fine_tune 2`, 100 steps", "--fine_tune=2", "--clip_norm=1", "--fine_tune_steps=100"
     ),
     "simple_cnn": _ours("AudioNet, `--architecture simple_cnn`", "--architecture=simple_cnn"),
-    "recipe_2018": _ours("recipe of 2018: ImageNet Inception-v3, 500 steps", "--architecture=inception_v3", *_STEPS),
+    "recipe_2018": _ours("recipe of 2018 (ImageNet Inception-v3, 500 steps)", "--architecture=inception_v3", *_STEPS),
     "recipe_untrained": _ours(
-        "the same, Inception-v3 with random weights",
+        "recipe of 2018 on random weights",
         "--architecture={folder}/inception",
         *_STEPS,
         before=lambda job: [

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import tempfile
+import textwrap
 import time
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
@@ -14,7 +15,7 @@ from typing import NamedTuple
 import psutil
 
 _INTERVAL = 0.1  # seconds between two looks at its memory
-_LONGEST_REASON = 240
+_LONGEST_REASON = 160
 
 
 class Usage(NamedTuple):
@@ -88,4 +89,8 @@ def _memory(pid: int) -> int:
 def _reason(errors: str, status: int) -> str:
     """Return the last line that a failed process wrote, which names the error in a traceback."""
     lines = [line.strip() for line in errors.splitlines() if line.strip()]
-    return lines[-1][:_LONGEST_REASON].rstrip(".") if lines else f"ended with status {status}"
+    return (
+        textwrap.shorten(lines[-1], _LONGEST_REASON, placeholder=" ...").rstrip(".")
+        if lines
+        else f"ended with status {status}"
+    )
