@@ -34,7 +34,7 @@ def accuracy_cell(row: Row | None) -> str:
     """Format an accuracy with its interval, percent."""
     if row is None or row.failure:
         return "" if row is None else "not run"
-    return f"{100 * row.right / row.total:.1f} ({100 * row.low:.1f}–{100 * row.high:.1f})"
+    return f"{100 * row.right / row.total:.1f} ({100 * row.low:.0f}–{100 * row.high:.0f})"
 
 
 def table(report: Report) -> str:

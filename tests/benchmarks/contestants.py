@@ -140,7 +140,7 @@ CONTESTANTS: Mapping[str, Contestant] = {
     "fine_tuned": _ours(
         "AudioNet, `--fine_tune 2`, 100 steps", "--fine_tune=2", "--clip_norm=1", "--fine_tune_steps=100"
     ),
-    "simple_cnn": _ours("AudioNet, `--architecture simple_cnn`", "--architecture=simple_cnn"),
+    "simple_cnn": _ours("AudioNet, `simple_cnn`", "--architecture=simple_cnn"),
     "recipe_2018": _ours("recipe of 2018 (ImageNet Inception-v3, 500 steps)", "--architecture=inception_v3", *_STEPS),
     "recipe_untrained": _ours(
         "recipe of 2018 on random weights",
@@ -156,8 +156,8 @@ CONTESTANTS: Mapping[str, Contestant] = {
     ),
     "mfcc_gmm": peer("MFCC + Gaussian mixtures", "mfcc_gmm"),
     "mfcc_svm": peer("MFCC statistics + SVM", "mfcc_svm"),
-    "resemblyzer_logistic": peer("Resemblyzer + logistic regression", "resemblyzer_logistic"),
-    "imagenet_logistic": peer("ImageNet EfficientNet-Lite0 + logistic regression", "imagenet_logistic"),
+    "resemblyzer_logistic": peer("Resemblyzer + logistic", "resemblyzer_logistic"),
+    "imagenet_logistic": peer("ImageNet EfficientNet-Lite0 + logistic", "imagenet_logistic"),
     "keras_speaker_cnn": peer("Keras example's speaker CNN", "keras_speaker_cnn"),
 }
 """Contestants by name, in the order of the table."""

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import psutil
 
 _INTERVAL = 0.1  # seconds between two looks at its memory
-_LONGEST_REASON = 160
+_LONGEST_REASON = 130
 
 
 class Usage(NamedTuple):
@@ -89,8 +89,6 @@ def _memory(pid: int) -> int:
 def _reason(errors: str, status: int) -> str:
     """Return the last line that a failed process wrote, which names the error in a traceback."""
     lines = [line.strip() for line in errors.splitlines() if line.strip()]
-    return (
-        textwrap.shorten(lines[-1], _LONGEST_REASON, placeholder=" ...").rstrip(".")
-        if lines
-        else f"ended with status {status}"
-    )
+    if not lines:
+        return f"ended with status {status}"
+    return textwrap.shorten(lines[-1].rstrip("."), _LONGEST_REASON, placeholder=" [...]")

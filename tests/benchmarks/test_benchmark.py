@@ -138,7 +138,7 @@ def test_one_that_fails_and_one_that_is_missing_have_rows_that_say_so_and_the_ot
     assert rows["mute"].failure.startswith("printed no answers")
     assert rows["slow"].failure == "stopped after 5 s"
     text = document.read_text("utf-8")
-    assert "| 100.0 (51.0–100.0) | 0.0 |" in text
+    assert "| 100.0 (51–100) | 0.0 |" in text
     assert "Not run: the broken one: RuntimeError: no such luck." in text
     assert "tiny 1.0" in text
     assert "The recordings were not at hand: fsdd by speaker" in text
