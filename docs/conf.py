@@ -34,7 +34,7 @@ html_theme = "furo"
 html_title = "AudioNet"
 html_copy_source = False
 
-TOP_PAGES = {"readme": "README.md", "contributing": "CONTRIBUTING.md", "changelog": "CHANGELOG.md"}
+TOP_PAGES = {name: f"{name.upper()}.md" for name in ("readme", "contributing", "changelog", "benchmarks")}
 """Pages of the site that lie in the repository's root; in docs/, files of these names hold a link."""
 
 _LINK = re.compile(r"(\]\(|<img src=\")(?!\w+:|#)([^)#\"\s]+)")

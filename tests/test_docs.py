@@ -41,8 +41,16 @@ from tests.support.pages import DOCS, PAGES, README, anchors, blocks, command, c
 from tests.support.sounds import ROOT, SAMPLE_AUDIO, link_voices
 from tests.support.trials import write_trials
 
-OTHER_FLAGS = {"--nworkers", "--nthreads", "--data-binary", "--tfhub_module", "--saved_model_dir", "--repo"}
-"""Flags on the pages that are of other programs: Dask, curl, GitHub and TensorFlow's retrain.py."""
+OTHER_FLAGS = {
+    "--nworkers",
+    "--nthreads",
+    "--data-binary",
+    "--tfhub_module",
+    "--saved_model_dir",
+    "--repo",
+    "--timeout",
+}
+"""Flags on the pages that are of other programs: Dask, curl, GitHub, make benchmark and TensorFlow's retrain.py."""
 
 by_page = pytest.mark.parametrize("page", PAGES, ids=lambda path: path.name)
 

@@ -12,7 +12,7 @@ from tests.support.sounds import ROOT
 
 README = ROOT / "README.md"
 DOCS = sorted((ROOT / "docs").glob("*.md"))
-PAGES = [README, ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *DOCS]
+PAGES = [README, *(ROOT / name for name in ("CONTRIBUTING.md", "CHANGELOG.md", "BENCHMARKS.md")), *DOCS]
 SCRIPTS = {"data_maker": "data", "retrain": "train", "label_image": "label"}
 """Verbs of the scripts that have another name."""
 
