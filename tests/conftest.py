@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,12 @@ from audionet.utils.settings import setting_names
 from tests.support.chords import make_chords
 from tests.support.images import make_images
 from tests.support.models import TONES, save_backbone, save_lite_backbone
+
+
+def pytest_configure() -> None:
+    """Undo what a shell does for a job in the background, whose processes would ignore Ctrl-C."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -81,7 +81,9 @@ def surround() -> bytes:
 
 
 @pytest.mark.parametrize(
-    "content", [b"RIFF", b"Ogg?", vorbis(), surround(), ogg_file(opus_packets(TONE))[:200] + b"\xff" * 300]
+    "content",
+    [b"RIFF", b"Ogg?", vorbis(), surround(), ogg_file(opus_packets(TONE))[:200] + b"\xff" * 300],
+    ids=["wav", "other", "vorbis", "surround", "damaged"],
 )
 def test_other_streams_are_refused(content: bytes) -> None:
     with pytest.raises(RecordingError, match="no Ogg stream"):

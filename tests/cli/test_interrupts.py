@@ -20,11 +20,6 @@ from tests.support.sounds import ROOT, SAMPLE_AUDIO
 IMPORT = "import time:"
 
 
-def _take_interrupts() -> None:
-    """Undo what a shell does for a job in the background, as these tests may be."""
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-
-
 def interrupt(
     arguments: list[str], cwd: Path, module: str = "audionet.cli.console", delay: float = 0.0, times: int = 1
 ) -> tuple[int, list[str]]:
@@ -37,7 +32,6 @@ def interrupt(
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
-        preexec_fn=_take_interrupts,
     )
     assert process.stderr is not None
     lines = []
