@@ -79,7 +79,7 @@ class OggOpus:
     def _next_page(self) -> tuple[int, bytes, bytes] | None:
         """Remove a whole page from the data; return its type, its table of segments and its body."""
         data = self._data
-        if not b"OggS".startswith(data[:4]) and data[:4] != b"OggS":
+        if not b"OggS".startswith(data[:4]):
             raise _damaged()
         if len(data) < _PAGE_HEAD or len(data) < _PAGE_HEAD + data[26]:
             return None

@@ -68,7 +68,7 @@ class OpenSet:
 
     @property
     def passing(self) -> BoolArray:
-        """Which segments of unknown speakers are accepted, shape (n,), as clips of so many chunks are."""
+        """Segments of unknown speakers that are accepted, as clips of so many chunks are: a mask of shape (n,)."""
         if self.rejection is None or self.trials is None:
             return np.zeros(0, bool)
         return self.rejection.accepts(self.trials.unknown, self.trials.chunks)

@@ -27,7 +27,7 @@ _POINTER = b"version https://git-lfs"
 
 
 class Origin(NamedTuple):
-    """Where a dataset's files are from.
+    """Origin of a dataset's files.
 
     Attributes
     ----------

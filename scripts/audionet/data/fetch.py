@@ -29,7 +29,7 @@ _BLOCK = 1 << 20
 
 @dataclass(frozen=True)
 class FetchConfig:
-    """Where a dataset comes from and goes to, and what its labels are."""
+    """Settings for fetching a dataset: its source, its folders, and what its labels are."""
 
     by: str | None = setting(
         None, "what its labels are, such as speaker; default: the first that is listed", group="input"

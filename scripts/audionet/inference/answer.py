@@ -19,7 +19,7 @@ from audionet.utils.arrays import BoolArray, FloatArray
 NO_SPEECH = "no speech was found in it"
 
 _STAY_SECONDS = 30.0  # mean duration of a turn: in a clip, a second voice needs more evidence than in a conversation
-_KNOWN_SHARE = 0.5  # of a conversation; most of it, so that two chance likenesses do not make one of a stranger's clip
+_KNOWN_SHARE = 0.5  # of a conversation; most of it, so that two chance likenesses do not make one of an unknown clip
 _LEAST_CHUNKS = 2  # of each of several voices
 
 

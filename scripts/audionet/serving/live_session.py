@@ -36,11 +36,7 @@ _FIRST_MESSAGES = 200  # after which their mean duration counts
 _SHORTEST_MESSAGE = 0.0025  # seconds of sound on average: the shortest packet of Opus
 _PACE_SECONDS = 5.0  # after which the pace of the sound is compared with the clock
 _PACES = (2 / 3, 1.5)  # the sound's seconds in a second, which a true rate keeps to
-_CLOSE_CODES = {
-    503: 1013,
-    507: 1013,
-    500: 1011,
-}  # RFC 6455, section 7.4, and its registry: try again later; internal error
+_CLOSE_CODES = {503: 1013, 507: 1013, 500: 1011}  # RFC 6455, 7.4, and its registry: try again later; internal error
 _POLICY = 1008
 _LONGEST_REASON = 120  # bytes of a close frame
 
