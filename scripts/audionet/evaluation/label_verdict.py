@@ -22,11 +22,12 @@ from audionet.evaluation.verdict import (
     record_more,
     seen_in_training,
     share_of,
+    test_more,
     untested_labels,
     wilson,
 )
 from audionet.metrics.accuracy import Accuracy
-from audionet.utils.text import escape, pluralise
+from audionet.utils.text import escape
 
 WORTHWHILE_GAIN = 0.01
 """Accuracy gained by the last doubling of the recordings from which more are worth the work: half of it comes next."""
@@ -159,7 +160,7 @@ def _advice(content: dict[str, Any], share: Accuracy, grade: Grade, unknown: Gra
     if content["model"]["labels"] < 2:
         yield "Add a second label: one folder of recordings each."
     elif not share.total or share.total == 1 or is_open(share.low, share.high):
-        yield f"Test more recordings: {pluralise(share.total, 'recording')} cannot show how good the model is."
+        yield test_more(share.total)
     yield _mixed(content["confusion"]["pairs"])
     yield _weak_labels(content["labels"]["labels"], share)
     yield _curve(content["learning_curve"], grade)

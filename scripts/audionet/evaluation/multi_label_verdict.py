@@ -20,10 +20,10 @@ from audionet.evaluation.verdict import (
     record_more,
     seen_in_training,
     share_of,
+    test_more,
     untested_labels,
     wilson,
 )
-from audionet.utils.text import pluralise
 
 
 def multi_label_verdict(content: dict[str, Any]) -> Verdict:
@@ -40,7 +40,7 @@ def multi_label_verdict(content: dict[str, Any]) -> Verdict:
     mean = scores["mean_average_precision"]
     if mean is None:
         sentence = "Not tested: no label is in some of these recordings and not in others."
-        return make_verdict(Grade.NONE, [sentence, _exact(scores)], [_test_more(scores["recordings"])])
+        return make_verdict(Grade.NONE, [sentence, _exact(scores)], [test_more(scores["recordings"])])
     # However few the recordings, the bootstrap's interval has no width where no label is ranked wrongly: it begins no
     # higher than Wilson's if every recording were right.
     low = min(scores["low"], wilson(scores["recordings"], scores["recordings"]).low)
@@ -77,15 +77,11 @@ def _caution(content: dict[str, Any]) -> str | None:
     return f"The network is not better than MFCC statistics, which come to {baseline:.2f}."
 
 
-def _test_more(recordings: int) -> str:
-    return f"Test more recordings: {pluralise(recordings, 'recording')} cannot show how good the model is."
-
-
 def _advice(content: dict[str, Any], low: float, high: float) -> Iterator[str | None]:
     """Yield pieces of advice, the most important first."""
     scores = content["multi_label"]
     if is_open(low, high):
-        yield _test_more(scores["recordings"])
+        yield test_more(scores["recordings"])
     yield _weak_labels(scores["labels"])
     yield untested_labels(content["data"])
 

@@ -160,6 +160,11 @@ def untested_labels(data: dict[str, Any]) -> str | None:
     return f"Record more of {escape(missing[0])}{others}, of which no recording was tested."
 
 
+def test_more(recordings: int) -> str:
+    """Advise to test more recordings than so few."""
+    return f"Test more recordings: {pluralise(recordings, 'recording')} cannot show how good the model is."
+
+
 def record_more(rows: Iterable[LabelResult], usual: int) -> str | None:
     """Advise to record the labels with most mistakes: as many as the others have, three at least; None if none is bad.
 
